@@ -1,0 +1,46 @@
+"""Configuration: dataclasses with the published defaults, YAML files with differences."""
+
+from bevkd.config.load import config_dir, load_rows, load_run, merge, parse, read_yaml, run_dir, to_plain
+from bevkd.config.schema import (
+    AugmentConfig,
+    BEVConfig,
+    CameraConfig,
+    DataConfig,
+    DecodeConfig,
+    FuserConfig,
+    GridConfig,
+    HeadConfig,
+    LidarConfig,
+    LossConfig,
+    MethodConfig,
+    ModelConfig,
+    RowConfig,
+    RunConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "BEVConfig",
+    "CameraConfig",
+    "DataConfig",
+    "DecodeConfig",
+    "FuserConfig",
+    "GridConfig",
+    "HeadConfig",
+    "LidarConfig",
+    "LossConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "RowConfig",
+    "RunConfig",
+    "TrainConfig",
+    "config_dir",
+    "load_rows",
+    "load_run",
+    "merge",
+    "parse",
+    "read_yaml",
+    "run_dir",
+    "to_plain",
+]

@@ -1,0 +1,151 @@
+"""YAML files -> `RunConfig`: dataclass defaults < dataset < model < scale < experiment row < `--set`."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from bevkd.config.schema import RowConfig, RunConfig
+from bevkd.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def config_dir() -> Path:
+    """Folder of the YAML files: $BEVKD_CONFIG, else ./config, else the one of the source tree."""
+    if "BEVKD_CONFIG" in os.environ:
+        return Path(os.environ["BEVKD_CONFIG"])
+    here = Path("config")
+    return here if (here / "config.yaml").exists() else Path(__file__).resolve().parents[2] / "config"
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file as plain data.
+
+    Raises:
+        ConfigError: missing or malformed.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = [p.stem for p in path.parent.glob("*.yaml")]
+        raise ConfigError(f"no such config file: {path}{nearest(path.stem, known)}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+
+
+def parse(kind: type[T], value: Any, where: str) -> T:
+    """Build a config dataclass from plain data.
+
+    Raises:
+        ConfigError: unknown key or wrong type; the message names the place and every offending key.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def to_plain(config: Any) -> Any:
+    """A config dataclass as JSON-like plain data."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def merge(base: dict[str, Any], over: dict[str, Any] | None) -> dict[str, Any]:
+    """Recursive merge of plain dictionaries; lists and scalars of `over` replace."""
+    out = dict(base)
+    for key, value in (over or {}).items():
+        if isinstance(value, dict) and isinstance(out.get(key), dict):
+            out[key] = merge(out[key], value)
+        else:
+            out[key] = value
+    return out
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`train.steps=100` -> {"train": {"steps": 100}}; the value is YAML.
+
+    Raises:
+        ConfigError: no equals sign, or the value is not YAML.
+    """
+    key, sep, value = text.partition("=")
+    if not sep or not key.strip():
+        raise ConfigError(f"--set wants key=value, got {text!r}")
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from error
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+@cache
+def _rows(folder: Path) -> dict[str, RowConfig]:
+    rows: dict[str, RowConfig] = {}
+    for path in sorted((folder / "experiments").glob("*.yaml")):
+        content = read_yaml(path) or {}
+        unknown = set(content) - {"runs", "defaults"}
+        if unknown:
+            raise ConfigError(f"{path}: unknown key {sorted(unknown)[0]!r}; known: defaults, runs")
+        for row in content.get("runs", []):
+            merged = merge(content.get("defaults", {}), row)
+            config = parse(RowConfig, merged, f"{path}: run {row.get('id', '?')!r}")
+            if config.id in rows:
+                raise ConfigError(f"{path}: run {config.id!r} is defined twice")
+            rows[config.id] = config
+    for config in rows.values():
+        if config.teacher is not None and config.teacher not in rows:
+            raise ConfigError(f"run {config.id!r}: unknown teacher run {config.teacher!r}{nearest(config.teacher, rows)}")
+        if config.teacher is not None and config.teacher_seed not in rows[config.teacher].seeds:
+            raise ConfigError(f"run {config.id!r}: teacher {config.teacher!r} has no seed {config.teacher_seed}")
+        if (config.teacher is not None) and config.method is None:
+            raise ConfigError(f"run {config.id!r}: a teacher needs a method")
+    return rows
+
+
+def load_rows() -> dict[str, RowConfig]:
+    """All experiment rows by run id, in file order.
+
+    Raises:
+        ConfigError: unknown keys, duplicate ids, unknown teachers.
+    """
+    return _rows(config_dir().resolve())
+
+
+def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None) -> RunConfig:
+    """Resolve one run.
+
+    Raises:
+        ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere.
+    """
+    rows = load_rows()
+    if run not in rows:
+        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
+    row, folder = rows[run], config_dir()
+    plain: dict[str, Any] = {}
+    for path in (folder / "datasets" / f"{row.dataset}.yaml", folder / "models" / f"{row.model}.yaml"):
+        plain = merge(plain, read_yaml(path))
+    scales = read_yaml(folder / "scales" / f"{scale}.yaml")
+    unknown = set(scales) - {"common", "models", "datasets"}
+    if unknown:
+        raise ConfigError(f"scale {scale!r}: unknown key {sorted(unknown)[0]!r}; known: common, datasets, models")
+    plain = merge(plain, scales.get("common"))
+    plain = merge(plain, scales.get("datasets", {}).get(row.dataset))
+    plain = merge(plain, scales.get("models", {}).get(row.model))
+    plain = merge(plain, row.set)
+    for text in overrides or []:
+        plain = merge(plain, parse_override(text))
+    plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
+    return parse(RunConfig, plain, f"run {run!r} at scale {scale!r}")
+
+
+def run_dir(run: str, scale: str, seed: int, root: str | Path = "results/runs") -> Path:
+    """Where a run keeps its model, logs, predictions and metrics."""
+    return Path(root) / scale / run / f"seed{seed}"

@@ -1,0 +1,269 @@
+"""Every setting of the project as frozen dataclasses: defaults are the published (paper-scale) values.
+
+YAML files hold differences only. The JSON schema that the workflow validates with is generated from these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from bevkd.classes import CLASSES
+from bevkd.geometry import BEVGrid
+
+_STRICT = ConfigDict(extra="forbid")
+
+UNIDISTILL_TASKS: tuple[tuple[str, ...], ...] = (
+    ("car",),
+    ("truck", "construction_vehicle"),
+    ("bus", "trailer"),
+    ("barrier",),
+    ("motorcycle", "bicycle"),
+    ("pedestrian", "traffic_cone"),
+)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class GridConfig:
+    """BEV grid in the ego frame: half side (m), cell (m), and the height range that encoders see (m)."""
+
+    reach: float = 54.0
+    cell: float = 0.6
+    z_min: float = -3.0
+    z_max: float = 5.0
+
+    def build(self) -> BEVGrid:
+        """The grid of the dense BEV maps."""
+        return BEVGrid.centred(self.reach, self.cell)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LidarConfig:
+    """LiDAR encoder: `voxel` is CenterPoint's sparse encoder, `pillar` PointPillars' feature net."""
+
+    encoder: str = "voxel"
+    point_features: int = 5
+    cell: float = 0.075  # voxel or pillar size (m)
+    z_cell: float = 0.2  # voxel height (m); ignored by pillars
+    channels: tuple[int, ...] = (16, 32, 64, 128)  # sparse stages, or pillar feature + strided convolutions
+    max_points: int = 10  # per voxel; 0: no limit
+    max_voxels: int = 120_000
+    out_channels: int = 256
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CameraConfig:
+    """Camera encoder: image backbone, neck, lift-splat."""
+
+    backbone: str = "resnet"
+    # Passed to the backbone's own configuration (layer type, widths, depths); empty: ResNet-50 / Swin-T.
+    backbone_options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None  # local folder with pre-trained weights; nothing is ever downloaded
+    frozen_stem: bool = True
+    image_size: tuple[int, int] = (256, 704)
+    stride: int = 16
+    neck_channels: int = 128
+    depth_min: float = 2.0
+    depth_max: float = 58.0
+    depth_step: float = 0.5
+    out_channels: int = 256
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FuserConfig:
+    """LiDAR-camera fusion by concatenation, optional channel gate and one convolution."""
+
+    kind: str = "concat"
+    gate: bool = True
+    out_channels: int = 256
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BEVConfig:
+    """SECOND-style BEV encoder with FPN: blocks at stride 1 and 2, concatenated at stride 1."""
+
+    kind: str = "second_fpn"
+    widths: tuple[int, ...] = (128, 256)
+    depths: tuple[int, ...] = (5, 5)  # convolutions after the first one of each block
+    strides: tuple[int, ...] = (1, 2)
+    up_channels: int = 256
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.01
+
+
+@dataclass(frozen=True, config=_STRICT)
+class HeadConfig:
+    """CenterPoint head."""
+
+    tasks: tuple[tuple[str, ...], ...] = UNIDISTILL_TASKS
+    shared_channels: int = 64
+    branch_channels: int = 64  # 0: one convolution per branch
+    iou_branch: bool = True
+    targets: Literal["nine_nearest", "gaussian"] = "nine_nearest"
+    min_overlap: float = 0.1
+    min_radius: int = 2
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LossConfig:
+    """Detection loss (UniDistill spec, 4.7)."""
+
+    auto_scaling: bool = True
+    heatmap_weight: float = 1.0
+    loc_weight: float = 0.25
+    iou_aware_weight: float = 1.0
+    iou_weight: float = 0.0
+    velocity_weight: float = 0.2
+    depth_weight: float = 0.0  # BEVDepth's L_Depth; 3.0 there
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DecodeConfig:
+    """Heat maps to boxes (UniDistill spec, 4.8)."""
+
+    top_k: int = 1500  # per class
+    score_threshold: float = 0.1
+    centre_limit: float = 61.2
+    nms: Literal["rotated", "circle"] = "rotated"
+    nms_iou: float = 0.1
+    per_task: int = 100
+    max_boxes: int = 500
+    iou_power: float = 0.65  # rank = heat^(1 - iou_power) * iou^iou_power; 0 without an IoU branch
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """A detector: sensors, stages, head."""
+
+    sensors: tuple[Literal["lidar", "camera", "radar"], ...] = ("lidar",)
+    grid: GridConfig = GridConfig()
+    lidar: LidarConfig = LidarConfig()
+    camera: CameraConfig = CameraConfig()
+    fuser: FuserConfig = FuserConfig()
+    bev: BEVConfig = BEVConfig()
+    head: HeadConfig = HeadConfig()
+    loss: LossConfig = LossConfig()
+    decode: DecodeConfig = DecodeConfig()
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ImageAugmentConfig:
+    """Per-camera image augmentation of the UniDistill recipe; identity when `enabled` is false."""
+
+    enabled: bool = True
+    scale: tuple[float, float] = (0.386, 0.55)
+    test_scale: float = 0.44
+    rotate_deg: float = 5.4
+    flip: float = 0.5
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BEVAugmentConfig:
+    """BEV augmentation: one matrix for points, boxes and camera frustum."""
+
+    rotate_deg: float = 45.0
+    scale: tuple[float, float] = (0.9, 1.1)
+    translate_std: float = 0.5
+    flip: bool = True
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AugmentConfig:
+    """Augmentation. With `variants` > 0 every sample has that many fixed, replayable augmentations (teacher caches
+    need them); 0 draws a new one each epoch from (seed, epoch, sample)."""
+
+    variants: int = 0
+    image: ImageAugmentConfig = ImageAugmentConfig()
+    bev: BEVAugmentConfig = BEVAugmentConfig()
+    gt_paste: dict[str, int] = Field(default_factory=dict)  # class -> boxes to reach per frame; LiDAR-only detectors
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """Which frames, and what of them."""
+
+    reader: str = "nuscenes"
+    root: str = "data/nuscenes"
+    version: str = "v1.0-trainval"
+    index: str = "data/index/nuscenes"
+    train_split: str = "train"
+    tune_split: str = "tune"
+    report_split: str = "val"
+    lidar_sweeps: int = 10  # previous sweeps beside the key sweep
+    radar_sweeps: int = 6
+    classes: tuple[str, ...] = CLASSES
+    min_points: int = 1  # LiDAR + radar points a training box must have
+    cbgs: bool = True
+    image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    image_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    memory_cache: bool = False  # keep decoded frames in memory: for small datasets
+    max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
+    augment: AugmentConfig = AugmentConfig()
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """Optimisation. `steps` wins over `epochs` when it is positive."""
+
+    steps: int = 0
+    epochs: int = 20
+    batch_size: int = 20  # global
+    unlabelled_per_batch: int = 0  # of `batch_size`; needs frames: all
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.95, 0.99)
+    cycle_momentum: bool = True
+    warmup_fraction: float = 0.4
+    div_factor: float = 10.0
+    final_div_factor: float = 1e4
+    grad_clip: float = 0.1
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    sync_bn: bool = True
+    checkpoint_every: int = 200
+    log_every: int = 10
+    workers: int = 0
+    threads: int = 1
+    reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
+    frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class MethodConfig:
+    """A distillation method by its registered name; `options` are checked against the method's own dataclass."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RowConfig:
+    """One experiment row of config/experiments/*.yaml."""
+
+    id: str
+    dataset: str
+    model: str
+    seeds: tuple[int, ...] = (0,)
+    teacher: str | None = None
+    teacher_seed: int = 0
+    teacher_mode: Literal["cached", "live"] = "cached"
+    method: MethodConfig | None = None
+    frames: Literal["labelled", "all"] = "labelled"
+    labelled_subset: int = 0
+    target: Literal["all", "extended", "tuning", "demand"] = "all"
+    doc: str = ""
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """A fully resolved run: what `bevkd train` executes and stores beside its result."""
+
+    run: str
+    scale: str
+    seed: int
+    row: RowConfig
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()

@@ -1,0 +1,94 @@
+"""`DistillMethod`: one class per method, one file per class, registered by name.
+
+A method turns teacher outputs into *targets* (exactly the cells, points and maps that its losses read) and compares
+the student's outputs with them. The split is what makes a cached teacher equal to a live one: targets are computed
+by the same function, either in the step or once beforehand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from bevkd.data.batch import Boxes
+from bevkd.geometry import BEVGrid
+from bevkd.models.outputs import BEVOutputs
+
+
+@dataclass
+class Target:
+    """Teacher values: `values` (n, ...) and the frame (n,) within the batch that each entry belongs to, ascending.
+
+    A dense map is n = B entries with frame = arange(B); nine points per box are n = number of boxes.
+    """
+
+    values: Tensor
+    frame: Tensor
+
+
+Targets = dict[str, Target]
+
+
+@dataclass
+class DistillContext:
+    """What a method may know besides the features.
+
+    Attributes:
+        grid: BEV grid of the maps.
+        batch_size: number of frames B.
+        boxes: annotations on labelled frames; on unlabelled frames the teacher's boxes stand in.
+        labelled: (B,) bool.
+    """
+
+    grid: BEVGrid
+    batch_size: int
+    boxes: Boxes
+    labelled: Tensor
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Channel counts and modality of a network, for methods that build adapters."""
+
+    low_channels: int
+    high_channels: int
+    classes: int
+    regression_maps: int
+    sensors: tuple[str, ...]
+
+
+class DistillMethod(nn.Module):
+    """Base class of the methods.
+
+    Class attributes:
+        Config: frozen dataclass of options with the paper's defaults.
+        reads: fields of `BEVOutputs` that `targets` and `losses` read ("low", "high", "heads", "depth", ...); the
+            engine computes no teacher part beyond the last of these.
+        uses_teacher: False for controls that only re-weight the supervised loss.
+    """
+
+    Config: ClassVar[type]
+    reads: ClassVar[frozenset[str]] = frozenset()
+    uses_teacher: ClassVar[bool] = True
+
+    def __init__(self, config: Any, student: FeatureSpec, teacher: FeatureSpec) -> None:
+        super().__init__()
+        self.config, self.student, self.teacher = config, student, teacher
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each named loss; the engine applies them once."""
+        raise NotImplementedError
+
+    def target_key(self) -> dict[str, Any]:
+        """The options on which `targets` depends: methods with equal keys share one teacher cache."""
+        raise NotImplementedError
+
+    def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
+        """Teacher targets of a batch, detached."""
+        raise NotImplementedError
+
+    def losses(self, student: BEVOutputs, targets: Targets, context: DistillContext) -> dict[str, Tensor]:
+        """Unweighted named scalar losses in float32; zero with a valid graph when there is nothing to compare."""
+        raise NotImplementedError

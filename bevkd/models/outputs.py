@@ -1,0 +1,72 @@
+"""The feature contract: the one typed object that teachers and students share. Distillation reads nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+# Regression branches of a CenterPoint head in the fixed order of UniDistill's response features, with widths.
+REGRESSION: tuple[tuple[str, int], ...] = (("reg", 2), ("height", 1), ("dim", 3), ("rot", 2), ("vel", 2), ("iou", 1))
+
+
+@dataclass
+class TaskOutput:
+    """Raw maps of one head task.
+
+    Attributes:
+        heatmap: (B, K, H, W) logits, one map per class of the task.
+        regression: branch name -> (B, k, H, W): `reg` offset to the cell corner (cells), `height` z (m), `dim` log
+            (l, w, h), `rot` (sin, cos), `vel` (m/s), `iou` (in [-1, 1] when trained), see `REGRESSION`.
+    """
+
+    heatmap: Tensor
+    regression: dict[str, Tensor]
+
+
+@dataclass
+class SparseCells:
+    """Features of occupied voxels or pillars: `features` (V, C), `coordinates` (V, 3 or 4) as (frame, [z,] y, x)."""
+
+    features: Tensor
+    coordinates: Tensor
+
+
+@dataclass
+class BEVOutputs:
+    """What a detector returns.
+
+    Attributes:
+        sensors: per-sensor BEV maps (B, C, H, W): "lidar", "camera", "radar".
+        low: fused low-level BEV map, UniDistill's F_low (B, C, H, W).
+        stages: maps inside the BEV encoder, B0..Bn.
+        high: pre-head BEV map, F_high (B, C, H, W).
+        heads: one `TaskOutput` per head task; the class order over tasks is `class_order`.
+        class_order: (K_total,) class indices (`bevkd.classes`) of the concatenated heat maps.
+        depth: (B, N, D, h, w) depth logits of the camera branch.
+        cells: occupied voxels or pillars of the LiDAR branch.
+    """
+
+    low: Tensor
+    high: Tensor
+    heads: list[TaskOutput]
+    class_order: tuple[int, ...]
+    sensors: dict[str, Tensor] = field(default_factory=dict)
+    stages: list[Tensor] = field(default_factory=list)
+    depth: Tensor | None = None
+    cells: SparseCells | None = None
+
+    def heatmap_logits(self) -> Tensor:
+        """All class maps (B, 10, H, W), reordered to `bevkd.classes.CLASSES`."""
+        import torch
+
+        stacked = torch.cat([task.heatmap for task in self.heads], dim=1)
+        order = sorted(range(len(self.class_order)), key=self.class_order.__getitem__)
+        return stacked if order == list(range(len(order))) else stacked[:, order]
+
+    def regression_maps(self) -> Tensor:
+        """All regression maps (B, tasks * 10 or 11, H, W): per task `reg, height, dim, rot, vel[, iou]`."""
+        import torch
+
+        maps = [task.regression[name] for task in self.heads for name, _ in REGRESSION if name in task.regression]
+        return torch.cat(maps, dim=1)
