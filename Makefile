@@ -1,0 +1,75 @@
+# Each target sets up what it needs in .venv; Python 3.11 and make are the only prerequisites.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+CORES ?= all
+ARGS ?=
+BIN := $(VENV)/bin
+# Keep the user's own settings and packages out of the environment.
+export PYTHONNOUSERSITE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DVC_NO_ANALYTICS := 1
+# The workflow runs single-threaded jobs side by side; see docs/performance in the README.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: reproduce smoke resume test test-fast test-slurm lint format schemas env env-dev doctor clean help
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+reproduce: env ## Make every table and figure of the default scale (resumes by itself)
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(ARGS)
+
+smoke: env ## The whole workflow at smoke scale (results/smoke)
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config scale=smoke $(ARGS)
+
+resume: env ## Continue after a crash or kill -9 (drops the stale lock first; nothing may be running)
+	$(BIN)/snakemake --unlock
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(ARGS)
+
+test: env-dev ## Lint, type check and all tests
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n $${BEVKD_TEST_JOBS:-2} --dist loadgroup $(ARGS)
+
+test-fast: env-dev ## Tests of seconds only
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+
+test-slurm: env-dev ## The smoke workflow on a real single-node SLURM (Debian packages, as root)
+	$(BIN)/pip install -q -c constraints.txt -e '.[slurm]'
+	bash workflow/slurm/test.sh $(BIN) $(ARGS)
+
+lint: env-dev ## ruff, snakefmt, mypy, snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+format: env-dev ## Format everything
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+schemas: env ## Write workflow/schemas from the config dataclasses
+	$(BIN)/python -m bevkd.config.json_schema workflow/schemas
+
+doctor: env ## What is installed and which fast paths are active
+	$(BIN)/bevkd doctor
+
+env: $(VENV)/.bevkd-core
+env-dev: $(VENV)/.bevkd-dev
+
+$(VENV)/.bevkd-core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+# The devkit pins numpy<2 and an old Shapely; its code runs on today's. It is a test oracle only, hence --no-deps.
+$(VENV)/.bevkd-dev: $(VENV)/.bevkd-core
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,sparse]'
+	$(BIN)/pip install -q --no-deps nuscenes-devkit==1.2.0
+	touch $@
+
+clean: ## Remove runs, caches and simulated data (keeps tables and figures)
+	rm -rf data results/runs results/cache results/smoke results/logs results/benchmarks .snakemake

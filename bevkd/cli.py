@@ -1,0 +1,244 @@
+"""The command line. Exit codes: 0 done, 2 bad usage or config, 3 bad data, 4 interrupted but resumable."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bevkd import __version__
+from bevkd.errors import BevkdError, ConfigError, Interrupted, nearest
+
+app = typer.Typer(
+    name="bevkd",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Cross-modality knowledge distillation of bird's-eye-view 3D object detectors.",
+)
+evaluate_app = typer.Typer(no_args_is_help=True, help="Metrics equal to the official evaluators.")
+app.add_typer(evaluate_app, name="evaluate")
+
+Scale = Annotated[str, typer.Option(help="smoke, sim (default) or paper: config/scales/*.yaml")]
+Seed = Annotated[int, typer.Option(help="Seed of the run.")]
+Run = Annotated[str, typer.Option(help="Run id: a row of config/experiments/*.yaml.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
+RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+
+_RUNS = Path("results/runs")
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    traceback: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+@app.command()
+def simulate(
+    dataset: Annotated[str, typer.Option(help="Format to write.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    scale: Scale = "sim",
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    workers: Workers = 1,
+) -> None:
+    """Simulate a driving data set and write it in its real on-disk format."""
+    from bevkd.sim import SCALES, simulate_nuscenes
+
+    if dataset != "nuscenes":
+        raise ConfigError(f"cannot simulate {dataset!r}{nearest(dataset, ['nuscenes'])}; known: nuscenes")
+    if scale not in SCALES:
+        raise ConfigError(f"unknown scale {scale!r}{nearest(scale, SCALES)}; known: {', '.join(SCALES)}")
+    simulate_nuscenes(SCALES[scale], out, seed, workers=workers)
+
+
+@app.command()
+def convert(
+    dataset: Annotated[str, typer.Option(help="Format to read.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option(help="Folder of the Parquet index.")],
+    version: Annotated[str, typer.Option(help="nuScenes version, such as v1.0-trainval.")] = "v1.0-trainval",
+    workers: Workers = 1,
+) -> None:
+    """Index a data set (Parquet); sensor data stay where they are."""
+    from bevkd.data import convert_nuscenes
+
+    if dataset != "nuscenes":
+        raise ConfigError(f"cannot read {dataset!r}{nearest(dataset, ['nuscenes'])}; known: nuscenes")
+    convert_nuscenes(root, version, out, workers=workers)
+
+
+@app.command()
+def train(
+    run: Run,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    runs: RunsRoot = _RUNS,
+    restart: Annotated[bool, typer.Option(help="Drop what an earlier, different config left here.")] = False,
+) -> None:
+    """Train a run, plain or distilled; the same command resumes it."""
+    from bevkd.config import load_run, run_dir
+    from bevkd.train import train as train_run
+
+    config = load_run(run, scale, seed, overrides)
+    train_run(config, run_dir(run, scale, seed, runs), restart=restart)
+
+
+@app.command()
+def cache(
+    run: Run, scale: Scale = "sim", seed: Seed = 0, overrides: Overrides = None, runs: RunsRoot = _RUNS
+) -> None:
+    """Build the teacher cache that a distilled run reads (shared by every run with the same needs)."""
+    from bevkd.config import load_run, run_dir
+    from bevkd.train import ensure_cache
+
+    config = load_run(run, scale, seed, overrides)
+    typer.echo(ensure_cache(config, run_dir(run, scale, seed, runs)))
+
+
+@app.command()
+def predict(
+    run: Run,
+    split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    runs: RunsRoot = _RUNS,
+) -> None:
+    """Detect on a split with a trained run: submission file and metrics beside the model."""
+    from bevkd.config import run_dir
+    from bevkd.train import evaluate_run
+
+    evaluate_run(run_dir(run, scale, seed, runs), split)
+
+
+@evaluate_app.command("nuscenes")
+def evaluate_nuscenes(
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    version: Annotated[str, typer.Option(help="Version, such as v1.0-trainval.")],
+    split: Annotated[str, typer.Option(help="Split, such as val.")],
+    results: Annotated[Path, typer.Option(help="Submission file.")],
+    out: Annotated[Path, typer.Option(help="metrics.json to write.")],
+    config: Annotated[Path | None, typer.Option(help="Detection config (devkit JSON); default cvpr_2019.")] = None,
+) -> None:
+    """NuScenes detection metrics, with the keys of the devkit's metrics_summary.json."""
+    from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
+
+    evaluate_files(root, version, split, results, out, DetectionConfig.from_json(config) if config else None)
+
+
+@app.command()
+def table(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None) -> None:
+    """Write one table: csv, md and tex."""
+    from bevkd.report import make_table
+
+    make_table(name, scale, runs, out)
+
+
+@app.command()
+def figure(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None) -> None:
+    """Draw one figure: png and pdf."""
+    from bevkd.report import make_figure
+
+    make_figure(name, scale, runs, out)
+
+
+@app.command()
+def claims(scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None) -> None:
+    """Test every claim and write the ledger."""
+    from bevkd.report import make_claims
+
+    make_claims(scale, runs, out)
+
+
+@app.command()
+def report(scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None) -> None:
+    """Gather tables, figures and ledger in one HTML page."""
+    from bevkd.report import make_report
+
+    make_report(scale, runs, out)
+
+
+@app.command()
+def view(
+    run: Run,
+    frame: Annotated[str, typer.Option(help="Sample token.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    runs: RunsRoot = _RUNS,
+) -> None:
+    """Overlay ground truth, teacher, student and distilled boxes in BEV and on the cameras."""
+    from bevkd.report import view as draw
+
+    for path in draw(run, frame, out, scale=scale, seed=seed, runs=runs):
+        typer.echo(path)
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Option(help="A model of config/models/*.yaml.")],
+    scale: Annotated[str, typer.Option(help="smoke, sim or paper.")] = "paper",
+) -> None:
+    """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
+    import json
+
+    from bevkd.bench.profile import profile_model
+
+    typer.echo(json.dumps(profile_model(model, scale), indent=1))
+
+
+@app.command()
+def doctor(
+    root: Annotated[Path | None, typer.Option(help="A data set folder to look at.")] = None,
+    version: Annotated[str, typer.Option(help="Its version.")] = "v1.0-trainval",
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the findings as JSON too.")] = None,
+) -> None:
+    """What is installed, which fast paths are active, and what is wrong with a data set folder."""
+    from bevkd.doctor import examine, render
+
+    findings = examine(root, version)
+    typer.echo(render(findings))
+    if json_out is not None:
+        from bevkd.io import write_json
+
+        write_json(json_out, findings)
+    if findings["problems"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors of ours are one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    show_traceback = "--traceback" in arguments or bool(os.environ.get("BEVKD_TRACEBACK"))
+    try:
+        app(args=arguments)
+    except BevkdError as error:
+        if show_traceback:
+            raise
+        print(f"bevkd: {type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("bevkd: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    except SystemExit as stop:  # how typer ends: 0, 2 on bad usage, 130 on Ctrl-C
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return Interrupted.exit_code if code == 130 else code
+    return 0
