@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bevkd.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["simulate"], 2, "Missing option"),
+        (["simulate", "--dataset", "kity", "--out", "x"], 2, "kity"),
+        (["simulate", "--dataset", "nuscenes", "--scale", "simm", "--out", "x"], 2, "did you mean"),
+        (["train", "--run", "camera_bose"], 2, "did you mean 'camera_base'"),
+        (["train", "--run", "camera_base", "--set", "train.stepz=1"], 2, "train.stepz"),
+        (["convert", "--dataset", "nuscenes", "--root", "nowhere", "--version", "v1.0-sim", "--out", "y"], 3, "nowhere"),
+    ],
+)
+def test_exit_codes(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir()), "something half-written was left behind"
+
+
+def test_traceback_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bevkd.errors import ConfigError
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError):
+        main(["--traceback", "train", "--run", "camera_bose"])
+
+
+def test_help_lists_the_stable_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for command in ("simulate", "convert", "train", "evaluate", "view", "doctor", "predict", "cache", "report"):
+        assert command in text
+
+
+def test_module_entry_point_prints_the_version() -> None:
+    result = subprocess.run([sys.executable, "-m", "bevkd", "version"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert result.stdout.strip().count(".") == 2
+
+
+def test_doctor_reports_packages_and_fast_paths(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "torch" in text
+    assert "bf16 autocast" in text
+    assert "no problems found" in text
+
+
+def test_doctor_finds_a_broken_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--root", str(tmp_path), "--version", "v1.0-sim"]) == 3
+    assert "v1.0-sim" in capsys.readouterr().out

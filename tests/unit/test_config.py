@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bevkd.config import config_dir, load_rows, load_run, merge, parse, to_plain
+from bevkd.config.load import parse_override
+from bevkd.config.schema import RunConfig, TrainConfig
+from bevkd.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "sim", "paper"])
+def test_every_row_resolves_at_every_scale(scale: str) -> None:
+    for run, row in load_rows().items():
+        config = load_run(run, scale, row.seeds[0])
+        assert config.row.id == run
+        assert config.train.steps > 0 or config.train.epochs > 0
+        assert parse(RunConfig, to_plain(config), "round trip") == config
+
+
+def test_sources_override_in_order() -> None:
+    base = load_run("camera_base", "sim", 0)
+    reweighted = load_run("camera_reweighted", "sim", 0)
+    assert reweighted.model.loss.heatmap_weight == 2 * base.model.loss.heatmap_weight
+    assert load_run("camera_base", "sim", 0, ["train.steps=7"]).train.steps == 7
+
+
+def test_reweighting_controls_double_the_tuned_weight() -> None:
+    for control, base in (("camera_reweighted", "camera_base"), ("lidar_reweighted", "lidar_base")):
+        a, b = load_run(control, "sim", 0).model, load_run(base, "sim", 0).model
+        assert a.loss.heatmap_weight == 2 * b.loss.heatmap_weight
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.stepz=7", "stepz"),
+        ("train.steps=many", "steps"),
+        ("model.grid.reach=[1]", "reach"),
+        ("nothing", "key=value"),
+        ("train.lr: [", "key=value"),
+    ],
+)
+def test_bad_overrides_name_the_key(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_run("camera_base", "sim", 0, [override])
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="camera_base"):
+        load_run("camera_bose", "sim", 0)
+    with pytest.raises(ConfigError, match="sim"):
+        load_run("camera_base", "simm", 0)
+
+
+def _config_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict]) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "x.yaml").write_text(yaml.safe_dump({"runs": rows}))
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path))
+
+
+ROW = {"id": "a", "dataset": "nuscenes_sim", "model": "camera"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([ROW, ROW], "defined twice"),
+        ([{**ROW, "teecher": "b"}], "teecher"),
+        ([{**ROW, "teacher": "b", "method": {"name": "dense"}}], "unknown teacher run 'b'"),
+        ([ROW, {**ROW, "id": "b", "teacher": "a"}], "needs a method"),
+        ([ROW, {**ROW, "id": "b", "teacher": "a", "teacher_seed": 9, "method": {"name": "dense"}}], "no seed 9"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict], message: str) -> None:
+    _config_with(tmp_path, monkeypatch, rows)
+    with pytest.raises(ConfigError, match=message):
+        load_rows()
+
+
+def test_merge_and_override_parsing() -> None:
+    assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
+    assert parse_override("a.b=[1, 2]") == {"a": {"b": [1, 2]}}
+    assert TrainConfig().grad_clip == 0.1  # UniDistill spec, section 7
+
+
+def test_yaml_is_plain_data() -> None:
+    for path in config_dir().rglob("*.yaml"):
+        assert "!!python" not in path.read_text(), path
+
+
+def test_environment_yml_installs_the_project_under_the_same_pins() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    rattler = pytest.importorskip("rattler")
+    pip = environment["dependencies"][-1]["pip"]
+    assert pip == ["-c constraints.txt", "-e ."]  # so that the two files cannot drift apart
+    for spec in environment["dependencies"][:-1]:
+        rattler.MatchSpec(spec)
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] not in ("#", "")]
+    from packaging.requirements import Requirement
+
+    pinned = {Requirement(line).name.lower(): Requirement(line).specifier for line in pins}
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for line in project["dependencies"]:
+        need = Requirement(line)
+        assert need.name.lower() in pinned, f"{need.name} has no pin in constraints.txt"
+        version = next(iter(pinned[need.name.lower()])).version
+        assert need.specifier.contains(version), f"the pin of {need.name} breaks pyproject.toml"
