@@ -97,9 +97,7 @@ def train(
 
 
 @app.command()
-def cache(
-    run: Run, scale: Scale = "sim", seed: Seed = 0, overrides: Overrides = None, runs: RunsRoot = _RUNS
-) -> None:
+def cache(run: Run, scale: Scale = "sim", seed: Seed = 0, overrides: Overrides = None, runs: RunsRoot = _RUNS) -> None:
     """Build the teacher cache that a distilled run reads (shared by every run with the same needs)."""
     from bevkd.config import load_run, run_dir
     from bevkd.train import ensure_cache

@@ -102,7 +102,9 @@ def _rows(folder: Path) -> dict[str, RowConfig]:
             rows[config.id] = config
     for config in rows.values():
         if config.teacher is not None and config.teacher not in rows:
-            raise ConfigError(f"run {config.id!r}: unknown teacher run {config.teacher!r}{nearest(config.teacher, rows)}")
+            raise ConfigError(
+                f"run {config.id!r}: unknown teacher run {config.teacher!r}{nearest(config.teacher, rows)}"
+            )
         if config.teacher is not None and config.teacher_seed not in rows[config.teacher].seeds:
             raise ConfigError(f"run {config.id!r}: teacher {config.teacher!r} has no seed {config.teacher_seed}")
         if (config.teacher is not None) and config.method is None:

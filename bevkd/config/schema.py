@@ -172,7 +172,8 @@ class BEVAugmentConfig:
 @dataclass(frozen=True, config=_STRICT)
 class AugmentConfig:
     """Augmentation. With `variants` > 0 every sample has that many fixed, replayable augmentations (teacher caches
-    need them); 0 draws a new one each epoch from (seed, epoch, sample)."""
+    need them); 0 draws a new one each epoch from (seed, epoch, sample).
+    """
 
     variants: int = 0
     image: ImageAugmentConfig = ImageAugmentConfig()

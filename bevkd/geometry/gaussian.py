@@ -9,8 +9,9 @@ from torch import Tensor
 def gaussian_radius(length_cells: Tensor, width_cells: Tensor, min_overlap: float) -> Tensor:
     """Real-valued radius (cells) for boxes of the given sizes (cells), before any floor or minimum.
 
-    The smallest of the three CornerNet cases. All roots are divided by 2, although the second and third quadratics
-    have leading coefficients other than 1: the published detectors do the same, and their targets depend on it.
+    The smallest of the three CornerNet cases. All roots are divided by 2, although the second and third
+    quadratics have leading coefficients other than 1: the published detectors do the same, and their targets
+    depend on it.
     """
     total, area, o = length_cells + width_cells, length_cells * width_cells, min_overlap
     r1 = (total + torch.sqrt(total**2 - 4 * area * (1 - o) / (1 + o))) / 2
@@ -19,18 +20,19 @@ def gaussian_radius(length_cells: Tensor, width_cells: Tensor, min_overlap: floa
     return torch.minimum(torch.minimum(r1, r2), r3)
 
 
-def draw_gaussians(
-    centres: Tensor, radius: Tensor, plane: Tensor, planes: int, height: int, width: int
-) -> Tensor:
+def draw_gaussians(centres: Tensor, radius: Tensor, plane: Tensor, planes: int, height: int, width: int) -> Tensor:
     """Maps (planes, height, width) with one Gaussian per entry; overlaps take the maximum.
 
-    `exp(-d^2 / (2 s^2))` with `s = (2 * radius + 1) / 6` on the square of side `2 * radius + 1`, cut at the border.
+    `exp(-d^2 / (2 s^2))` with `s = (2 * radius + 1) / 6` on the square of side `2 * radius + 1`, cut at the
+    border of the map.
 
     Args:
         centres: (N, 2) int64 cell indices (ix, iy); they may lie outside the map.
         radius: (N,) int64, at least 0.
         plane: (N,) int64, the map that each entry is drawn on.
-        planes, height, width: shape of the result.
+        planes: number of maps.
+        height: rows (y) of a map.
+        width: columns (x) of a map.
     """
     out = torch.zeros(planes * height * width, device=centres.device)
     if len(centres) == 0:

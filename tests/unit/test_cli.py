@@ -18,7 +18,11 @@ from bevkd.cli import main
         (["simulate", "--dataset", "nuscenes", "--scale", "simm", "--out", "x"], 2, "did you mean"),
         (["train", "--run", "camera_bose"], 2, "did you mean 'camera_base'"),
         (["train", "--run", "camera_base", "--set", "train.stepz=1"], 2, "train.stepz"),
-        (["convert", "--dataset", "nuscenes", "--root", "nowhere", "--version", "v1.0-sim", "--out", "y"], 3, "nowhere"),
+        (
+            ["convert", "--dataset", "nuscenes", "--root", "nowhere", "--version", "v1.0-sim", "--out", "y"],
+            3,
+            "nowhere",
+        ),
     ],
 )
 def test_exit_codes(
@@ -44,7 +48,17 @@ def test_traceback_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_help_lists_the_stable_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in ("simulate", "convert", "train", "evaluate", "view", "doctor", "predict", "cache", "report"):
+    for command in (
+        "simulate",
+        "convert",
+        "train",
+        "evaluate",
+        "view",
+        "doctor",
+        "predict",
+        "cache",
+        "report",
+    ):
         assert command in text
 
 

@@ -73,7 +73,10 @@ ROW = {"id": "a", "dataset": "nuscenes_sim", "model": "camera"}
         ([{**ROW, "teecher": "b"}], "teecher"),
         ([{**ROW, "teacher": "b", "method": {"name": "dense"}}], "unknown teacher run 'b'"),
         ([ROW, {**ROW, "id": "b", "teacher": "a"}], "needs a method"),
-        ([ROW, {**ROW, "id": "b", "teacher": "a", "teacher_seed": 9, "method": {"name": "dense"}}], "no seed 9"),
+        (
+            [ROW, {**ROW, "id": "b", "teacher": "a", "teacher_seed": 9, "method": {"name": "dense"}}],
+            "no seed 9",
+        ),
     ],
 )
 def test_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict], message: str) -> None:
