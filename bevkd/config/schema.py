@@ -50,6 +50,7 @@ class LidarConfig:
     channels: tuple[int, ...] = (16, 32, 64, 128)  # sparse stages, or pillar feature + strided convolutions
     max_points: int = 10  # per voxel; 0: no limit
     max_voxels: int = 120_000
+    intensity_scale: float = 1.0  # the released detectors feed raw intensity; 1/255 conditions small nets better
     out_channels: int = 256
 
 
@@ -128,6 +129,8 @@ class DecodeConfig:
     centre_limit: float = 61.2
     nms: Literal["rotated", "circle"] = "rotated"
     nms_iou: float = 0.1
+    # Distance (m) below which circle NMS suppresses, by class of the better box: the square roots of CenterPoint's.
+    circle_radius: tuple[float, ...] = (2.0, 3.46, 3.46, 3.16, 3.16, 1.0, 0.92, 0.92, 0.42, 0.42)
     per_task: int = 100
     max_boxes: int = 500
     iou_power: float = 0.65  # rank = heat^(1 - iou_power) * iou^iou_power; 0 without an IoU branch

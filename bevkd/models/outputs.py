@@ -70,3 +70,14 @@ class BEVOutputs:
 
         maps = [task.regression[name] for task in self.heads for name, _ in REGRESSION if name in task.regression]
         return torch.cat(maps, dim=1)
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Channel counts and modality of a network, for methods that build adapters."""
+
+    low_channels: int
+    high_channels: int
+    classes: int
+    regression_maps: int
+    sensors: tuple[str, ...]
