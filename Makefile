@@ -52,7 +52,7 @@ format: env-dev ## Format everything
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 schemas: env ## Write workflow/schemas from the config dataclasses
-	$(BIN)/python -m bevkd.config.json_schema workflow/schemas
+	$(BIN)/python workflow/schemas/generate.py
 
 doctor: env ## What is installed and which fast paths are active
 	$(BIN)/bevkd doctor

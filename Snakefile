@@ -1,0 +1,53 @@
+# From nothing to tables, figures, the claims ledger and the report: snakemake --cores all
+#
+#   snakemake --cores all --config scale=smoke     the same DAG in minutes, under results/smoke
+#   snakemake --cores all table_unidistill_s6      one table; `snakemake --list` names every target
+#   snakemake --cores all extended                 also what the default run leaves out
+#   snakemake --dry-run                            the plan and what it costs
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
+
+
+wildcard_constraints:
+    index=one_of(DATASETS),
+    run=one_of(ROWS),
+    seed=r"\d+",
+    cache=one_of(CACHES),
+    split=one_of(SPLITS),
+    table=one_of(TABLES),
+    figure=one_of(FIGURES),
+
+
+localrules:
+    all,
+    extended,
+
+
+rule all:
+    default_target: True
+    input:
+        outputs_of("all"),
+
+
+rule extended:
+    input:
+        outputs_of("all"),
+        outputs_of("extended"),
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+if workflow.dryrun:
+    print_estimate(requested_runs())

@@ -1,0 +1,152 @@
+# Configuration, names of files, and the look-ups that rules use. Everything is known before the DAG is built.
+import functools
+import os
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+# The code of this folder runs, installed or not; jobs start with this interpreter unless conda provides another.
+sys.path.insert(0, str(Path(workflow.basedir)))
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+# Two trainings of one thread each beat one training of two threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from bevkd.config import (
+    config_dir,
+    load_rows,
+    load_run,
+    parse as parse_config,
+    read_yaml,
+    run_dir,
+    to_plain,
+)
+from bevkd.config.workflow import WorkflowConfig
+from bevkd.distill import cache_name
+from bevkd.io import digest
+from bevkd.report.spec import load_claims, load_figures, load_tables
+
+
+def check(path, schema):
+    """Validate one YAML file before anything is built from it; the error names the file."""
+    try:
+        validate(read_yaml(path) or {}, f"../schemas/{schema}.schema.json", set_default=False)
+    except WorkflowError as error:
+        raise WorkflowError(f"{path} does not follow workflow/schemas/{schema}.schema.json", error) from None
+
+
+validate(config, "../schemas/config.schema.json", set_default=False)
+for _kind in ("datasets", "models", "scales", "experiments", "tables", "figures"):
+    for _path in sorted((config_dir() / _kind).glob("*.yaml")):
+        check(_path, _kind)
+check(config_dir() / "claims.yaml", "claims")
+
+SETTINGS = parse_config(WorkflowConfig, dict(config), "config/config.yaml")
+SCALE = SETTINGS.scale
+RESULTS = "results" if SCALE == "sim" else f"results/{SCALE}"
+RUNS = f"results/runs/{SCALE}"
+CACHE = f"results/cache/{SCALE}"
+LOGS = f"results/logs/{SCALE}"
+BENCHMARKS = f"results/benchmarks/{SCALE}"
+ENV = "../envs/bevkd.yaml"
+
+ROWS = load_rows()
+TABLES = load_tables()
+FIGURES = load_figures()
+CLAIMS = load_claims()
+SUFFIXES = {"table": (".csv", ".md", ".tex"), "figure": (".png", ".pdf")}
+
+
+def one_of(names):
+    """Wildcard constraint: exactly one of the names."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+@functools.cache
+def run_config(run, seed=None):
+    """The resolved configuration of a run (of its first seed when none is given)."""
+    return load_run(run, SCALE, ROWS[run].seeds[0] if seed is None else int(seed))
+
+
+def config_digest(wildcards):
+    """Changes when a run's resolved settings do, so that Snakemake repeats it; prose and bookkeeping do not count."""
+    plain = to_plain(run_config(wildcards.run, wildcards.seed))
+    for key in ("doc", "target", "seeds"):
+        plain["row"].pop(key)
+    return digest(plain)
+
+
+# Index folder -> dataset settings; teacher cache -> the first run that reads it.
+DATASETS = {}
+CACHES = {}
+for _run in ROWS:
+    _config = run_config(_run)
+    DATASETS.setdefault(_config.data.index, _config.data)
+    if ROWS[_run].teacher and ROWS[_run].teacher_mode == "cached":
+        CACHES.setdefault(cache_name(_config), _run)
+SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
+TEACHERS = sorted({row.teacher for row in ROWS.values() if row.teacher})
+
+
+def run_file(run, seed, name):
+    """A file of a run."""
+    return str(run_dir(run, SCALE, seed, "results/runs") / name)
+
+
+def index_of(run):
+    """The index that a run reads."""
+    return f"{run_config(run).data.index}/frames.parquet"
+
+
+def teacher_file(run):
+    """The teacher's weights of a run."""
+    return run_file(ROWS[run].teacher, ROWS[run].teacher_seed, "model.pt")
+
+
+def training_inputs(wildcards):
+    """What a training reads: the index and, when distilled, the teacher's targets or its weights."""
+    row, inputs = ROWS[wildcards.run], {"index": index_of(wildcards.run)}
+    if row.teacher and row.teacher_mode == "cached":
+        inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
+    elif row.teacher:
+        inputs["teacher"] = teacher_file(wildcards.run)
+    return inputs
+
+
+def metrics_file(run, seed, split="report"):
+    """Metrics of a run on the split that is reported or on the one for tuning."""
+    data = run_config(run).data
+    return run_file(
+        run,
+        seed,
+        f"metrics_{data.report_split if split == 'report' else data.tune_split}.json",
+    )
+
+
+def item_inputs(item):
+    """Files of the runs behind a table, a figure or a claim."""
+    pairs = item.needs(ROWS)
+    if item.artefact == "metrics":
+        split = getattr(item, "split", "report")
+        return [metrics_file(run, seed, split) for run, seed in pairs]
+    return [run_file(run, seed, "model.pt") for run, seed in pairs] + sorted(
+        {index_of(run) for run, _ in pairs}
+    )
+
+
+def outputs_of(target):
+    """Everything that a target promises."""
+    runs = [
+        metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds
+    ]
+    tables = [f"{RESULTS}/tables/{t}{end}" for t in chosen(TABLES, target) for end in SUFFIXES["table"]]
+    figures = [f"{RESULTS}/figures/{f}{end}" for f in chosen(FIGURES, target) for end in SUFFIXES["figure"]]
+    pages = [f"{RESULTS}/claims.csv", f"{RESULTS}/report.html"] if target == "all" else []
+    return runs + tables + figures + pages
+
+
+def chosen(items, target):
+    """Names of the tables or figures of a target."""
+    return [name for name, item in items.items() if item.target == target]

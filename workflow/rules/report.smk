@@ -1,0 +1,120 @@
+# Tables and figures with paper and ours side by side, the claims ledger, and the page that gathers them.
+
+
+rule table:
+    input:
+        runs=lambda wildcards: item_inputs(TABLES[wildcards.table]),
+        definition=lambda wildcards: str(config_dir() / "tables" / f"{wildcards.table}.yaml"),
+    output:
+        csv=report(
+            f"{RESULTS}/tables/{{table}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "values": "paper | ours"},
+        ),
+        markdown=f"{RESULTS}/tables/{{table}}.md",
+        tex=f"{RESULTS}/tables/{{table}}.tex",
+    log:
+        f"{LOGS}/table/{{table}}.log",
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        scale=SCALE,
+        out=f"{RESULTS}",
+    shell:
+        "python -m bevkd -v table {wildcards.table} --scale {params.scale} --out {params.out} > {log} 2>&1"
+
+
+rule figure:
+    input:
+        runs=lambda wildcards: item_inputs(FIGURES[wildcards.figure]),
+        definition=lambda wildcards: str(config_dir() / "figures" / f"{wildcards.figure}.yaml"),
+    output:
+        png=report(
+            f"{RESULTS}/figures/{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "values": "ours"},
+        ),
+        pdf=f"{RESULTS}/figures/{{figure}}.pdf",
+    log:
+        f"{LOGS}/figure/{{figure}}.log",
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        scale=SCALE,
+        out=f"{RESULTS}",
+    shell:
+        "python -m bevkd -v figure {wildcards.figure} --scale {params.scale} --out {params.out} > {log} 2>&1"
+
+
+rule claims:
+    input:
+        runs=[path for claim in CLAIMS.values() if claim.target == "all" for path in item_inputs(claim)],
+        definition=str(config_dir() / "claims.yaml"),
+    output:
+        ledger=report(
+            f"{RESULTS}/claims.csv",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"table": "claims ledger", "values": "paper | ours"},
+        ),
+    log:
+        f"{LOGS}/claims.log",
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        scale=SCALE,
+        out=f"{RESULTS}",
+    shell:
+        "python -m bevkd -v claims --scale {params.scale} --out {params.out} > {log} 2>&1"
+
+
+rule report:
+    input:
+        tables=[f"{RESULTS}/tables/{name}.csv" for name in chosen(TABLES, "all")],
+        figures=[f"{RESULTS}/figures/{name}.png" for name in chosen(FIGURES, "all")],
+        claims=f"{RESULTS}/claims.csv",
+    output:
+        page=report(
+            f"{RESULTS}/report.html",
+            caption="../report/report.rst",
+            category="Report",
+            labels={"table": "everything on one page", "values": "paper | ours"},
+        ),
+    log:
+        f"{LOGS}/report.log",
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        scale=SCALE,
+        out=f"{RESULTS}",
+    shell:
+        "python -m bevkd -v report --scale {params.scale} --out {params.out} > {log} 2>&1"
+
+
+for _kind, _items in {"table": TABLES, "figure": FIGURES}.items():
+    for _name in _items:
+
+        rule:
+            name:
+                f"{_kind}_{_name}"
+            input:
+                expand(f"{RESULTS}/{_kind}s/{_name}{{end}}", end=SUFFIXES[_kind]),
+            localrule: True

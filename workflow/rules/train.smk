@@ -1,0 +1,55 @@
+# Training, plain and distilled. Teachers first and camera detectors before LiDAR ones, so that the longest jobs
+# do not end up alone at the end. Only the final weights are declared: the resumable checkpoint and the logs lie beside
+# them, where a retry or a restart finds them.
+
+
+rule train:
+    input:
+        unpack(training_inputs),
+    output:
+        model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
+    log:
+        f"{LOGS}/train/{{run}}-seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/{{run}}-seed{{seed}}.tsv"
+    priority: lambda wildcards: training_priority(wildcards.run)
+    retries: 1
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        gpu=GPU_PER_TRAINING,
+    params:
+        config=config_digest,
+        scale=SCALE,
+    shell:
+        "{LAUNCH_TRAINING} -v train --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
+        " > {log} 2>&1"
+
+
+rule cache_teacher:
+    input:
+        index=lambda wildcards: index_of(CACHES[wildcards.cache]),
+        teacher=lambda wildcards: teacher_file(CACHES[wildcards.cache]),
+    output:
+        manifest=f"{CACHE}/{{cache}}/manifest.json",
+    log:
+        f"{LOGS}/cache_teacher/{{cache}}.log",
+    benchmark:
+        f"{BENCHMARKS}/cache_teacher/{{cache}}.tsv"
+    priority: 200
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=GPU,
+    params:
+        run=lambda wildcards: CACHES[wildcards.cache],
+        seed=lambda wildcards: ROWS[CACHES[wildcards.cache]].seeds[0],
+        scale=SCALE,
+    shell:
+        "{LAUNCH} -v cache --run {params.run} --scale {params.scale} --seed {params.seed} > {log} 2>&1"
