@@ -1,0 +1,10 @@
+"""Tables, figures, claims ledger, HTML report and overlays, from finished runs.
+
+Heavy modules (matplotlib, torch models) are imported by the functions that need them.
+"""
+
+from __future__ import annotations
+
+from bevkd.report.make import make_claims, make_figure, make_report, make_table, results_dir, view
+
+__all__ = ["make_claims", "make_figure", "make_report", "make_table", "results_dir", "view"]

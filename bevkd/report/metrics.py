@@ -1,0 +1,159 @@
+"""Metrics as the papers print them (percent, errors x100), read from the metrics files that runs leave behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bevkd.classes import CLASSES
+from bevkd.config import RowConfig, RunConfig, parse, run_dir
+from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.io import read_json
+
+_ERRORS = {
+    "mATE": ("trans_err", "x100 (m)"),
+    "mASE": ("scale_err", "x100 (1 - IoU)"),
+    "mAOE": ("orient_err", "x100 (rad)"),
+    "mAVE": ("vel_err", "x100 (m/s)"),
+    "mAAE": ("attr_err", "x100 (1 - acc)"),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of a table.
+
+    Attributes:
+        key: name in configs and CSV files: `mAP`, `NDS`, `mATE` ..., `AP_<class>`.
+        unit: unit of the printed value; every value is the devkit's times 100.
+        higher_is_better: direction.
+        field: path inside the devkit's metrics summary.
+    """
+
+    key: str
+    unit: str
+    higher_is_better: bool
+    field: tuple[str, ...]
+
+    @property
+    def arrow(self) -> str:
+        """Direction sign as the papers print it."""
+        return "↑" if self.higher_is_better else "↓"
+
+
+def _known() -> dict[str, Metric]:
+    table = {
+        "mAP": Metric("mAP", "%", True, ("mean_ap",)),
+        "NDS": Metric("NDS", "%", True, ("nd_score",)),
+    }
+    table |= {key: Metric(key, unit, False, ("tp_errors", name)) for key, (name, unit) in _ERRORS.items()}
+    table |= {f"AP_{name}": Metric(f"AP_{name}", "%", True, ("mean_dist_aps", name)) for name in CLASSES}
+    return table
+
+
+METRICS: Mapping[str, Metric] = _known()
+
+
+def metric(key: str) -> Metric:
+    """The metric called `key`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if key not in METRICS:
+        raise ConfigError(f"unknown metric {key!r}{nearest(key, METRICS)}; known: {', '.join(METRICS)}")
+    return METRICS[key]
+
+
+def value_of(summary: Any, key: str, file: Path) -> float:
+    """One metric, in printed units, of a parsed metrics summary.
+
+    Raises:
+        DataError: the file lacks the field, or it is not a finite number.
+    """
+    value = summary
+    field = metric(key).field
+    for name in field:
+        if not isinstance(value, dict) or name not in value:
+            raise DataError("metrics file lacks a field", file=file, field=".".join(field))
+        value = value[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(f"metric is not a finite number: {value!r}", file=file, field=".".join(field))
+    return 100.0 * float(value)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The finished runs of one scale.
+
+    Attributes:
+        root: folder of all runs, `results/runs`.
+        scale: scale name.
+        rows: experiment rows by run id; they say which seeds exist.
+    """
+
+    root: Path
+    scale: str
+    rows: Mapping[str, RowConfig]
+
+    def row(self, run: str) -> RowConfig:
+        """The experiment row of a run.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if run not in self.rows:
+            raise ConfigError(f"unknown run {run!r}{nearest(run, self.rows)}")
+        return self.rows[run]
+
+    def folder(self, run: str, seed: int) -> Path:
+        """Where a run keeps its files."""
+        return run_dir(run, self.scale, seed, self.root)
+
+    def config_file(self, run: str) -> Path:
+        """Resolved config of the first seed."""
+        return self.folder(run, self.row(run).seeds[0]) / "config.yaml"
+
+    def config(self, run: str) -> RunConfig:
+        """Resolved config of the first seed.
+
+        Raises:
+            DataError: the run has not been trained, or its config does not fit this version.
+        """
+        return _read_config(self.config_file(run), run)
+
+    def metrics_file(self, run: str, seed: int, split: str) -> Path:
+        """The metrics file for the `report` or the `tune` split of the run's data set."""
+        data = self.config(run).data
+        name = {"report": data.report_split, "tune": data.tune_split}[split]
+        return self.folder(run, seed) / f"metrics_{name}.json"
+
+    def values(self, run: str, split: str, keys: Iterable[str]) -> dict[int, dict[str, float]]:
+        """Metrics per seed, in printed units: `{seed: {key: value}}`.
+
+        Raises:
+            DataError: a run has no metrics file; the message names both.
+        """
+        out = {}
+        for seed in self.row(run).seeds:
+            file = self.metrics_file(run, seed, split)
+            if not file.exists():
+                raise DataError(f"run {run!r} has no metrics for seed {seed} at scale {self.scale!r}", file=file)
+            summary = read_json(file)
+            out[seed] = {key: value_of(summary, key, file) for key in keys}
+        return out
+
+
+def _read_config(file: Path, run: str) -> RunConfig:
+    if not file.exists():
+        raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=file)
+    try:
+        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return parse(RunConfig, plain, str(file))
+    except (yaml.YAMLError, ConfigError) as error:
+        raise DataError(f"resolved config cannot be read: {error}", file=file) from error

@@ -1,0 +1,382 @@
+"""Tables, figures and claims as typed rows of config/{tables,figures}/*.yaml and config/claims.yaml.
+
+Nothing here opens a run: the workflow loads these to know which (run, seed) pairs each output needs.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from bevkd.config import RowConfig, config_dir, parse, read_yaml
+from bevkd.errors import ConfigError, nearest
+from bevkd.report.metrics import METRICS, metric
+
+_STRICT = ConfigDict(extra="forbid")
+Target: TypeAlias = Literal["all", "extended", "tuning"]
+Split: TypeAlias = Literal["report", "tune"]
+Artefact: TypeAlias = Literal["metrics", "log", "model"]
+Need: TypeAlias = tuple[str, int]
+# Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
+Pool: TypeAlias = str | tuple[str, ...]
+Selector: TypeAlias = dict[str, str]
+
+
+def pool(runs: Pool) -> tuple[str, ...]:
+    """One or several run ids as a tuple."""
+    return (runs,) if isinstance(runs, str) else runs
+
+
+def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> list[Need]:
+    """(run, seed) pairs of the runs in order, without repetition.
+
+    Raises:
+        ConfigError: a run id is unknown; the message names `where` it is used.
+    """
+    out: dict[Need, None] = {}
+    for run in runs:
+        if run not in rows:
+            raise ConfigError(f"{where}: unknown run {run!r}{nearest(run, rows)}")
+        out |= {(run, seed): None for seed in rows[run].seeds}
+    return list(out)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ColumnSpec:
+    """One metric of a table; `reference` selects the published number within a row's selector."""
+
+    key: str
+    panel: str = ""  # wide tables are printed one panel after the other; the CSV stays one table
+    reference: Selector | None = None
+
+    def __post_init__(self) -> None:
+        metric(self.key)
+
+    @property
+    def selector(self) -> Selector:
+        """Columns of the reference file that this metric fixes."""
+        if self.reference is not None:
+            return self.reference
+        if self.key.startswith("AP_"):
+            return {"metric": "AP", "class": self.key.removeprefix("AP_")}
+        return {"metric": self.key, "class": "all"}
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RowSpec:
+    """One row of a table: a run (or a pool of runs) and the published row that it repeats."""
+
+    label: str
+    run: Pool
+    group: str = ""
+    role: str = ""  # baseline, teacher, distilled, control, check
+    published: Selector | None = None  # added to the table's own selector; none: the papers print no such row
+    against: Pool | None = None  # run that the paired difference of `TableConfig.delta` is taken to
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TableConfig:
+    """A table: `rows: tuning` lists every row whose target is `tuning` instead of naming them."""
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[ColumnSpec, ...]
+    rows: tuple[RowSpec, ...] | Literal["tuning"]
+    target: Target = "all"
+    split: Split = "report"
+    published: Selector = Field(default_factory=dict)
+    published_split: str = ""  # what the paper evaluated on, for the header
+    delta: str | None = None
+    notes: tuple[str, ...] = ()
+
+    artefact = "metrics"
+
+    def __post_init__(self) -> None:
+        keys = [column.key for column in self.columns]
+        if not keys or len(set(keys)) != len(keys):
+            raise ValueError("columns must be distinct metrics")
+        if self.delta is not None and self.delta not in keys:
+            raise ValueError(f"delta {self.delta!r} is not a column")
+        if self.rows != "tuning":
+            places = [(row.group, row.role, row.label) for row in self.rows]
+            if not places or len(set(places)) != len(places):
+                raise ValueError("rows must differ in (group, role, label)")
+
+    def row_specs(self, rows: Mapping[str, RowConfig]) -> tuple[RowSpec, ...]:
+        """The rows, spelt out."""
+        if self.rows != "tuning":
+            return self.rows
+        return tuple(
+            RowSpec(label=row.doc or row.id, run=row.id, group=row.model)
+            for row in sorted(rows.values(), key=lambda row: row.model)
+            if row.target == "tuning"
+        )
+
+    def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
+        """(run, seed) pairs whose metrics the table prints."""
+        specs = self.row_specs(rows)
+        runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
+        return needs_of(runs, rows, f"table {self.name!r}")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CurveSpec:
+    """One labelled run of a figure."""
+
+    label: str
+    run: Pool
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PanelSpec:
+    """One panel of a figure."""
+
+    title: str
+    curves: tuple[CurveSpec, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Figure:
+    name: str
+    title: str
+    caption: str
+    target: Target = "all"
+
+    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids that the figure shows."""
+        raise NotImplementedError
+
+    def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
+        """(run, seed) pairs that the figure reads."""
+        return needs_of(self.runs(rows), rows, f"figure {self.name!r}")
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class LossCurves(_Figure):
+    """Moving average over training of one logged loss, a panel per comparison."""
+
+    kind: Literal["loss_curves"]
+    panels: tuple[PanelSpec, ...]
+    field: str = "det"
+    window: float = 0.1  # of the number of steps
+
+    artefact = "log"
+
+    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids that the figure shows."""
+        return [run for panel in self.panels for curve in panel.curves for run in pool(curve.run)]
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class Dots(_Figure):
+    """One metric of many runs as dots per seed, mean and 95 % interval."""
+
+    kind: Literal["dots"]
+    panels: tuple[PanelSpec, ...]
+    metric: str = "mAP"
+    baseline: Pool | None = None  # drawn as a line through every panel
+
+    artefact = "metrics"
+
+    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids that the figure shows."""
+        shown = [run for panel in self.panels for curve in panel.curves for run in pool(curve.run)]
+        return [*shown, *pool(self.baseline or ())]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SeriesSpec:
+    """A series of runs over the number of training steps; `runs` are ids or shell patterns (`curve_lidar_*`)."""
+
+    label: str
+    runs: tuple[str, ...]
+
+    def resolve(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids, in file order.
+
+        Raises:
+            ConfigError: a pattern matches no run.
+        """
+        out: dict[str, None] = {}
+        for pattern in self.runs:
+            hits = fnmatch.filter(rows, pattern)
+            if not hits:
+                raise ConfigError(f"no run matches {pattern!r}{nearest(pattern, rows)}")
+            out |= dict.fromkeys(hits)
+        return list(out)
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class LearningCurves(_Figure):
+    """Metrics against the number of training steps, one separately trained run per point."""
+
+    kind: Literal["learning_curves"]
+    series: tuple[SeriesSpec, ...]
+    metrics: tuple[str, ...] = ("mAP",)
+    split: Split = "report"
+
+    artefact = "metrics"
+
+    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids that the figure shows."""
+        return [run for series in self.series for run in series.resolve(rows)]
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class _Scenes(_Figure):
+    columns: tuple[CurveSpec, ...]
+    frames: int = 2  # report frames with most annotated boxes, from different scenes
+    artefact = "model"
+
+    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids that the figure shows."""
+        return [run for column in self.columns for run in pool(column.run)]
+
+    def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
+        """(run, seed) pairs that the figure reads: one seed per run."""
+        needs_of(self.runs(rows), rows, f"figure {self.name!r}")
+        return [(run, rows[run].seeds[0]) for run in dict.fromkeys(self.runs(rows))]
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class ResponseMaps(_Scenes):
+    """Channel mean of the response features, one scene per row, one detector per column."""
+
+    kind: Literal["response_maps"]
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class Detections(_Scenes):
+    """Boxes in BEV and on the cameras, one frame per figure block."""
+
+    kind: Literal["detections"]
+    min_score: float = 0.3
+
+
+FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | ResponseMaps | Detections
+_AnyFigure = Annotated[FigureConfig, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ClaimConfig:
+    """`better` is better than `than` on `metric` (`greater`), or not different by `margin` (`no_difference`).
+
+    Pools are paired entry by entry and seed by seed. Controls are runs that get no teacher of another modality: a
+    gain over the baseline only counts as the method's when it also holds against the strongest of them.
+    """
+
+    id: str
+    paper: str
+    statement: str
+    metric: str
+    better: Pool
+    than: Pool
+    kind: Literal["greater", "no_difference"] = "greater"
+    margin: float | None = None  # printed units; no_difference only
+    controls: tuple[Pool, ...] = ()
+    over: Literal["seeds", "subsets"] = "seeds"  # repetitions: pairs, or means per labelled subset (and its teacher)
+    target: Literal["all", "extended"] = "all"
+    source: str = ""  # where the paper says so
+    published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
+
+    artefact = "metrics"
+
+    def __post_init__(self) -> None:
+        metric(self.metric)
+        if (self.kind == "no_difference") != (self.margin is not None):
+            raise ValueError("margin belongs to no_difference, and only there")
+        if self.margin is not None and self.margin <= 0:
+            raise ValueError("margin must be positive")
+        if self.kind == "no_difference" and self.controls:
+            raise ValueError("no_difference takes no controls")
+        if len({len(pool(p)) for p in (self.better, self.than, *self.controls)}) != 1:
+            raise ValueError("better, than and controls must pool the same number of runs")
+
+    @property
+    def name(self) -> str:
+        """Same as `id`."""
+        return self.id
+
+    def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
+        """(run, seed) pairs whose metrics the claim compares.
+
+        Raises:
+            ConfigError: a run is unknown, or two compared runs share no seed.
+        """
+        where = f"claim {self.id!r}"
+        pools = [pool(p) for p in (self.better, self.than, *self.controls)]
+        out = needs_of([run for runs in pools for run in runs], rows, where)
+        for other in pools[1:]:
+            for run, rival in zip(pools[0], other, strict=True):
+                if not set(rows[run].seeds) & set(rows[rival].seeds):
+                    raise ConfigError(f"{where}: {run!r} and {rival!r} share no seed")
+        return out
+
+
+def _named(folder: str, kind: Any) -> dict[str, Any]:
+    out = {}
+    for path in sorted((config_dir() / folder).glob("*.yaml")):
+        item = parse(kind, read_yaml(path), str(path))
+        if item.name != path.stem:
+            raise ConfigError(f"{path}: name {item.name!r} must be the file's name")
+        for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
+            metric(key)
+        out[path.stem] = item
+    return out
+
+
+def load_tables() -> dict[str, TableConfig]:
+    """All tables by name.
+
+    Raises:
+        ConfigError: unknown key, wrong type, unknown metric.
+    """
+    return _named("tables", TableConfig)
+
+
+def load_figures() -> dict[str, FigureConfig]:
+    """All figures by name.
+
+    Raises:
+        ConfigError: unknown key, wrong type, unknown metric.
+    """
+    return _named("figures", _AnyFigure)
+
+
+def load_claims() -> dict[str, ClaimConfig]:
+    """All claims by id, in file order.
+
+    Raises:
+        ConfigError: unknown key, wrong type, unknown metric, an id used twice.
+    """
+    path: Path = config_dir() / "claims.yaml"
+    content = read_yaml(path)
+    if not isinstance(content, dict) or set(content) != {"claims"}:
+        raise ConfigError(f"{path}: wants one key, claims")
+    out: dict[str, ClaimConfig] = {}
+    for i, item in enumerate(content["claims"]):
+        claim = parse(ClaimConfig, item, f"{path}: claim {i}")
+        if claim.id in out:
+            raise ConfigError(f"{path}: claim {claim.id!r} is given twice")
+        out[claim.id] = claim
+    return out
+
+
+__all__ = [
+    "METRICS",
+    "ClaimConfig",
+    "ColumnSpec",
+    "FigureConfig",
+    "RowSpec",
+    "TableConfig",
+    "load_claims",
+    "load_figures",
+    "load_tables",
+    "pool",
+]

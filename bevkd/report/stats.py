@@ -1,0 +1,54 @@
+"""Seed statistics: mean and standard deviation, and the paired t interval that claims rest on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n values with its 95 % t interval; the interval is NaN for n = 1."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def sample_std(values: Sequence[float]) -> float:
+    """Sample standard deviation (n - 1); NaN for fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Mean and two-sided Student t interval of independent values.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values")
+    mean = float(np.mean(values))
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    half = float(t.ppf(0.5 + level / 2, n - 1)) * sample_std(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def paired(better: Mapping[Hashable, float], than: Mapping[Hashable, float], level: float = 0.95) -> Interval:
+    """Interval of `better - than` over the keys (seeds) that both have.
+
+    Raises:
+        ValueError: they share no key.
+    """
+    keys = [key for key in better if key in than]
+    if not keys:
+        raise ValueError("no common seed")
+    return t_interval([better[key] - than[key] for key in keys], level)
