@@ -49,5 +49,4 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
-if workflow.dryrun:
-    print_estimate(requested_runs())
+estimate_on_dry_run()

@@ -1,18 +1,15 @@
 # Configuration, names of files, and the look-ups that rules use. Everything is known before the DAG is built.
 import functools
-import os
+import json
 import re
 import sys
 from pathlib import Path
 
+from jsonschema import Draft202012Validator
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import validate
 
-# The code of this folder runs, installed or not; jobs start with this interpreter unless conda provides another.
-sys.path.insert(0, str(Path(workflow.basedir)))
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-# Two trainings of one thread each beat one training of two threads.
-os.environ["OMP_NUM_THREADS"] = "1"
+# The code of this folder runs, installed or not.
+sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "scripts"))]
 
 from bevkd.config import (
     config_dir,
@@ -27,21 +24,29 @@ from bevkd.config.workflow import WorkflowConfig
 from bevkd.distill import cache_name
 from bevkd.io import digest
 from bevkd.report.spec import load_claims, load_figures, load_tables
+from launch import devices, prepare_environment
 
 
-def check(path, schema):
-    """Validate one YAML file before anything is built from it; the error names the file."""
-    try:
-        validate(read_yaml(path) or {}, f"../schemas/{schema}.schema.json", set_default=False)
-    except WorkflowError as error:
-        raise WorkflowError(f"{path} does not follow workflow/schemas/{schema}.schema.json", error) from None
+def check(content, path, schema):
+    """Validate one YAML file; the error names the file and every key at fault.
+
+    Raises:
+        WorkflowError: the content does not follow the schema.
+    """
+    rules = json.loads(
+        Path(workflow.basedir, f"workflow/schemas/{schema}.schema.json").read_text(encoding="utf-8")
+    )
+    errors = [f"{e.json_path}: {e.message}" for e in Draft202012Validator(rules).iter_errors(content)]
+    if errors:
+        raise WorkflowError(f"{path}: " + "; ".join(errors))
 
 
-validate(config, "../schemas/config.schema.json", set_default=False)
+prepare_environment()
+check(dict(config), "config/config.yaml", "config")
 for _kind in ("datasets", "models", "scales", "experiments", "tables", "figures"):
     for _path in sorted((config_dir() / _kind).glob("*.yaml")):
-        check(_path, _kind)
-check(config_dir() / "claims.yaml", "claims")
+        check(read_yaml(_path) or {}, _path, _kind)
+check(read_yaml(config_dir() / "claims.yaml"), config_dir() / "claims.yaml", "claims")
 
 SETTINGS = parse_config(WorkflowConfig, dict(config), "config/config.yaml")
 SCALE = SETTINGS.scale
@@ -150,3 +155,9 @@ def outputs_of(target):
 def chosen(items, target):
     """Names of the tables or figures of a target."""
     return [name for name, item in items.items() if item.target == target]
+
+
+def results_folder(wildcards, output):
+    """The folder above tables and figures, from any of its files."""
+    path = Path(str(output[0]))
+    return str(path.parents[1] if path.parent.name in ("tables", "figures") else path.parent)

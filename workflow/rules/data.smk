@@ -22,11 +22,11 @@ rule simulate:
         mem_mb=lambda wildcards, threads: 700 * threads,
         runtime=60,
     params:
-        root=SIMULATED,
+        root=lambda wildcards, output: str(Path(output.labelled).parents[1]),
         scale=SCALE,
         seed=SETTINGS.seed,
     shell:
-        "python -m bevkd -v simulate --dataset nuscenes --scale {params.scale} --seed {params.seed}"
+        "python workflow/scripts/launch.py 0 simulate --dataset nuscenes --scale {params.scale} --seed {params.seed}"
         " --out {params.root} --workers {threads} > {log} 2>&1"
 
 
@@ -54,5 +54,5 @@ rule convert:
         root=lambda wildcards: DATASETS[wildcards.index].root,
         version=lambda wildcards: DATASETS[wildcards.index].version,
     shell:
-        "python -m bevkd -v convert --dataset {params.reader} --root {params.root} --version {params.version}"
+        "python workflow/scripts/launch.py 0 convert --dataset {params.reader} --root {params.root} --version {params.version}"
         " --out {wildcards.index} --workers {threads} > {log} 2>&1"

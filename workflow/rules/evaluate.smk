@@ -22,5 +22,5 @@ rule evaluate:
     params:
         scale=SCALE,
     shell:
-        "{LAUNCH} -v predict --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
+        "python workflow/scripts/launch.py {resources.gpu} predict --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
         " --split {wildcards.split} > {log} 2>&1"

@@ -24,9 +24,9 @@ rule table:
         runtime=10,
     params:
         scale=SCALE,
-        out=f"{RESULTS}",
+        out=results_folder,
     shell:
-        "python -m bevkd -v table {wildcards.table} --scale {params.scale} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --out {params.out} > {log} 2>&1"
 
 
 rule figure:
@@ -51,9 +51,9 @@ rule figure:
         runtime=20,
     params:
         scale=SCALE,
-        out=f"{RESULTS}",
+        out=results_folder,
     shell:
-        "python -m bevkd -v figure {wildcards.figure} --scale {params.scale} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --out {params.out} > {log} 2>&1"
 
 
 rule claims:
@@ -77,9 +77,9 @@ rule claims:
         runtime=10,
     params:
         scale=SCALE,
-        out=f"{RESULTS}",
+        out=results_folder,
     shell:
-        "python -m bevkd -v claims --scale {params.scale} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 claims --scale {params.scale} --out {params.out} > {log} 2>&1"
 
 
 rule report:
@@ -104,9 +104,9 @@ rule report:
         runtime=20,
     params:
         scale=SCALE,
-        out=f"{RESULTS}",
+        out=results_folder,
     shell:
-        "python -m bevkd -v report --scale {params.scale} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 report --scale {params.scale} --out {params.out} > {log} 2>&1"
 
 
 for _kind, _items in {"table": TABLES, "figure": FIGURES}.items():

@@ -1,23 +1,9 @@
 # What jobs may use: GPUs, the order in which trainings start, and the estimate that a dry run prints.
-from importlib.util import find_spec
+import os
 
+from snakemake.cli import get_argument_parser
 
-def gpus_here():
-    """GPUs that PyTorch can use on this machine, found without starting CUDA (or importing torch)."""
-    spec = find_spec("torch")
-    version = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
-    if version is None or re.search(r"^cuda\b.*= None", version.read_text(encoding="utf-8"), re.MULTILINE):
-        return 0
-    devices = len([path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)])
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return (
-        devices
-        if visible is None
-        else min(devices, len([part for part in visible.split(",") if part.strip()]))
-    )
-
-
-GPUS = gpus_here() if SETTINGS.gpus == "auto" else int(SETTINGS.gpus)
+GPUS = len(devices()) if SETTINGS.gpus == "auto" else int(SETTINGS.gpus)
 if GPUS and SETTINGS.gpus_per_run > GPUS:
     raise WorkflowError(f"gpus_per_run is {SETTINGS.gpus_per_run}, but there are {GPUS} GPUs")
 GPU = min(GPUS, 1)
@@ -25,19 +11,6 @@ GPU_PER_TRAINING = SETTINGS.gpus_per_run if GPUS else 0
 # No more GPU jobs at a time than there are GPUs, also under plain `--cores all`; `--resources gpu=n` still wins.
 if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", GPUS)
-
-# On a workstation with several GPUs each job takes a free one; a cluster gives each job its own.
-_TAKE_GPU = (
-    "python workflow/scripts/take_gpu.py {count} -- "
-    if GPUS > 1 and not os.environ.get("SLURM_JOB_ID")
-    else ""
-)
-LAUNCH = _TAKE_GPU.format(count=1) + "python -m bevkd"
-LAUNCH_TRAINING = _TAKE_GPU.format(count=GPU_PER_TRAINING) + (
-    f"torchrun --standalone --nproc-per-node {GPU_PER_TRAINING} -m bevkd"
-    if GPU_PER_TRAINING > 1
-    else "python -m bevkd"
-)
 
 
 def training_steps(run):
@@ -90,9 +63,9 @@ def runs_of(target):
     ]
 
 
-def requested_runs():
+def requested_runs(arguments):
     """(run, seed) pairs of the targets on the command line, teachers included."""
-    pairs = [pair for target in (workflow.dag_settings.targets or {"all"}) for pair in runs_of(target)]
+    pairs = [pair for target in (arguments.targets or ["all"]) for pair in runs_of(target)]
     for run, _ in list(pairs):
         while ROWS[run].teacher:
             pairs.append((ROWS[run].teacher, ROWS[run].teacher_seed))
@@ -100,7 +73,7 @@ def requested_runs():
     return list(dict.fromkeys(pairs))
 
 
-def print_estimate(pairs):
+def print_estimate(pairs, cores):
     """CPU time of the trainings that a plan holds, on stderr: all of them, and those without a model yet."""
     cost = SETTINGS.cost.get(SCALE)
     missing = [(run, seed) for run, seed in pairs if not Path(run_file(run, seed, "model.pt")).exists()]
@@ -123,6 +96,14 @@ def print_estimate(pairs):
         seconds += cost.simulate + cost.convert + 2 * cost.start
     print(
         f"estimated cost: {len(missing)} of {len(pairs)} trainings to do, about {seconds / 60:.0f} CPU minutes"
-        f" ({seconds / 60 / max(1, workflow.cores or 1):.0f} minutes on {workflow.cores or 1} cores)",
+        f" ({seconds / 60 / cores:.0f} minutes on {cores} cores)",
         file=sys.stderr,
     )
+
+
+def estimate_on_dry_run():
+    """A dry run also says what the plan costs; `onstart` would not run then, and jobs parse this file too."""
+    arguments = get_argument_parser().parse_known_args(sys.argv[1:])[0]
+    if workflow.is_main_process and arguments.dryrun:
+        cores = arguments.cores if str(arguments.cores).isdigit() else os.cpu_count()
+        print_estimate(requested_runs(arguments), max(1, int(cores)))

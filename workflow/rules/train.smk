@@ -25,7 +25,7 @@ rule train:
         config=config_digest,
         scale=SCALE,
     shell:
-        "{LAUNCH_TRAINING} -v train --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
+        "python workflow/scripts/launch.py {resources.gpu} train --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
         " > {log} 2>&1"
 
 
@@ -52,4 +52,4 @@ rule cache_teacher:
         seed=lambda wildcards: ROWS[CACHES[wildcards.cache]].seeds[0],
         scale=SCALE,
     shell:
-        "{LAUNCH} -v cache --run {params.run} --scale {params.scale} --seed {params.seed} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu} cache --run {params.run} --scale {params.scale} --seed {params.seed} > {log} 2>&1"
