@@ -8,13 +8,15 @@ by the same function, either in the step or once beforehand.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from bevkd.data.batch import Boxes
+from bevkd.distill.crucial_points import crucial_points
 from bevkd.geometry import BEVGrid
-from bevkd.models.outputs import BEVOutputs
+from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
 
 @dataclass
@@ -47,30 +49,26 @@ class DistillContext:
     boxes: Boxes
     labelled: Tensor
 
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """Channel counts and modality of a network, for methods that build adapters."""
-
-    low_channels: int
-    high_channels: int
-    classes: int
-    regression_maps: int
-    sensors: tuple[str, ...]
+    @cached_property
+    def points(self) -> Tensor:
+        """Normalised (gx, gy) of the nine crucial points of every box (N, 9, 2): computed once, read by all losses."""
+        return self.grid.normalised(crucial_points(self.boxes.boxes.float()))
 
 
 class DistillMethod(nn.Module):
     """Base class of the methods.
 
-    Class attributes:
+    Attributes:
         Config: frozen dataclass of options with the paper's defaults.
         reads: fields of `BEVOutputs` that `targets` and `losses` read ("low", "high", "heads", "depth", ...); the
-            engine computes no teacher part beyond the last of these.
+            engine computes no teacher part beyond the last of these. An instance may narrow it by its options.
+        needs_boxes: whether `context.boxes` is read; if not, no teacher boxes are made for unlabelled frames.
         uses_teacher: False for controls that only re-weight the supervised loss.
     """
 
     Config: ClassVar[type]
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: frozenset[str] = frozenset()
+    needs_boxes: bool = True
     uses_teacher: ClassVar[bool] = True
 
     def __init__(self, config: Any, student: FeatureSpec, teacher: FeatureSpec) -> None:
@@ -81,7 +79,15 @@ class DistillMethod(nn.Module):
         """Weight of each named loss; the engine applies them once."""
         raise NotImplementedError
 
-    def target_key(self) -> dict[str, Any]:
+    @classmethod
+    def for_cache(cls, config: Any) -> Any:
+        """The options with which a teacher cache is built: a superset of what `config` reads, so that rows which
+        differ only in the losses they switch on share one cache. By default the options themselves.
+        """
+        return config
+
+    @classmethod
+    def target_key(cls, config: Any) -> dict[str, Any]:
         """The options on which `targets` depends: methods with equal keys share one teacher cache."""
         raise NotImplementedError
 

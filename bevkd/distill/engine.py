@@ -1,0 +1,85 @@
+"""`DistillEngine`: from a student's outputs and a batch to one weighted loss, with a live or a cached teacher."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bevkd.data.batch import Batch, Boxes
+from bevkd.distill.base import DistillContext, DistillMethod, Target, Targets
+from bevkd.distill.cache import TeacherCache
+from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, sorted_boxes, teach
+from bevkd.errors import ConfigError
+from bevkd.geometry import BEVGrid
+from bevkd.models.outputs import BEVOutputs
+
+
+class DistillEngine(nn.Module):
+    """Applies a method during training. Its parameters and state are those of the method's adapters, nothing else.
+
+    Args:
+        method: the distillation method.
+        grid: BEV grid that teacher and student share.
+        teacher: a live teacher, frozen and kept in eval mode whatever mode the engine is in.
+        cache: the teacher's stored targets instead.
+        score_threshold: the teacher's boxes above it stand in for annotations on unlabelled frames.
+
+    Raises:
+        ConfigError: no or two sources of targets; a cache that was built for something else.
+    """
+
+    def __init__(
+        self,
+        method: DistillMethod,
+        grid: BEVGrid,
+        teacher: nn.Module | None = None,
+        cache: TeacherCache | None = None,
+        *,
+        score_threshold: float = SCORE_THRESHOLD,
+    ) -> None:
+        super().__init__()
+        if method.uses_teacher and (teacher is None) == (cache is None):
+            raise ConfigError("a distillation method needs either a live teacher or a teacher cache")
+        if cache is not None:
+            cache.check(method, grid, score_threshold)
+        self.method, self.grid, self.cache, self.score_threshold = method, grid, cache, score_threshold
+        # In a tuple, so that the teacher is no sub-module: `train()`, `parameters()`, `state_dict()` and a
+        # distributed wrapper then never see it.
+        self._teacher = (teacher.eval().requires_grad_(False),) if teacher is not None else ()
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        for teacher in self._teacher:
+            teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def forward(self, student: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
+        """Weighted `total` (float32, with a graph) and the detached, unweighted losses by name.
+
+        Raises:
+            DataError: the cache lacks a frame of the batch, or knows it with other labels.
+        """
+        targets, context = self.targets(batch)
+        with torch.autocast(batch.labelled.device.type, enabled=False):
+            losses = self.method.losses(student, targets, context)
+            weights = self.method.weights()
+            total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        return {"total": total} | {name: loss.detach() for name, loss in losses.items()}
+
+    def targets(self, batch: Batch) -> tuple[Targets, DistillContext]:
+        """Teacher targets of a batch, from the live teacher or from the cache."""
+        if self._teacher:
+            return teach(self.method, cast(TeacherNet, self._teacher[0]), batch, self.grid, self.score_threshold)
+        device = batch.labelled.device
+        if self.cache is None:
+            return {}, DistillContext(self.grid, len(batch), batch.boxes, batch.labelled)
+        self.cache.check_labels(batch.tokens, batch.labelled.tolist())
+        stored, taught = self.cache.targets(batch.tokens, batch.variants)
+        targets = {name: Target(t.values.to(device), t.frame.to(device)) for name, t in stored.items()}
+        boxes = sorted_boxes(batch.boxes, _moved(taught, device), batch.labelled)
+        return targets, DistillContext(self.grid, len(batch), boxes, batch.labelled)
+
+
+def _moved(boxes: Boxes, device: torch.device) -> Boxes:
+    return Boxes(*(t.to(device) for t in (boxes.boxes, boxes.labels, boxes.frame, boxes.scores)))

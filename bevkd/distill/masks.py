@@ -1,0 +1,53 @@
+"""Which cells of the BEV map belong to objects."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bevkd.data.batch import Boxes
+from bevkd.geometry import BEVGrid
+from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
+
+
+class Cells(NamedTuple):
+    """Cells of a batch: flat index `iy * W + ix` (n,), frame (n,) ascending, weight (n,) float32."""
+
+    cell: Tensor
+    frame: Tensor
+    weight: Tensor
+
+
+def gaussian_mask(
+    boxes: Boxes, grid: BEVGrid, batch_size: int, min_overlap: float = 0.7, min_radius: int = 0
+) -> Tensor:
+    """UniDistill's mask G (B, H, W): one Gaussian peak per box, overlaps by maximum, yaw ignored."""
+    size = boxes.boxes[:, 3:5].float() / grid.cell
+    radius = gaussian_radius(size[:, 0], size[:, 1], min_overlap).floor().long().clamp(min=min_radius)
+    centres = torch.floor(grid.to_cells(boxes.boxes[:, :2].float())).long()
+    return draw_gaussians(centres, radius, boxes.frame, batch_size, grid.H, grid.W)
+
+
+def cells_of(mask: Tensor) -> Cells:
+    """The cells where a mask (B, H, W) is positive, sorted by frame and cell."""
+    flat = mask.flatten(1)
+    frame, cell = torch.nonzero(flat > 0, as_tuple=True)
+    return Cells(cell, frame, flat[frame, cell].float())
+
+
+def box_mask(boxes: Boxes, grid: BEVGrid, batch_size: int) -> Tensor:
+    """Binary mask (B, H, W): cells whose centre lies in a box, and the cell of every box centre (small objects)."""
+    out = torch.zeros(batch_size * grid.H * grid.W, device=boxes.boxes.device)
+    b = boxes.boxes.float()
+    delta = grid.cell_centres(b.device).view(1, -1, 2) - b[:, None, :2]  # (N, H * W, 2)
+    cos, sin = torch.cos(b[:, 6:7]), torch.sin(b[:, 6:7])
+    along = cos * delta[..., 0] + sin * delta[..., 1]
+    across = cos * delta[..., 1] - sin * delta[..., 0]
+    inside = (along.abs() <= b[:, 3:4] / 2) & (across.abs() <= b[:, 4:5] / 2)
+    centre, on_map = grid.indices(b[:, :2])
+    box, cell = torch.nonzero(inside, as_tuple=True)
+    out[boxes.frame[box] * (grid.H * grid.W) + cell] = 1.0
+    out[(boxes.frame * (grid.H * grid.W) + centre)[on_map]] = 1.0
+    return out.view(batch_size, grid.H, grid.W)

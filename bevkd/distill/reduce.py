@@ -1,0 +1,21 @@
+"""Normalisers that mean the same with one process and with many."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+def rank_mean(value: Tensor | float | int, device: torch.device | None = None) -> Tensor:
+    """Mean of a scalar over all ranks, detached; the value itself without torch.distributed.
+
+    Dividing a per-rank sum by the rank mean of its count makes the average of the per-rank gradients equal to the
+    gradient of the whole batch. Every rank must call it equally often, also when it has nothing to compare.
+    """
+    out = torch.as_tensor(value, dtype=torch.float32, device=None if isinstance(value, Tensor) else device)
+    out = out.detach().clone()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(out)
+        out /= dist.get_world_size()
+    return out

@@ -1,0 +1,82 @@
+"""Frozen teachers: loading, running no further than the losses read, boxes for unlabelled frames, targets."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bevkd.data.batch import Batch, Boxes
+from bevkd.distill.base import DistillContext, DistillMethod, Target, Targets
+from bevkd.geometry import BEVGrid
+from bevkd.models.outputs import BEVOutputs
+
+STAGES = ("low", "high", "heads")
+# The last stage that has to run for a field of `BEVOutputs`.
+_STAGE_OF = {"sensors": "low", "cells": "low", "depth": "low", "low": "low", "stages": "high", "high": "high"}
+SCORE_THRESHOLD = 0.3
+
+
+class TeacherNet(Protocol):
+    """What distillation needs of a detector."""
+
+    def __call__(self, batch: Batch, until: str = "heads") -> BEVOutputs:
+        """Run the detector up to a stage."""
+
+    def decode(self, outputs: BEVOutputs) -> Boxes:
+        """Boxes with scores, flat and sorted by frame."""
+
+
+def stage_needed(method: DistillMethod, unlabelled: bool) -> str | None:
+    """The last teacher stage to run for a batch with or without unlabelled frames; None: the teacher is not needed."""
+    stages = {_STAGE_OF.get(name, "heads") for name in method.reads}
+    if unlabelled and method.needs_boxes:
+        stages.add("heads")
+    return max(stages, key=STAGES.index) if stages else None
+
+
+def sorted_boxes(annotated: Boxes, taught: Boxes, labelled: Tensor) -> Boxes:
+    """Annotations on labelled frames, the teacher's boxes on the others, sorted by frame."""
+    a, t = annotated.select(labelled[annotated.frame]), taught.select(~labelled[taught.frame])
+    if len(t) == 0:
+        return a
+    joined = Boxes(
+        torch.cat([a.boxes, t.boxes]),
+        torch.cat([a.labels, t.labels]),
+        torch.cat([a.frame, t.frame]),
+        torch.cat([a.scores, t.scores]),
+    )
+    return joined.select(torch.argsort(joined.frame, stable=True))
+
+
+def teach(
+    method: DistillMethod,
+    teacher: TeacherNet,
+    batch: Batch,
+    grid: BEVGrid,
+    score_threshold: float = SCORE_THRESHOLD,
+) -> tuple[Targets, DistillContext]:
+    """Targets and context of a batch from a live teacher: the one path that steps and cache builders share.
+
+    The teacher runs under inference mode; what is returned are ordinary tensors without a graph.
+    """
+    labelled = batch.labelled
+    unlabelled = bool((~labelled).any())
+    stage = stage_needed(method, unlabelled)
+    with torch.inference_mode():
+        outputs = teacher(batch, until=stage) if stage is not None else None
+    # From here on only `no_grad`: tensors made under inference mode cannot take part in the student's graph.
+    with torch.no_grad(), torch.autocast(labelled.device.type, enabled=False):
+        taught = Boxes.empty(labelled.device)
+        if outputs is not None and unlabelled and method.needs_boxes:
+            decoded = teacher.decode(outputs)
+            taught = decoded.select((decoded.scores > score_threshold) & ~labelled[decoded.frame])
+        context = DistillContext(grid, len(batch), sorted_boxes(batch.boxes, taught, labelled), labelled)
+        targets = method.targets(outputs, context) if outputs is not None else {}
+    return {name: Target(_ordinary(t.values), _ordinary(t.frame)) for name, t in targets.items()}, context
+
+
+def _ordinary(values: Tensor) -> Tensor:
+    # Views of the teacher's own maps are still inference tensors; everything computed from them is not.
+    return values.clone() if values.is_inference() else values
