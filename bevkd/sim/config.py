@@ -1,0 +1,159 @@
+"""Settings of the simulator. Defaults are the `sim` scale; `SCALES` holds the named scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from bevkd.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Number of scenes per split and the keyframes in each.
+
+    Few keyframes per scene keep the frames diverse, which is what a small training set needs most.
+    """
+
+    train: int = 200
+    tune: int = 50
+    val: int = 75
+    keyframes_per_scene: int = 4
+    keyframe_hz: float = 2.0
+
+
+@dataclass(frozen=True)
+class LidarConfig:
+    """A spinning LiDAR. `sweeps` scans, `1 / rate_hz` apart, are written before every keyframe (9 is the full rate)."""
+
+    rings: int = 16
+    azimuths: int = 256
+    elevation_deg: tuple[float, float] = (-30.67, 10.67)
+    range_m: float = 60.0
+    drop: float = 0.15  # probability that a return is lost at zero range ...
+    drop_at_60m: float = 0.25  # ... and what 60 m add to it
+    rain_drop: float = 0.05  # what rain adds to it
+    noise_m: float = 0.02
+    rate_hz: float = 20.0
+    sweeps: int = 4
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Six pinhole cameras. `horizon` is the row of the principal point as a fraction of the height."""
+
+    height: int = 64
+    width: int = 176
+    horizon: float = 0.42
+    fov_deg: float = 70.0
+    fov_back_deg: float = 110.0
+    jpeg_quality: int = 92
+    brightness: tuple[float, float] = (0.6, 1.1)
+    noise: tuple[float, float] = (0.005, 0.025)
+    rate_hz: float = 12.0
+    sweeps: int = 0
+
+
+@dataclass(frozen=True)
+class RadarConfig:
+    """Five radars; `sweeps` earlier scans are written before every keyframe."""
+
+    rays: int = 240  # around the full circle; those outside the field of view are not used
+    fov_deg: float = 120.0
+    range_m: float = 70.0
+    range_noise_m: float = 0.15
+    azimuth_noise_deg: float = 0.8
+    speed_noise: float = 0.1
+    miss: float = 0.15
+    clutter: float = 4.0  # ghost detections per scan (mean)
+    rate_hz: float = 13.0
+    sweeps: int = 2
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """What a scene holds.
+
+    Attributes:
+        reach_m: objects are annotated while their centre is within this distance of the ego along x and along y.
+        counts: mean number of objects placed per class (rows of barriers and cones count by piece).
+        night, rain: probability of each; they are independent.
+    """
+
+    reach_m: float = 25.6
+    counts: tuple[tuple[str, float], ...] = (
+        ("car", 6.0),
+        ("truck", 1.2),
+        ("construction_vehicle", 1.0),
+        ("bus", 1.0),
+        ("trailer", 1.0),
+        ("barrier", 2.6),
+        ("motorcycle", 1.3),
+        ("bicycle", 1.3),
+        ("pedestrian", 5.0),
+        ("traffic_cone", 3.0),
+    )
+    poles: tuple[int, int] = (4, 12)
+    stones: tuple[int, int] = (3, 9)
+    dumpsters: tuple[int, int] = (1, 5)
+    vegetation: tuple[int, int] = (4, 12)
+    night: float = 0.12
+    rain: float = 0.2
+
+
+@dataclass(frozen=True)
+class LabelledConfig:
+    """The published lists of labelled keyframes: how many keyframes in each of how many subsets."""
+
+    count: int = 100
+    subsets: int = 3
+
+
+@dataclass(frozen=True)
+class SimConfig:
+    """All settings of a simulated dataset."""
+
+    splits: SplitConfig = field(default_factory=SplitConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
+    lidar: LidarConfig = field(default_factory=LidarConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    radar: RadarConfig = field(default_factory=RadarConfig)
+    labelled: LabelledConfig = field(default_factory=LabelledConfig)
+
+    def validate(self) -> None:
+        """Check the settings that would otherwise fail late.
+
+        Raises:
+            ConfigError: a number is out of range; the message names it.
+        """
+        splits, between = self.splits, 1.0 / self.splits.keyframe_hz
+        for name in ("train", "tune", "val", "keyframes_per_scene"):
+            if getattr(splits, name) < 1:
+                raise ConfigError(f"splits.{name} must be at least 1, got {getattr(splits, name)}")
+        for name in ("lidar", "camera", "radar"):
+            sensor = getattr(self, name)
+            if sensor.sweeps < 0 or sensor.sweeps / sensor.rate_hz >= between:
+                raise ConfigError(f"{name}.sweeps = {sensor.sweeps} do not fit between keyframes {between:.2f} s apart")
+        frames = splits.train * splits.keyframes_per_scene
+        if not 1 <= self.labelled.count <= frames:
+            raise ConfigError(f"labelled.count = {self.labelled.count} but there are {frames} training keyframes")
+
+
+_SIM = SimConfig()
+
+SCALES: dict[str, SimConfig] = {
+    "smoke": replace(
+        _SIM,
+        splits=SplitConfig(train=8, tune=2, val=3, keyframes_per_scene=2),
+        lidar=LidarConfig(sweeps=2),
+        radar=RadarConfig(sweeps=1),
+        labelled=LabelledConfig(count=12),
+    ),
+    "sim": _SIM,
+    "paper": replace(
+        _SIM,
+        world=replace(_SIM.world, reach_m=50.0),
+        lidar=LidarConfig(rings=32, azimuths=1090, range_m=100.0, drop=0.05, drop_at_60m=0.1, sweeps=9),
+        camera=CameraConfig(height=900, width=1600, horizon=0.5, sweeps=5),
+        radar=RadarConfig(rays=480, range_m=100.0),
+    ),
+}

@@ -1,0 +1,231 @@
+"""A simulated dataset in nuScenes layout: splits, logs, workers, tables."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bevkd.errors import ConfigError
+from bevkd.io import write_json, write_text
+from bevkd.sim.config import SimConfig
+from bevkd.sim.labelled import draw_labelled
+from bevkd.sim.maps import tile_centre, write_mask
+from bevkd.sim.rig import CHANNELS, calibrate
+from bevkd.sim.scene import Log, Record, SceneJob, SceneResult, simulate_scene, token
+from bevkd.sim.vocabulary import ATTRIBUTES, CATEGORIES, LOCATIONS, VISIBILITY
+
+LOGGER = logging.getLogger(__name__)
+
+VERSION = "v1.0-sim"
+_SCENES_PER_LOG = 16
+_SCENE_GAP_S = 30
+_FIRST_DAY = datetime(2018, 7, 2, 9, 15, tzinfo=UTC)
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def simulate_nuscenes(config: SimConfig, out: Path, seed: int, workers: int = 1) -> None:
+    """Simulate a dataset and write it to `out` in nuScenes layout, version `v1.0-sim`.
+
+    Beside the thirteen tables, `v1.0-sim/splits.json` maps train, tune and val to scene names, and `v1.0-sim/labelled.json` maps
+    subset numbers to the sample tokens of labelled keyframes. The same configuration and seed give the same bytes, whatever
+    `workers` is. Everything is written to a temporary folder beside `out` and renamed at the end.
+
+    Raises:
+        ConfigError: the configuration is inconsistent, or `out` exists and is not an empty folder.
+        DataError: a class does not occur often enough for the labelled lists.
+    """
+    config.validate()
+    out = Path(out).absolute()
+    if workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is not an empty folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.parent / f".{out.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)  # left behind by a killed run
+    try:
+        _write(config, temporary, seed, workers)
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(config: SimConfig, root: Path, seed: int, workers: int) -> None:
+    for folder in ("samples", "sweeps"):
+        for channel in CHANNELS:
+            (root / folder / channel).mkdir(parents=True)
+    (root / "maps").mkdir()
+    names = _split_names(config)
+    jobs, slots, columns = _plan(config, [name for split in names.values() for name in split], root, seed)
+    results = _run(jobs, workers)
+    LOGGER.info("simulated %d scenes", len(results))
+
+    logs = {job.log.index: job.log for job in jobs}
+    tables = _fixed_tables(seed) | _log_tables(list(logs.values()), seed)
+    tables["map"] = []
+    for location in LOCATIONS:
+        here = [r for r in results if jobs[r.index].log.location == location]
+        name = token(seed, "map", location)
+        filename = f"maps/{name}.png"
+        if not here:
+            continue
+        write_mask([(slots[r.index], r.world) for r in here], columns, root / filename)
+        tables["map"].append(
+            {
+                "token": name,
+                "category": "semantic_prior",
+                "filename": filename,
+                "log_tokens": [log.token for log in logs.values() if log.location == location],
+            }
+        )
+    folder = root / VERSION
+    for table, records in tables.items():
+        write_text(folder / f"{table}.json", "[\n" + ",\n".join(json.dumps(r) for r in records) + "\n]\n")
+    for table in ("scene", "sample", "sample_data", "ego_pose", "sample_annotation", "instance"):
+        rows = [text for r in results if (text := r.tables[table])]
+        write_text(folder / f"{table}.json", "[\n" + ",\n".join(rows) + "\n]\n")
+    write_json(folder / "splits.json", names)
+    train = [r.classes for r in results[: len(names["train"])]]
+    write_json(folder / "labelled.json", draw_labelled(train, config.labelled.count, config.labelled.subsets, seed))
+    write_json(folder / "simulation.json", {"seed": seed, "config": asdict(config)})
+
+
+def _split_names(config: SimConfig) -> dict[str, list[str]]:
+    """Scene names per split, numbered through."""
+    out: dict[str, list[str]] = {}
+    number = 1
+    for split in ("train", "tune", "val"):
+        count = getattr(config.splits, split)
+        out[split] = [f"scene-{i:04d}" for i in range(number, number + count)]
+        number += count
+    return out
+
+
+def _plan(
+    config: SimConfig, names: list[str], root: Path, seed: int
+) -> tuple[list[SceneJob], dict[int, int], int]:
+    """Jobs of all scenes, the map tile of each scene, and the columns of the tile grids.
+
+    Logs take turns within every split, so that locations and vehicles are spread evenly.
+    """
+    count = max(len(LOCATIONS), ceil(len(names) / _SCENES_PER_LOG))
+    logs = [_log(i, config, seed) for i in range(count)]
+    columns = ceil(sqrt(ceil(len(names) / len(LOCATIONS))))
+    used: dict[str, int] = dict.fromkeys(LOCATIONS, 0)
+    jobs: list[SceneJob] = []
+    slots: dict[int, int] = {}
+    for i, name in enumerate(names):
+        log = logs[i % count]
+        slots[i] = used[log.location]
+        used[log.location] += 1
+        begin = datetime.strptime(log.logfile.split("-", 1)[1], "%Y-%m-%d-%H-%M-%S%z")
+        start_us = round((begin.timestamp() + 60 + (i // count) * _SCENE_GAP_S) * 1e6)
+        jobs.append(SceneJob(i, name, seed, log, tile_centre(slots[i], columns), start_us, config, root))
+    return jobs, slots, columns
+
+
+def _log(index: int, config: SimConfig, seed: int) -> Log:
+    location = list(LOCATIONS)[index % len(LOCATIONS)]
+    vehicle, zone, drive_on_left = LOCATIONS[location]
+    local = _FIRST_DAY + timedelta(days=index // 2, hours=4 * (index % 2), minutes=7 * (index % 5))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xCA11B, index]))
+    return Log(
+        index,
+        token(seed, "log", index),
+        f"{vehicle}-{local:%Y-%m-%d-%H-%M-%S}{zone}",
+        location,
+        vehicle,
+        f"{local:%Y-%m-%d}",
+        drive_on_left,
+        calibrate(config.camera, rng),
+        {channel: token(seed, "calibrated_sensor", index, channel) for channel in CHANNELS},
+    )
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Worker processes start with one thread each; they share the cores among themselves."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _run(jobs: list[SceneJob], workers: int) -> list[SceneResult]:
+    if workers == 1:
+        return [simulate_scene(job) for job in jobs]
+    # Spawned, not forked: the caller may have threads of its own (a progress bar, a tensor library).
+    context = multiprocessing.get_context("spawn")
+    with _single_threaded(), ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        try:
+            return list(pool.map(simulate_scene, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers)))))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _fixed_tables(seed: int) -> dict[str, list[Record]]:
+    return {
+        "category": [
+            {"token": token(seed, "category", name), "name": name, "description": text, "index": i + 1}
+            for i, (name, text) in enumerate(CATEGORIES.items())
+        ],
+        "attribute": [
+            {"token": token(seed, "attribute", name), "name": name, "description": text}
+            for name, text in ATTRIBUTES.items()
+        ],
+        "visibility": [
+            {"token": str(i + 1), "level": level, "description": f"Visible fraction {level[1:]} % over all images."}
+            for i, (level, _) in enumerate(VISIBILITY)
+        ],
+        "sensor": [
+            {"token": token(seed, "sensor", channel), "channel": channel, "modality": modality}
+            for channel, modality in CHANNELS.items()
+        ],
+    }
+
+
+def _log_tables(logs: list[Log], seed: int) -> dict[str, list[Record]]:
+    calibrated: list[Record] = []
+    for log in logs:
+        for channel, calibration in log.calibrations.items():
+            k: Any = calibration.intrinsics
+            calibrated.append(
+                {
+                    "token": log.calibration_tokens[channel],
+                    "sensor_token": token(seed, "sensor", channel),
+                    "translation": list(calibration.translation),
+                    "rotation": list(calibration.quaternion),
+                    "camera_intrinsic": [] if k is None else k.tolist(),
+                }
+            )
+    rows: list[Record] = [
+        {
+            "token": log.token,
+            "logfile": log.logfile,
+            "vehicle": log.vehicle,
+            "date_captured": log.date,
+            "location": log.location,
+        }
+        for log in logs
+    ]
+    return {"log": rows, "calibrated_sensor": calibrated}
