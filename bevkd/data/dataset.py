@@ -1,0 +1,299 @@
+"""`FrameDataset`: frames of an index, augmented replayably, with only the sensors that a model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bevkd.classes import CLASS_INDEX
+from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.data.augment import (
+    BEVTransform,
+    draw_bev,
+    fresh_generator,
+    variant_bev,
+    variant_generator,
+    variant_of,
+)
+from bevkd.data.depth import depth_map
+from bevkd.data.images import ImageTransform, test_transform, train_transform
+from bevkd.data.index import FrameIndex
+from bevkd.data.load import FrameLoader, RawFrame
+from bevkd.data.sample import CameraSample, Sample, collate
+from bevkd.errors import ConfigError, DataError
+from bevkd.geometry import box_corners
+
+__all__ = ["FrameDataset", "Sample", "collate"]
+
+
+@dataclass
+class _CameraView:
+    """Images of one frame after image augmentation."""
+
+    images: NDArray[np.uint8]
+    image_aug: NDArray[np.float64]
+    depth: NDArray[np.float32] | None
+
+
+class FrameDataset:
+    """Frames of one split.
+
+    Args:
+        data: which data set, sweeps, classes, augmentation.
+        model: decides sensors, image size, grid and (for depth targets) stride.
+        split: split of the index; several are joined by `+`.
+        train: augmentation on, and labelled lists apply. Otherwise every frame of the split is there, labelled, as
+            variant 0.
+        seed: of augmentations that are drawn afresh each epoch and of the choice among fixed variants.
+        frames: `labelled` keeps the labelled frames only; `all` adds unlabelled ones: the keyframes outside of the
+            labelled list or, where a data set has no such list, the LiDAR sweeps between keyframes (if cameras recorded
+            there too).
+        labelled_subset: which of the data set's labelled lists is used.
+        depth_targets: also depth per camera from the key LiDAR sweep.
+        sensors: modalities to load instead of the model's own (for a teacher with other sensors).
+
+    Attributes:
+        tokens: one per frame.
+        labelled: (n,) whether the annotations of a frame may be used.
+        global_from_ego: (n, 4, 4) ego pose of each frame.
+        weather, lighting, scenes: one word per frame.
+
+    Raises:
+        ConfigError: unknown split or labelled subset, or settings that exclude each other.
+        DataError: no frame, or a frame without a sensor that is needed.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        model: ModelConfig,
+        split: str,
+        *,
+        train: bool,
+        seed: int,
+        frames: Literal["labelled", "all"] = "labelled",
+        labelled_subset: int = 0,
+        depth_targets: bool = False,
+        sensors: tuple[str, ...] | None = None,
+    ) -> None:
+        self.data, self.model, self.split, self.train, self.seed = data, model, split, train, seed
+        self.labelled_subset = labelled_subset
+        self.sensors = tuple(sensors) if sensors is not None else tuple(model.sensors)
+        self.depth_targets = depth_targets
+        if depth_targets and "camera" not in self.sensors:
+            raise ConfigError("depth targets need a camera among the sensors")
+        needed = tuple(dict.fromkeys((*self.sensors, *(("lidar",) if depth_targets else ()))))
+        self.index = FrameIndex.open(data.index, split, sensors=needed, between=train and frames == "all")
+        labelled = self._labelled_mask()
+        keep = labelled if train and frames == "labelled" else np.ones(len(labelled), dtype=bool)
+        if train and frames == "all" and self.index.facts["labelled_subsets"] is not None:
+            keep = self.index.keyframe.copy()  # the labelled list already says which frames are unlabelled
+        self._frames = np.flatnonzero(keep)
+        if len(self._frames) == 0:
+            raise DataError("no frame in the data set", file=data.index, field=split)
+        self.labelled: NDArray[np.bool_] = labelled[self._frames]
+        columns = self.index.columns
+        self.tokens = [columns["token"][i] for i in self._frames]
+        self.weather = [columns["weather"][i] for i in self._frames]
+        self.lighting = [columns["lighting"][i] for i in self._frames]
+        self.scenes = [columns["scene_name"][i] for i in self._frames]
+        self.global_from_ego = self.index.global_from_ego[self._frames]
+        self._loader = FrameLoader(
+            self.index,
+            data.root,
+            sensors=self.sensors,
+            lidar_sweeps=data.lidar_sweeps,
+            radar_sweeps=data.radar_sweeps,
+            key_points=depth_targets,
+        )
+        self._check_sensors(needed)
+        wanted = np.array([CLASS_INDEX[name] for name in data.classes], dtype=np.int64)
+        boxes = self.index.boxes
+        self._usable = np.isin(boxes.labels, wanted) & (boxes.points >= data.min_points)
+        self._random_images = train and data.augment.image.enabled
+        self._raw: dict[int, RawFrame] = {}
+        self._views: dict[int, _CameraView] = {}
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def get(self, i: int, epoch: int) -> Sample:
+        """Frame `i` as an epoch sees it: a pure function of (seed, epoch, token).
+
+        Raises:
+            DataError: a sensor file is missing, truncated or unreadable.
+        """
+        if not self.train:
+            return self._sample(i, 0, BEVTransform(), None)
+        variants = self.data.augment.variants
+        if variants > 0:
+            return self.get_variant(i, variant_of(self.seed, epoch, self.tokens[i], variants))
+        rng = fresh_generator(self.seed, epoch, self.tokens[i])
+        return self._sample(i, -1, draw_bev(self.data.augment.bev, rng), rng)
+
+    def get_variant(self, i: int, variant: int) -> Sample:
+        """Frame `i` with one of its fixed augmentations, the same in every run.
+
+        Without training there is variant 0 only, the frame as it is.
+
+        Raises:
+            ConfigError: there is no such variant.
+            DataError: a sensor file is missing, truncated or unreadable.
+        """
+        count = self.data.augment.variants if self.train else 1
+        if not 0 <= variant < count:
+            raise ConfigError(f"variant {variant} does not exist: augment.variants is {count}")
+        if not self.train:
+            return self._sample(i, 0, BEVTransform(), None)
+        rng = variant_generator(self.tokens[i], variant)
+        return self._sample(i, variant, variant_bev(self.data.augment, variant, rng), rng)
+
+    def boxes(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Usable annotations of frame `i` before augmentation: boxes (M, 9), NaN velocity set to 0, and labels (M,)."""
+        frame, table = int(self._frames[i]), self.index.boxes
+        rows = np.arange(table.start[frame], table.start[frame + 1])
+        rows = rows[self._usable[rows]]
+        return np.nan_to_num(table.boxes[rows]), table.labels[rows]
+
+    def class_lists(self) -> list[list[int]]:
+        """For class-balanced sampling: for each class the labelled frames that contain it."""
+        lists: list[list[int]] = [[] for _ in self.data.classes]
+        position = {CLASS_INDEX[name]: at for at, name in enumerate(self.data.classes)}
+        for i in np.flatnonzero(self.labelled):
+            for label in np.unique(self.boxes(int(i))[1]):
+                lists[position[int(label)]].append(int(i))
+        return lists
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Every frame once, as epoch 0 sees it."""
+        return (self.get(i, 0) for i in range(len(self)))
+
+    def _labelled_mask(self) -> NDArray[np.bool_]:
+        index = self.index
+        subsets = index.facts["labelled_subsets"]
+        if not self.train:
+            return np.ones(len(index), dtype=bool)
+        if subsets is None:
+            return index.keyframe.copy()
+        if self.labelled_subset not in subsets:
+            raise ConfigError(f"index {index.folder} has no labelled subset {self.labelled_subset}; it has {subsets}")
+        return np.array([self.labelled_subset in (held or ()) for held in index.subsets])
+
+    def _check_sensors(self, needed: tuple[str, ...]) -> None:
+        """Every frame must have every sensor, and all frames the same number of cameras."""
+        cameras: int | None = None
+        for i, frame in enumerate(self._frames):
+            for modality in needed:
+                count = len(self._loader.records(int(frame), modality))
+                expected = cameras if modality == "camera" and cameras is not None else max(1, count)
+                if count == 0 or (modality == "camera" and count != expected):
+                    raise DataError(
+                        f"frame has {count} {modality} records, expected {expected}",
+                        file=self.index.folder / "frames.parquet", token=self.tokens[i], field="key",
+                    )  # fmt: skip
+                cameras = count if modality == "camera" else cameras
+
+    def _load(self, i: int) -> RawFrame:
+        if i in self._raw:
+            return self._raw[i]
+        raw = self._loader.load(int(self._frames[i]))
+        if self.data.memory_cache:
+            self._raw[i] = raw
+        return raw
+
+    def _sample(self, i: int, variant: int, bev: BEVTransform, rng: np.random.Generator | None) -> Sample:
+        raw = self._load(i)
+        boxes, labels = self.boxes(i) if self.labelled[i] else (np.zeros((0, 9)), np.zeros(0, dtype=np.int64))
+        points = raw.points
+        boxes = bev.boxes(boxes)
+        inside = self._in_range(boxes)
+        matrix = bev.matrix()
+        sample = Sample(
+            token=self.tokens[i],
+            variant=variant,
+            labelled=bool(self.labelled[i]),
+            bev_aug=matrix,
+            boxes=boxes[inside],
+            labels=labels[inside],
+        )
+        if points is not None:
+            sample.points = self._augment_points(points, matrix)
+        if raw.radar is not None:
+            sample.radar = self._augment_points(raw.radar, matrix)
+            sample.radar[:, 4:6] = sample.radar[:, 4:6] @ matrix[:2, :2].T.astype(np.float32)
+        if raw.images is not None:
+            sample.cameras = self._camera_sample(i, raw, rng)
+        return sample
+
+    def _augment_points(self, points: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Augmented points inside the grid, by x and y only: z is cut by the encoders."""
+        out = points.copy()
+        out[:, :3] = points[:, :3] @ matrix[:3, :3].T.astype(np.float32)
+        if matrix[:3, 3].any():
+            out[:, :3] += matrix[:3, 3].astype(np.float32)
+        reach = np.float32(self.model.grid.reach)
+        return out[(np.abs(out[:, 0]) <= reach) & (np.abs(out[:, 1]) <= reach)]
+
+    def _in_range(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Boxes whose centre lies in the grid and that have a corner in the range that encoders see."""
+        grid = self.model.grid
+        if len(boxes) == 0:
+            return np.zeros(0, dtype=bool)
+        corners = box_corners(boxes)
+        corner_in = (np.abs(corners[..., :2]) <= grid.reach).all(axis=-1)
+        corner_in &= (corners[..., 2] >= grid.z_min) & (corners[..., 2] <= grid.z_max)
+        centre_in = ((boxes[:, :2] >= -grid.reach) & (boxes[:, :2] < grid.reach)).all(axis=-1)
+        return np.asarray(corner_in.any(axis=-1) & centre_in)
+
+    def _camera_sample(self, i: int, raw: RawFrame, rng: np.random.Generator | None) -> CameraSample:
+        assert raw.intrinsics is not None
+        assert raw.ego_from_camera is not None
+        view = self._views.get(i)
+        if view is None:
+            view = self._camera_view(raw, rng)
+            if self.data.memory_cache and not self._random_images:
+                self._views[i] = view
+                raw.images, raw.key_points = [], None  # the view holds all that will be asked for
+        return CameraSample(
+            images=view.images,
+            intrinsics=raw.intrinsics,
+            ego_from_camera=raw.ego_from_camera,
+            image_aug=view.image_aug,
+            depth=view.depth,
+            mean=self.data.image_mean,
+            std=self.data.image_std,
+        )
+
+    def _camera_view(self, raw: RawFrame, rng: np.random.Generator | None) -> _CameraView:
+        assert raw.images is not None
+        assert raw.intrinsics is not None
+        assert raw.ego_from_camera is not None
+        target = self.model.camera.image_size
+        images, matrices, depths = [], [], []
+        for n, source in enumerate(raw.images):
+            size = (source.shape[0], source.shape[1])
+            change: ImageTransform
+            if self._random_images and rng is not None:
+                change = train_transform(size, target, self.data.augment.image, rng)
+            else:
+                change = test_transform(size, target)
+            images.append(source if change.identity else np.asarray(change.apply(Image.fromarray(source))))
+            matrices.append(change.matrix())
+            if raw.key_points is not None and self.depth_targets:
+                depths.append(
+                    depth_map(
+                        raw.key_points,
+                        raw.ego_from_camera[n],
+                        raw.intrinsics[n],
+                        matrices[-1],
+                        size,
+                        target,
+                        self.model.camera.stride,
+                    )
+                )
+        return _CameraView(np.stack(images), np.stack(matrices), np.stack(depths) if depths else None)

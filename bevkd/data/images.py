@@ -1,0 +1,121 @@
+"""Camera images: reading, and the resize / crop / flip / rotate augmentation as one 3x3 matrix.
+
+Pixel coordinates are edge based (pixel i covers [i, i + 1)), in which resizing by s is exactly u' = s * u.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from bevkd.config.schema import ImageAugmentConfig
+from bevkd.errors import DataError
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Resize, cut out the target size (zeros outside), flip left-right, rotate about the centre, in this order.
+
+    Attributes:
+        source, target: sizes (height, width).
+        resized: size (height, width) after scaling.
+        corner: (row, column) of the crop in the resized image; may be negative.
+        rotate_deg: counter-clockwise as seen in the image.
+    """
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    resized: tuple[int, int]
+    corner: tuple[int, int] = (0, 0)
+    flip: bool = False
+    rotate_deg: float = 0.0
+
+    @property
+    def identity(self) -> bool:
+        """Whether the image stays as it is."""
+        return (
+            self.source == self.target == self.resized
+            and self.corner == (0, 0)
+            and not self.flip
+            and self.rotate_deg == 0
+        )
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Homogeneous source pixels (u, v, 1) to target pixels, (3, 3)."""
+        height, width = self.target
+        m = np.diag([self.resized[1] / self.source[1], self.resized[0] / self.source[0], 1.0])
+        m[0, 2], m[1, 2] = -self.corner[1], -self.corner[0]
+        if self.flip:
+            m = np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ m
+        if self.rotate_deg:
+            angle = math.radians(self.rotate_deg)
+            cos, sin = math.cos(angle), math.sin(angle)
+            cx, cy = width / 2, height / 2
+            # Rows grow downwards, so counter-clockwise to the eye is this sign.
+            turn = np.array(
+                [[cos, sin, cx - cos * cx - sin * cy], [-sin, cos, cy + sin * cx - cos * cy], [0.0, 0.0, 1.0]]
+            )
+            m = turn @ m
+        return m
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """The transformed image."""
+        if self.resized != self.source:
+            image = image.resize(self.resized[::-1], Image.Resampling.BILINEAR)
+        top, left = self.corner
+        height, width = self.target
+        if (top, left, *self.target) != (0, 0, *self.resized):
+            image = image.crop((left, top, left + width, top + height))
+        if self.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.rotate_deg:
+            image = image.rotate(self.rotate_deg, Image.Resampling.BILINEAR)
+        return image
+
+
+def test_transform(source: tuple[int, int], target: tuple[int, int]) -> ImageTransform:
+    """Smallest scale that fills the target, bottom rows, horizontally centred; the identity for equal sizes."""
+    scale = max(target[0] / source[0], target[1] / source[1])
+    resized = (max(target[0], round(source[0] * scale)), max(target[1], round(source[1] * scale)))
+    corner = (resized[0] - target[0], (resized[1] - target[1]) // 2)
+    return ImageTransform(source, target, resized, corner)
+
+
+def train_transform(
+    source: tuple[int, int], target: tuple[int, int], config: ImageAugmentConfig, rng: np.random.Generator
+) -> ImageTransform:
+    """A random transform: scale, bottom-aligned crop with random left edge, flip, rotation (UniDistill spec, 3).
+
+    The configured scales hold for the source size they were chosen for, whose test scale is `config.test_scale`; for
+    another source or target size they are taken relative to the scale that fills the target.
+    """
+    fill = max(target[0] / source[0], target[1] / source[1])
+    scale = rng.uniform(*config.scale) / config.test_scale * fill
+    resized = (max(1, int(source[0] * scale)), max(1, int(source[1] * scale)))
+    top = resized[0] - target[0]
+    left = int(rng.uniform(0, max(0, resized[1] - target[1])))
+    flip = bool(rng.random() < config.flip)
+    angle = float(rng.uniform(-config.rotate_deg, config.rotate_deg))
+    return ImageTransform(source, target, resized, (top, left), flip, angle)
+
+
+def open_image(path: str | Path, token: str | None = None) -> Image.Image:
+    """Decode an image file as RGB.
+
+    Raises:
+        DataError: missing, truncated or unreadable.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise DataError("image is missing", file=path, token=token, field="filename") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"unreadable image: {error}", file=path, token=token, field="filename") from error

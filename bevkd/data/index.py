@@ -1,0 +1,313 @@
+"""The Parquet index of a data set: what a reader writes and `FrameDataset` opens.
+
+A folder with four tables; no sensor data is copied, file names are relative to the root of the data set.
+
+- `frames`: one row per keyframe: token, scene, description, weather, lighting, split, timestamp, `global_from_ego`,
+  rows of `sensors` for the key records, the previous LiDAR sweeps and the previous radar sweeps (newest first).
+- `unlabelled` (only where cameras have records between keyframes): the same columns, one row per LiDAR sweep between
+  keyframes.
+- `sensors`: one row per sensor file: channel, file name, timestamp, `ego_from_sensor`, `global_from_ego` (the ego pose
+  at the record's own time stamp), intrinsics.
+- `boxes`: one row per annotation, in the ego frame of its keyframe.
+
+Matrices are stored row by row as fixed-size lists. Every file is stamped with tool version and coordinate convention.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+import bevkd
+from bevkd.errors import ConfigError, DataError, nearest
+
+FORMAT = 1
+STAMP_KEY = b"bevkd"
+CONVENTION = (
+    "ego frame of the keyframe (ego pose at the LIDAR_TOP timestamp), x forward, y left, z up, metres; "
+    "box = x, y, z (centre), l, w, h, yaw (counter-clockwise from +x, rad), vx, vy (m/s, NaN where unknown); "
+    "target_from_source 4x4 row-major; quaternions w, x, y, z; timestamps in microseconds"
+)
+
+
+def _floats(n: int) -> pa.DataType:
+    return pa.list_(pa.float64(), n)
+
+
+_WORD = pa.dictionary(pa.int32(), pa.string())
+FRAMES = pa.schema(
+    [
+        ("token", pa.string()),
+        ("scene", pa.int32()),
+        ("scene_name", _WORD),
+        ("description", _WORD),
+        ("location", _WORD),
+        ("weather", _WORD),
+        ("lighting", _WORD),
+        ("split", _WORD),
+        ("timestamp", pa.int64()),
+        ("global_from_ego", _floats(16)),
+        (
+            "labelled",
+            pa.list_(pa.int32()),
+        ),  # labelled subsets that hold the frame; null: the data set has no such lists
+        ("key", pa.list_(pa.int32())),
+        ("lidar_sweeps", pa.list_(pa.int32())),
+        ("radar_sweeps", pa.list_(pa.int32())),
+    ]
+)
+SENSORS = pa.schema(
+    [
+        ("row", pa.int32()),
+        ("token", pa.string()),
+        ("scene", pa.int32()),
+        ("channel", _WORD),
+        ("modality", _WORD),
+        ("is_key", pa.bool_()),
+        ("timestamp", pa.int64()),
+        ("filename", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("intrinsics", _floats(9)),
+        ("ego_from_sensor", _floats(16)),
+        ("global_from_ego", _floats(16)),
+    ]
+)
+BOXES = pa.schema(
+    [
+        ("token", pa.string()),
+        ("frame", pa.int32()),  # row of `frames`
+        ("scene", pa.int32()),
+        ("instance", pa.string()),
+        ("category", _WORD),
+        ("label", pa.int8()),  # class index, -1: not a detection class
+        ("attribute", _WORD),
+        ("visibility", pa.int8()),
+        ("box", _floats(9)),
+        ("rotation", _floats(4)),  # the whole rotation; `box` keeps its heading only
+        ("num_lidar_pts", pa.int32()),
+        ("num_radar_pts", pa.int32()),
+    ]
+)
+
+
+def stamp(schema: pa.Schema, facts: dict[str, Any]) -> pa.Schema:
+    """The schema with tool version, convention and `facts` in its metadata."""
+    content = {"format": FORMAT, "tool": f"bevkd {bevkd.__version__}", "convention": CONVENTION, **facts}
+    return schema.with_metadata({STAMP_KEY: json.dumps(content, sort_keys=True).encode()})
+
+
+def read_stamp(folder: str | Path) -> dict[str, Any]:
+    """The stamp of an index.
+
+    Raises:
+        DataError: there is no index, or one of another format.
+    """
+    path = Path(folder) / "frames.parquet"
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except FileNotFoundError:
+        raise DataError("no index here; write it with `bevkd convert`", file=path) from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"cannot be read as Parquet: {error}", file=path) from error
+    if STAMP_KEY not in metadata:
+        raise DataError("not an index of bevkd: the stamp is missing", file=path)
+    content: dict[str, Any] = json.loads(metadata[STAMP_KEY])
+    if content.get("format") != FORMAT:
+        raise DataError(f"index format {content.get('format')} is not {FORMAT}; convert again", file=path)
+    return content
+
+
+def matrices(column: pa.ChunkedArray, *shape: int) -> NDArray[np.float64]:
+    """A fixed-size list column as an array (N, *shape)."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float64).reshape(-1, *shape)
+
+
+@dataclass(frozen=True)
+class SensorTable:
+    """Records of `sensors` that a data set needs.
+
+    Attributes:
+        position: row of the index -> position in the other fields.
+        channel, filename: names, lists of length S.
+        timestamp: (S,) microseconds.
+        intrinsics: (S, 3, 3), zeros for sensors that are no camera.
+        ego_from_sensor, global_from_ego: (S, 4, 4).
+    """
+
+    position: dict[int, int]
+    channel: list[str]
+    modality: list[str]
+    filename: list[str]
+    token: list[str]
+    timestamp: NDArray[np.int64]
+    intrinsics: NDArray[np.float64]
+    ego_from_sensor: NDArray[np.float64]
+    global_from_ego: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BoxTable:
+    """Annotations sorted by frame: those of frame i are `start[i]:start[i + 1]`.
+
+    Attributes:
+        boxes: (M, 9) float64 in the ego frame of the keyframe, NaN velocity where unknown.
+        labels: (M,) class index or -1.
+        points: (M,) LiDAR + radar points inside.
+        lidar_points: (M,) LiDAR points inside.
+        tokens, instances: (M,) annotation and instance tokens.
+    """
+
+    start: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    points: NDArray[np.int64]
+    lidar_points: NDArray[np.int64]
+    tokens: list[str]
+    instances: list[str]
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """The frames of some splits with their sensors and boxes.
+
+    Attributes:
+        columns: the string columns of `frames` (token, scene_name, weather, lighting, split, ...), lists of length n.
+        keyframe: (n,) false for frames between keyframes.
+        subsets: for each frame the labelled subsets that hold it; None where the data set has no labelled lists.
+        timestamp: (n,) microseconds.
+        global_from_ego: (n, 4, 4).
+        key, lidar_sweeps, radar_sweeps: for each frame rows of the index's `sensors`.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    columns: dict[str, list[str]]
+    keyframe: NDArray[np.bool_]
+    subsets: list[list[int] | None]
+    timestamp: NDArray[np.int64]
+    global_from_ego: NDArray[np.float64]
+    key: list[list[int]]
+    lidar_sweeps: list[list[int]]
+    radar_sweeps: list[list[int]]
+    sensors: SensorTable
+    boxes: BoxTable
+
+    def __len__(self) -> int:
+        return len(self.keyframe)
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        split: str,
+        *,
+        sensors: Sequence[str] = ("lidar", "camera", "radar"),
+        between: bool = False,
+    ) -> FrameIndex:
+        """Read the frames of a split, or of several joined by `+`.
+
+        Args:
+            folder: the index.
+            split: for example `train`, or `train+tune`.
+            sensors: modalities whose records are needed.
+            between: also the frames between keyframes, where the index has them.
+
+        Raises:
+            ConfigError: the data set has no such split.
+            DataError: no index, or no frame in the split.
+        """
+        folder = Path(folder)
+        facts = read_stamp(folder)
+        wanted = split.split("+")
+        for name in wanted:
+            if name not in facts["splits"]:
+                known = ", ".join(sorted(facts["splits"]))
+                raise ConfigError(
+                    f"index {folder} has no split {name!r}{nearest(name, facts['splits'])}; it has: {known}"
+                )
+        in_split = pc.field("split").cast(pa.string()).isin(wanted)
+        frames = _read(folder / "frames.parquet").add_column(
+            0, "_row", pa.array(np.arange(facts["frames"]), pa.int64())
+        )
+        frames = frames.filter(in_split)
+        n_key = len(frames)
+        extra = folder / "unlabelled.parquet"
+        if between and extra.exists():
+            table = _read(extra)
+            table = table.add_column(0, "_row", pa.array(np.full(len(table), -1), pa.int64()))
+            frames = pa.concat_tables([frames, table.filter(in_split).cast(frames.schema)])
+        if len(frames) == 0:
+            raise DataError("no frame in the split", file=folder / "frames.parquet", field=split)
+        scenes = pa.array(np.unique(frames["scene"].to_numpy()), pa.int32())
+        lists = {name: frames[name].to_pylist() for name in ("key", "lidar_sweeps", "radar_sweeps")}
+        words = ("token", "scene_name", "description", "location", "weather", "lighting", "split")
+        return cls(
+            folder=folder,
+            facts=facts,
+            columns={name: frames[name].cast(pa.string()).to_pylist() for name in words},
+            keyframe=np.arange(len(frames)) < n_key,
+            subsets=frames["labelled"].to_pylist(),
+            timestamp=frames["timestamp"].to_numpy(),
+            global_from_ego=matrices(frames["global_from_ego"], 4, 4),
+            sensors=_sensors(folder, scenes, sensors, camera_sweeps=len(frames) > n_key),
+            boxes=_boxes(folder, scenes, frames["_row"].to_numpy()),
+            **lists,
+        )
+
+
+def _read(path: Path, **options: Any) -> pa.Table:
+    try:
+        return pq.read_table(path, memory_map=True, **options)
+    except FileNotFoundError:
+        raise DataError("part of the index is missing; convert again", file=path) from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"cannot be read as Parquet: {error}", file=path) from error
+
+
+def _sensors(folder: Path, scenes: pa.Array, modalities: Sequence[str], camera_sweeps: bool) -> SensorTable:
+    keep = pc.field("scene").isin(scenes) & pc.field("modality").cast(pa.string()).isin(list(modalities))
+    if not camera_sweeps:  # camera records between keyframes belong to frames between keyframes only
+        keep &= pc.field("is_key") | (pc.field("modality").cast(pa.string()) != "camera")
+    table = _read(folder / "sensors.parquet", filters=keep)
+    return SensorTable(
+        position={int(row): i for i, row in enumerate(table["row"].to_numpy())},
+        channel=table["channel"].cast(pa.string()).to_pylist(),
+        modality=table["modality"].cast(pa.string()).to_pylist(),
+        filename=table["filename"].to_pylist(),
+        token=table["token"].to_pylist(),
+        timestamp=table["timestamp"].to_numpy(),
+        intrinsics=matrices(table["intrinsics"], 3, 3),
+        ego_from_sensor=matrices(table["ego_from_sensor"], 4, 4),
+        global_from_ego=matrices(table["global_from_ego"], 4, 4),
+    )
+
+
+def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64]) -> BoxTable:
+    """Boxes of the frames that are the given rows of the index (-1: a frame without annotations)."""
+    table = _read(folder / "boxes.parquet", filters=pc.field("scene").isin(scenes))
+    frame = table["frame"].to_numpy()
+    order = np.argsort(frame, kind="stable")
+    low, high = np.searchsorted(frame[order], rows, "left"), np.searchsorted(frame[order], rows, "right")
+    take = np.concatenate([order[a:b] for a, b in zip(low, high, strict=True)]) if len(rows) else order[:0]
+    table = table.take(take)
+    lidar = table["num_lidar_pts"].to_numpy().astype(np.int64)
+    return BoxTable(
+        start=np.concatenate([[0], np.cumsum(high - low)]),
+        boxes=matrices(table["box"], 9),
+        labels=table["label"].to_numpy().astype(np.int64),
+        points=lidar + table["num_radar_pts"].to_numpy(),
+        lidar_points=lidar,
+        tokens=table["token"].to_pylist(),
+        instances=table["instance"].to_pylist(),
+    )

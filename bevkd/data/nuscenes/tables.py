@@ -1,0 +1,208 @@
+"""Streaming reader of nuScenes tables: JSON records become NumPy columns, tokens become row numbers.
+
+Records are decoded one after the other and kept only as columns, so that memory stays at a few hundred bytes per
+record (the tables of the full data set hold millions).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.errors import DataError
+
+_CHUNK = 1 << 22  # characters per read
+_BATCH = 50_000  # records per column block
+_LONGEST_RECORD = 1 << 25
+
+# Kinds of columns: how a JSON value becomes part of a NumPy array.
+_VECTORS = {"vec3": (3,), "vec4": (4,)}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as columns; every column has one entry per record.
+
+    Attributes:
+        path: the JSON file.
+        columns: field -> array; tokens and links are byte strings, vectors are (N, k) float64.
+    """
+
+    path: Path
+    columns: dict[str, NDArray[Any]]
+
+    def __getitem__(self, field: str) -> NDArray[Any]:
+        return self.columns[field]
+
+    def __len__(self) -> int:
+        return len(self.columns["token"])
+
+    def error(self, message: str, row: int, field: str | None = None) -> DataError:
+        """The typed error for one record of this table."""
+        return DataError(message, file=self.path, token=self["token"][row].decode(), field=field)
+
+    def require(self, good: NDArray[np.bool_], field: str, message: str) -> None:
+        """Raise for the first record where `good` (N,) is false.
+
+        Raises:
+            DataError: names file, token and field.
+        """
+        if not good.all():
+            raise self.error(message, int(np.argmin(good)), field)
+
+    def require_finite(self, *fields: str) -> None:
+        """Raise unless every number of the columns is finite."""
+        for field in fields:
+            values = self[field].reshape(len(self), -1)
+            self.require(np.isfinite(values).all(axis=1), field, "not a finite number")
+
+    def require_rotation(self, field: str = "rotation") -> None:
+        """Raise unless every quaternion is finite and has unit length (to 1 %)."""
+        self.require_finite(field)
+        norm = np.linalg.norm(self[field], axis=1)
+        self.require(np.abs(norm - 1) < 0.01, field, "quaternion does not have unit length")
+
+    def rows_of(self, other: Table, field: str, optional: bool = False) -> NDArray[np.int64]:
+        """Row in this table of each link `other[field]`; -1 for empty links when they are `optional`.
+
+        Raises:
+            DataError: a link refers to nothing.
+        """
+        links = other[field]
+        if len(self) == 0:
+            rows = np.full(len(links), -1)
+        else:
+            order = np.argsort(self["token"], kind="stable")
+            position = np.minimum(np.searchsorted(self["token"], links, sorter=order), len(self) - 1)
+            rows = order[position]
+            rows = np.where(self["token"][rows] == links, rows, -1)
+        bad = rows < 0
+        if optional:
+            bad &= links != b""
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise other.error(f"refers to nothing in {self.path.name}: {links[row].decode()!r}", row, field)
+        return rows.astype(np.int64)
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a JSON array of objects, one at a time.
+
+    Raises:
+        DataError: missing file, or not a JSON array of objects.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            yield from _parse(stream, path)
+    except FileNotFoundError:
+        raise DataError("table is missing", file=path) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"table is not UTF-8: {error}", file=path) from None
+
+
+def _parse(stream: TextIO, path: Path) -> Iterator[dict[str, Any]]:
+    decode = json.JSONDecoder().raw_decode
+    buffer, at, started, ended = "", 0, False, False
+    while True:
+        while at < len(buffer) and (buffer[at] in " \t\r\n" or (started and buffer[at] == ",")):
+            at += 1
+        if at < len(buffer):
+            if not started:
+                if buffer[at] != "[":
+                    raise DataError("table is not a JSON array of records", file=path)
+                started, at = True, at + 1
+                continue
+            if buffer[at] == "]":
+                return
+            try:
+                value, at = decode(buffer, at)
+            except json.JSONDecodeError as error:  # most often the record goes on beyond the buffer
+                if ended or len(buffer) - at > _LONGEST_RECORD:
+                    raise DataError(f"table is not valid JSON: {error}", file=path) from None
+            else:
+                if not isinstance(value, dict):
+                    raise DataError("table holds something that is not a record", file=path)
+                yield value
+                continue
+        elif ended:
+            raise DataError("table ends before its closing bracket", file=path)
+        more = stream.read(_CHUNK)
+        ended = not more
+        buffer, at = buffer[at:] + more, 0
+
+
+def _column(kind: str, values: list[Any]) -> NDArray[Any]:
+    """Values of one field as an array; ValueError or TypeError when one does not fit."""
+    if kind in ("token", "link", "text"):
+        if not all(type(value) is str for value in values):
+            raise TypeError("not a string")
+        if kind == "text":
+            return np.array(values, dtype=object)
+        return np.array([value.encode() for value in values], dtype=np.bytes_)
+    if kind == "links":  # a list of tokens, of which nuScenes uses at most one per annotation
+        return np.array([value[0].encode() if value else b"" for value in values], dtype=np.bytes_)
+    if kind == "int":
+        return np.array([0 if value is None else value for value in values]).astype(np.int64, casting="same_kind")
+    if kind == "bool":
+        if not all(type(value) is bool for value in values):
+            raise TypeError("not true or false")
+        return np.array(values, dtype=bool)
+    if kind == "matrix3":  # 3x3, or an empty list for sensors that are no camera
+        return np.array([value if len(value) else np.zeros((3, 3)) for value in values], dtype=np.float64).reshape(
+            -1, 3, 3
+        )
+    shape = _VECTORS[kind]
+    return np.array([[np.nan if v is None else v for v in value] for value in values], dtype=np.float64).reshape(
+        len(values), *shape
+    )
+
+
+def read_table(folder: Path, name: str, fields: dict[str, str]) -> Table:
+    """Read the given fields of `<folder>/<name>.json`; `token` is always read and must be unique.
+
+    Raises:
+        DataError: missing table or field, wrong type, duplicate token.
+    """
+    path = folder / f"{name}.json"
+    fields = {"token": "token", **fields}
+    blocks: dict[str, list[NDArray[Any]]] = {field: [] for field in fields}
+    pending: list[dict[str, Any]] = []
+
+    def flush() -> None:
+        for field, kind in fields.items():
+            try:
+                blocks[field].append(_column(kind, [record[field] for record in pending]))
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise _culprit(path, pending, field, kind) from None
+        pending.clear()
+
+    for record in records(path):
+        pending.append(record)
+        if len(pending) == _BATCH:
+            flush()
+    if pending or not blocks["token"]:
+        flush()
+    table = Table(path, {field: np.concatenate(parts) for field, parts in blocks.items()})
+    tokens = np.sort(table["token"])
+    repeated = tokens[1:][tokens[1:] == tokens[:-1]]
+    if len(repeated):
+        raise DataError("token is used twice", file=path, token=repeated[0].decode(), field="token")
+    return table
+
+
+def _culprit(path: Path, pending: list[dict[str, Any]], field: str, kind: str) -> DataError:
+    for record in pending:
+        token = record.get("token") if isinstance(record.get("token"), str) else None
+        if field not in record:
+            return DataError("record lacks a field", file=path, token=token, field=field)
+        try:
+            _column(kind, [record[field]])
+        except (TypeError, ValueError, AttributeError):
+            return DataError(f"field is not of kind {kind}: {record[field]!r:.80}", file=path, token=token, field=field)
+    return DataError(f"field is not of kind {kind} in some record", file=path, field=field)

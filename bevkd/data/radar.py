@@ -1,0 +1,118 @@
+"""nuScenes radar: a small reader of its `.pcd` files (18 fields, binary) and the merging of sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.errors import DataError
+
+FIELDS = (
+    "x", "y", "z", "dyn_prop", "id", "rcs", "vx", "vy", "vx_comp", "vy_comp", "is_quality_valid", "ambig_state",
+    "x_rms", "y_rms", "invalid_state", "pdh0", "vx_rms", "vy_rms",
+)  # fmt: skip
+_KINDS = {"F": "f", "I": "i", "U": "u"}
+
+
+@dataclass(frozen=True)
+class RadarFilter:
+    """States of the radar points to keep; None keeps all. The defaults are the nuScenes devkit's."""
+
+    invalid_state: tuple[int, ...] | None = (0,)
+    dyn_prop: tuple[int, ...] | None = tuple(range(7))
+    ambig_state: tuple[int, ...] | None = (3,)
+
+
+def read_radar(path: str | Path, token: str | None = None, keep: RadarFilter | None = None) -> NDArray[np.float32]:
+    """Points (R, 6) of a radar file: x, y, z, rcs, vx_comp, vy_comp in the sensor frame (m, dBsm, m/s).
+
+    Args:
+        path: the `.pcd` file.
+        token: named in errors.
+        keep: which points to keep; the default drops invalid and ambiguous ones.
+
+    Raises:
+        DataError: missing or truncated file, a header without the expected fields, or data that are not binary.
+    """
+    cloud = read_pcd(path, token)
+    missing = [name for name in FIELDS if name not in (cloud.dtype.names or ())]
+    if missing:
+        raise DataError(f"radar file lacks the field {missing[0]!r}", file=path, token=token, field="FIELDS")
+    columns = ("x", "y", "z", "rcs", "vx_comp", "vy_comp")
+    points = np.stack([cloud[name].astype(np.float32) for name in columns], axis=-1).reshape(-1, len(columns))
+    good = np.isfinite(points).all(axis=1)  # nuScenes writes one NaN point where the radar saw nothing
+    keep = keep or RadarFilter()
+    for name in ("invalid_state", "dyn_prop", "ambig_state"):
+        states = getattr(keep, name)
+        if states is not None:
+            good &= np.isin(cloud[name], states)
+    return points[good]
+
+
+def read_pcd(path: str | Path, token: str | None = None) -> NDArray[np.void]:
+    """A binary `.pcd` file as a structured array.
+
+    Raises:
+        DataError: missing or truncated file, or a header that is not that of a binary point cloud.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise DataError("radar file is missing", file=path, token=token, field="filename") from None
+    header, at = _header(content)
+    try:
+        kinds = [f"<{_KINDS[t]}{int(size)}" for t, size in zip(header["TYPE"], header["SIZE"], strict=True)]
+        counts = [int(n) for n in header.get("COUNT", ["1"] * len(kinds))]
+        dtype = np.dtype(
+            [
+                (name, kind) if n == 1 else (name, kind, n)
+                for name, kind, n in zip(header["FIELDS"], kinds, counts, strict=True)
+            ]
+        )
+        n = int(header["POINTS"][0])
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise DataError(f"not a point cloud header: {error}", file=path, token=token, field="header") from None
+    if header.get("DATA") != ["binary"]:
+        raise DataError("only binary point clouds are read", file=path, token=token, field="DATA")
+    if len(content) - at < n * dtype.itemsize:
+        raise DataError(f"truncated radar file: {n} points announced", file=path, token=token, field="POINTS")
+    return np.frombuffer(content, dtype=dtype, count=n, offset=at)
+
+
+def _header(content: bytes) -> tuple[dict[str, list[str]], int]:
+    header: dict[str, list[str]] = {}
+    at = 0
+    while "DATA" not in header:
+        end = content.find(b"\n", at)
+        if end < 0 or end - at > 4096:
+            break
+        words = content[at:end].decode("ascii", "replace").split()
+        at = end + 1
+        if words and not words[0].startswith("#"):
+            header[words[0]] = words[1:]
+    return header, at
+
+
+def merge_radar(sweeps: Sequence[tuple[NDArray[np.float32], NDArray[np.float64], float]]) -> NDArray[np.float32]:
+    """Merge radar sweeps of all radars.
+
+    Args:
+        sweeps: points (R, 6) of `read_radar`, `ego_from_sensor` (4, 4) into the ego frame of the keyframe, age dt (s).
+
+    Returns:
+        (R, 7): x, y, z (ego frame of the keyframe), rcs, vx, vy (compensated, turned into that frame), dt.
+    """
+    parts = [np.zeros((0, 7), dtype=np.float32)]
+    for points, ego_from_sensor, age in sweeps:
+        part = np.empty((len(points), 7), dtype=np.float32)
+        rotation = ego_from_sensor[:3, :3].astype(np.float32)
+        part[:, :3] = points[:, :3] @ rotation.T + ego_from_sensor[:3, 3].astype(np.float32)
+        part[:, 3] = points[:, 3]
+        part[:, 4:6] = points[:, 4:6] @ rotation[:2, :2].T
+        part[:, 6] = age
+        parts.append(part)
+    return np.concatenate(parts)

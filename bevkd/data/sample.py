@@ -1,0 +1,120 @@
+"""`Sample`: one frame as NumPy arrays, and `collate`, which turns some of them into a `Batch` of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bevkd.data.batch import Batch, Boxes, Cameras
+
+
+@dataclass
+class CameraSample:
+    """Images stay uint8 until they are collated.
+
+    Attributes:
+        images: (N, H, W, 3) uint8 RGB, augmented.
+        intrinsics: (N, 3, 3) float64 of the source image.
+        ego_from_camera: (N, 4, 4) float64.
+        image_aug: (N, 3, 3) float64.
+        depth: (N, H / stride, W / stride) metres, or None.
+        mean, std: of the normalisation, per RGB channel.
+    """
+
+    images: NDArray[np.uint8]
+    intrinsics: NDArray[np.float64]
+    ego_from_camera: NDArray[np.float64]
+    image_aug: NDArray[np.float64]
+    depth: NDArray[np.float32] | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass
+class Sample:
+    """One augmented frame; fields mean the same as those of `Batch`.
+
+    `variant` is -1 where the augmentation was drawn for one epoch and cannot be replayed.
+    """
+
+    token: str
+    variant: int
+    labelled: bool
+    bev_aug: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    points: NDArray[np.float32] | None = None
+    radar: NDArray[np.float32] | None = None
+    cameras: CameraSample | None = None
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples -> batch on the CPU; images are normalised here.
+
+    Raises:
+        ValueError: no sample.
+    """
+    if not samples:
+        raise ValueError("cannot collate an empty list of samples")
+    boxes = np.concatenate([s.boxes for s in samples]).astype(np.float32)
+    counts = [len(s.boxes) for s in samples]
+    points, point_frame = _flat([s.points for s in samples])
+    radar, radar_frame = _flat([s.radar for s in samples])
+    return Batch(
+        tokens=[s.token for s in samples],
+        variants=[s.variant for s in samples],
+        labelled=torch.tensor([s.labelled for s in samples]),
+        bev_aug=_float(np.stack([s.bev_aug for s in samples])),
+        boxes=Boxes(
+            torch.from_numpy(boxes),
+            torch.from_numpy(np.concatenate([s.labels for s in samples])),
+            _frame_index(counts),
+            torch.ones(len(boxes)),
+        ),
+        points=points,
+        point_frame=point_frame,
+        radar=radar,
+        radar_frame=radar_frame,
+        cameras=_cameras([s.cameras for s in samples if s.cameras is not None]),
+    )
+
+
+def _float(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _frame_index(counts: list[int]) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+
+def _flat(parts: list[NDArray[np.float32] | None]) -> tuple[Tensor | None, Tensor | None]:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None, None
+    return torch.from_numpy(np.concatenate(present)), _frame_index([len(part) for part in present])
+
+
+def _cameras(samples: list[CameraSample]) -> Cameras | None:
+    if not samples:
+        return None
+    pixels = torch.from_numpy(np.stack([s.images for s in samples]))  # (B, N, H, W, 3)
+    batch, n, height, width, _ = pixels.shape
+    images = torch.empty(batch, n, 3, height, width)
+    for channel in range(3):  # one pass per channel: conversion, transposition and normalisation together
+        mean, std = samples[0].mean[channel], samples[0].std[channel]
+        torch.mul(pixels[..., channel], 1.0 / std, out=images[:, :, channel])
+        images[:, :, channel].sub_(mean / std)
+    depth = [s.depth for s in samples if s.depth is not None]
+    return Cameras(
+        images=images,
+        intrinsics=_float(np.stack([s.intrinsics for s in samples])),
+        ego_from_camera=_float(np.stack([s.ego_from_camera for s in samples])),
+        image_aug=_float(np.stack([s.image_aug for s in samples])),
+        depth=torch.from_numpy(np.stack(depth)) if depth else None,
+    )
