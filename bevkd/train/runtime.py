@@ -1,0 +1,119 @@
+"""What surrounds the loop: devices and processes, thread and determinism settings, locks, signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
+
+from bevkd.config import TrainConfig
+from bevkd.errors import ConfigError
+from bevkd.train.optim import resolve_precision
+
+logger = logging.getLogger(__name__)
+
+
+def build_fabric(config: TrainConfig) -> Fabric:
+    """One process on one device, or, under torchrun, DDP over all its processes (gloo on CPU, NCCL on GPU)."""
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = resolve_precision(config.precision, device_type)
+    if not TorchElasticEnvironment.detect():
+        # Named, because a single job inside a SLURM allocation must not look for its siblings.
+        return Fabric(device_type, devices=1, precision=precision, plugins=[LightningEnvironment()])
+    local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    # Some parameters have no gradient in some steps (a branch without a box); with synchronised statistics the
+    # buffers are equal everywhere and need no broadcast.
+    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=not config.sync_bn)
+    fabric = Fabric(
+        device_type,
+        strategy=strategy,
+        devices=local,
+        num_nodes=world // local,
+        precision=precision,
+        plugins=[TorchElasticEnvironment()],
+    )
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def torch_settings(config: TrainConfig) -> Iterator[None]:
+    """Thread count and deterministic kernels of a training; what was set before comes back afterwards."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(config.threads)
+    if not torch.cuda.is_available():  # on a GPU this would cost speed
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+@contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Keep a second process from training into the same folder; the lock of a killed process is free.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"another process is training into {out}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class StopRequest:
+    """Turns SIGINT and SIGTERM into a wish that the loop reads between two steps; a second SIGINT stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+        logger.warning("signal %d: will write a checkpoint and stop", number)
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():  # Python delivers signals to it alone
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def agreed(self, fabric: Fabric) -> bool:
+        """Whether any process was asked to stop; all of them get the same answer."""
+        if fabric.world_size == 1:
+            return self.signal is not None
+        wish = torch.tensor(float(self.signal is not None), device=fabric.device)
+        return bool(fabric.all_reduce(wish, reduce_op="sum") > 0)
