@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from bevkd.classes import CLASSES
-from bevkd.config import RowConfig, RunConfig, run_dir, to_plain
+from bevkd.config import RowConfig, RunConfig, TrainConfig, run_dir, to_plain
 
 ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
 # Plausible mean AP per kind of run, so that figures and tables can be looked at.
@@ -51,7 +51,8 @@ def write_run(
     """Write config.yaml, metrics and log of one finished run; returns its folder."""
     folder = run_dir(row.id, scale, seed, root)
     folder.mkdir(parents=True, exist_ok=True)
-    config = RunConfig(run=row.id, scale=scale, seed=seed, row=row)
+    train = TrainConfig(steps=int(row.set.get("train", {}).get("steps", steps)))
+    config = RunConfig(run=row.id, scale=scale, seed=seed, row=row, train=train)
     (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
     rng = np.random.default_rng([seed, *row.id.encode()])
     for split in ("val", "tune") if tune else ("val",):
@@ -59,7 +60,8 @@ def write_run(
     with (folder / "log.jsonl").open("w") as stream:
         for step in range(0, steps, 10):
             det = 10 * np.exp(-step / (steps * (0.5 - 0.1 * bool(row.method)))) + 2 + rng.normal(0, 0.3)
-            record = {"step": step, "total": det + 1, "det": det, "lr": 1e-3, "time": 0.1 * step}
+            losses = {"total": det + 1, "det": det}
+            record = {"step": step + 10, "losses": losses, "lr": 1e-3, "data_s": 0.1, "compute_s": 0.9}
             stream.write(json.dumps(record) + "\n")
     return folder
 

@@ -1,0 +1,99 @@
+"""Figures of numbers: loss curves, learning curves, dots per seed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bevkd.report.logs import seed_curves
+from bevkd.report.metrics import Runs, metric
+from bevkd.report.spec import Dots, LearningCurves, LossCurves, pool
+from bevkd.report.stats import t_interval
+from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
+from bevkd.report.tables import pooled
+
+
+def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
+    """Mean over seeds of the smoothed loss; the band spans the seeds."""
+    figure = canvas(4.6 * len(spec.panels), 4.0)
+    (row,) = axes_grid(figure, 1, len(spec.panels), sharey=True)
+    seeds = 0
+    for axes, panel in zip(row, spec.panels, strict=True):
+        for i, curve in enumerate(panel.curves):
+            for run in pool(curve.run):
+                steps, values = seed_curves(runs, run, spec.field, spec.window)
+                seeds = len(values)
+                axes.plot(steps, values.mean(axis=0), color=PALETTE[i], label=curve.label)
+                axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=PALETTE[i], alpha=0.2, lw=0)
+        axes.set_title(panel.title)
+        axes.set_xlabel("training step")
+        # Every curve starts with a large loss; the differences lie below, and a log axis keeps both readable.
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter("{x:.2g}")
+        axes.yaxis.set_major_formatter("{x:.2g}")
+    window = f"moving average over {spec.window:.0%} of the steps"
+    row[0].set_ylabel("detection loss" if spec.field == "det" else f"loss {spec.field}")
+    handles, labels = row[0].get_legend_handles_labels()
+    title = f"mean and range of {seeds} seeds, {window}" if seeds > 1 else window
+    figure.legend(handles, labels, title=title, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
+    """One panel per metric; a point is the mean over the seeds of a run, its bar their range."""
+    figure = canvas(4.2 * len(spec.metrics), 3.6)
+    (row,) = axes_grid(figure, 1, len(spec.metrics))
+    for i, series in enumerate(spec.series):
+        found = [
+            (runs.config(run).train.steps, list(runs.values(run, spec.split, spec.metrics).values()))
+            for run in series.resolve(runs.rows)
+        ]
+        found.sort(key=lambda item: item[0])
+        for axes, key in zip(row, spec.metrics, strict=True):
+            values = [[v[key] for v in seeds] for _, seeds in found]
+            mean = np.array([np.mean(v) for v in values])
+            spread = np.array([[m - min(v), max(v) - m] for m, v in zip(mean, values, strict=True)]).T
+            x = [steps for steps, _ in found]
+            style = {"color": PALETTE[i], "marker": MARKERS[i], "ms": 6, "capsize": 3}
+            axes.errorbar(x, mean, yerr=spread, label=series.label, **style)
+    for axes, key in zip(row, spec.metrics, strict=True):
+        axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).unit}")
+        axes.set_xlabel("training steps (each point a full schedule)")
+        axes.set_ylim(bottom=0)
+    row[0].legend()
+    return figure
+
+
+def dots(spec: Dots, runs: Runs) -> Figure:
+    """A dot per seed, the mean as a bar and its 95 % t interval as whiskers; panels share the axis."""
+    counts = [len(panel.curves) for panel in spec.panels]
+    figure = canvas(1.0 + 0.95 * sum(counts), 3.8)
+    (row,) = axes_grid(figure, 1, len(counts), sharey=True, width_ratios=counts)
+    level = None
+    if spec.baseline is not None:
+        level = float(np.mean([v[spec.metric] for v in pooled(runs, spec.baseline, "report", [spec.metric]).values()]))
+    for place, (axes, panel) in enumerate(zip(row, spec.panels, strict=True)):
+        if level is not None:
+            axes.axhline(level, color="0.4", ls="--", lw=1.2, zorder=1)
+        for x, curve in enumerate(panel.curves):
+            values = [v[spec.metric] for v in pooled(runs, curve.run, "report", [spec.metric]).values()]
+            interval = t_interval(values)
+            shade = PALETTE[place % len(PALETTE)]
+            if not math.isnan(interval.low):
+                half = interval.high - interval.mean
+                axes.errorbar(x, interval.mean, yerr=half, color=shade, capsize=5, lw=1.5, zorder=3)
+            axes.plot([x - 0.28, x + 0.28], [interval.mean] * 2, color=shade, lw=3, zorder=3, solid_capstyle="butt")
+            spread = np.linspace(-0.14, 0.14, len(values)) if len(values) > 1 else [0.0]
+            axes.scatter(x + np.asarray(spread), values, s=34, color=shade, edgecolor="white", lw=0.8, zorder=4)
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+            axes.annotate(
+                f"{interval.mean:.1f}", (x + 0.33, interval.mean), fontsize=8, va="center", bbox=box, zorder=2
+            )
+        axes.set_title(panel.title)
+        axes.set_xticks(range(len(panel.curves)), [c.label for c in panel.curves], rotation=20, ha="right")
+        axes.set_xlim(-0.6, len(panel.curves) - 0.3)
+        axes.grid(axis="x", visible=False)
+    row[0].set_ylabel(f"{spec.metric}, {metric(spec.metric).unit}")
+    return figure

@@ -1,0 +1,45 @@
+"""Figures by name: the drawing function of each kind, and writing them as PNG and PDF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bevkd.report.metrics import Runs
+from bevkd.report.spec import Detections, Dots, FigureConfig, LearningCurves, LossCurves, ResponseMaps
+from bevkd.report.style import save, style
+
+
+def draw(spec: FigureConfig, runs: Runs) -> Figure:
+    """Draw a figure.
+
+    Raises:
+        ConfigError: unknown run.
+        DataError: a run is missing or unusable.
+    """
+    from bevkd.report import curves
+
+    spec.needs(runs.rows)
+    match spec:
+        case LossCurves():
+            return curves.loss_curves(spec, runs)
+        case LearningCurves():
+            return curves.learning_curves(spec, runs)
+        case Dots():
+            return curves.dots(spec, runs)
+        case ResponseMaps():  # these two load detectors, and with them torch
+            from bevkd.report.maps import response_maps
+
+            return response_maps(spec, runs)
+        case Detections():
+            from bevkd.report.overlay import detections
+
+            return detections(spec, runs)
+
+
+def write(spec: FigureConfig, runs: Runs, folder: Path) -> list[Path]:
+    """Write `<name>.png` and `<name>.pdf` and return their paths."""
+    with style():
+        figure = draw(spec, runs)
+        return [save(figure, folder / f"{spec.name}.{ending}") for ending in ("png", "pdf")]

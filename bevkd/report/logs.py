@@ -1,0 +1,99 @@
+"""Training logs of runs (`log.jsonl`): loss curves and run times."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.errors import DataError, nearest
+from bevkd.report.metrics import Runs
+
+Array = NDArray[np.float64]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All lines of a finished run's log.
+
+    Raises:
+        DataError: missing, empty, or a line is not a JSON object with `step` and `losses`.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError("training log is missing", file=path) from None
+    lines = []
+    for number, text in enumerate(texts, 1):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            raise DataError(f"line {number} of the training log is not JSON", file=path) from None
+        if not isinstance(line, dict) or not {"step", "losses"} <= line.keys():
+            raise DataError(f"line {number} of the training log lacks step or losses", file=path)
+        lines.append(line)
+    if not lines:
+        raise DataError("training log is empty", file=path)
+    return lines
+
+
+def curve(path: Path, field: str) -> tuple[Array, Array]:
+    """Steps and one logged loss.
+
+    Raises:
+        DataError: a line lacks the loss, or it is not finite.
+    """
+    lines = read_lines(path)
+    steps, values = [], []
+    for line in lines:
+        if field not in line["losses"]:
+            raise DataError(
+                f"training log has no loss {field!r}{nearest(field, line['losses'])}", file=path, field=field
+            )
+        value = float(line["losses"][field])
+        if not math.isfinite(value):
+            raise DataError(f"loss is not finite at step {line['step']}", file=path, field=field)
+        steps.append(float(line["step"]))
+        values.append(value)
+    return np.array(steps), np.array(values)
+
+
+def smooth(values: Array, window: int) -> Array:
+    """Moving average over `window` lines, centred; at the ends over what there is, so the length stays."""
+    window = max(1, window)
+    half = window // 2
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return np.asarray((total[high] - total[low]) / (high - low))
+
+
+def seed_curves(runs: Runs, run: str, field: str, window: float) -> tuple[Array, Array]:
+    """Steps (n,) and smoothed curves (seeds, n) of a run; `window` is a fraction of the number of lines.
+
+    Raises:
+        DataError: a log is missing or unusable, or the seeds were logged at different steps.
+    """
+    steps: Array | None = None
+    curves = []
+    for seed in runs.row(run).seeds:
+        path = runs.folder(run, seed) / "log.jsonl"
+        at, values = curve(path, field)
+        if steps is not None and not np.array_equal(steps, at):
+            raise DataError(f"run {run!r}: seeds were logged at different steps", file=path, field="step")
+        steps = at
+        curves.append(smooth(values, round(window * len(values))))
+    assert steps is not None  # a row has at least one seed
+    return steps, np.stack(curves)
+
+
+def training_seconds(path: Path) -> float:
+    """Wall time of the training steps: waiting for data and computing.
+
+    Raises:
+        DataError: the log is missing or unusable.
+    """
+    return float(sum(line.get("data_s", 0.0) + line.get("compute_s", 0.0) for line in read_lines(path)))

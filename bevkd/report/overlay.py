@@ -1,0 +1,166 @@
+"""Boxes over sensor data: bird's-eye view and cameras, one detector per row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patheffects import Normal, Stroke
+
+from bevkd.config import RowConfig
+from bevkd.data.images import open_image
+from bevkd.errors import ConfigError, DataError
+from bevkd.geometry import box_corners_bev
+from bevkd.report.metrics import Runs
+from bevkd.report.scenes import Array, Prediction, Scene, SceneReader, predict_frames
+from bevkd.report.spec import Detections, pool
+from bevkd.report.style import PALETTE, TRUTH, canvas, save, style
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A detector's boxes in one frame with the text and colour they are drawn in."""
+
+    label: str
+    colour: str
+    prediction: Prediction
+
+
+def draw_bev(axes: Axes, scene: Scene, layer: Layer, reach: float) -> None:
+    """LiDAR points, ground truth dashed, the layer solid; a tick on each box shows its heading."""
+    if scene.points is not None:
+        near = (np.abs(scene.points[:, :2]) <= reach).all(axis=1)
+        axes.scatter(*scene.points[near, :2].T, s=0.6, c="0.65", lw=0, rasterized=True)
+    _bev_boxes(axes, scene.boxes, TRUTH, "--")
+    _bev_boxes(axes, layer.prediction.boxes, layer.colour, "-")
+    axes.plot(0, 0, marker=">", color="k", ms=5)
+    axes.set_aspect("equal")
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.grid(visible=False)
+
+
+def _bev_boxes(axes: Axes, boxes: Array, colour: str, line: str) -> None:
+    if not len(boxes):
+        return
+    corners = box_corners_bev(boxes)
+    outlines = np.concatenate([corners, corners[:, :1]], axis=1)
+    front = corners[:, 2:].mean(axis=1)
+    ticks = np.stack([boxes[:, :2], front], axis=1)
+    axes.add_collection(LineCollection(list(outlines), colors=colour, linestyles=line, linewidths=1.3))
+    axes.add_collection(LineCollection(list(ticks), colors=colour, linewidths=0.9))
+
+
+def draw_cameras(axes: list[Axes], scene: Scene, layer: Layer) -> None:
+    """The frame's images with ground truth dashed and the layer solid."""
+    for place, view in zip(axes, scene.cameras, strict=False):
+        image = open_image(view.file, scene.token)
+        width, height = image.size
+        place.imshow(np.asarray(image), extent=(0, width, height, 0))
+        outlined = [Stroke(linewidth=2.4, foreground="white", alpha=0.6), Normal()]
+        for boxes, colour, line in ((scene.boxes, TRUTH, "--"), (layer.prediction.boxes, layer.colour, "-")):
+            lines = LineCollection(view.lines(boxes), colors=colour, linestyles=line, linewidths=1.0)
+            lines.set_path_effects(outlined)
+            place.add_collection(lines)
+        place.set_xlim(0, width)
+        place.set_ylim(height, 0)
+        place.set_title(view.channel.removeprefix("CAM_").replace("_", " ").lower(), fontsize=8, pad=2)
+        place.axis("off")
+
+
+def _row(part: Figure | SubFigure, scene: Scene, layer: Layer, reach: float) -> None:
+    """BEV on the left, the cameras in two rows on the right."""
+    columns = max(1, -(-len(scene.cameras) // 2))
+    grid = part.add_gridspec(2, columns + 1, width_ratios=[2.2, *[1.6] * columns])
+    bev = part.add_subplot(grid[:, 0])
+    draw_bev(bev, scene, layer, reach)
+    bev.set_title(layer.label, color=layer.colour, fontweight="bold")
+    bev.set_xlabel("x, forward (m)")
+    bev.set_ylabel("y, left (m)")
+    places = [part.add_subplot(grid[i // columns, i % columns + 1]) for i in range(len(scene.cameras))]
+    draw_cameras(places, scene, layer)
+
+
+def block(figure: Figure | SubFigure, scene: Scene, layers: list[Layer], reach: float) -> None:
+    """One frame: a title, then one row per layer."""
+    text = f"{scene.name}: {scene.description}" if scene.description else scene.name
+    figure.suptitle(f"{text}\nground truth dashed red, detections solid", fontsize=10)
+    parts = np.atleast_1d(np.array(figure.subfigures(len(layers), 1), dtype=object))
+    for part, layer in zip(parts, layers, strict=True):
+        _row(part, scene, layer, reach)
+
+
+def detections(spec: Detections, runs: Runs) -> Figure:
+    """The fullest frames of the report split, one block each."""
+    ids = [pool(column.run)[0] for column in spec.columns]
+    config = runs.config(ids[0])
+    reach = config.model.grid.reach
+    reader = SceneReader(config.data, reach)
+    scenes = [reader.scene(token) for token in reader.fullest(config.data.report_split, spec.frames)]
+    frames = [(scene.split, scene.token) for scene in scenes]
+    found = [predict_frames(runs, run, runs.row(run).seeds[0], frames) for run in ids]
+    figure = canvas(11.5, (2.7 * len(ids) + 0.6) * len(scenes))
+    blocks = np.atleast_1d(np.array(figure.subfigures(len(scenes), 1), dtype=object))
+    for i, (part, scene) in enumerate(zip(blocks, scenes, strict=True)):
+        layers = [
+            Layer(column.label, PALETTE[k], found[k][i].above(spec.min_score)) for k, column in enumerate(spec.columns)
+        ]
+        block(part, scene, layers, reach)
+    return figure
+
+
+def companions(runs: Runs, run: str, seed: int) -> list[tuple[str, str, int]]:
+    """(label, run, seed) of what to draw for a run: its teacher, the baseline of its model, and itself.
+
+    Raises:
+        ConfigError: the run is unknown.
+    """
+    row = runs.row(run)
+    if row.teacher is None:
+        return [(run, run, seed)]
+    out = [(f"teacher {row.teacher}", row.teacher, row.teacher_seed)]
+    baseline = baseline_of(row, list(runs.rows.values()))
+    if baseline is not None and baseline.id != row.teacher:
+        out.append((f"student {baseline.id}", baseline.id, seed if seed in baseline.seeds else baseline.seeds[0]))
+    return [*out, (f"distilled {run}", run, seed)]
+
+
+def baseline_of(row: RowConfig, rows: list[RowConfig]) -> RowConfig | None:
+    """The row of the same model, data and labelled subset without teacher, called `*_base`, if there is one."""
+    same = [
+        r
+        for r in rows
+        if r.teacher is None
+        and (r.model, r.dataset, r.labelled_subset) == (row.model, row.dataset, row.labelled_subset)
+        and "_base" in r.id
+    ]
+    return min(same, key=lambda r: (len(r.id), r.id)) if same else None
+
+
+def view_frame(runs: Runs, run: str, token: str, out: Path, seed: int = 0, min_score: float = 0.3) -> list[Path]:
+    """Write `<run>_<token>.png`: ground truth, teacher, undistilled student and the run, in BEV and on the cameras.
+
+    Raises:
+        ConfigError: unknown run, or one without that seed.
+        DataError: unknown frame, or a run that has not been trained.
+    """
+    row = runs.row(run)
+    if seed not in row.seeds:
+        raise ConfigError(f"run {run!r} has no seed {seed}; it has {', '.join(map(str, row.seeds))}")
+    config = runs.config(run)
+    reach = config.model.grid.reach
+    scene = SceneReader(config.data, reach).scene(token)
+    layers = []
+    for colour, (label, other, other_seed) in zip(PALETTE, companions(runs, run, seed), strict=False):
+        if not (runs.folder(other, other_seed) / "model.pt").exists():
+            raise DataError(f"run {other!r} has not been trained", file=runs.folder(other, other_seed) / "model.pt")
+        (found,) = predict_frames(runs, other, other_seed, [(scene.split, token)])
+        layers.append(Layer(label, colour, found.above(min_score)))
+    with style():
+        figure = canvas(11.5, 2.7 * len(layers) + 0.6)
+        block(figure, scene, layers, reach)
+        return [save(figure, out / f"{run}_{token}.png")]

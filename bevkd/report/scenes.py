@@ -1,0 +1,181 @@
+"""Single frames for pictures: what an index says about them, and what a trained detector makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.config import DataConfig
+from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.data.points import read_lidar, transform
+from bevkd.errors import DataError, nearest
+from bevkd.geometry import box_corners, invert
+from bevkd.report.metrics import Runs
+
+Array = NDArray[np.float64]
+# The box edges as pairs of corner indices of `box_corners`.
+EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
+# The cameras as they look around the vehicle: front row, then rear row.
+CAMERA_ORDER = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """One image: `camera_from_ego` leads from the ego frame of the keyframe to the camera at its own time stamp."""
+
+    channel: str
+    file: Path
+    camera_from_ego: Array
+    intrinsics: Array
+
+    def lines(self, boxes: Array, near: float = 0.3) -> list[Array]:
+        """Box edges (2, 2) in edge-based pixels, cut at the plane `near` metres ahead of the camera."""
+        out = []
+        for corners in box_corners(boxes) if len(boxes) else []:
+            points = corners @ self.camera_from_ego[:3, :3].T + self.camera_from_ego[:3, 3]
+            for a, b in EDGES:
+                p, q = points[a], points[b]
+                if p[2] < near and q[2] < near:
+                    continue
+                if p[2] < near:
+                    p = p + (q - p) * (near - p[2]) / (q[2] - p[2])
+                elif q[2] < near:
+                    q = q + (p - q) * (near - q[2]) / (p[2] - q[2])
+                pixels = np.stack([p, q]) @ self.intrinsics.T
+                out.append(pixels[:, :2] / pixels[:, 2:])
+        return out
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A frame with its annotations that sensors saw, in the ego frame.
+
+    Attributes:
+        boxes: (G, 9); labels: (G,) class indices.
+        points: (P, 5) key sweep, x, y, z in the ego frame; None without LiDAR.
+        cameras: in the order of `CAMERA_ORDER`, others after them.
+    """
+
+    token: str
+    name: str
+    split: str
+    description: str
+    boxes: Array
+    labels: NDArray[np.int64]
+    points: NDArray[np.float32] | None
+    cameras: list[CameraView]
+
+
+class SceneReader:
+    """Frames of every split of a data set.
+
+    Raises:
+        DataError: there is no index.
+    """
+
+    def __init__(self, data: DataConfig, reach: float) -> None:
+        self.data, self.reach = data, reach
+        splits = sorted(read_stamp(data.index)["splits"])
+        self.index = FrameIndex.open(data.index, "+".join(splits), sensors=("lidar", "camera"))
+        self.row = {token: i for i, token in enumerate(self.index.columns["token"])}
+
+    def scene(self, token: str) -> Scene:
+        """The frame called `token`.
+
+        Raises:
+            DataError: there is none.
+        """
+        if token not in self.row:
+            folder = Path(self.data.index)
+            raise DataError(f"no such frame{nearest(token, self.row)}", file=folder, token=token)
+        i, index = self.row[token], self.index
+        boxes, labels = self._boxes(i)
+        points, cameras = None, []
+        for record in index.key[i]:
+            s = index.sensors.position.get(record)
+            if s is None:  # another modality than the two that are drawn
+                continue
+            file = Path(self.data.root) / index.sensors.filename[s]
+            # Sensors fire at their own time stamps, so the way between them leads through the global frame.
+            ego_from_ego = invert(index.global_from_ego[i]) @ index.sensors.global_from_ego[s]
+            ego_from_sensor = ego_from_ego @ index.sensors.ego_from_sensor[s]
+            if index.sensors.modality[s] == "lidar":
+                points = transform(read_lidar(file, token), ego_from_sensor)
+            else:
+                view = (index.sensors.channel[s], file, invert(ego_from_sensor), index.sensors.intrinsics[s])
+                cameras.append(CameraView(*view))
+        rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
+        cameras.sort(key=lambda view: (rank.get(view.channel, len(rank)), view.channel))
+        words = {name: index.columns[name][i] for name in ("scene_name", "split", "description")}
+        return Scene(token, words["scene_name"], words["split"], words["description"], boxes, labels, points, cameras)
+
+    def _boxes(self, i: int) -> tuple[Array, NDArray[np.int64]]:
+        table = self.index.boxes
+        part = slice(table.start[i], table.start[i + 1])
+        boxes, labels = table.boxes[part], table.labels[part]
+        seen = (labels >= 0) & (table.points[part] > 0) & (np.abs(boxes[:, :2]) <= self.reach).all(axis=1)
+        return boxes[seen], labels[seen]
+
+    def fullest(self, split: str, count: int) -> list[str]:
+        """Tokens of the frames with most boxes, each of another scene: a choice that no result can influence."""
+        columns = self.index.columns
+        rows = [i for i, name in enumerate(columns["split"]) if name == split]
+        rows.sort(key=lambda i: (-len(self._boxes(i)[0]), columns["token"][i]))
+        chosen: dict[str, str] = {}
+        for i in rows:
+            chosen.setdefault(columns["scene_name"][i], columns["token"][i])
+        return list(chosen.values())[:count]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a detector sees in one frame: boxes (N, 9), class indices, scores, and its response map (H, W)."""
+
+    boxes: Array
+    labels: NDArray[np.int64]
+    scores: Array
+    response: Array
+    extent: tuple[float, float, float, float]  # x_min, x_max, y_min, y_max of the map (m)
+
+    def above(self, score: float) -> Prediction:
+        """Only the boxes with at least this score."""
+        keep = self.scores >= score
+        return Prediction(self.boxes[keep], self.labels[keep], self.scores[keep], self.response, self.extent)
+
+
+def predict_frames(runs: Runs, run: str, seed: int, frames: list[tuple[str, str]]) -> list[Prediction]:
+    """Run a trained detector on frames given as (split, token), without augmentation.
+
+    Raises:
+        CheckpointError: the run has no usable model.
+        DataError: a token is not in its split.
+    """
+    import torch
+
+    from bevkd.data import FrameDataset, collate
+    from bevkd.train import load_detector
+
+    detector, config = load_detector(runs.folder(run, seed) / "model.pt")
+    datasets = {
+        split: FrameDataset(config.data, config.model, split, train=False, seed=0) for split in {s for s, _ in frames}
+    }
+    grid = detector.grid
+    extent = (grid.x_min, grid.x_max, grid.y_min, grid.y_max)
+    out = []
+    for split, token in frames:
+        dataset = datasets[split]
+        tokens = list(dataset.tokens)
+        if token not in tokens:
+            raise DataError(f"frame is not in split {split!r}", file=config.data.index, token=token)
+        with torch.inference_mode():
+            outputs = detector(collate([dataset.get(tokens.index(token), 0)]))
+            found = detector.decode(outputs)
+            # UniDistill's response features: the highest class score and every regression map, mean over channels.
+            best = outputs.heatmap_logits().float().sigmoid().amax(dim=1, keepdim=True)
+            response = torch.cat([best, outputs.regression_maps().float()], dim=1).mean(dim=1)[0]
+        boxes, labels, scores = (t.numpy() for t in (found.boxes, found.labels, found.scores))
+        out.append(Prediction(boxes.astype(np.float64), labels, scores, response.numpy().astype(np.float64), extent))
+    return out

@@ -1,0 +1,73 @@
+"""Small machine-readable results for `dvc metrics` and `dvc plots`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from bevkd.classes import CLASSES
+from bevkd.io import write_json, write_text
+from bevkd.report.claims import from_csv
+from bevkd.report.logs import seed_curves
+from bevkd.report.metrics import Runs
+from bevkd.report.spec import load_claims, load_tables
+
+_KEYS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
+
+
+def reported_runs(runs: Runs) -> list[str]:
+    """Run ids behind the tables and claims of target `all`, in the order of the experiment rows."""
+    items = [item for item in (*load_tables().values(), *load_claims().values()) if item.target == "all"]
+    wanted = {run for item in items for run, _ in item.needs(runs.rows)}
+    return [run for run in runs.rows if run in wanted]
+
+
+def write(runs: Runs, results: Path) -> list[Path]:
+    """Write `metrics.json`, `plots/seeds.csv`, `plots/classes.csv` and `plots/training.csv`.
+
+    Raises:
+        DataError: a run, or the ledger, is missing.
+    """
+    names = reported_runs(runs)
+    found = {run: runs.values(run, "report", [*_KEYS, *(f"AP_{c}" for c in CLASSES)]) for run in names}
+    means = {
+        run: {key: round(float(np.mean([v[key] for v in seeds.values()])), 3) for key in ("mAP", "NDS")}
+        for run, seeds in found.items()
+    }
+    verdicts = Counter(finding.verdict for finding in from_csv(results / "claims.csv"))
+    metrics = {"runs": means, "claims": {name: verdicts[name] for name in sorted(verdicts)}}
+    write_json(results / "metrics.json", metrics, indent=2)
+
+    seeds = [
+        [run, seed, *(f"{values[key]:.4f}" for key in _KEYS)]
+        for run, table in found.items()
+        for seed, values in table.items()
+    ]
+    classes = [
+        [run, name, f"{np.mean([v[f'AP_{name}'] for v in table.values()]):.4f}"]
+        for run, table in found.items()
+        for name in CLASSES
+    ]
+    training = []
+    for run in names:
+        steps, values = seed_curves(runs, run, "total", 0.05)
+        training += [[run, int(s), f"{v:.5f}"] for s, v in zip(steps, values.mean(axis=0), strict=True)]
+    plots = results / "plots"
+    return [
+        results / "metrics.json",
+        _csv(plots / "seeds.csv", ["run", "seed", *_KEYS], seeds),
+        _csv(plots / "classes.csv", ["run", "class", "AP"], classes),
+        _csv(plots / "training.csv", ["run", "step", "total"], training),
+    ]
+
+
+def _csv(path: Path, head: list[str], rows: list[list[object]]) -> Path:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([head, *rows])
+    write_text(path, stream.getvalue())
+    return path
