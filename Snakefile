@@ -43,6 +43,20 @@ rule extended:
         outputs_of("extended"),
 
 
+# Experiments that choose settings, on the tune split; their winners are in config already.
+rule tuning:
+    input:
+        outputs_of("tuning"),
+    localrule: True
+
+
+# Every training of the default target with its metrics, without tables.
+rule runs:
+    input:
+        runs_metrics("all"),
+    localrule: True
+
+
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -153,11 +153,18 @@ def figure(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | 
 
 
 @app.command()
-def claims(scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None) -> None:
+def claims(
+    scale: Scale = "sim",
+    runs: RunsRoot = _RUNS,
+    out: Path | None = None,
+    target: Annotated[
+        Literal["all", "extended"], typer.Option(help="Which claims: those of the default or of the extended runs.")
+    ] = "all",
+) -> None:
     """Test every claim and write the ledger."""
     from bevkd.report import make_claims
 
-    make_claims(scale, runs, out)
+    make_claims(scale, runs, out, target=target)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 from snakemake.exceptions import WorkflowError
 
 # The code of this folder runs, installed or not.
@@ -33,10 +34,9 @@ def check(content, path, schema):
     Raises:
         WorkflowError: the content does not follow the schema.
     """
-    rules = json.loads(
-        Path(workflow.basedir, f"workflow/schemas/{schema}.schema.json").read_text(encoding="utf-8")
-    )
-    errors = [f"{e.json_path}: {e.message}" for e in Draft202012Validator(rules).iter_errors(content)]
+    rules = json.loads(Path(workflow.basedir, f"workflow/schemas/{schema}.schema.json").read_text(encoding="utf-8"))
+    found = [best_match([error]) for error in Draft202012Validator(rules).iter_errors(content)]
+    errors = [f"{error.json_path.removeprefix('$.')}: {error.message}" for error in found]
     if errors:
         raise WorkflowError(f"{path}: " + "; ".join(errors))
 
@@ -56,6 +56,11 @@ CACHE = f"results/cache/{SCALE}"
 LOGS = f"results/logs/{SCALE}"
 BENCHMARKS = f"results/benchmarks/{SCALE}"
 ENV = "../envs/bevkd.yaml"
+SIMULATED = f"data/nuscenes_sim/{SCALE}"
+NUSCENES_TABLES = (
+    "attribute calibrated_sensor category ego_pose instance log map sample sample_annotation sample_data scene"
+    " sensor visibility"
+).split()
 
 ROWS = load_rows()
 TABLES = load_tables()
@@ -93,6 +98,14 @@ for _run in ROWS:
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 TEACHERS = sorted({row.teacher for row in ROWS.values() if row.teacher})
+
+
+def dataset_files(wildcards):
+    """What an index is made from: the simulated data set as a whole, or the tables of a real one."""
+    data = DATASETS[wildcards.index]
+    if Path(data.root) == Path(SIMULATED):
+        return {"root": SIMULATED}
+    return {"tables": [f"{data.root}/{data.version}/{table}.json" for table in NUSCENES_TABLES]}
 
 
 def run_file(run, seed, name):
@@ -136,20 +149,31 @@ def item_inputs(item):
     if item.artefact == "metrics":
         split = getattr(item, "split", "report")
         return [metrics_file(run, seed, split) for run, seed in pairs]
-    return [run_file(run, seed, "model.pt") for run, seed in pairs] + sorted(
-        {index_of(run) for run, _ in pairs}
-    )
+    return [run_file(run, seed, "model.pt") for run, seed in pairs] + sorted({index_of(run) for run, _ in pairs})
+
+
+def runs_metrics(target):
+    """Metrics of every run of a target."""
+    return [metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds]
 
 
 def outputs_of(target):
     """Everything that a target promises."""
-    runs = [
-        metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds
-    ]
     tables = [f"{RESULTS}/tables/{t}{end}" for t in chosen(TABLES, target) for end in SUFFIXES["table"]]
     figures = [f"{RESULTS}/figures/{f}{end}" for f in chosen(FIGURES, target) for end in SUFFIXES["figure"]]
-    pages = [f"{RESULTS}/claims.csv", f"{RESULTS}/report.html"] if target == "all" else []
-    return runs + tables + figures + pages
+    ledger = [ledger_file(target)] if any(claim.target == target for claim in CLAIMS.values()) else []
+    pages = [f"{RESULTS}/report.html", f"{RESULTS}/metrics.json"] if target == "all" else []
+    return runs_metrics(target) + tables + figures + ledger + pages
+
+
+def ledger_file(target):
+    """The claims ledger of a target."""
+    return f"{RESULTS}/claims.csv" if target == "all" else f"{RESULTS}/claims_{target}.csv"
+
+
+def claim_inputs(target):
+    """Metrics behind the claims of a target."""
+    return sorted({path for claim in CLAIMS.values() if claim.target == target for path in item_inputs(claim)})
 
 
 def chosen(items, target):

@@ -1,15 +1,9 @@
 # Datasets: simulated when they are ours, indexed in any case. Real data are found, never made.
-NUSCENES_TABLES = (
-    "attribute calibrated_sensor category ego_pose instance log map sample sample_annotation sample_data scene"
-    " sensor visibility"
-).split()
-SIMULATED = f"data/nuscenes_sim/{SCALE}"
 
 
 rule simulate:
     output:
-        tables=expand("{root}/v1.0-sim/{table}.json", root=SIMULATED, table=NUSCENES_TABLES),
-        labelled=f"{SIMULATED}/v1.0-sim/labelled.json",
+        root=directory(SIMULATED),
     log:
         f"{LOGS}/simulate.log",
     benchmark:
@@ -27,15 +21,12 @@ rule simulate:
         seed=SETTINGS.seed,
     shell:
         "python workflow/scripts/launch.py 0 simulate --dataset nuscenes --scale {params.scale} --seed {params.seed}"
-        " --out {params.root} --workers {threads} > {log} 2>&1"
+        " --out {output.root} --workers {threads} > {log} 2>&1"
 
 
 rule convert:
     input:
-        tables=lambda wildcards: [
-            f"{DATASETS[wildcards.index].root}/{DATASETS[wildcards.index].version}/{table}.json"
-            for table in NUSCENES_TABLES
-        ],
+        unpack(dataset_files),
     output:
         frames="{index}/frames.parquet",
     log:
@@ -56,3 +47,9 @@ rule convert:
     shell:
         "python workflow/scripts/launch.py 0 convert --dataset {params.reader} --root {params.root} --version {params.version}"
         " --out {wildcards.index} --workers {threads} > {log} 2>&1"
+
+
+rule dataset:
+    input:
+        sorted({index_of(run) for run, row in ROWS.items() if row.target == "all"}),
+    localrule: True

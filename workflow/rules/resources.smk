@@ -34,7 +34,7 @@ def training_priority(run):
 
 def promised(target):
     """Targets that a target includes."""
-    return ("all", "extended") if target == "extended" else ("all",) if target == "report" else (target,)
+    return ("all", "extended") if target == "extended" else ("all",) if target in ("report", "runs") else (target,)
 
 
 def runs_of(target):
@@ -45,10 +45,8 @@ def runs_of(target):
         return items[name].needs(ROWS)
     if target == "claims":
         return [pair for claim in CLAIMS.values() if claim.target == "all" for pair in claim.needs(ROWS)]
-    if target in ("all", "extended", "tuning", "report"):
-        named = [
-            (run, seed) for run, row in ROWS.items() if row.target in promised(target) for seed in row.seeds
-        ]
+    if target in ("all", "extended", "tuning", "runs", "report"):
+        named = [(run, seed) for run, row in ROWS.items() if row.target in promised(target) for seed in row.seeds]
         shown = [
             pair
             for item in (*TABLES.values(), *FIGURES.values())
@@ -57,9 +55,7 @@ def runs_of(target):
         ]
         return named + shown
     return [
-        (run, int(seed))
-        for run, seed in re.findall(rf"^{re.escape(RUNS)}/([^/]+)/seed(\d+)/", target)
-        if run in ROWS
+        (run, int(seed)) for run, seed in re.findall(rf"^{re.escape(RUNS)}/([^/]+)/seed(\d+)/", target) if run in ROWS
     ]
 
 
@@ -86,9 +82,7 @@ def print_estimate(pairs, cores):
         )
         return
     caches = {
-        cache_name(run_config(run))
-        for run, _ in missing
-        if ROWS[run].teacher_mode == "cached" and ROWS[run].teacher
+        cache_name(run_config(run)) for run, _ in missing if ROWS[run].teacher_mode == "cached" and ROWS[run].teacher
     }
     seconds = sum(training_seconds(run) + cost.start + cost.evaluate for run, _ in missing)
     seconds += len(caches) * (cost.start + cost.cache) + (cost.report if missing else 0)
