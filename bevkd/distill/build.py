@@ -27,3 +27,13 @@ def build_method(config: MethodConfig, student: FeatureSpec, teacher: FeatureSpe
     """
     cls, options = method_options(config)
     return cls(options, student, teacher)
+
+
+def build_cache_method(config: MethodConfig, teacher: FeatureSpec) -> DistillMethod:
+    """The form of a method that makes the targets of a teacher cache; it depends on no student.
+
+    Raises:
+        ConfigError: unknown method or option.
+    """
+    cls, options = method_options(config)
+    return cls(cls.for_cache(options), teacher, teacher)

@@ -1,0 +1,104 @@
+"""Synthetic feature contracts, boxes and teachers for the tests of distillation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bevkd.data.batch import Batch, Boxes
+from bevkd.distill import DistillContext, FeatureSpec
+from bevkd.geometry import BEVGrid
+from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+
+GRID = BEVGrid(-12.8, -9.6, 0.8, 32, 24)  # not square, to catch exchanged axes
+TASKS = (1, 2, 2, 1, 2, 2)
+LOW, HIGH = 6, 8
+
+
+def spec(*sensors: str) -> FeatureSpec:
+    return FeatureSpec(LOW, HIGH, sum(TASKS), 11 * len(TASKS), sensors)
+
+
+def make_boxes(per_frame: list[int], seed: int = 0, grid: BEVGrid = GRID) -> Boxes:
+    g = torch.Generator().manual_seed(seed)
+    n = sum(per_frame)
+    boxes = torch.zeros(n, 9)
+    reach = torch.tensor([grid.x_max, grid.y_max])
+    boxes[:, :2] = (torch.rand(n, 2, generator=g) * 2 - 1) * reach * 0.8
+    boxes[:, 3:6] = 0.5 + 4 * torch.rand(n, 3, generator=g)
+    boxes[:, 6] = (torch.rand(n, generator=g) * 2 - 1) * torch.pi
+    labels = torch.randint(0, 10, (n,), generator=g)
+    frame = torch.repeat_interleave(torch.arange(len(per_frame)), torch.tensor(per_frame))
+    return Boxes(boxes, labels, frame, torch.ones(n))
+
+
+def make_outputs(batch: int, seed: int = 0, grad: bool = False, grid: BEVGrid = GRID) -> BEVOutputs:
+    g = torch.Generator().manual_seed(seed)
+
+    def maps(channels: int) -> Tensor:
+        return torch.randn(batch, channels, grid.H, grid.W, generator=g).requires_grad_(grad)
+
+    heads = [TaskOutput(maps(k), {name: maps(width) for name, width in REGRESSION}) for k in TASKS]
+    return BEVOutputs(low=maps(LOW), high=maps(HIGH), heads=heads, class_order=tuple(range(10)))
+
+
+def leaves(outputs: BEVOutputs) -> list[Tensor]:
+    heads = [t for h in outputs.heads for t in (h.heatmap, *h.regression.values())]
+    return [outputs.low, outputs.high, *heads]
+
+
+def make_context(per_frame: list[int], seed: int = 0, labelled: list[bool] | None = None) -> DistillContext:
+    flags = torch.tensor(labelled if labelled is not None else [True] * len(per_frame))
+    return DistillContext(GRID, len(per_frame), make_boxes(per_frame, seed), flags)
+
+
+def make_batch(tokens: list[str], variants: list[int], labelled: list[bool]) -> Batch:
+    """Annotations depend on (token, variant) only, as in the data pipeline."""
+    parts = [make_boxes([3], seed=100 * int(t[1:]) + v) for t, v in zip(tokens, variants, strict=True)]
+    kept = [(i, b) for i, b in enumerate(parts) if labelled[i]]
+    boxes = Boxes.empty()
+    if kept:
+        boxes = Boxes(
+            torch.cat([b.boxes for _, b in kept]),
+            torch.cat([b.labels for _, b in kept]),
+            torch.cat([torch.full((3,), i) for i, _ in kept]),
+            torch.cat([b.scores for _, b in kept]),
+        )
+    return Batch(tokens, variants, torch.tensor(labelled), torch.eye(4).expand(len(tokens), 4, 4), boxes)
+
+
+class ToyTeacher(nn.Module):
+    """A network with the interface of a detector whose output depends on (token, variant) and its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.norm = nn.BatchNorm2d(LOW)
+        self.grid = GRID
+        self.stages: list[str] = []
+
+    def forward(self, batch: Batch, until: str = "heads") -> BEVOutputs:
+        self.stages.append(until)
+        seeds = [1000 * int(t[1:]) + v for t, v in zip(batch.tokens, batch.variants, strict=True)]
+        parts = [make_outputs(1, seed) for seed in seeds]
+
+        def cat(maps: list[Tensor]) -> Tensor:
+            return torch.cat(maps) * self.scale
+
+        low = self.norm(cat([p.low for p in parts]))
+        nothing = low.new_zeros(len(parts), 0, GRID.H, GRID.W)
+        high = nothing if until == "low" else cat([p.high for p in parts])
+        heads = []
+        if until == "heads":
+            for k in range(len(TASKS)):
+                regression = {n: cat([p.heads[k].regression[n] for p in parts]) for n, _ in REGRESSION}
+                heads.append(TaskOutput(cat([p.heads[k].heatmap for p in parts]), regression))
+        return BEVOutputs(low=low, high=high, heads=heads, class_order=tuple(range(10)))
+
+    def decode(self, outputs: BEVOutputs) -> Boxes:
+        """Two boxes per frame, one above and one below the usual threshold, at places read from the maps."""
+        batch = len(outputs.low)
+        one = make_boxes([2], seed=5)
+        boxes, frame = one.boxes.repeat(batch, 1), torch.arange(batch).repeat_interleave(2)
+        boxes[:, 0] += outputs.heatmap_logits()[:, :2, 0, 0].reshape(-1).tanh()
+        return Boxes(boxes, one.labels.repeat(batch), frame, torch.tensor([0.9, 0.2] * batch))

@@ -1,0 +1,272 @@
+"""Every registered distillation method, by parametrisation over the registry, and the switches of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from distill_data import GRID, TASKS, leaves, make_boxes, make_context, make_outputs, spec
+from torch.nn import functional as F
+
+from bevkd.config import MethodConfig
+from bevkd.distill import DistillMethod, build_method, method_options
+from bevkd.distill.masks import box_mask, cells_of
+from bevkd.distill.sampling import gather_cells, sample_points
+from bevkd.errors import ConfigError, DataError
+from bevkd.registry import names
+
+TRIO: list[dict[str, Any]] = [
+    {},
+    {"weights": {"relation": 0, "response": 0}},
+    {"weights": {"feature": 0, "response": 0}, "adapter": {"enabled": True}},
+    {"response": {"enabled": False}, "feature": {"points": "gaussian"}, "relation": {"points": "gaussian"}},
+    {"feature": {"points": "complete"}, "relation": {"points": "complete", "level": "low"}},
+    {"feature": {"level": "high"}, "relation": {"level": "high"}, "legacy_transpose": True},
+    {"adapter": {"enabled": True, "kernel": 1, "norm": "none", "act": "none"}},
+]
+DENSE_AND_TRIO = [{"name": "dense"}, {"name": "unidistill", "weight": 0.5, "options": {"response": {"enabled": False}}}]
+# More rows for methods with switches; a method without an entry is tested with its defaults.
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "unidistill": TRIO,
+    "dense": [{}, {"per_task": False, "threshold": 0.6}],
+    "imitation": [{}, {"mask": "fg", "taps": ["low", "high"]}],
+    "combine": [{"methods": DENSE_AND_TRIO}],
+}
+CASES = [(name, options) for name in names("method") for options in OPTIONS.get(name, [{}])]
+IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]
+
+
+def make(name: str, options: dict[str, Any]) -> DistillMethod:
+    return build_method(MethodConfig(name, options), spec("camera"), spec("lidar"))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+def test_losses_are_finite_and_reach_the_student_only(name: str, options: dict[str, Any]) -> None:
+    method, context = make(name, options), make_context([3, 0, 2], labelled=[True, True, False])
+    student, teacher = make_outputs(3, 1, grad=True), make_outputs(3, 2, grad=True)
+    targets = method.targets(teacher, context)
+    for target in targets.values():
+        assert not target.values.requires_grad
+        assert len(target.values) == len(target.frame)
+        assert (target.frame.diff() >= 0).all()
+    losses = method.losses(student, targets, context)
+    assert set(losses) == set(method.weights())
+    for loss in losses.values():
+        assert loss.dtype == torch.float32
+        assert loss.shape == ()
+        assert torch.isfinite(loss)
+        assert loss > 0
+    torch.stack([method.weights()[n] * loss for n, loss in losses.items()]).sum().backward()
+    gradients = [t.grad for t in leaves(student) if t.grad is not None]
+    assert any((g != 0).any() for g in gradients)
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert all(t.grad is None for t in leaves(teacher))
+    for parameter in method.parameters():
+        assert parameter.grad is not None
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+def test_a_step_downhill_lowers_the_loss(name: str, options: dict[str, Any]) -> None:
+    method, context = make(name, options), make_context([3, 2], labelled=[True, False])
+    student, teacher = make_outputs(2, 1, grad=True), make_outputs(2, 2)
+    targets, weights = method.targets(teacher, context), method.weights()
+    optimiser = torch.optim.Adam([*leaves(student), *method.parameters()], lr=0.02)
+    curve = []
+    for _ in range(25):
+        losses = method.losses(student, targets, context)
+        total = torch.stack([weights[n] * loss for n, loss in losses.items()]).sum()
+        curve.append(float(total.detach()))
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    assert curve[-1] < 0.9 * curve[0]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+def test_no_box_at_all_keeps_a_valid_graph(name: str, options: dict[str, Any]) -> None:
+    method, context = make(name, options), make_context([0, 0], labelled=[True, False])
+    student, teacher = make_outputs(2, 1, grad=True), make_outputs(2, 2)
+    losses = method.losses(student, method.targets(teacher, context), context)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+    assert all(torch.isfinite(t.grad).all() for t in leaves(student) if t.grad is not None)
+
+
+# Not through layers that start at random, and not against boxes.
+@pytest.mark.parametrize("options", [o for o in TRIO if "adapter" not in o] + [None, {"methods": DENSE_AND_TRIO}])
+def test_an_exact_copy_has_no_transfer_loss(options: dict[str, Any] | None) -> None:
+    name = "dense" if options is None else "combine" if "methods" in options else "unidistill"
+    options = options or {}
+    method, context = make(name, options), make_context([3, 2])
+    outputs = make_outputs(2, 2)
+    losses = method.losses(outputs, method.targets(outputs, context), context)
+    for loss_name, loss in losses.items():
+        if loss_name != "response_cls":  # the teacher's halved logits differ by design
+            assert loss < 1e-5, loss_name
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+def test_targets_read_only_what_is_declared(name: str, options: dict[str, Any]) -> None:
+    method, context = make(name, options), make_context([3, 2], labelled=[True, False])
+    teacher = make_outputs(2, 2)
+    before = method.targets(teacher, context)
+    noise = make_outputs(2, 77)
+    for part in ("low", "high", "heads"):
+        if part not in method.reads:
+            setattr(teacher, part, getattr(noise, part))
+    for key, target in method.targets(teacher, context).items():
+        assert torch.equal(target.values, before[key].values), key
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+def test_the_cache_form_holds_every_target(name: str, options: dict[str, Any]) -> None:
+    method, context = make(name, options), make_context([3, 2], labelled=[True, False])
+    cls, config = method_options(MethodConfig(name, options))
+    twin = cls(cls.for_cache(config), spec("lidar"), spec("lidar"))
+    assert cls.target_key(cls.for_cache(config)) == cls.target_key(cls.for_cache(cls.for_cache(config)))
+    teacher = make_outputs(2, 2)
+    wanted, have = method.targets(teacher, context), twin.targets(teacher, context)
+    assert set(wanted) <= set(have)
+    for key, target in wanted.items():
+        torch.testing.assert_close(target.values, have[key].values)
+
+
+def test_rows_that_differ_in_weights_or_losses_share_a_key() -> None:
+    def key(options: dict[str, Any]) -> dict[str, Any]:
+        cls, config = method_options(MethodConfig("unidistill", options))
+        return cls.target_key(cls.for_cache(config))
+
+    same = [{}, {"weights": {"feature": 3}}, {"feature": {"enabled": False}}, {"response": {"teacher_temperature": 1}}]
+    assert len({str(key(options)) for options in same}) == 1
+    other = [{"legacy_transpose": True}, {"feature": {"points": "complete"}}, {"response": {"min_radius": 2}}]
+    assert all(key(options) != key({}) for options in other)
+
+
+def test_dense_equals_its_formula_cell_by_cell() -> None:
+    student, teacher, context = make_outputs(2, 1), make_outputs(2, 2), make_context([3, 2])
+    method = make("dense", {"per_task": False})
+    losses = method.losses(student, method.targets(teacher, context), context)
+    p_s, p_t = torch.sigmoid(student.heatmap_logits()), torch.sigmoid(teacher.heatmap_logits())
+    expected = ((p_s - p_t) ** 2 * F.binary_cross_entropy(p_s, p_t, reduction="none")).sum() / 5
+    torch.testing.assert_close(losses["dense"], expected, rtol=1e-4, atol=0)
+    best = p_t.amax(1)
+    weight = torch.where(best > 0.2, best, torch.zeros(()))
+    difference = (student.regression_maps() - teacher.regression_maps()).abs().mean(1)
+    expected = (weight * difference).sum() / weight.sum()
+    torch.testing.assert_close(losses["regression"], expected, rtol=1e-4, atol=0)
+
+
+def test_dense_weights_each_task_by_its_own_classes() -> None:
+    student, teacher, context = make_outputs(1, 1), make_outputs(1, 2), make_context([1])
+    method = make("dense", {})
+    for head in teacher.heads:
+        head.heatmap.fill_(-9.0)
+    teacher.heads[3].heatmap[0, 0, 5, 7] = 2.0
+    for head, taught in zip(student.heads, teacher.heads, strict=True):
+        head.regression = {n: t.clone() for n, t in taught.regression.items()}
+    student.heads[0].regression["reg"] += 5.0  # another task's maps do not count
+    assert method.losses(student, method.targets(teacher, context), context)["regression"] == 0
+    student.heads[3].regression["height"][0, 0, 5, 7] += 1.1
+    loss = method.losses(student, method.targets(teacher, context), context)["regression"]
+    assert float(loss) == pytest.approx(1.1 / 11, rel=1e-3)
+
+
+def test_pseudo_boxes_see_unlabelled_frames_only() -> None:
+    method, student = make("pseudo_boxes", {}), make_outputs(2, 1, grad=True)
+    context = make_context([2, 2], labelled=[True, False])
+    method.losses(student, {}, context)["pseudo_heatmap"].backward()
+    gradient = torch.cat([h.heatmap.grad for h in student.heads if h.heatmap.grad is not None], 1)
+    assert (gradient[0] == 0).all()
+    assert (gradient[1] != 0).any()
+
+
+def test_combination_adds_up() -> None:
+    options = {"methods": DENSE_AND_TRIO}
+    both, context = make("combine", options), make_context([3, 2])
+    student, teacher = make_outputs(2, 1), make_outputs(2, 2)
+    found = both.losses(student, both.targets(teacher, context), context)
+    for i, part in enumerate(DENSE_AND_TRIO):
+        single = make(part["name"], part.get("options", {}))
+        alone = single.losses(student, single.targets(teacher, context), context)
+        for name, loss in alone.items():
+            torch.testing.assert_close(found[f"{i}.{name}"], loss)
+            assert both.weights()[f"{i}.{name}"] == single.weights()[name] * part.get("weight", 1.0)
+    assert both.reads == {"low", "high", "heads"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("unidistil", {}, "did you mean 'unidistill'"),
+        ("unidistill", {"featur": {}}, "featur"),
+        ("unidistill", {"feature": {"points": "ten"}}, "points"),
+        ("unidistill", {"weights": {"feature": 0, "relation": 0, "response": 0}}, "switched off"),
+        ("imitation", {"taps": []}, "at least one tap"),
+        ("combine", {}, "at least one method"),
+        ("combine", {"methods": [{"name": "dens"}]}, "did you mean 'dense'"),
+    ],
+)
+def test_bad_options_are_named(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(name, options)
+
+
+def test_networks_that_do_not_fit_are_refused() -> None:
+    import dataclasses
+
+    wide = dataclasses.replace(spec("lidar"), low_channels=64)
+    with pytest.raises(ConfigError, match="enable the adapter"):
+        build_method(MethodConfig("unidistill"), spec("camera"), wide)
+    other = dataclasses.replace(spec("lidar"), regression_maps=60)
+    for name in ("unidistill", "dense"):
+        with pytest.raises(ConfigError, match="same head"):
+            build_method(MethodConfig(name), spec("camera"), other)
+    with pytest.raises(ConfigError, match=r"no path camera -> camera: set weights\.feature"):
+        build_method(MethodConfig("unidistill"), spec("camera"), spec("camera"))
+
+
+def test_targets_of_other_boxes_are_refused() -> None:
+    method, outputs = make("unidistill", {}), make_outputs(2, 1)
+    targets = method.targets(outputs, make_context([3, 2]))
+    with pytest.raises(DataError, match="5 teacher targets for 4 boxes"):
+        method.losses(outputs, targets, make_context([2, 2]))
+
+
+def test_adapters_see_float32_and_widen_the_map() -> None:
+    import dataclasses
+
+    wide = dataclasses.replace(spec("lidar"), low_channels=9, high_channels=5)
+    method = build_method(MethodConfig("unidistill", {"adapter": {"enabled": True}}), spec("camera"), wide)
+    student, teacher, context = make_outputs(2, 1), make_outputs(2, 2), make_context([3, 2])
+    g = torch.Generator().manual_seed(3)
+    teacher.low = torch.randn(2, 9, GRID.H, GRID.W, generator=g)
+    teacher.high = torch.randn(2, 5, GRID.H, GRID.W, generator=g)
+    student.low = student.low.bfloat16()
+    losses = method.losses(student, method.targets(teacher, context), context)
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+
+
+def test_box_mask_marks_cells_inside_and_never_loses_a_small_box() -> None:
+    boxes = make_boxes([1, 1])
+    boxes.boxes[0] = torch.tensor([0.0, 0.0, 0, 3.2, 1.6, 1, 0, 0, 0])
+    boxes.boxes[1] = torch.tensor([3.0, 3.0, 0, 0.1, 0.1, 1, 0, 0, 0])
+    mask = box_mask(boxes, GRID, 2)
+    rows, columns = torch.nonzero(mask[0], as_tuple=True)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (11, 12, 14, 17)
+    assert int(mask[0].sum()) == 8
+    assert int(mask[1].sum()) == 1
+    boxes.boxes[:, 6] = torch.pi / 2
+    assert int(box_mask(boxes, GRID, 2)[0].sum(0).gt(0).sum()) == 2
+
+
+def test_reading_cells_and_points_agree_at_cell_centres() -> None:
+    outputs, cells = make_outputs(2, 1), cells_of(make_outputs(2, 9).low[:, 0] > 1.3)
+    xy = GRID.cell_centres().view(-1, 2)[cells.cell]
+    sampled = sample_points(outputs.low, GRID.normalised(xy)[:, None], cells.frame)[:, 0]
+    torch.testing.assert_close(sampled, gather_cells(outputs.low, cells.cell, cells.frame), atol=1e-4, rtol=1e-4)
+
+
+def test_head_layout_of_the_test_data_is_the_default_one() -> None:
+    assert sum(TASKS) == 10
