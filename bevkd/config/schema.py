@@ -58,6 +58,7 @@ class LidarConfig:
 class CameraConfig:
     """Camera encoder: image backbone, neck, lift-splat."""
 
+    encoder: str = "lss"
     backbone: str = "resnet"
     # Passed to the backbone's own configuration (layer type, widths, depths); empty: ResNet-50 / Swin-T.
     backbone_options: dict[str, Any] = Field(default_factory=dict)
@@ -90,7 +91,7 @@ class BEVConfig:
     depths: tuple[int, ...] = (5, 5)  # convolutions after the first one of each block
     strides: tuple[int, ...] = (1, 2)
     up_channels: int = 256
-    bn_eps: float = 1e-3
+    bn_eps: float = 1e-3  # these two hold for every batch norm outside the image backbone
     bn_momentum: float = 0.01
 
 

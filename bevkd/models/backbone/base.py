@@ -1,0 +1,79 @@
+"""Image backbones of the transformers library: built from options, loaded from local folders, never downloaded."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bevkd.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class ImageBackbone(nn.Module):
+    """Base class: images (M, 3, H, W) to feature maps of several strides.
+
+    Attributes:
+        channels: width of each returned map.
+        strides: its stride relative to the image.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __init__(self, frozen_stem: bool) -> None:
+        super().__init__()
+        self.frozen_stem = frozen_stem
+
+    def stem(self) -> nn.Module:
+        """The part that `frozen_stem` freezes."""
+        raise NotImplementedError
+
+    def freeze(self) -> None:
+        """Apply `frozen_stem`: no gradients, and batch statistics as loaded (see `train`)."""
+        if self.frozen_stem:
+            self.stem().requires_grad_(False)
+            self.stem().eval()
+
+    def train(self, mode: bool = True) -> ImageBackbone:
+        """Switch the mode of everything but a frozen stem."""
+        super().train(mode)
+        if self.frozen_stem:
+            self.stem().eval()
+        return self
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature maps from fine to coarse."""
+        raise NotImplementedError
+
+
+def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], weights: str | None) -> Any:
+    """A transformers backbone, random or with the weights of a local folder.
+
+    Raises:
+        ConfigError: options that the library does not know, a missing folder, or weights that do not fit.
+    """
+    known = config_kind().to_dict()
+    for key in options:
+        if key not in known and key != "out_features":
+            raise ConfigError(f"camera.backbone_options: {config_kind.__name__} has no option {key!r}")
+    try:
+        config = config_kind(**options)
+        if weights is None:
+            return kind(config)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"camera.backbone_options: {error}") from error
+    if not (Path(weights) / "model.safetensors").is_file():
+        raise ConfigError(f"camera.weights: no model.safetensors in {weights}")
+    model, info = kind.from_pretrained(
+        weights, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    # A backbone adds norms to the tapped stages of a classifier; anything else missing is another architecture.
+    missing = [key for key in info["missing_keys"] if "hidden_states_norms" not in key]
+    if missing or info.get("mismatched_keys"):
+        raise ConfigError(f"camera.weights: {weights} does not fit {kind.__name__}: {sorted(missing)[:3]} ...")
+    log.info("image backbone: weights of %s", weights)
+    return model

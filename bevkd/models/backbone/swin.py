@@ -1,0 +1,41 @@
+"""Swin Transformer of the transformers library: Swin-T with its last three stages by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from bevkd.config.schema import CameraConfig
+from bevkd.models.backbone.base import ImageBackbone, build_transformers
+from bevkd.registry import register
+
+
+@register("image_backbone", "swin")
+class Swin(ImageBackbone):
+    """The last three stages of a Swin Transformer (strides 8, 16, 32), layer-normalised.
+
+    Raises:
+        ConfigError: see `build_transformers`.
+    """
+
+    def __init__(self, camera: CameraConfig) -> None:
+        from transformers import SwinBackbone, SwinConfig
+
+        super().__init__(camera.frozen_stem)
+        options: dict[str, Any] = {"drop_path_rate": 0.2} | dict(camera.backbone_options)
+        count = len(options.get("depths", SwinConfig().depths))
+        stages = options.setdefault("out_features", [f"stage{i + 1}" for i in range(max(0, count - 3), count)])
+        self.net = build_transformers(SwinBackbone, SwinConfig, options, camera.weights)
+        self.channels = tuple(self.net.channels)
+        patch = int(self.net.config.patch_size)
+        self.strides = tuple(patch << (int(name.removeprefix("stage")) - 1) for name in stages)
+        self.freeze()
+
+    def stem(self) -> nn.Module:
+        """The patch embedding."""
+        return self.net.embeddings
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (M, 3, H, W) to one map per stage."""
+        return list(self.net(images).feature_maps)

@@ -1,0 +1,54 @@
+"""BEV encoder: chained convolution blocks, each brought back to the resolution of the input, concatenated."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bevkd.config.schema import ModelConfig
+from bevkd.errors import ConfigError
+from bevkd.models.layers import conv_bn_relu, up_bn_relu
+from bevkd.registry import register
+
+
+@register("bev_encoder", "second_fpn")
+class SecondFPN(nn.Module):
+    """SECOND's backbone with its FPN.
+
+    `bev.strides` are relative to the input map and cumulative: (1, 2) is a block at full and one at half resolution,
+    (2, 4) starts by halving. Block i has one (strided) and `bev.depths[i]` further 3x3 convolutions. The output has
+    `up_channels` channels per block.
+
+    Raises:
+        ConfigError: unequal lengths, or a stride that the one before does not divide.
+    """
+
+    def __init__(self, config: ModelConfig, in_channels: int) -> None:
+        super().__init__()
+        bev = config.bev
+        if not len(bev.widths) == len(bev.depths) == len(bev.strides) > 0:
+            raise ConfigError("bev: widths, depths and strides must have one entry per block")
+        before = (1, *bev.strides[:-1])
+        if any(s < 1 or s % b for s, b in zip(bev.strides, before, strict=True)):
+            raise ConfigError(f"bev.strides {bev.strides} are not multiples of each other")
+        grid = config.grid.build()
+        if grid.H % bev.strides[-1] or grid.W % bev.strides[-1]:
+            raise ConfigError(f"bev.strides: {bev.strides[-1]} does not divide the {grid.W} x {grid.H} grid")
+        blocks, ups, width = [], [], in_channels
+        for out, depth, stride, last in zip(bev.widths, bev.depths, bev.strides, before, strict=True):
+            layers = [conv_bn_relu(width, out, bev, stride=stride // last)]
+            layers += [conv_bn_relu(out, out, bev) for _ in range(depth)]
+            blocks.append(nn.Sequential(*layers))
+            ups.append(up_bn_relu(out, bev.up_channels, stride, bev))
+            width = out
+        self.blocks, self.ups = nn.ModuleList(blocks), nn.ModuleList(ups)
+        self.out_channels = bev.up_channels * len(bev.widths)
+
+    def forward(self, low: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """F_low (B, C, H, W) to F_high (B, up_channels * blocks, H, W) and the block outputs."""
+        stages: list[Tensor] = []
+        x = low
+        for block in self.blocks:
+            x = block(x)
+            stages.append(x)
+        return torch.cat([up(stage) for up, stage in zip(self.ups, stages, strict=True)], dim=1), stages

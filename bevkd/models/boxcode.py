@@ -1,0 +1,47 @@
+"""Boxes <-> the ten regression values of a cell; the only place that knows the code."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bevkd.geometry import BEVGrid
+from bevkd.models.outputs import TaskOutput
+
+# Order of the values; `iou` is a prediction about the box, not part of it.
+CODE = ("reg", "height", "dim", "rot", "vel")
+
+
+def encode(boxes: Tensor, uv: Tensor, ix: Tensor, iy: Tensor) -> Tensor:
+    """Regression targets (n, 10): dx, dy (cells, from the cell's corner), z, log l, log w, log h, sin, cos, vx, vy.
+
+    Args:
+        boxes: (n, 9).
+        uv: (n, 2) continuous cell coordinates of the centres.
+        ix: (n,) column of the cell that regresses.
+        iy: (n,) its row.
+    """
+    offset = uv - torch.stack([ix, iy], dim=1).to(uv.dtype)
+    yaw = boxes[:, 6:7]
+    return torch.cat([offset, boxes[:, 2:3], boxes[:, 3:6].log(), yaw.sin(), yaw.cos(), boxes[:, 7:9]], dim=1)
+
+
+def decode_cells(code: Tensor, cell: Tensor, grid: BEVGrid) -> Tensor:
+    """Boxes (n, 9) from codes (n, 10) at flat cells (n,) `(b * H + iy) * W + ix`. Sizes are cut to [1 mm, 30 m]."""
+    corner = torch.stack([cell % grid.W, torch.div(cell, grid.W, rounding_mode="floor") % grid.H], dim=1)
+    xy = grid.to_world(corner.to(code.dtype) + code[:, :2])
+    size = code[:, 3:6].exp().clamp(1e-3, 30.0)
+    yaw = torch.atan2(code[:, 6:7], code[:, 7:8])
+    return torch.cat([xy, code[:, 2:3], size, yaw, code[:, 8:10]], dim=1)
+
+
+def gather_cells(maps: Tensor, cell: Tensor) -> Tensor:
+    """Rows (n, C) in float32 of maps (B, C, H, W) at flat cells (n,)."""
+    area = maps.shape[2] * maps.shape[3]
+    frame = torch.div(cell, area, rounding_mode="floor")
+    return maps.flatten(2)[frame, :, cell % area].float()
+
+
+def gather_code(task: TaskOutput, cell: Tensor) -> Tensor:
+    """Predicted codes (n, 10) of a task at flat cells (n,)."""
+    return torch.cat([gather_cells(task.regression[name], cell) for name in CODE], dim=1)

@@ -1,0 +1,85 @@
+"""CenterPoint head: one heat map per class and regression branches per task, on a shared convolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bevkd.classes import CLASS_INDEX
+from bevkd.config.schema import BEVConfig, ModelConfig
+from bevkd.errors import ConfigError, nearest
+from bevkd.models.layers import conv_bn_relu
+from bevkd.models.outputs import REGRESSION, TaskOutput
+
+# sigmoid(-2.19) = 0.1: the prior that keeps the focal loss of untrained heat maps small.
+HEATMAP_BIAS = -2.19
+
+
+def class_order(tasks: tuple[tuple[str, ...], ...]) -> tuple[int, ...]:
+    """Class indices of the concatenated heat maps.
+
+    Raises:
+        ConfigError: unknown or repeated class name.
+    """
+    names = [name for task in tasks for name in task]
+    for name in names:
+        if name not in CLASS_INDEX:
+            raise ConfigError(f"head.tasks: unknown class {name!r}{nearest(name, CLASS_INDEX)}")
+    if len(set(names)) != len(names):
+        raise ConfigError("head.tasks: a class belongs to two tasks")
+    return tuple(CLASS_INDEX[name] for name in names)
+
+
+class TaskHead(nn.Module):
+    """The branches of one task: `hm` plus those of `REGRESSION`.
+
+    With `branch_channels` > 0 each branch is 3x3 conv + BN + ReLU and a 3x3 conv; with 0 all branches are slices of
+    one 3x3 convolution, which is what a CPU wants.
+    """
+
+    def __init__(self, shared: int, classes: int, branch_channels: int, iou: bool, bev: BEVConfig) -> None:
+        super().__init__()
+        regression = [(name, width) for name, width in REGRESSION if iou or name != "iou"]
+        self.branches = [("hm", classes), *regression]
+        self.merged: nn.Conv2d | None = None
+        self.separate = nn.ModuleDict()
+        bias: Tensor | None = None
+        if branch_channels == 0:
+            self.merged = nn.Conv2d(shared, sum(width for _, width in self.branches), 3, padding=1)
+            bias = self.merged.bias
+        else:
+            for name, width in self.branches:
+                first = conv_bn_relu(shared, branch_channels, bev)
+                last = nn.Conv2d(branch_channels, width, 3, padding=1)
+                self.separate[name] = nn.Sequential(first, last)
+                bias = last.bias if name == "hm" else bias
+        assert bias is not None
+        nn.init.constant_(bias[:classes], HEATMAP_BIAS)
+
+    def forward(self, shared: Tensor) -> TaskOutput:
+        """Shared features (B, C, H, W) to the maps of the task."""
+        if self.merged is not None:
+            maps = torch.split(self.merged(shared), [width for _, width in self.branches], dim=1)
+            named = {name: part for (name, _), part in zip(self.branches, maps, strict=True)}
+        else:
+            named = {name: self.separate[name](shared) for name, _ in self.branches}
+        return TaskOutput(heatmap=named.pop("hm"), regression=named)
+
+
+class CenterHead(nn.Module):
+    """Shared 3x3 convolution and one `TaskHead` per task."""
+
+    def __init__(self, config: ModelConfig, in_channels: int) -> None:
+        super().__init__()
+        head = config.head
+        self.class_order = class_order(head.tasks)
+        self.shared = conv_bn_relu(in_channels, head.shared_channels, config.bev)
+        self.tasks = nn.ModuleList(
+            TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, config.bev)
+            for task in head.tasks
+        )
+
+    def forward(self, high: Tensor) -> list[TaskOutput]:
+        """F_high (B, C, H, W) to one `TaskOutput` per task."""
+        shared = self.shared(high)
+        return [task(shared) for task in self.tasks]

@@ -1,0 +1,142 @@
+"""Detection loss: heat map, regression, IoU-awareness, optional 3D IoU and depth (UniDistill spec, 4.7 and 8.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy
+
+from bevkd.config.schema import ModelConfig
+from bevkd.data.batch import Batch
+from bevkd.models.boxcode import decode_cells, gather_cells, gather_code
+from bevkd.models.layers import full_precision
+from bevkd.models.ops.rotated import iou_3d, iou_nearest_bev
+from bevkd.models.outputs import BEVOutputs, TaskOutput
+from bevkd.models.targets import TargetAssigner, TaskTargets
+
+_EPS = 1e-4
+_ALPHA = 0.25
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """A scalar averaged over the processes of a distributed run; itself otherwise."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        value = value.detach().clone()
+        torch.distributed.all_reduce(value)
+        value = value / torch.distributed.get_world_size()
+    return value
+
+
+def binary_heatmap_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Focal sum (alpha 0.25, gamma 2) for 0/1 targets, not yet divided by the number of positives."""
+    p = torch.sigmoid(logits).clamp(_EPS, 1 - _EPS)
+    positive = _ALPHA * (1 - p) ** 2 * p.log() * target
+    negative = (1 - _ALPHA) * p**2 * torch.log(1 - p + _EPS) * (1 - target)
+    return -(positive.sum() + negative.sum())
+
+
+def gaussian_heatmap_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """CornerNet's focal sum (alpha 2, beta 4): cells near a peak are discounted, only exact 1 is positive."""
+    p = torch.sigmoid(logits).clamp(_EPS, 1 - _EPS)
+    positive = (1 - p) ** 2 * p.log() * (target == 1)
+    negative = p**2 * torch.log(1 - p) * (1 - target) ** 4
+    return -(positive.sum() + negative.sum())
+
+
+def depth_loss(logits: Tensor, depth: Tensor, depth_min: float, depth_step: float) -> Tensor:
+    """BEVDepth's supervision: BCE of each softmax bin against the one-hot bin, summed over bins, mean over pixels.
+
+    Args:
+        logits: (B, N, D, h, w).
+        depth: (B, N, h, w) metres, 0 where unknown.
+        depth_min: lower edge of bin 0 (m).
+        depth_step: width of a bin (m).
+    """
+    bins = logits.shape[2]
+    number = torch.floor((depth - depth_min) / depth_step)
+    valid = (number >= 0) & (number < bins) & (depth > 0)
+    probability = torch.softmax(logits.float().movedim(2, -1)[valid], dim=-1)  # (n, D)
+    target = torch.zeros_like(probability).scatter_(1, number[valid].long()[:, None], 1.0)
+    return binary_cross_entropy(probability, target, reduction="sum") / valid.sum().clamp(min=1)
+
+
+class DetectionLoss(nn.Module):
+    """Weighted detection loss of a detector.
+
+    Auto-scaling off: `heatmap_weight * L_hm + loc_weight * L_loc + iou_aware_weight * L_iouaware + iou_weight * L_iou`,
+    each summed over the tasks. Auto-scaling on: per task `sum_i 0.5 / s_i^2 * L_i + log(1 + s_i^2)` over the first
+    three terms, with s_i learnable and shared by the tasks, in place of their weights. Depth is added in both cases.
+
+    Annotations count on labelled frames only; depth supervision needs none and counts on all frames.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = config.grid.build()
+        self.assign = TargetAssigner(config.head, self.grid)
+        self.scales: nn.Parameter | None = None
+        if config.loss.auto_scaling:
+            self.scales = nn.Parameter(torch.ones(3 if config.head.iou_branch else 2))
+
+    def forward(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
+        """`total` with its graph and the detached, unweighted terms `heatmap, loc[, iou_aware][, iou][, depth]`."""
+        with full_precision(outputs.low):
+            return self._losses(outputs, batch)
+
+    def _losses(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
+        weights = self.config.loss
+        targets = self.assign(batch.boxes.select(batch.labelled[batch.boxes.frame]), len(batch))
+        terms: dict[str, Tensor] = {}
+        total = outputs.low.new_zeros((), dtype=torch.float32)
+        for task, target in zip(outputs.heads, targets, strict=True):
+            named = self._task(task, target, batch)
+            total = total + self._combine(named)
+            for name, value in named.items():
+                terms[name] = terms[name] + value.detach() if name in terms else value.detach()
+        if weights.depth_weight > 0:
+            if outputs.depth is None or batch.cameras is None or batch.cameras.depth is None:
+                raise ValueError("loss.depth_weight needs a camera branch and a batch with depth targets")
+            camera = self.config.camera
+            depth = depth_loss(outputs.depth, batch.cameras.depth, camera.depth_min, camera.depth_step)
+            total = total + weights.depth_weight * depth
+            terms["depth"] = depth.detach()
+        return {"total": total, **terms}
+
+    def _task(self, task: TaskOutput, target: TaskTargets, batch: Batch) -> dict[str, Tensor]:
+        """Unweighted terms of one task."""
+        weights, head = self.config.loss, self.config.head
+        positives = torch.tensor(float(len(target.positive)), device=task.heatmap.device)
+        count = mean_over_ranks(positives)
+        heat = gaussian_heatmap_loss if head.targets == "gaussian" else binary_heatmap_loss
+        logits = task.heatmap.float()[batch.labelled]
+        heatmap = heat(logits, target.heatmap[batch.labelled]) / torch.where(count > 0, count, torch.ones_like(count))
+        code = gather_code(task, target.positive)
+        per_value = (code - target.regression).abs().sum(dim=0) / (count + _EPS)
+        per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
+        named = {"heatmap": heatmap, "loc": (per_value * per_value_weight).sum()}
+        if not head.iou_branch and weights.iou_weight == 0:
+            return named
+        truth = decode_cells(target.regression, target.positive, self.grid)
+        if head.iou_branch:
+            overlap = iou_nearest_bev(decode_cells(code.detach(), target.positive, self.grid), truth)
+            predicted = gather_cells(task.regression["iou"], target.positive)[:, 0]
+            named["iou_aware"] = (predicted - (2 * overlap - 1)).abs().sum() / (count + _EPS)
+        if weights.iou_weight > 0:
+            # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,
+            # not a branch, so that no value has to leave the device.
+            overlap = iou_3d(decode_cells(code, target.positive, self.grid), truth)
+            near = (named["loc"].detach() < 1).float()
+            named["iou"] = near * (1 - overlap).sum() / count.clamp(min=1)
+        return named
+
+    def _combine(self, named: dict[str, Tensor]) -> Tensor:
+        weights = self.config.loss
+        scaled = [named[name] for name in ("heatmap", "loc", "iou_aware") if name in named]
+        if self.scales is not None:
+            square = self.scales**2
+            total = (0.5 / square * torch.stack(scaled) + torch.log1p(square)).sum()
+        else:
+            factors = (weights.heatmap_weight, weights.loc_weight, weights.iou_aware_weight)
+            total = torch.stack([f * value for f, value in zip(factors, scaled, strict=False)]).sum()
+        return total + weights.iou_weight * named["iou"] if "iou" in named else total
