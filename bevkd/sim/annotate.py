@@ -40,13 +40,16 @@ def count_lidar_points(
     ego_from_world = rotation_from_quaternion(ego["rotation"]).T
     xyz = points[:, :3].astype(np.float64)
     out = np.zeros(len(centre), dtype=np.int64)
-    for i in range(len(centre)):
-        middle = ego_from_world @ (centre[i] - np.asarray(ego["translation"])) - np.asarray(calibration.translation)
-        middle = sensor_from_ego @ middle
-        axes = sensor_from_ego @ ego_from_world @ rotation_from_quaternion(rotation[i]) * size[i]
-        corner = middle - axes.sum(axis=1) / 2
-        near = np.flatnonzero(((xyz - middle) ** 2).sum(axis=1) <= (size[i] ** 2).sum() / 4 + 1e-6)
-        along = (xyz[near] - corner) @ axes
+    if len(centre) == 0:
+        return out
+    in_ego = (centre - np.asarray(ego["translation"])) @ ego_from_world.T
+    middles = (in_ego - np.asarray(calibration.translation)) @ sensor_from_ego.T
+    edges = (sensor_from_ego @ ego_from_world) @ rotation_from_quaternion(rotation) * size[:, None, :]
+    radii = (size**2).sum(axis=1) / 4 + 1e-6
+    for i, (middle, axes) in enumerate(zip(middles, edges, strict=True)):
+        from_middle = xyz - middle
+        near = from_middle[np.einsum("ij,ij->i", from_middle, from_middle) <= radii[i]]
+        along = (near + axes.sum(axis=1) / 2) @ axes
         out[i] = ((along >= 0) & (along <= (axes * axes).sum(axis=0))).all(axis=1).sum()
     return out
 

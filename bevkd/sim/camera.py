@@ -216,13 +216,17 @@ def _shadow(world: World, ego: NDArray[np.float64], t_s: float, x: F32, y: F32) 
     cos, sin = np.cos(ego[2]), np.sin(ego[2])
     away = -np.array([cos * sun[0] + sin * sun[1], cos * sun[1] - sin * sun[0]]) / sun[2]
     out = np.ones(len(x), dtype=np.float32)
-    for (px, py, yaw), (l, w, h) in zip(pose, world.sizes, strict=True):
-        if px * px + py * py > 1600.0:
-            continue
-        lift = min(h, 3.0) * 0.25
-        dx = x - np.float32(px + away[0] * lift)
-        dy = y - np.float32(py + away[1] * lift)
-        near = np.flatnonzero((np.abs(dx) < l / 2 + w / 2) & (np.abs(dy) < l / 2 + w / 2))
+    if len(x) == 0:
+        return out
+    lift = np.minimum(world.sizes[:, 2], 3.0) * 0.25
+    centre = pose[:, :2] + away * lift[:, None]
+    reach = world.sizes[:, :2].sum(axis=1) / 2
+    seen = (np.hypot(pose[:, 0], pose[:, 1]) < 30.0) & (centre[:, 0] + reach > x.min()) & (centre[:, 0] - reach < x.max())
+    seen &= (centre[:, 1] + reach > y.min()) & (centre[:, 1] - reach < y.max())
+    for i in np.flatnonzero(seen):
+        yaw, (l, w, _) = pose[i, 2], world.sizes[i]
+        dx, dy = x - np.float32(centre[i, 0]), y - np.float32(centre[i, 1])
+        near = np.flatnonzero(np.maximum(np.abs(dx), np.abs(dy)) < np.float32(reach[i]))
         c, s = np.float32(np.cos(yaw)), np.float32(np.sin(yaw))
         u, v = c * dx[near] + s * dy[near], c * dy[near] - s * dx[near]
         out[near[(np.abs(u) < l / 2 + 0.1) & (np.abs(v) < w / 2 + 0.1)]] = 0.55
@@ -233,20 +237,21 @@ def _atmosphere(
     conditions: Conditions, colour: F32, glow: F32, distance: F32, grid: PinholeGrid, rays: NDArray[np.int64]
 ) -> F32:
     """Headlights and lamps at night, haze and rain in between."""
+    own = colour
     if conditions.night:
         # Head lamps of the ego light what lies ahead; street lamps the rest, faintly.
         dx, dy = grid.directions[0, rays], grid.directions[1, rays]
         ahead = np.clip(dx * 1.6 - np.abs(dy) * 1.2, 0.0, 1.0)
         lamps = ahead * np.exp(-distance / 18.0) * 3.2 + 0.9 * np.exp(-distance / 30.0)
         colour = colour * (1.0 + lamps)[:, None]
-        lit = glow
+        lit = glow * 5.0  # makes up for the darkness that `colour` already carries
     else:
         lit = glow * 0.35
     reach, haze = (70.0, 0.62) if conditions.rain else (350.0, 0.8)
     if conditions.night:
         haze = 0.05
     fog = (1.0 - np.exp(-distance / reach))[:, None].astype(np.float32)
-    return colour * (1.0 - fog) + np.float32(haze) * fog + lit[:, None] * (0.4 + colour)
+    return colour * (1.0 - fog) + np.float32(haze) * fog + lit[:, None] * (0.05 + own)
 
 
 def _expose(conditions: Conditions, image: F32, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -104,8 +104,12 @@ def _bus(s: Surface) -> None:
     s.fill((s.face == FRONT) & (s.w > -0.15) & (s.w < 0.68) & (np.abs(s.v) < 0.92), _WINDSCREEN)
     s.light((s.face == FRONT) & (s.w >= 0.72) & (np.abs(s.v) < 0.7), np.array([1.0, 0.85, 0.2], np.float32), 0.8)
     s.fill((s.face == REAR) & (s.w > 0.2) & (s.w < 0.65) & (np.abs(s.v) < 0.7), _GLASS)
-    _lamps(s, 0.6, -0.85, -0.45)
+    s.light((s.face == REAR) & (np.abs(s.v) > 0.6) & (s.w > -0.85) & (s.w < -0.45), _TAIL, 0.6)
     _wheels(s, (-0.55, 0.6), 0.5)
+
+
+def _bumper(s: Surface) -> None:
+    _lamps(s, 0.55, -0.3, 0.5)
 
 
 def _trailer(s: Surface) -> None:
@@ -151,7 +155,7 @@ def _building(s: Surface) -> None:
     window = (np.mod(run, 3.0) > 1.2) & (np.mod((s.w + 1) * s.half[2], 3.2) > 1.5) & (s.face != TOP)
     s.fill(window, s.b)
     lit = window & (np.mod(np.floor(run / 3.0) * 7.0 + np.floor((s.w + 1) * s.half[2] / 3.2) * 3.0, 5.0) < 1.0)
-    s.glow[lit] = 0.25
+    s.glow[lit] = 0.8
 
 
 def _foliage(s: Surface) -> None:
@@ -185,13 +189,13 @@ _PAINTERS: dict[Pattern, Callable[[Surface], None]] = {
     Pattern.CYCLE: _cycle,
     Pattern.TORSO: _torso,
     Pattern.HEAD: _head,
-    Pattern.CONE: _plain,
     Pattern.BARRIER: _barrier,
     Pattern.BUILDING: _building,
     Pattern.FOLIAGE: _foliage,
     Pattern.DUMPSTER: _dumpster,
     Pattern.STONE: _stone,
     Pattern.WHEELS: _axles,
+    Pattern.BUMPER: _bumper,
 }
 
 

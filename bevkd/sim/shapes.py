@@ -31,13 +31,13 @@ class Pattern(IntEnum):
     CYCLE = 8
     TORSO = 9
     HEAD = 10
-    CONE = 11
-    BARRIER = 12
-    BUILDING = 13
-    FOLIAGE = 14
-    DUMPSTER = 15
-    STONE = 16
-    WHEELS = 17
+    BARRIER = 11
+    BUILDING = 12
+    FOLIAGE = 13
+    DUMPSTER = 14
+    STONE = 15
+    WHEELS = 16
+    BUMPER = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _bus(rng: Rng, rider: bool) -> list[Part]:
     paint = _pick(rng, ((0.95, 0.75, 0.1), (0.9, 0.55, 0.1), (0.75, 0.85, 0.15)))
     return [
         Part((-0.5, 0.47), _FULL, (0.08, 0.93), Pattern.BUS, paint, (0.9, 0.9, 0.9)),
-        Part((0.47, 0.5), (-0.47, 0.47), (0.08, 0.55), Pattern.BUS, paint, (0.9, 0.9, 0.9)),
+        Part((0.47, 0.5), (-0.47, 0.47), (0.08, 0.4), Pattern.BUMPER, paint),
         Part((-0.42, -0.12), (-0.35, 0.35), (0.93, 1.0), Pattern.PLAIN, (0.8, 0.8, 0.8)),
         Part((-0.45, 0.42), (-0.44, 0.44), (0.0, 0.08), Pattern.WHEELS, (0.1, 0.1, 0.1)),
     ]
