@@ -20,7 +20,7 @@ from bevkd import __version__
 from bevkd.config import RunConfig, parse, to_plain
 from bevkd.errors import CheckpointError, ConfigError
 from bevkd.io import atomic_path, digest
-from bevkd.models import Detector, build_detector
+from bevkd.models.detector import Detector, build_detector
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from bevkd.data import BatchPlan
 from bevkd.data.batch import Batch
 from bevkd.errors import BevkdError, CheckpointError, Interrupted
 from bevkd.io import write_json, write_text
-from bevkd.models import Detector, build_detector
+from bevkd.models.detector import Detector, build_detector
 from bevkd.train import checkpoint as ckpt
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import build_optimizer, set_schedule
@@ -54,9 +54,15 @@ class TrainStep(nn.Module):
         self.detector, self.engine = detector, engine
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Weighted "total" with its graph; detached detection terms; detached unweighted distillation terms "kd_*"."""
+        """Losses by name.
+
+        Returns:
+            "total" with its graph; detached: "det", the detection loss as it would be without a teacher; its
+            unweighted terms; the unweighted distillation terms as "kd_<name>", their weighted sum as "kd_total".
+        """
         outputs = self.detector(batch)
         losses: dict[str, Tensor] = dict(self.detector.loss(outputs, batch))
+        losses["det"] = losses["total"].detach()
         if self.engine is not None:
             distilled = self.engine(outputs, batch)
             losses |= {f"kd_{name}": value.detach() for name, value in distilled.items()}
@@ -162,7 +168,7 @@ def _fit(
             out,
             {
                 "version": __version__,
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
                 "config": json.dumps(ckpt.identity(run)),
                 "teacher": teacher,
                 "step": step,

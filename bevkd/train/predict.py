@@ -18,7 +18,7 @@ from bevkd.eval.nuscenes import Boxes as GlobalBoxes
 from bevkd.eval.nuscenes import DetectionConfig, evaluate_files, make_boxes, write_submission
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX
 from bevkd.geometry import apply, quaternion_from_matrix, quaternion_from_yaw
-from bevkd.models import Detector
+from bevkd.models.detector import Detector
 from bevkd.train.checkpoint import MODEL, load_detector
 from bevkd.train.optim import resolve_precision
 

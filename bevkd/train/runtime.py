@@ -30,13 +30,13 @@ def build_fabric(config: TrainConfig) -> Fabric:
     precision = resolve_precision(config.precision, device_type)
     if not TorchElasticEnvironment.detect():
         # Named, because a single job inside a SLURM allocation must not look for its siblings.
-        return Fabric(device_type, devices=1, precision=precision, plugins=[LightningEnvironment()])
+        return Fabric(accelerator=device_type, devices=1, precision=precision, plugins=[LightningEnvironment()])
     local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     # Some parameters have no gradient in some steps (a branch without a box); with synchronised statistics the
     # buffers are equal everywhere and need no broadcast.
     strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=not config.sync_bn)
     fabric = Fabric(
-        device_type,
+        accelerator=device_type,
         strategy=strategy,
         devices=local,
         num_nodes=world // local,

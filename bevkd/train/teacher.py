@@ -11,10 +11,18 @@ from filelock import FileLock
 
 from bevkd.config import ModelConfig, RunConfig, run_dir
 from bevkd.data import FrameDataset
-from bevkd.distill import DistillEngine, DistillMethod, TeacherCache, build_cache, build_method, cache_name
+from bevkd.distill import (
+    DistillEngine,
+    DistillMethod,
+    TeacherCache,
+    build_cache,
+    build_cache_method,
+    build_method,
+    cache_name,
+)
 from bevkd.errors import BevkdError, ConfigError
 from bevkd.io import file_digest
-from bevkd.models import Detector
+from bevkd.models.detector import Detector, build_detector
 from bevkd.train.checkpoint import MODEL, load_detector
 from bevkd.train.optim import resolve_precision
 from bevkd.train.stream import derive_seed, training_frames
@@ -140,7 +148,7 @@ def ensure_cache(run: RunConfig, out: Path) -> Path:
         teacher, teacher_run = load_detector(teacher_path(run, out))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         assert run.row.method is not None
-        method: DistillMethod = build_method(run.row.method, teacher.spec, teacher.spec)
+        method: DistillMethod = build_cache_method(run.row.method, teacher.spec)
         # The data and augmentations of the student, the sensors and image size of the teacher.
         frames = training_frames(run, dataclasses.replace(teacher_run.model, grid=run.model.grid))
         threads = torch.get_num_threads()

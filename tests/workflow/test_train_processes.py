@@ -1,0 +1,99 @@
+"""Training in processes of its own: killed with SIGKILL, stopped with SIGTERM, split over two processes."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_train_loop import assert_same_bits, losses, weights
+from train_case import folder, tiny_model, tiny_run
+from train_process import finish, start
+
+from bevkd.errors import Interrupted
+from bevkd.train import train
+from bevkd.train.log import read_log
+
+
+def wait_for_step(process: Any, out: Path, step: int, timeout: float = 120) -> None:
+    """Until the log has a step, or fail with what the process said."""
+    end = time.monotonic() + timeout
+    while not any(line["step"] >= step for line in read_log(out / "log.jsonl")):
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"no step {step}: {finish(process)}")
+        time.sleep(0.01)
+
+
+def test_killed_training_ends_with_the_same_bits(smoke_dataset: Any, tmp_path: Path) -> None:
+    run = tiny_run(smoke_dataset, steps=60, checkpoint_every=3)
+    whole, out = folder(tmp_path / "whole", run), folder(tmp_path / "killed", run)
+    expected = weights(train(run, whole))
+    at = random.SystemRandom().randrange(4, 50)
+    process = start(run, out)
+    wait_for_step(process, out, at)
+    process.send_signal(signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL, f"ended before it was killed at step {at}"
+    assert not (out / "model.pt").exists()
+    assert (out / "checkpoint.pt").exists() or (out / "checkpoint.prev.pt").exists(), f"killed at step {at}"
+    code, text = finish(start(run, out))
+    assert code == 0, text
+    assert_same_bits(weights(out / "model.pt"), expected)
+    assert losses(out) == losses(whole), f"killed at step {at}"
+    assert not list(out.glob(".*.tmp"))
+
+
+def test_sigterm_writes_a_checkpoint_and_exits_with_4(smoke_dataset: Any, tmp_path: Path) -> None:
+    run = tiny_run(smoke_dataset, steps=1000, checkpoint_every=1000)
+    out = folder(tmp_path, run)
+    process = start(run, out)
+    wait_for_step(process, out, 2)
+    process.send_signal(signal.SIGTERM)
+    code, text = finish(process)
+    assert code == Interrupted.exit_code == 4, text
+    assert "run the same command" in text
+    last = losses(out)[-1][0]
+    with pytest.raises(Interrupted, match=f"step {last + 1} of 1000"):
+        train(run, out, stop_after=1)
+
+
+@pytest.mark.parametrize("kind", ["lidar", "distilled"])
+def test_two_processes_train_as_one(smoke_dataset: Any, tmp_path: Path, kind: str) -> None:
+    """Same global batch, same losses: statistics, normalisers and gradients are those of all frames."""
+    options: dict[str, Any] = {"model": tiny_model("lidar")}
+    if kind == "distilled":
+        teacher = tiny_run(smoke_dataset, "teacher", steps=2)
+        for root in ("one", "two"):
+            train(teacher, folder(tmp_path / root, teacher))
+        options = {
+            "model": tiny_model("camera", depth_weight=1.0),
+            "teacher": "teacher",
+            "method": "unidistill",
+            "frames": "all",
+            "unlabelled_per_batch": 2,
+        }
+    run = tiny_run(smoke_dataset, kind, steps=5, batch_size=4, lr=1e-3, **options)
+    one, two = folder(tmp_path / "one", run), folder(tmp_path / "two", run)
+    train(run, one)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    code, text = finish(start(run, two, launcher))
+    assert code == 0, text
+    ours, reference = losses(two), losses(one)
+    assert [step for step, _ in ours] == [step for step, _ in reference] == [1, 2, 3, 4, 5]
+    for (step, split), (_, whole) in zip(ours, reference, strict=True):
+        assert split.keys() == whole.keys()
+        # Adam turns rounding of tiny gradients into steps of full length, so later steps drift a little more.
+        for name, value in whole.items():
+            assert split[name] == pytest.approx(value, rel=2e-5 * 4**step, abs=1e-5), (step, name)
+    for name, value in weights(one / "model.pt").items():
+        other = weights(two / "model.pt")[name]
+        assert other.shape == value.shape
+        if value.is_floating_point():
+            assert float((other - value).abs().max()) < 5 * 1e-3, name
