@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,9 +25,11 @@ from bevkd.data.depth import depth_map
 from bevkd.data.images import ImageTransform, test_transform, train_transform
 from bevkd.data.index import FrameIndex
 from bevkd.data.load import FrameLoader, RawFrame
+from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
 from bevkd.data.sample import CameraSample, Sample, collate
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners
+from bevkd.io import digest
 
 __all__ = ["FrameDataset", "Sample", "collate"]
 
@@ -118,6 +121,7 @@ class FrameDataset:
         self._random_images = train and data.augment.image.enabled
         self._raw: dict[int, RawFrame] = {}
         self._views: dict[int, _CameraView] = {}
+        self._paste = self._open_paste() if train and data.augment.gt_paste else None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -198,6 +202,23 @@ class FrameDataset:
                     )  # fmt: skip
                 cameras = count if modality == "camera" else cameras
 
+    def _open_paste(self) -> GTPaste:
+        """The paste database of the labelled frames, beside the index; built when it is not there yet."""
+        if self.sensors != ("lidar",):
+            raise ConfigError(f"gt_paste is for LiDAR-only data sets, this one loads {', '.join(self.sensors)}")
+        data, index = self.data, Path(self.data.index)
+        facts = self.index.facts
+        made_of = [facts["source"], self.split, self.labelled_subset, data.lidar_sweeps, data.min_points, data.classes]
+        folder = index.parent / f"{index.name}_paste" / digest(made_of)
+        if not folder.exists():
+            build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)
+        return GTPaste(folder, data.augment.gt_paste)
+
+    def _cloud(self, i: int) -> LabelledCloud:
+        points = self._loader.load(int(self._frames[i])).points
+        assert points is not None
+        return LabelledCloud(self.tokens[i], points, *self.boxes(i))
+
     def _load(self, i: int) -> RawFrame:
         if i in self._raw:
             return self._raw[i]
@@ -210,6 +231,8 @@ class FrameDataset:
         raw = self._load(i)
         boxes, labels = self.boxes(i) if self.labelled[i] else (np.zeros((0, 9)), np.zeros(0, dtype=np.int64))
         points = raw.points
+        if self._paste is not None and points is not None and rng is not None and self.labelled[i]:
+            points, boxes, labels = self._paste.paste(points, boxes, labels, rng)
         boxes = bev.boxes(boxes)
         inside = self._in_range(boxes)
         matrix = bev.matrix()

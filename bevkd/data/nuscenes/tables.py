@@ -59,8 +59,8 @@ class Table:
     def require_finite(self, *fields: str) -> None:
         """Raise unless every number of the columns is finite."""
         for field in fields:
-            values = self[field].reshape(len(self), -1)
-            self.require(np.isfinite(values).all(axis=1), field, "not a finite number")
+            finite = np.isfinite(self[field])
+            self.require(finite.all(axis=tuple(range(1, finite.ndim))), field, "not a finite number")
 
     def require_rotation(self, field: str = "rotation") -> None:
         """Raise unless every quaternion is finite and has unit length (to 1 %)."""
@@ -148,7 +148,9 @@ def _column(kind: str, values: list[Any]) -> NDArray[Any]:
     if kind == "links":  # a list of tokens, of which nuScenes uses at most one per annotation
         return np.array([value[0].encode() if value else b"" for value in values], dtype=np.bytes_)
     if kind == "int":
-        return np.array([0 if value is None else value for value in values]).astype(np.int64, casting="same_kind")
+        if not all(type(value) is int or value is None for value in values):  # heights of LiDAR files may be null
+            raise TypeError("not a whole number")
+        return np.array([0 if value is None else value for value in values], dtype=np.int64)
     if kind == "bool":
         if not all(type(value) is bool for value in values):
             raise TypeError("not true or false")

@@ -1,0 +1,180 @@
+"""Ground-truth pasting: crops of labelled objects that are copied into other frames of LiDAR-only detectors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bevkd.classes import CLASS_INDEX
+from bevkd.data.index import CONVENTION, matrices
+from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.geometry import box_corners_bev, points_in_boxes
+
+log = logging.getLogger(__name__)
+
+_OBJECTS, _POINTS = "objects.parquet", "points.bin"
+_TRIES = 2  # candidates drawn per object wanted, because some collide
+_SCHEMA = pa.schema(
+    [
+        ("token", pa.string()),  # frame
+        ("label", pa.int8()),
+        ("box", pa.list_(pa.float64(), 9)),
+        ("start", pa.int64()),  # first row in points.bin
+        ("count", pa.int32()),
+    ],
+    metadata={"convention": CONVENTION, "points": "float32 x, y, z, intensity, dt, in the ego frame of their keyframe"},
+)
+
+
+@dataclass(frozen=True)
+class LabelledCloud:
+    """What the database is made of: one labelled frame before augmentation.
+
+    Attributes:
+        token: sample token.
+        points: (P, 5).
+        boxes: (M, 9).
+        labels: (M,).
+    """
+
+    token: str
+    points: NDArray[np.float32]
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+
+def build_paste_database(frames: Iterable[LabelledCloud], folder: str | Path, min_points: int = 5) -> Path:
+    """Write the objects of frames with at least `min_points` points; one frame is in memory at a time.
+
+    A database that another process finished meanwhile is left as it is.
+
+    Raises:
+        DataError: the frames hold no such object.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    rows: list[dict[str, object]] = []
+    total = 0
+    try:
+        with open(temporary / _POINTS, "wb") as stream:
+            for frame in frames:
+                masks = points_in_boxes(frame.points, frame.boxes)
+                for box, label, mask in zip(frame.boxes, frame.labels, masks, strict=True):
+                    count = int(mask.sum())
+                    if count < min_points:
+                        continue
+                    stream.write(frame.points[mask].astype("<f4").tobytes())
+                    rows.append({"token": frame.token, "label": label, "box": box, "start": total, "count": count})
+                    total += count
+        if not rows:
+            raise DataError("no labelled object has enough points for a paste database", file=folder)
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary / _OBJECTS)
+        temporary.chmod(0o755)
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not (folder / _OBJECTS).exists():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    log.info("%s: %d objects, %d points", folder, len(rows), total)
+    return folder
+
+
+class GTPaste:
+    """Draws objects from a database until a frame has the wanted number of every class.
+
+    Args:
+        folder: written by `build_paste_database`.
+        wanted: class name -> boxes to reach per frame.
+
+    Raises:
+        ConfigError: unknown class.
+        DataError: no database, or its two files do not fit.
+    """
+
+    def __init__(self, folder: str | Path, wanted: Mapping[str, int]) -> None:
+        folder = Path(folder)
+        for name in wanted:
+            if name not in CLASS_INDEX:
+                raise ConfigError(f"gt_paste: unknown class {name!r}{nearest(name, CLASS_INDEX)}")
+        try:
+            table = pq.read_table(folder / _OBJECTS)
+            self._points = np.memmap(folder / _POINTS, dtype="<f4", mode="r").reshape(-1, 5)
+        except (OSError, ValueError, pa.ArrowInvalid) as error:
+            raise DataError(f"paste database cannot be read: {error}", file=folder) from error
+        self._boxes = matrices(table["box"], 9)
+        self._labels = table["label"].to_numpy().astype(np.int64)
+        self._start = table["start"].to_numpy()
+        self._count = table["count"].to_numpy()
+        if int(self._count.sum()) != len(self._points):
+            raise DataError("paste database is truncated", file=folder / _POINTS)
+        self._wanted = {CLASS_INDEX[name]: count for name, count in wanted.items()}
+        self._of_class = {label: np.flatnonzero(self._labels == label) for label in self._wanted}
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def paste(
+        self,
+        points: NDArray[np.float32],
+        boxes: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
+        """Points, boxes and labels with objects added where no box overlaps them in BEV.
+
+        Points of the frame inside a pasted box are removed, so that no object stands in another's surface.
+        """
+        taken: list[int] = []
+        corners = box_corners_bev(boxes) if len(boxes) else np.zeros((0, 4, 2))
+        for label, count in self._wanted.items():
+            missing = count - int((labels == label).sum())
+            pool = self._of_class[label]
+            if missing <= 0 or not len(pool):
+                continue
+            added = 0
+            for candidate in rng.choice(pool, min(len(pool), _TRIES * missing), replace=False):
+                own = box_corners_bev(self._boxes[candidate : candidate + 1])
+                if len(corners) and rectangles_overlap(own, corners).any():
+                    continue
+                corners = np.concatenate([corners, own])
+                taken.append(int(candidate))
+                added += 1
+                if added == missing:
+                    break
+        if not taken:
+            return points, boxes, labels
+        new_boxes = self._boxes[taken]
+        points = points[~points_in_boxes(points, new_boxes).any(axis=0)]
+        crops = [np.asarray(self._points[self._start[i] : self._start[i] + self._count[i]]) for i in taken]
+        return (
+            np.concatenate([points, *crops]),
+            np.concatenate([boxes, new_boxes]),
+            np.concatenate([labels, self._labels[taken]]),
+        )
+
+
+def rectangles_overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rectangles (N, 4, 2) overlap which others (M, 4, 2), by separating axes; touching counts as apart."""
+    apart = np.zeros((len(a), len(b)), dtype=bool)
+    for source in (a, b):
+        for k in (0, 1):  # the two edge directions of a rectangle are the axes of both of its normals
+            axis = source[:, k + 1] - source[:, k]  # (S, 2)
+            shape = (len(a), 1) if source is a else (1, len(b))
+            axis = axis.reshape(*shape, 2)
+            along_a = np.einsum("npd,nmd->nmp", a, np.broadcast_to(axis, (len(a), len(b), 2)))
+            along_b = np.einsum("mpd,nmd->nmp", b, np.broadcast_to(axis, (len(a), len(b), 2)))
+            apart |= (along_a.max(-1) <= along_b.min(-1)) | (along_b.max(-1) <= along_a.min(-1))
+    return ~apart

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bevkd.config.schema import (
+    AugmentConfig,
+    BEVAugmentConfig,
+    CameraConfig,
+    DataConfig,
+    GridConfig,
+    ImageAugmentConfig,
+    ModelConfig,
+)
+from bevkd.data import Batch, FrameDataset, Sample, collate, convert_nuscenes
+from bevkd.errors import ConfigError, DataError
+from bevkd.geometry import invert, points_in_boxes
+
+MODEL = ModelConfig(
+    sensors=("lidar", "camera", "radar"),
+    grid=GridConfig(reach=25.6, cell=0.8),
+    camera=CameraConfig(image_size=(64, 176), stride=8),
+)
+FLIPS = AugmentConfig(
+    variants=4,
+    bev=BEVAugmentConfig(rotate_deg=0, scale=(1.0, 1.0), translate_std=0),
+    image=ImageAugmentConfig(enabled=False),
+)
+
+
+@pytest.fixture(scope="module")
+def data(smoke_dataset: Any) -> DataConfig:
+    return DataConfig(
+        root=str(smoke_dataset.root),
+        version=smoke_dataset.version,
+        index=str(smoke_dataset.index),
+        lidar_sweeps=2,
+        radar_sweeps=1,
+        augment=FLIPS,
+    )
+
+
+def same(a: Sample, b: Sample) -> None:
+    for name in ("bev_aug", "boxes", "labels", "points", "radar"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+    assert (a.cameras is None) == (b.cameras is None)
+    if a.cameras is not None and b.cameras is not None:
+        for name in ("images", "intrinsics", "ego_from_camera", "image_aug", "depth"):
+            np.testing.assert_array_equal(getattr(a.cameras, name), getattr(b.cameras, name), err_msg=name)
+    assert (a.token, a.variant, a.labelled) == (b.token, b.variant, b.labelled)
+
+
+def test_labelled_lists(data: DataConfig, smoke_dataset: Any) -> None:
+    lists = json.loads((smoke_dataset.root / smoke_dataset.version / "labelled.json").read_text())
+    for subset, tokens in lists.items():
+        few = FrameDataset(data, MODEL, "train", train=True, seed=0, labelled_subset=int(subset))
+        every = FrameDataset(data, MODEL, "train", train=True, seed=0, frames="all", labelled_subset=int(subset))
+        assert set(few.tokens) == set(tokens)
+        assert few.labelled.all()
+        assert set(np.array(every.tokens)[every.labelled]) == set(tokens)
+        assert (~every.labelled).sum() > 0
+    evaluated = FrameDataset(data, MODEL, "train", train=False, seed=0)
+    assert evaluated.labelled.all()
+    assert set(evaluated.tokens) == set(every.tokens)
+
+
+def test_boxes_of_unlabelled_frames_stay_hidden(data: DataConfig) -> None:
+    ds = FrameDataset(data, MODEL, "train", train=True, seed=0, frames="all")
+    batch = collate([ds.get(i, 0) for i in range(len(ds))])
+    with_boxes = set(batch.boxes.frame.tolist())
+    assert with_boxes
+    assert with_boxes <= set(np.flatnonzero(ds.labelled).tolist())
+    assert batch.labelled.tolist() == ds.labelled.tolist()
+    lists = ds.class_lists()
+    assert {i for frames in lists for i in frames} <= set(np.flatnonzero(ds.labelled).tolist())
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_replay(data: DataConfig, cached: bool) -> None:
+    data = replace(data, memory_cache=cached)
+    build = lambda: FrameDataset(data, MODEL, "train", train=True, seed=7, frames="all", depth_targets=True)  # noqa: E731
+    a, b = build(), build()
+    seen = set()
+    for epoch in range(8):
+        for i in reversed(range(3)):
+            first = a.get(i, epoch)
+            same(first, b.get_variant(i, first.variant))
+            same(first, a.get(i, epoch))
+            seen.add(first.variant)
+    assert seen == {0, 1, 2, 3}
+
+
+def test_cache_changes_nothing(data: DataConfig) -> None:
+    for augment in (FLIPS, AugmentConfig(), AugmentConfig(variants=3)):
+        plain, cached = (
+            FrameDataset(
+                replace(data, augment=augment, memory_cache=c), MODEL, "train", train=True, seed=1, depth_targets=True
+            )
+            for c in (False, True)
+        )
+        for epoch in range(3):
+            same(plain.get(0, epoch), cached.get(0, epoch))
+
+
+def test_flip_variants(data: DataConfig) -> None:
+    ds = FrameDataset(data, MODEL, "train", train=True, seed=0)
+    plain = FrameDataset(data, MODEL, "train", train=False, seed=0)
+    base = plain.get(plain.tokens.index(ds.tokens[0]), 0)
+    assert base.points is not None
+    for k in range(4):
+        sample = ds.get_variant(0, k)
+        signs = np.array([-1 if k & 1 else 1, -1 if k >> 1 & 1 else 1])
+        np.testing.assert_array_equal(sample.bev_aug, np.diag([*signs, 1, 1]))
+        assert sample.points is not None
+        np.testing.assert_array_equal(sample.points[:, :2], base.points[:, :2] * signs)
+        np.testing.assert_allclose(sample.boxes[:, :2], base.boxes[:, :2] * signs)
+        np.testing.assert_allclose(sample.boxes[:, 7:9], base.boxes[:, 7:9] * signs)
+        assert sample.radar is not None
+        assert base.radar is not None
+        np.testing.assert_array_equal(sample.radar[:, [0, 1, 4, 5]], base.radar[:, [0, 1, 4, 5]] * [*signs, *signs])
+    with pytest.raises(ConfigError, match="variant 4"):
+        ds.get_variant(0, 4)
+    with pytest.raises(ConfigError, match="variant 1"):
+        plain.get_variant(0, 1)
+
+
+def test_evaluation_is_not_augmented(data: DataConfig) -> None:
+    ds = FrameDataset(replace(data, augment=AugmentConfig()), MODEL, "val", train=False, seed=0)
+    for epoch in range(2):
+        sample = ds.get(0, epoch)
+        assert sample.variant == 0
+        np.testing.assert_array_equal(sample.bev_aug, np.eye(4))
+        assert sample.cameras is not None
+        np.testing.assert_array_equal(sample.cameras.image_aug, np.tile(np.eye(3), (6, 1, 1)))
+        same(sample, ds.get_variant(0, 0))
+
+
+def test_boxes_follow_the_rules(data: DataConfig) -> None:
+    ds = FrameDataset(replace(data, augment=AugmentConfig()), MODEL, "train", train=True, seed=0)
+    table = ds.index.boxes
+    for i in range(len(ds)):
+        sample = ds.get(i, 3)
+        assert (np.abs(sample.boxes[:, :2]) <= 25.6).all()
+        assert np.isfinite(sample.boxes).all()
+        frame = int(ds._frames[i])
+        rows = slice(table.start[frame], table.start[frame + 1])
+        allowed = (table.points[rows] >= 1) & (table.labels[rows] >= 0)
+        assert len(ds.boxes(i)[0]) == allowed.sum()
+        assert len(sample.boxes) <= allowed.sum()
+    many = FrameDataset(replace(data, min_points=30, classes=("car", "bus")), MODEL, "train", train=True, seed=0)
+    for i in range(len(many)):
+        boxes, labels = many.boxes(i)
+        assert set(labels.tolist()) <= {0, 3}
+        frame = int(many._frames[i])
+        points = many.index.boxes.points[many.index.boxes.start[frame] : many.index.boxes.start[frame + 1]]
+        assert len(boxes) <= (points >= 30).sum()
+
+
+def test_lidar_points_are_in_their_boxes_under_augmentation(data: DataConfig) -> None:
+    data = replace(data, augment=AugmentConfig(), lidar_sweeps=0, min_points=10)
+    ds = FrameDataset(data, replace(MODEL, sensors=("lidar",)), "train", train=True, seed=0)
+    hit = total = 0
+    for epoch in range(3):
+        for i in range(len(ds)):
+            sample = ds.get(i, epoch)
+            assert sample.points is not None
+            inner = sample.boxes[np.abs(sample.boxes[:, :2]).max(axis=1) < 20]
+            counts = points_in_boxes(sample.points, inner, margin=0.05).sum(axis=1)
+            hit, total = hit + int((counts >= 5).sum()), total + len(inner)
+    assert total > 20
+    assert hit >= 0.95 * total
+
+
+def test_camera_geometry_of_the_batch(data: DataConfig) -> None:
+    """Image augmentation, BEV augmentation and camera poses agree: boxes project to the same source pixels."""
+    data = replace(data, augment=AugmentConfig())
+    augmented = FrameDataset(data, MODEL, "train", train=True, seed=0)
+    plain = FrameDataset(data, MODEL, "train", train=False, seed=0)
+    i = 0
+    a, b = augmented.get(i, 1), plain.get(plain.tokens.index(augmented.tokens[i]), 0)
+    assert a.cameras is not None
+    assert b.cameras is not None
+    assert not np.allclose(a.bev_aug, np.eye(4))
+    back = np.linalg.inv(a.bev_aug)
+    centres = a.boxes[:, :3] @ back[:3, :3].T + back[:3, 3]
+    distance = np.linalg.norm(centres[:, None] - b.boxes[None, :, :3], axis=-1).min(axis=1)
+    assert (distance < 1e-6).all()
+    np.testing.assert_array_equal(a.cameras.ego_from_camera, b.cameras.ego_from_camera)
+    assert not np.allclose(a.cameras.image_aug, b.cameras.image_aug)
+
+
+def test_only_the_sensors_asked_for(data: DataConfig) -> None:
+    camera = replace(MODEL, sensors=("camera",))
+    ds = FrameDataset(data, camera, "train", train=True, seed=0)
+    batch = collate([ds.get(0, 0)])
+    assert batch.points is None
+    assert batch.radar is None
+    assert batch.cameras is not None
+    assert batch.cameras.depth is None
+    both = FrameDataset(data, camera, "train", train=True, seed=0, sensors=("lidar", "camera"))
+    assert collate([both.get(0, 0)]).points is not None
+    depth = FrameDataset(data, camera, "train", train=True, seed=0, depth_targets=True)
+    batch = collate([depth.get(0, 0)])
+    assert batch.points is None
+    assert batch.cameras is not None
+    assert batch.cameras.depth is not None
+    assert batch.cameras.depth.shape == (1, 6, 8, 22)
+    with_lidar = FrameDataset(data, MODEL, "train", train=True, seed=0, depth_targets=True)
+    other = collate([with_lidar.get(0, 0)])
+    assert other.cameras is not None
+    assert other.cameras.depth is not None
+    torch.testing.assert_close(batch.cameras.depth, other.cameras.depth)
+    assert (batch.cameras.depth > 0).float().mean() > 0.2
+    with pytest.raises(ConfigError, match="camera"):
+        FrameDataset(data, replace(MODEL, sensors=("lidar",)), "train", train=True, seed=0, depth_targets=True)
+
+
+def test_depth_agrees_with_the_points(data: DataConfig) -> None:
+    ds = FrameDataset(replace(data, lidar_sweeps=0), MODEL, "val", train=False, seed=0, depth_targets=True)
+    sample = ds.get(0, 0)
+    assert sample.cameras is not None
+    assert sample.cameras.depth is not None
+    assert sample.points is not None
+    for n in range(6):
+        m = invert(sample.cameras.ego_from_camera[n])
+        local = sample.points[:, :3] @ m[:3, :3].T + m[:3, 3]
+        pixel = local @ sample.cameras.intrinsics[n].T
+        with np.errstate(all="ignore"):
+            u, v = pixel[:, 0] / pixel[:, 2], pixel[:, 1] / pixel[:, 2]
+        for row, column in zip(*np.nonzero(sample.cameras.depth[n]), strict=True):
+            d = sample.cameras.depth[n, row, column]
+            block = (local[:, 2] > 0) & (u // 8 == column) & (v // 8 == row)
+            if block.any() and d < 20:  # points beyond the grid are not in `points`
+                assert d >= local[block, 2].min() - 1e-3
+
+
+def test_collate(data: DataConfig) -> None:
+    ds = FrameDataset(data, MODEL, "train", train=True, seed=0)
+    samples = [ds.get(i, 0) for i in range(3)]
+    batch = collate(samples)
+    assert isinstance(batch, Batch)
+    assert batch.tokens == ds.tokens[:3]
+    assert batch.cameras is not None
+    assert batch.points is not None
+    assert batch.point_frame is not None
+    images = torch.stack([torch.from_numpy(s.cameras.images) for s in samples if s.cameras is not None])
+    mean, std = torch.tensor(data.image_mean), torch.tensor(data.image_std)
+    expected = ((images.float() - mean) / std).permute(0, 1, 4, 2, 3)
+    torch.testing.assert_close(batch.cameras.images, expected, atol=1e-5, rtol=1e-5)
+    assert batch.cameras.images.is_contiguous()
+    for k, sample in enumerate(samples):
+        np.testing.assert_array_equal(batch.points[batch.point_frame == k].numpy(), sample.points)
+        mine = batch.boxes.select(batch.boxes.frame == k)
+        np.testing.assert_allclose(mine.boxes.numpy(), sample.boxes, rtol=1e-6)
+        assert mine.labels.tolist() == sample.labels.tolist()
+    assert batch.boxes.scores.eq(1).all()
+    for tensor in (batch.points, batch.radar, batch.boxes.boxes, batch.bev_aug, batch.cameras.intrinsics):
+        assert tensor is not None
+        assert tensor.dtype == torch.float32
+    with pytest.raises(ValueError, match="empty"):
+        collate([])
+
+
+def test_frames_between_keyframes_are_unlabelled(smoke_dataset: Any, tmp_path: Path, data: DataConfig) -> None:
+    """A data set without labelled lists, whose cameras recorded between keyframes, like the real nuScenes."""
+    root = tmp_path / "data"
+    shutil.copytree(smoke_dataset.root / smoke_dataset.version, root / "v1.0-own")
+    for name in ("samples", "sweeps"):
+        (root / name).symlink_to(smoke_dataset.root / name)
+    (root / "v1.0-own" / "labelled.json").unlink()
+    path = root / "v1.0-own" / "sample_data.json"
+    records = json.loads(path.read_text())
+    lidar = [r for r in records if "LIDAR_TOP" in r["filename"] and not r["is_key_frame"]]
+    keys = {(r["sample_token"], r["filename"].split("/")[1]): r for r in records if r["is_key_frame"]}
+    for k, sweep in enumerate(lidar[:-1]):  # the last one finds no camera record close enough
+        for channel in {c for _, c in keys if c.startswith("CAM_")}:
+            source = keys[sweep["sample_token"], channel]
+            records.append(
+                {**source, "token": f"{k:04d}{channel}", "is_key_frame": False, "timestamp": sweep["timestamp"] + 9}
+            )
+    for r in records:
+        if r["sample_token"] == lidar[-1]["sample_token"] and "CAM" in r["filename"]:
+            r["timestamp"] += 10_000_000
+    path.write_text(json.dumps(records))
+    index = convert_nuscenes(root, "v1.0-own", tmp_path / "index")
+    data = replace(data, root=str(root), version="v1.0-own", index=str(index))
+    few = FrameDataset(data, MODEL, "train", train=True, seed=0)
+    assert few.labelled.all()
+    assert len(few) == 16
+    found = []
+    for split in ("train", "tune", "val"):
+        ds = FrameDataset(data, MODEL, split, train=True, seed=0, frames="all")
+        between = np.flatnonzero(~ds.labelled)
+        assert {ds.tokens[i] for i in between} == {ds.tokens[i] for i in range(len(ds)) if not ds.labelled[i]}
+        found += [ds.tokens[i] for i in between]
+        sample = ds.get(int(between[0]), 0)
+        assert sample.points is not None
+        assert sample.cameras is not None
+        assert len(sample.boxes) == 0
+        assert sample.points[:, 4].min() == 0
+        sensors = ds.index.sensors
+        for at in ds._loader.records(int(ds._frames[between[0]]), "camera"):
+            assert abs(sensors.timestamp[at] - ds.index.timestamp[ds._frames[between[0]]]) <= 250_000
+    dropped = {lidar[-1]["token"]}
+    assert dropped.isdisjoint(found)
+    assert set(found) <= {r["token"] for r in lidar}
+    assert len(found) >= 0.8 * len(lidar)
+
+
+def test_frames_must_have_the_sensors(smoke_dataset: Any, tmp_path: Path, data: DataConfig) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(smoke_dataset.root / smoke_dataset.version, root / "v1.0-own")
+    for name in ("samples", "sweeps"):
+        (root / name).symlink_to(smoke_dataset.root / name)
+    path = root / "v1.0-own" / "sample_data.json"
+    records = json.loads(path.read_text())
+    index = FrameDataset(data, MODEL, "val", train=False, seed=0).index
+    token = index.columns["token"][0]
+    path.write_text(
+        json.dumps([r for r in records if not (r["sample_token"] == token and "CAM_BACK/" in r["filename"])])
+    )
+    data = replace(data, index=str(convert_nuscenes(root, "v1.0-own", tmp_path / "index")))
+    with pytest.raises(DataError, match="camera records"):
+        FrameDataset(data, MODEL, "val", train=False, seed=0)
+    FrameDataset(data, replace(MODEL, sensors=("lidar",)), "val", train=False, seed=0)
