@@ -30,7 +30,7 @@ class ImitationConfig:
     """Options of plain feature imitation."""
 
     weight: float = 1.0
-    taps: tuple[Literal["low", "high"], ...] = ("high",)
+    taps: tuple[Literal["low", "high"], ...] = ("low",)
     mask: Literal["all", "fg"] = "all"
 
 

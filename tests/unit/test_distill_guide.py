@@ -1,0 +1,64 @@
+"""The guide docs/add_a_method.md: its example is a working method and its row a valid one."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from distill_data import GRID, ToyTeacher, leaves, make_batch, make_outputs, spec
+
+from bevkd import registry
+from bevkd.config import MethodConfig, RowConfig, parse
+from bevkd.distill import DistillEngine, build_method
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "add_a_method.md"
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+@pytest.fixture
+def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowConfig]:
+    """The example as a module that is imported, and its row; unregistered again afterwards."""
+    path = tmp_path / "peaks_example.py"
+    path.write_text(block("python"))
+    known = registry.names("method")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    monkeypatch.setitem(sys.modules, path.stem, module)
+    module_spec.loader.exec_module(module)
+    assert set(registry.names("method")) == {*known, "peaks"}
+    yield parse(RowConfig, yaml.safe_load(block("yaml"))["runs"][0], "guide")
+    del registry._REGISTRY["method"]["peaks"]
+
+
+def test_the_example_runs_and_learns(row: RowConfig) -> None:
+    assert row.method is not None
+    method = build_method(row.method, spec("camera"), spec("lidar"))
+    engine = DistillEngine(method, GRID, teacher=ToyTeacher())
+    batch, student = make_batch(["t1", "t2"], [0, 0], [True, False]), make_outputs(2, 9, grad=True)
+    optimiser, curve = torch.optim.Adam(leaves(student), lr=0.05), []
+    for _ in range(30):
+        total = engine(student, batch)["total"]
+        curve.append(float(total.detach()))
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+    assert 0 < curve[-1] < 0.5 * curve[0]
+
+
+def test_the_example_takes_part_in_combinations(row: RowConfig) -> None:
+    options = {"methods": [{"name": "dense"}, {"name": "peaks", "weight": 0.5}]}
+    method = build_method(MethodConfig("combine", options), spec("camera"), spec("lidar"))
+    assert method.weights()["1.peaks"] == 1.0
