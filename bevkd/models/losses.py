@@ -27,6 +27,12 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
+def one_over_ranks() -> float:
+    """The least positive value that `mean_over_ranks` of a count can have: what 1 is for a single process."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return 1.0 / torch.distributed.get_world_size() if distributed else 1.0
+
+
 def binary_heatmap_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Focal sum (alpha 0.25, gamma 2) for 0/1 targets, not yet divided by the number of positives."""
     p = torch.sigmoid(logits).clamp(_EPS, 1 - _EPS)
@@ -57,7 +63,8 @@ def depth_loss(logits: Tensor, depth: Tensor, depth_min: float, depth_step: floa
     valid = (number >= 0) & (number < bins) & (depth > 0)
     probability = torch.softmax(logits.float().movedim(2, -1)[valid], dim=-1)  # (n, D)
     target = torch.zeros_like(probability).scatter_(1, number[valid].long()[:, None], 1.0)
-    return binary_cross_entropy(probability, target, reduction="sum") / valid.sum().clamp(min=1)
+    count = mean_over_ranks(valid.sum().float()).clamp(min=one_over_ranks())
+    return binary_cross_entropy(probability, target, reduction="sum") / count
 
 
 class DetectionLoss(nn.Module):
@@ -107,12 +114,12 @@ class DetectionLoss(nn.Module):
         """Unweighted terms of one task."""
         weights, head = self.config.loss, self.config.head
         positives = torch.tensor(float(len(target.positive)), device=task.heatmap.device)
-        count = mean_over_ranks(positives)
+        count, unit = mean_over_ranks(positives), one_over_ranks()
         heat = gaussian_heatmap_loss if head.targets == "gaussian" else binary_heatmap_loss
         logits = task.heatmap.float()[batch.labelled]
-        heatmap = heat(logits, target.heatmap[batch.labelled]) / torch.where(count > 0, count, torch.ones_like(count))
+        heatmap = heat(logits, target.heatmap[batch.labelled]) / count.clamp(min=unit)
         code = gather_code(task, target.positive)
-        per_value = (code - target.regression).abs().sum(dim=0) / (count + _EPS)
+        per_value = (code - target.regression).abs().sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
         named = {"heatmap": heatmap, "loc": (per_value * per_value_weight).sum()}
         if not head.iou_branch and weights.iou_weight == 0:
@@ -121,13 +128,13 @@ class DetectionLoss(nn.Module):
         if head.iou_branch:
             overlap = iou_nearest_bev(decode_cells(code.detach(), target.positive, self.grid), truth)
             predicted = gather_cells(task.regression["iou"], target.positive)[:, 0]
-            named["iou_aware"] = (predicted - (2 * overlap - 1)).abs().sum() / (count + _EPS)
+            named["iou_aware"] = (predicted - (2 * overlap - 1)).abs().sum() / (count + _EPS * unit)
         if weights.iou_weight > 0:
             # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,
             # not a branch, so that no value has to leave the device.
             overlap = iou_3d(decode_cells(code, target.positive, self.grid), truth)
-            near = (named["loc"].detach() < 1).float()
-            named["iou"] = near * (1 - overlap).sum() / count.clamp(min=1)
+            near = (mean_over_ranks(named["loc"]).detach() < 1).float()
+            named["iou"] = near * (1 - overlap).sum() / count.clamp(min=unit)
         return named
 
     def _combine(self, named: dict[str, Tensor]) -> Tensor:
