@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -56,8 +57,8 @@ def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
             mean = np.array([np.mean(v) for v in values])
             spread = np.array([[m - min(v), max(v) - m] for m, v in zip(mean, values, strict=True)]).T
             x = [steps for steps, _ in found]
-            style = {"color": PALETTE[i], "marker": MARKERS[i], "ms": 6, "capsize": 3}
-            axes.errorbar(x, mean, yerr=spread, label=series.label, **style)
+            look: dict[str, Any] = {"color": PALETTE[i], "marker": MARKERS[i], "ms": 6, "capsize": 3}
+            axes.errorbar(x, mean, yerr=spread, label=series.label, **look)
     for axes, key in zip(row, spec.metrics, strict=True):
         axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).unit}")
         axes.set_xlabel("training steps (each point a full schedule)")

@@ -52,8 +52,8 @@ def dataset_facts(data: DataConfig) -> DatasetFacts:
         splits[name] = {
             "scenes": len({frames["scene"][i] for i in rows}),
             "frames": len(rows),
-            # No list at all: the data set labels every keyframe.
-            "labelled": sum(subsets is None or 0 in subsets for subsets in labelled),
+            # The lists bind training only; without any list every keyframe is labelled.
+            "labelled": sum(name != data.train_split or s is None or 0 in s for s in labelled),
         }
         counts = Counter(labels[owner == name].tolist())
         by_class[name] = {CLASSES[i]: counts.get(i, 0) for i in range(len(CLASSES))}

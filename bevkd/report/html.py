@@ -50,6 +50,7 @@ def _tables(folder: Path, target: str) -> list[tables.Table]:
     specs = [spec for spec in load_tables().values() if spec.target == target]
     if target != "all":  # made by hand, kept in git: shown where they are
         specs = [spec for spec in specs if (folder / f"{spec.name}.csv").exists()]
+    specs.sort(key=lambda spec: not spec.published)  # what a paper prints comes first
     return [tables.from_csv(spec, folder / f"{spec.name}.csv") for spec in specs]
 
 

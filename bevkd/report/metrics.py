@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,10 @@ class Runs:
         Raises:
             DataError: the run has not been trained, or its config does not fit this version.
         """
-        return _read_config(self.config_file(run), run)
+        file = self.config_file(run)
+        if not file.exists():
+            raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=file)
+        return _read_config(file, file.stat().st_mtime_ns)
 
     def metrics_file(self, run: str, seed: int, split: str) -> Path:
         """The metrics file for the `report` or the `tune` split of the run's data set."""
@@ -149,9 +153,9 @@ class Runs:
         return out
 
 
-def _read_config(file: Path, run: str) -> RunConfig:
-    if not file.exists():
-        raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=file)
+@lru_cache(maxsize=512)
+def _read_config(file: Path, changed_ns: int) -> RunConfig:
+    """The config of a file; `changed_ns` keeps a rewritten file from being mistaken for the one read before."""
     try:
         plain = yaml.safe_load(file.read_text(encoding="utf-8"))
         return parse(RunConfig, plain, str(file))

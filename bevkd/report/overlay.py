@@ -34,7 +34,8 @@ def draw_bev(axes: Axes, scene: Scene, layer: Layer, reach: float) -> None:
     """LiDAR points, ground truth dashed, the layer solid; a tick on each box shows its heading."""
     if scene.points is not None:
         near = (np.abs(scene.points[:, :2]) <= reach).all(axis=1)
-        axes.scatter(*scene.points[near, :2].T, s=0.6, c="0.65", lw=0, rasterized=True)
+        x, y = scene.points[near, :2].T
+        axes.scatter(x, y, s=0.6, c="0.65", lw=0, rasterized=True)
     _bev_boxes(axes, scene.boxes, TRUTH, "--")
     _bev_boxes(axes, layer.prediction.boxes, layer.colour, "-")
     axes.plot(0, 0, marker=">", color="k", ms=5)
@@ -61,7 +62,7 @@ def draw_cameras(axes: list[Axes], scene: Scene, layer: Layer) -> None:
         image = open_image(view.file, scene.token)
         width, height = image.size
         place.imshow(np.asarray(image), extent=(0, width, height, 0))
-        outlined = [Stroke(linewidth=2.4, foreground="white", alpha=0.6), Normal()]
+        outlined = [Stroke(linewidth=1.8, foreground="white", alpha=0.35), Normal()]
         for boxes, colour, line in ((scene.boxes, TRUTH, "--"), (layer.prediction.boxes, layer.colour, "-")):
             lines = LineCollection(view.lines(boxes), colors=colour, linestyles=line, linewidths=1.0)
             lines.set_path_effects(outlined)
@@ -75,7 +76,7 @@ def draw_cameras(axes: list[Axes], scene: Scene, layer: Layer) -> None:
 def _row(part: Figure | SubFigure, scene: Scene, layer: Layer, reach: float) -> None:
     """BEV on the left, the cameras in two rows on the right."""
     columns = max(1, -(-len(scene.cameras) // 2))
-    grid = part.add_gridspec(2, columns + 1, width_ratios=[2.2, *[1.6] * columns])
+    grid = part.add_gridspec(2, columns + 1, width_ratios=[1.45, *[1.6] * columns])
     bev = part.add_subplot(grid[:, 0])
     draw_bev(bev, scene, layer, reach)
     bev.set_title(layer.label, color=layer.colour, fontweight="bold")

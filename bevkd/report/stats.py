@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def paired(better: Mapping[Hashable, float], than: Mapping[Hashable, float], level: float = 0.95) -> Interval:
+def paired(better: Mapping[K, float], than: Mapping[K, float], level: float = 0.95) -> Interval:
     """Interval of `better - than` over the keys (seeds) that both have.
 
     Raises:

@@ -17,7 +17,7 @@ from bevkd.io import write_bytes
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 TRUTH = "#D62728"  # ground truth, red as in the papers
-_RC: dict[str, Any] = {
+_RC: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.labelsize": 10,

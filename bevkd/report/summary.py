@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from bevkd.io import write_json, write_text
 from bevkd.report.claims import from_csv
 from bevkd.report.logs import seed_curves
 from bevkd.report.metrics import Runs
-from bevkd.report.spec import load_claims, load_tables
+from bevkd.report.spec import ClaimConfig, TableConfig, load_claims, load_tables
 
 _KEYS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 
 def reported_runs(runs: Runs) -> list[str]:
     """Run ids behind the tables and claims of target `all`, in the order of the experiment rows."""
-    items = [item for item in (*load_tables().values(), *load_claims().values()) if item.target == "all"]
+    items: list[TableConfig | ClaimConfig] = [*load_tables().values(), *load_claims().values()]
+    items = [item for item in items if item.target == "all"]
     wanted = {run for item in items for run, _ in item.needs(runs.rows)}
     return [run for run in runs.rows if run in wanted]
 
@@ -65,7 +67,7 @@ def write(runs: Runs, results: Path) -> list[Path]:
     ]
 
 
-def _csv(path: Path, head: list[str], rows: list[list[object]]) -> Path:
+def _csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerows([head, *rows])

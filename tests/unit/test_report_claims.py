@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from report_synthetic import write_run
+
+from bevkd.config import RowConfig
+from bevkd.errors import ConfigError, DataError
+from bevkd.report import claims
+from bevkd.report.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED, answer, judge
+from bevkd.report.metrics import Runs
+from bevkd.report.spec import ClaimConfig, load_claims
+from bevkd.report.stats import Interval
+
+SEEDS = (0, 1, 2)
+
+
+def row(name: str, seeds: tuple[int, ...] = SEEDS, subset: int = 0) -> RowConfig:
+    return RowConfig(id=name, dataset="d", model="camera", seeds=seeds, labelled_subset=subset)
+
+
+def claim(**changes: object) -> ClaimConfig:
+    given = {"id": "c", "paper": "P", "statement": "s", "metric": "mAP", "better": "a", "than": "b"} | changes
+    return ClaimConfig(**given)  # type: ignore[arg-type]
+
+
+def runs_with(tmp_path: Path, **values: list[float]) -> Runs:
+    """Runs of one seed per value, mAP in percent."""
+    rows = {name: row(name, tuple(range(len(v)))) for name, v in values.items()}
+    for name, series in values.items():
+        for seed, value in enumerate(series):
+            write_run(tmp_path, rows[name], seed, value / 100)
+    return Runs(tmp_path, "sim", rows)
+
+
+@pytest.mark.parametrize(
+    ("effect", "control", "verdict"),
+    [
+        (Interval(2, 1, 3, 3), None, REPRODUCED),
+        (Interval(2, 1, 3, 3), Interval(1, 0.2, 1.8, 3), REPRODUCED),
+        (Interval(2, 1, 3, 3), Interval(1, -0.2, 2.2, 3), INCONCLUSIVE),
+        (Interval(2, 1, 3, 3), Interval(-1, -1.5, -0.5, 3), INCONCLUSIVE),
+        (Interval(2, 1, 3, 3), Interval(5, math.nan, math.nan, 1), INCONCLUSIVE),
+        (Interval(1, -1, 3, 3), Interval(5, 4, 6, 3), INCONCLUSIVE),
+        (Interval(1, 0, 2, 3), None, INCONCLUSIVE),
+        (Interval(-2, -3, -1, 3), None, CONTRADICTED),
+        (Interval(-2, -3, -1, 3), Interval(1, 0.5, 1.5, 3), CONTRADICTED),
+        (Interval(9, math.nan, math.nan, 1), None, INCONCLUSIVE),
+    ],
+)
+def test_verdicts_of_greater(effect: Interval, control: Interval | None, verdict: str):
+    spec = claim(controls=["k"] if control else [])
+    assert judge(spec, effect, control, "k")[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict"),
+    [
+        (Interval(0.1, -0.9, 1.1, 3), REPRODUCED),
+        (Interval(1.0, 0.5, 1.5, 3), REPRODUCED),  # resolved, but smaller than what counts
+        (Interval(0.1, -3, 3.2, 3), INCONCLUSIVE),  # no difference found is no proof of none
+        (Interval(3, 1.5, 4.5, 3), CONTRADICTED),
+        (Interval(-3, -4.5, -1.5, 3), CONTRADICTED),
+    ],
+)
+def test_verdicts_of_no_difference(effect: Interval, verdict: str):
+    assert judge(claim(kind="no_difference", margin=2.0), effect, None)[0] == verdict
+
+
+def test_effect_and_interval_by_hand(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[13.0, 13.0, 16.0], b=[11.0, 12.0, 13.0])
+    finding = answer(claim(), runs)
+    # differences 2, 1, 3: mean 2, half width 2.484138
+    assert finding.effect == pytest.approx(2.0)
+    assert finding.ci_low == pytest.approx(-0.484138, abs=1e-5)
+    assert finding.ci_high == pytest.approx(4.484138, abs=1e-5)
+    assert (finding.n, finding.verdict) == (3, INCONCLUSIVE)
+    assert math.isnan(finding.control_effect)
+
+
+def test_the_strongest_control_decides(tmp_path: Path):
+    base = [10.0, 11.0, 12.0]
+    runs = runs_with(
+        tmp_path,
+        a=[x + 5 + d for x, d in zip(base, (0.0, 0.1, -0.1), strict=True)],
+        b=base,
+        weak=[x + 1 for x in base],
+        strong=[x + 4.9 + d for x, d in zip(base, (0.5, -0.5, 0.0), strict=True)],
+    )
+    weak = answer(claim(controls=["weak"]), runs)
+    assert (weak.verdict, weak.control_run) == (REPRODUCED, "weak")
+    both = answer(claim(controls=["weak", "strong"]), runs)
+    assert (both.verdict, both.control_run) == (INCONCLUSIVE, "strong")
+    assert both.control_effect == pytest.approx(0.1)
+    assert "strong" in both.note
+
+
+def test_contradicted(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[8.0, 9.1, 10.0], b=[10.0, 11.0, 12.0])
+    assert answer(claim(), runs).verdict == CONTRADICTED
+
+
+def test_lower_errors_count_as_better(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[60.0, 61.0, 62.0], b=[20.0, 21.0, 22.0])
+    # The synthetic errors fall as mAP rises, so the better run has the lower mAVE.
+    mave = {name: [v["mAVE"] for v in runs.values(name, "report", ["mAVE"]).values()] for name in ("a", "b")}
+    assert all(x < y for x, y in zip(mave["a"], mave["b"], strict=True))
+    finding = answer(claim(metric="mAVE"), runs)
+    assert finding.effect == pytest.approx(sum(mave["b"]) / 3 - sum(mave["a"]) / 3)
+    assert finding.effect > 0
+
+
+def test_subsets_are_the_repetitions_when_asked(tmp_path: Path):
+    rows = {name: row(name, (0, 1), subset) for name, subset in (("a0", 0), ("a1", 1), ("a2", 2))}
+    rows |= {name.replace("a", "b"): row(name.replace("a", "b"), (0, 1), r.labelled_subset) for name, r in rows.items()}
+    gains = {"0": (1.0, 3.0), "1": (2.0, 4.0), "2": (4.0, 4.0)}
+    for subset, pair in gains.items():
+        for seed, gain in enumerate(pair):
+            write_run(tmp_path, rows[f"a{subset}"], seed, (10 + gain) / 100)
+            write_run(tmp_path, rows[f"b{subset}"], seed, 0.10)
+    pools = {"better": ("a0", "a1", "a2"), "than": ("b0", "b1", "b2")}
+    runs = Runs(tmp_path, "sim", rows)
+    seeds, subsets = answer(claim(**pools), runs), answer(claim(**pools, over="subsets"), runs)
+    assert (seeds.n, subsets.n) == (6, 3)
+    assert seeds.effect == pytest.approx(3.0)
+    # subset means 2, 3, 4: mean 3, half width 2.484138
+    assert subsets.ci_low == pytest.approx(3 - 2.484138, abs=1e-5)
+
+
+def test_missing_run_names_run_and_file(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[10.0, 11.0], b=[10.0, 11.0])
+    (tmp_path / "sim" / "b" / "seed1" / "metrics_val.json").unlink()
+    with pytest.raises(DataError, match=r"run 'b' has no metrics for seed 1.*metrics_val\.json"):
+        answer(claim(), runs)
+
+
+def test_unknown_run_and_disjoint_seeds():
+    rows = {"a": row("a", (0,)), "b": row("b", (1,))}
+    with pytest.raises(ConfigError, match="share no seed"):
+        claim().needs(rows)
+    with pytest.raises(ConfigError, match="unknown run 'bb'"):
+        claim(than="bb").needs(rows)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "no_difference"},
+        {"margin": 1.0},
+        {"kind": "no_difference", "margin": -1.0},
+        {"kind": "no_difference", "margin": 1.0, "controls": ["k"]},
+        {"better": ["a", "a2"]},
+    ],
+)
+def test_claims_that_make_no_sense(changes: dict[str, object]):
+    with pytest.raises(ValueError):
+        claim(**changes)
+
+
+def test_ledger_round_trip(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[13.0, 13.5, 16.0], b=[11.0, 12.0, 13.0], k=[11.0, 11.0, 11.0])
+    found = [answer(claim(controls=["k"]), runs), answer(claim(id="d", kind="no_difference", margin=3.0), runs)]
+    path = tmp_path / "claims.csv"
+    path.write_text(claims.to_csv(found))
+    head = path.read_text().splitlines()[0].split(",")
+    contract = "paper, claim, statement, metric, effect, ci_low, ci_high, n, control_effect, verdict"
+    assert head[:10] == contract.split(", ")
+    again = claims.from_csv(path)
+    assert [f.verdict for f in again] == [f.verdict for f in found]
+    assert again[0].effect == pytest.approx(found[0].effect, abs=1e-4)
+    assert math.isnan(again[1].control_effect)
+    assert claims.to_csv(again) == path.read_text()
+
+
+def test_project_claims_have_the_controls():
+    """A gain over a baseline that a teacher is said to cause is only claimed against both controls."""
+    paths = [c for c in load_claims().values() if c.id.startswith("path") and c.id.endswith(("_map", "_nds"))]
+    assert len(paths) == 8
+    for c in paths:
+        assert any("reweighted" in str(k) for k in c.controls)
+        assert any("_to_" in str(k) for k in c.controls)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bevkd.config import RowConfig, config_dir, load_rows, parse
+from bevkd.errors import ConfigError, DataError
+from bevkd.report import reference
+from bevkd.report.metrics import METRICS, metric, value_of
+from bevkd.report.spec import SeriesSpec, TableConfig, load_claims, load_figures, load_tables
+
+FOLDER = config_dir()
+
+
+@pytest.fixture
+def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty config folder that the loaders read."""
+    for name in ("tables", "figures"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "item", [*load_tables().values(), *load_figures().values(), *load_claims().values()], ids=lambda i: i.name
+)
+def test_every_item_names_known_runs(item):
+    rows = load_rows()
+    needs = item.needs(rows)
+    assert len(needs) == len(set(needs))
+    assert all(seed in rows[run].seeds for run, seed in needs)
+    if not (isinstance(item, TableConfig) and item.rows == "tuning"):
+        assert needs
+    if item.target == "all":
+        assert all(rows[run].target == "all" for run, _ in needs), "target all must not wait for extended runs"
+
+
+def test_unknown_run_names_table_and_nearest():
+    rows = {"camera_base": RowConfig(id="camera_base", dataset="d", model="m")}
+    table = parse(
+        TableConfig,
+        {
+            "name": "t",
+            "title": "",
+            "caption": "",
+            "columns": [{"key": "mAP"}],
+            "rows": [{"label": "x", "run": "camera_bas"}],
+        },
+        "t",
+    )
+    with pytest.raises(ConfigError, match=r"table 't'.*camera_bas.*did you mean 'camera_base'"):
+        table.needs(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "colour"),
+        ({"columns": [{"key": "mAPP"}]}, "mAPP"),
+        ({"columns": []}, "distinct"),
+        ({"delta": "NDS"}, "not a column"),
+        ({"rows": [{"label": "x", "run": "r"}, {"label": "x", "run": "q"}]}, "differ"),
+        ({"name": "other"}, "file's name"),
+    ],
+)
+def test_bad_table(own_config: Path, change: dict, message: str):
+    good = {"name": "t", "title": "", "caption": "", "columns": [{"key": "mAP"}], "rows": [{"label": "x", "run": "r"}]}
+    (own_config / "tables" / "t.yaml").write_text(yaml.safe_dump(good))
+    assert list(load_tables()) == ["t"]
+    (own_config / "tables" / "t.yaml").write_text(yaml.safe_dump(good | change))
+    with pytest.raises(ConfigError, match=message):
+        load_tables()
+
+
+def test_bad_figures_and_claims(own_config: Path):
+    path = own_config / "figures" / "f.yaml"
+    good = {"name": "f", "title": "", "caption": "", "kind": "dots", "panels": []}
+    path.write_text(yaml.safe_dump(good | {"kind": "pie"}))
+    with pytest.raises(ConfigError, match="kind"):
+        load_figures()
+    path.write_text(yaml.safe_dump(good | {"metric": "mmAP"}))
+    with pytest.raises(ConfigError, match="mmAP"):
+        load_figures()
+    one = {"id": "c", "paper": "P", "statement": "s", "metric": "mAP", "better": "a", "than": "b"}
+    (own_config / "claims.yaml").write_text(yaml.safe_dump({"claims": [one, one]}))
+    with pytest.raises(ConfigError, match="given twice"):
+        load_claims()
+    (own_config / "claims.yaml").write_text(yaml.safe_dump([one]))
+    with pytest.raises(ConfigError, match="one key"):
+        load_claims()
+
+
+def test_series_patterns():
+    rows = {name: RowConfig(id=name, dataset="d", model="m") for name in ("curve_a_1", "curve_a_2", "a", "b")}
+    assert SeriesSpec("s", ("curve_a_*", "a", "curve_a_1")).resolve(rows) == ["curve_a_1", "curve_a_2", "a"]
+    with pytest.raises(ConfigError, match="curve_b"):
+        SeriesSpec("s", ("curve_b_*",)).resolve(rows)
+
+
+@pytest.mark.parametrize("table", [t for t in load_tables().values() if t.published], ids=lambda t: t.name)
+def test_selectors_hit_one_published_number_each(table: TableConfig):
+    """Every cell of a published table that we repeat is mapped exactly once."""
+    assert table.rows != "tuning"
+    hits = [
+        reference.select({**table.published, **column.selector, **row.published})
+        for row in table.rows
+        if row.published is not None
+        for column in table.columns
+        if column.reference is None or column.reference
+    ]
+    lines = [cell.line for cell in hits]
+    printed = [cell.line for cell in reference.published(**table.published)]
+    if table.name == "unidistill_paths":  # borrows from Table S1, and both camera paths show its baseline
+        assert set(lines) <= set(printed)
+        assert len(lines) == 4 * 4
+    else:
+        assert sorted(lines) == sorted(printed)
+
+
+def test_selector_errors():
+    with pytest.raises(ConfigError, match="unknown column 'colour'"):
+        reference.select({"colour": "red"})
+    with pytest.raises(ConfigError, match="0 published numbers"):
+        reference.select({"paper": "UniDistill", "table": "S99"})
+    with pytest.raises(ConfigError, match="4 published numbers"):
+        reference.select({"paper": "UniDistill", "table": "S7", "metric": "NDS"})
+
+
+def test_published_numbers_by_hand():
+    """Read off the supplement, Tables 6 and 7."""
+    s7 = {"paper": "UniDistill", "table": "S7", "row_label": "Crucial"}
+    assert reference.select(s7 | {"metric": "AP", "class": "pedestrian"}).value == 82.4
+    s6 = {"paper": "UniDistill", "table": "S6", "row_label": "W/O Adapt", "metric": "mAVE"}
+    assert reference.select(s6 | {"variant": "path (4); column group L_Rel; only L_Rel"}).value == 84.5
+
+
+def test_metric_names():
+    assert metric("AP_car").field == ("mean_dist_aps", "car")
+    assert not metric("mAVE").higher_is_better
+    with pytest.raises(ConfigError, match="did you mean 'AP_trailer'"):
+        metric("AP_trailr")
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), True, "0.3"])
+def test_metric_values_are_finite_numbers(bad: object):
+    assert value_of({"mean_ap": 0.123}, "mAP", Path("m.json")) == pytest.approx(12.3)
+    with pytest.raises(DataError, match=r"m\.json.*mean_ap"):
+        value_of({"mean_ap": bad}, "mAP", Path("m.json"))
+    with pytest.raises(DataError, match="lacks a field"):
+        value_of({"tp_errors": {}}, "mAVE", Path("m.json"))
+
+
+def test_units_are_the_papers():
+    """Errors are printed x100 and shares in percent: every published number of these tables lies in such a range."""
+    for cell in reference.published("UniDistill"):
+        if cell["metric"] in METRICS:
+            assert cell["unit"].startswith(("%", "x100")), cell
+            assert 5 < cell.value < 200
