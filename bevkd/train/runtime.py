@@ -32,9 +32,8 @@ def build_fabric(config: TrainConfig) -> Fabric:
         # Named, because a single job inside a SLURM allocation must not look for its siblings.
         return Fabric(accelerator=device_type, devices=1, precision=precision, plugins=[LightningEnvironment()])
     local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-    # Some parameters have no gradient in some steps (a branch without a box); with synchronised statistics the
-    # buffers are equal everywhere and need no broadcast.
-    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=not config.sync_bn)
+    # Some parameters have no gradient in some steps, such as those of an encoder whose sensor saw nothing.
+    strategy = DDPStrategy(find_unused_parameters=True)
     fabric = Fabric(
         accelerator=device_type,
         strategy=strategy,

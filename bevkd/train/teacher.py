@@ -22,7 +22,7 @@ from bevkd.distill import (
 )
 from bevkd.errors import BevkdError, ConfigError
 from bevkd.io import file_digest
-from bevkd.models.detector import Detector, build_detector
+from bevkd.models.detector import Detector
 from bevkd.train.checkpoint import MODEL, load_detector
 from bevkd.train.optim import resolve_precision
 from bevkd.train.stream import derive_seed, training_frames

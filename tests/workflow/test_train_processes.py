@@ -64,7 +64,9 @@ def test_sigterm_writes_a_checkpoint_and_exits_with_4(smoke_dataset: Any, tmp_pa
 @pytest.mark.parametrize("kind", ["lidar", "distilled"])
 def test_two_processes_train_as_one(smoke_dataset: Any, tmp_path: Path, kind: str) -> None:
     """Same global batch, same losses: statistics, normalisers and gradients are those of all frames."""
-    options: dict[str, Any] = {"model": tiny_model("lidar")}
+    # Two classes: at least four of the six head tasks have nothing to find in some batch, on one process or on both.
+    few = {"classes": ("barrier", "bus")}
+    options: dict[str, Any] = {"model": tiny_model("lidar", iou_weight=1.0), "data": few}
     if kind == "distilled":
         teacher = tiny_run(smoke_dataset, "teacher", steps=2)
         for root in ("one", "two"):
@@ -91,7 +93,7 @@ def test_two_processes_train_as_one(smoke_dataset: Any, tmp_path: Path, kind: st
         assert split.keys() == whole.keys()
         # Adam turns rounding of tiny gradients into steps of full length, so later steps drift a little more.
         for name, value in whole.items():
-            assert split[name] == pytest.approx(value, rel=2e-5 * 4**step, abs=1e-5), (step, name)
+            assert split[name] == pytest.approx(value, rel=1e-5 * 2**step, abs=1e-5), (step, name)
     for name, value in weights(one / "model.pt").items():
         other = weights(two / "model.pt")[name]
         assert other.shape == value.shape
