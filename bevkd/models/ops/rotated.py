@@ -24,6 +24,7 @@ def corners_bev(boxes: Tensor) -> Tensor:
 
 def intersection_area(a: Tensor, b: Tensor) -> Tensor:
     """Intersection areas (...) of paired rectangles (..., 5): x, y, l, w, yaw. Differentiable."""
+    a, b = torch.broadcast_tensors(a, b)
     # Everything happens in the frame of b, so that b is the axis-aligned box and coordinates stay small.
     cos, sin = b[..., 4].cos(), b[..., 4].sin()
     dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
