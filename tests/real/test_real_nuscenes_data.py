@@ -57,7 +57,7 @@ def test_points_in_boxes_as_annotated(dataset: FrameDataset) -> None:
     counted = points_in_boxes(points, dataset.index.boxes.boxes).sum(axis=1)
     annotated = dataset.index.boxes.lidar_points
     assert (np.abs(counted - annotated) <= 2).sum() >= 66
-    assert annotated.sum() > 1000
+    assert annotated.sum() > 900
 
 
 def test_projected_boxes_equal_the_devkit(dataset: FrameDataset, root: Path) -> None:
@@ -84,7 +84,7 @@ def test_projected_boxes_equal_the_devkit(dataset: FrameDataset, root: Path) -> 
 
 
 def test_upright_boxes_lie_on_the_same_pixels(dataset: FrameDataset) -> None:
-    """Dropping roll and pitch of the ego vehicle, as every detector does, moves centres not at all and corners little."""
+    """Dropping the ego vehicle's roll and pitch, as detectors do, moves corners little and centres not at all."""
     boxes = dataset.index.boxes.boxes
     whole = full_corners(dataset)
     for token, box, upright in zip(dataset.index.boxes.tokens, boxes, box_corners(boxes), strict=True):

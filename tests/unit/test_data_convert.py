@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,7 @@ def test_same_tables_same_bytes_and_skipped_when_current(copy: Path, tmp_path: P
 
 def test_errors_cross_process_borders_whole(copy: Path, tmp_path: Path) -> None:
     path = edit(copy, "log", lambda content: content[0].pop("location"))
-    with pytest.raises(DataError) as error:
-        convert_nuscenes(copy, VERSION, tmp_path / "index", workers=2)
-    assert (error.value.file, error.value.field) == (path, "location")
+    error = fails(copy, tmp_path)
+    carried = ForkingPickler.loads(bytes(ForkingPickler.dumps(error)))
+    assert str(carried) == str(error)
+    assert (carried.file, carried.token, carried.field) == (path, error.token, "location")
