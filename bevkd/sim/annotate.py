@@ -55,7 +55,7 @@ def count_lidar_points(
 
 
 def count_radar_points(points: Array, poses: Array, size: Array) -> NDArray[np.int64]:
-    """Radar detections (R, 2) per footprint of poses (N, 3) and sizes (N, 3), all in the ego frame; radar sees no height."""
+    """Radar detections (R, 2) per footprint of poses (N, 3) and sizes (N, 3), in the ego frame, any height."""
     d = points[None] - poses[:, None, :2]
     c, s = np.cos(poses[:, 2])[:, None], np.sin(poses[:, 2])[:, None]
     along, across = c * d[..., 0] + s * d[..., 1], c * d[..., 1] - s * d[..., 0]
@@ -64,7 +64,11 @@ def count_radar_points(points: Array, poses: Array, size: Array) -> NDArray[np.i
 
 
 def visibility_token(pixels: tuple[int, int], rays: tuple[int, int]) -> str:
-    """Token "1" to "4" of the visible fraction: (visible, if alone) pixels over all images, or LiDAR rays where no image sees it."""
+    """Token "1" to "4" of the visible fraction.
+
+    Both arguments are (visible, visible if it were alone): pixels over all images, and LiDAR rays, which decide where
+    no image shows the object.
+    """
     visible, alone = pixels if pixels[1] > 0 else rays
     fraction = visible / alone if alone else 0.0
     return str(1 + sum(fraction >= limit for _, limit in VISIBILITY[:-1]))

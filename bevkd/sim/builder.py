@@ -143,9 +143,7 @@ class WorldBuilder:
         x, y, yaw = main.axis.to_world(0.0, n)
         if kind < 0.87:
             speed = float(rng.uniform(2.0, 4.5))
-            return Motion(
-                float(x), float(y), float(yaw + rng.uniform(-0.5, 0.5)), speed, float(rng.uniform(-0.3, 0.3))
-            )
+            return Motion(float(x), float(y), float(yaw + rng.uniform(-0.5, 0.5)), speed, float(rng.uniform(-0.3, 0.3)))
         return Motion(float(x), float(y), float(yaw + rng.uniform(-np.pi, np.pi)), float(rng.uniform(0.0, 1.0)))
 
     # Placement
@@ -163,7 +161,7 @@ class WorldBuilder:
 
     def _on_main(self, x: float, y: float, margin: float = 0.5) -> bool:
         _, n = self.main.axis.to_road(np.array(x), np.array(y))
-        return bool(abs(n) < self.main.kerb(n > 0) + margin)
+        return bool(abs(n) < self.main.kerb(bool(n > 0)) + margin)
 
     def _attempt(self, cls: str, propose: object) -> bool:
         rider = bool(self.rng.random() < 0.6)
@@ -364,11 +362,13 @@ class WorldBuilder:
             return width, width, float(rng.normal(1.75, 0.1) if rng.random() < 0.5 else rng.uniform(3.0, 6.0))
         else:
             low, high = (0.3, 0.3, 0.5), (0.6, 0.9, 1.15)
-        l, w, h = rng.uniform(low, high)
-        return float(l), float(w), float(h)
+        length, width, height = (float(v) for v in rng.uniform(low, high))
+        return length, width, height
 
 
-def sample_conditions(settings: WorldConfig, brightness: tuple[float, float], noise: tuple[float, float], rng: Rng) -> Conditions:
+def sample_conditions(
+    settings: WorldConfig, brightness: tuple[float, float], noise: tuple[float, float], rng: Rng
+) -> Conditions:
     """Weather, lighting and exposure."""
     azimuth, height = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.2)
     return Conditions(

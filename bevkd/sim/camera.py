@@ -221,15 +221,17 @@ def _shadow(world: World, ego: NDArray[np.float64], t_s: float, x: F32, y: F32) 
     lift = np.minimum(world.sizes[:, 2], 3.0) * 0.25
     centre = pose[:, :2] + away * lift[:, None]
     reach = world.sizes[:, :2].sum(axis=1) / 2
-    seen = (np.hypot(pose[:, 0], pose[:, 1]) < 30.0) & (centre[:, 0] + reach > x.min()) & (centre[:, 0] - reach < x.max())
+    seen = (
+        (np.hypot(pose[:, 0], pose[:, 1]) < 30.0) & (centre[:, 0] + reach > x.min()) & (centre[:, 0] - reach < x.max())
+    )
     seen &= (centre[:, 1] + reach > y.min()) & (centre[:, 1] - reach < y.max())
     for i in np.flatnonzero(seen):
-        yaw, (l, w, _) = pose[i, 2], world.sizes[i]
+        yaw, (length, width, _) = pose[i, 2], world.sizes[i]
         dx, dy = x - np.float32(centre[i, 0]), y - np.float32(centre[i, 1])
         near = np.flatnonzero(np.maximum(np.abs(dx), np.abs(dy)) < np.float32(reach[i]))
         c, s = np.float32(np.cos(yaw)), np.float32(np.sin(yaw))
         u, v = c * dx[near] + s * dy[near], c * dy[near] - s * dx[near]
-        out[near[(np.abs(u) < l / 2 + 0.1) & (np.abs(v) < w / 2 + 0.1)]] = 0.55
+        out[near[(np.abs(u) < length / 2 + 0.1) & (np.abs(v) < width / 2 + 0.1)]] = 0.55
     return out
 
 
@@ -266,7 +268,9 @@ def _expose(conditions: Conditions, image: F32, rng: np.random.Generator) -> NDA
         image = 0.5 * image + 0.5 * blurred
         streaks = int(rng.poisson(12))
         for column, top, length in zip(
-            rng.integers(w, size=streaks), rng.integers(h, size=streaks), rng.integers(h // 10, h // 3, size=streaks),
+            rng.integers(w, size=streaks),
+            rng.integers(h, size=streaks),
+            rng.integers(h // 10, h // 3, size=streaks),
             strict=True,
         ):
             image[top : top + length, column] = 0.75 * image[top : top + length, column] + 0.2

@@ -10,12 +10,10 @@ from bevkd.errors import DataError
 _DRAWS = 200
 
 
-def draw_labelled(
-    frames: list[dict[str, dict[str, int]]], count: int, subsets: int, seed: int
-) -> dict[str, list[str]]:
+def draw_labelled(frames: list[dict[str, dict[str, int]]], count: int, subsets: int, seed: int) -> dict[str, list[str]]:
     """Lists of `count` sample tokens, one list per subset, at most one keyframe per scene where that is possible.
 
-    Of many random draws the one is kept in which the scarcest class has most objects, so that every class can be learnt.
+    Of many random draws the one is kept in which the scarcest class has most objects: every class can be learnt.
 
     Args:
         frames: per training scene, sample token -> number of objects with LiDAR points per class.

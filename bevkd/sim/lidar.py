@@ -1,6 +1,7 @@
 """LiDAR scans: first surface per ray, drop-out, range noise, intensity, ring index.
 
-A scan is taken at one instant: the motion of the ego vehicle during a rotation is neglected, so the points need no de-skewing.
+A scan is taken at one instant: the motion of the ego vehicle during a rotation is neglected, so that the points need no
+de-skewing.
 """
 
 from __future__ import annotations

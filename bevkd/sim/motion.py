@@ -1,4 +1,4 @@
-"""Planar motion at constant speed and turn rate, and roads as circular arcs: everything that moves follows one of these."""
+"""Planar motion at constant speed and turn rate, and roads as circular arcs: everything that moves is one of these."""
 
 from __future__ import annotations
 

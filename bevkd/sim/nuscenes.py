@@ -39,9 +39,10 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def simulate_nuscenes(config: SimConfig, out: Path, seed: int, workers: int = 1) -> None:
     """Simulate a dataset and write it to `out` in nuScenes layout, version `v1.0-sim`.
 
-    Beside the thirteen tables, `v1.0-sim/splits.json` maps train, tune and val to scene names, and `v1.0-sim/labelled.json` maps
-    subset numbers to the sample tokens of labelled keyframes. The same configuration and seed give the same bytes, whatever
-    `workers` is. Everything is written to a temporary folder beside `out` and renamed at the end.
+    Beside the thirteen tables, `v1.0-sim/splits.json` maps train, tune and val to scene names, and
+    `v1.0-sim/labelled.json` maps subset numbers to the sample tokens of labelled keyframes. The same configuration
+    and seed give the same bytes, whatever `workers` is. Everything is written to a temporary folder beside `out`,
+    which is renamed at the end.
 
     Raises:
         ConfigError: the configuration is inconsistent, or `out` exists and is not an empty folder.
@@ -64,9 +65,9 @@ def simulate_nuscenes(config: SimConfig, out: Path, seed: int, workers: int = 1)
 
 
 def _write(config: SimConfig, root: Path, seed: int, workers: int) -> None:
-    for folder in ("samples", "sweeps"):
+    for kind in ("samples", "sweeps"):
         for channel in CHANNELS:
-            (root / folder / channel).mkdir(parents=True)
+            (root / kind / channel).mkdir(parents=True)
     (root / "maps").mkdir()
     names = _split_names(config)
     jobs, slots, columns = _plan(config, [name for split in names.values() for name in split], root, seed)
@@ -78,10 +79,10 @@ def _write(config: SimConfig, root: Path, seed: int, workers: int) -> None:
     tables["map"] = []
     for location in LOCATIONS:
         here = [r for r in results if jobs[r.index].log.location == location]
-        name = token(seed, "map", location)
-        filename = f"maps/{name}.png"
         if not here:
             continue
+        name = token(seed, "map", location)
+        filename = f"maps/{name}.png"
         write_mask([(slots[r.index], r.world) for r in here], columns, root / filename)
         tables["map"].append(
             {
@@ -114,9 +115,7 @@ def _split_names(config: SimConfig) -> dict[str, list[str]]:
     return out
 
 
-def _plan(
-    config: SimConfig, names: list[str], root: Path, seed: int
-) -> tuple[list[SceneJob], dict[int, int], int]:
+def _plan(config: SimConfig, names: list[str], root: Path, seed: int) -> tuple[list[SceneJob], dict[int, int], int]:
     """Jobs of all scenes, the map tile of each scene, and the columns of the tile grids.
 
     Logs take turns within every split, so that locations and vehicles are spread evenly.

@@ -1,7 +1,7 @@
 """Paint: the colour of a point on a part, given where on the part it lies.
 
-This is where the cameras get what LiDAR lacks: the class (stripes, windows, class-typical colours) and the heading (white lamps
-and windscreens in front, red lamps at the rear, faces and backpacks).
+This is where the cameras get what LiDAR lacks: the class (stripes, windows, class-typical colours) and the heading
+(white lamps and windscreens in front, red lamps at the rear, faces and backpacks).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _RUBBER = np.array([0.05, 0.05, 0.05], dtype=np.float32)
 class Surface:
     """Visible points of parts of one pattern.
 
-    u, v, w run from -1 to 1 along the part's length, width and height; `half` (3, P) is its half size in m; `face` is one of
-    FRONT, REAR, SIDE, TOP; `colour` and `glow` (light of its own) are filled in by the painters.
+    u, v, w run from -1 to 1 along the part's length, width and height; `half` (3, P) is its half size in m; `face` is
+    one of FRONT, REAR, SIDE, TOP; `colour` and `glow` (light of its own) are filled in by the painters.
     """
 
     u: F32
@@ -199,7 +199,9 @@ _PAINTERS: dict[Pattern, Callable[[Surface], None]] = {
 }
 
 
-def paint(paints: Paint, part: NDArray[np.int32], local: F32, half: F32, grain: F32) -> tuple[F32, F32, NDArray[np.int8]]:
+def paint(
+    paints: Paint, part: NDArray[np.int32], local: F32, half: F32, grain: F32
+) -> tuple[F32, F32, NDArray[np.int8]]:
     """Colour of surface points.
 
     Args:

@@ -1,4 +1,4 @@
-"""Radar scans in the 18-field layout of the nuScenes `.pcd` files: radial velocity, cross-section, misses, clutter, noise."""
+"""Radar scans in the 18 fields of the nuScenes `.pcd` files: radial velocity, cross-section, misses, clutter, noise."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def scan(
 ) -> NDArray[np.void]:
     """One scan as a structured array of `RADAR_DTYPE`, in the radar frame (x along its axis, z = 0).
 
-    `vx, vy` is the velocity relative to the sensor, `vx_comp, vy_comp` the velocity over ground; both lie along the ray,
-    because a radar sees no other component.
+    `vx, vy` is the velocity relative to the sensor, `vx_comp, vy_comp` the velocity over ground; both lie along the
+    ray, because a radar sees no other component.
     """
     rotation, origin = calibration.ego_from_sensor, np.asarray(calibration.translation)
     grid = SpinGrid.build(origin, rotation, _ELEVATIONS, config.rays, 0.0, config.range_m)

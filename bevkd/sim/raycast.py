@@ -1,8 +1,8 @@
 """One ray/box test for every sensor.
 
-A sensor is an origin and a grid of unit ray directions in the ego frame; the world is a set of boxes in the same frame. For each
-box only the window of rays that can meet it is tested (`windows` of the grid), all (box, ray) pairs at once, followed by a
-z-buffer.
+A sensor is an origin and a grid of unit ray directions in the ego frame; the world is a set of boxes in the same frame.
+For each box only the window of rays that can meet it is tested (`windows` of the grid), all (box, ray) pairs at once,
+followed by a z-buffer.
 """
 
 from __future__ import annotations
@@ -55,10 +55,25 @@ class Windows:
 class RayGrid(Protocol):
     """Rays of one scan or image as seen by `cast`."""
 
-    origin: F64  # (3,) ego frame
-    directions: F32  # (3, H * W) ego frame, unit length, row-major
-    height: int
-    width: int
+    @property
+    def origin(self) -> F64:
+        """Position (3,) in the ego frame."""
+        ...
+
+    @property
+    def directions(self) -> F32:
+        """Unit directions (3, H * W) in the ego frame, row-major."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Number of rows H."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Number of columns W."""
+        ...
 
     def windows(self, boxes: Boxes) -> Windows:
         """The windows of rays that may meet each box."""
@@ -105,7 +120,7 @@ class PinholeGrid:
 
 @dataclass(frozen=True, slots=True)
 class SpinGrid:
-    """Rays of a spinning sensor: rows are rings (rising elevation), columns are azimuths from `phase`, counter-clockwise."""
+    """Rays of a spinning sensor: rows are rings, rising; columns are azimuths from `phase`, counter-clockwise."""
 
     origin: F64
     sensor_from_ego: F64  # (3, 3)
@@ -181,7 +196,12 @@ def _bounds(values: F64, valid: NDArray[np.bool_], size: int) -> tuple[F64, F64]
 
 def _windows(row: NDArray, rows: NDArray, column: NDArray, columns: NDArray) -> Windows:
     box = np.flatnonzero((rows > 0) & (columns > 0))
-    return Windows(*(a[box].astype(np.int32) if a is not None else box.astype(np.int32) for a in (None, row, rows, column, columns)))
+    return Windows(
+        *(
+            a[box].astype(np.int32) if a is not None else box.astype(np.int32)
+            for a in (None, row, rows, column, columns)
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +220,8 @@ def cast(grid: RayGrid, boxes: Boxes, owner: I32 | None = None, owners: int = 0)
     """First box met by every ray of `grid`.
 
     Args:
-        owner: object index (N,) of every box (-1: none); with `owners` > 0 the unoccluded ray count per object is found, too.
+        owner: object index (N,) of every box (-1: none).
+        owners: number of objects; above 0, the rays that would meet each object if it were alone are counted, too.
     """
     total = grid.height * grid.width
     distance = np.full(total, np.inf, dtype=np.float32)
@@ -258,12 +279,11 @@ def _slab(parameters: F32, directions: F32, box: I32, ray: I32) -> F32:
     ly = cos * dy - sin * dx
     lx[np.abs(lx) < 1e-7] = 1e-7
     ly[np.abs(ly) < 1e-7] = 1e-7
-    near = far = None
+    near, far = np.full(len(box), -np.inf, dtype=np.float32), np.full(len(box), np.inf, dtype=np.float32)
     for o, d, h in ((ox, lx, hx), (oy, ly, hy), (oz, dz, hz)):
         inverse = np.reciprocal(d)
         middle = -o * inverse
         reach = h * np.abs(inverse)
-        low, high = middle - reach, middle + reach
-        near = low if near is None else np.maximum(near, low, out=near)
-        far = high if far is None else np.minimum(far, high, out=far)
-    return np.where((near <= far) & (near > 0), near, np.float32(np.inf))  # type: ignore[operator]
+        np.maximum(near, middle - reach, out=near)
+        np.minimum(far, middle + reach, out=far)
+    return np.where((near <= far) & (near > 0), near, np.float32(np.inf))

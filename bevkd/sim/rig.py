@@ -1,4 +1,4 @@
-"""The sensor rig of the recording vehicle: channels, mounting, intrinsics, and the time of each sensor within a keyframe."""
+"""The sensor rig of the recording vehicle: channels, mounting, intrinsics, and when each sensor of a keyframe fires."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ CHANNELS: dict[str, str] = {
     **dict.fromkeys(RADARS, "radar"),
 }
 
-# Microseconds from the LiDAR time stamp (end of the rotation) to the exposure of each camera: the beam passes the cameras in
-# turn. Radars run freely; these are typical lags.
+# Microseconds from the LiDAR time stamp (end of the rotation) to the exposure of each camera: the beam passes the
+# cameras in turn. Radars run freely; these are typical lags.
 OFFSETS_US: dict[str, int] = {
     LIDAR: 0,
     "CAM_FRONT_LEFT": -43_000,

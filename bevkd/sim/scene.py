@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bevkd.sim import camera, lidar, radar
 from bevkd.sim.annotate import annotation_rotation, count_lidar_points, count_radar_points, visibility_token
 from bevkd.sim.builder import WorldBuilder, sample_conditions
-from bevkd.sim.config import SimConfig
+from bevkd.sim.config import CameraConfig, LidarConfig, RadarConfig, SimConfig
 from bevkd.sim.raycast import Hits
 from bevkd.sim.rig import CHANNELS, LIDAR, OFFSETS_US, Calibration
 from bevkd.sim.vocabulary import describe
@@ -225,7 +225,11 @@ def _per_object(world: World, hits: Hits) -> NDArray[np.int64]:
 def _record_frame(rec: _Recorder, k: int, key_us: int, grids: dict[str, camera.PinholeGrid]) -> _Seen:
     """All sensors of keyframe `k`, each with its earlier sweeps, in the order of time per channel."""
     world, config, calibrations = rec.world, rec.job.config, rec.job.log.calibrations
-    sweeps = {"lidar": config.lidar, "camera": config.camera, "radar": config.radar}
+    sweeps: dict[str, LidarConfig | CameraConfig | RadarConfig] = {
+        "lidar": config.lidar,
+        "camera": config.camera,
+        "radar": config.radar,
+    }
     n = len(world.objects)
     pixels, pixels_alone = np.zeros(n, np.int64), np.zeros(n, np.int64)
     radar_world: list[Array] = []
@@ -285,16 +289,14 @@ def _annotate(rec: _Recorder, k: int, seen: _Seen, last: dict[int, Record]) -> l
     centre = np.round(np.column_stack([poses[index, :2], world.sizes[index, 2] / 2]), 4)
     rotation = [annotation_rotation(yaw) for yaw in poses[index, 2]]
     sizes = world.sizes[index]
-    in_lidar = count_lidar_points(
-        seen.points, centre, sizes, rotation, seen.ego, job.log.calibrations[LIDAR]
-    )
+    in_lidar = count_lidar_points(seen.points, centre, sizes, rotation, seen.ego, job.log.calibrations[LIDAR])
     in_radar = count_radar_points(seen.radar_ego, local[index], sizes)
     out: list[Record] = []
     for j, i in enumerate(index):
         if in_lidar[j] == 0 and in_radar[j] == 0 and seen.pixels[i] < _MIN_PIXELS:
             continue
         thing = world.objects[i]
-        l, w, h = thing.size
+        length, width, height = thing.size
         name = token(job.seed, "annotation", job.index, k, i)
         record: Record = {
             "token": name,
@@ -305,7 +307,7 @@ def _annotate(rec: _Recorder, k: int, seen: _Seen, last: dict[int, Record]) -> l
             ),
             "attribute_tokens": [token(job.seed, "attribute", thing.attribute)] if thing.attribute else [],
             "translation": [float(v) for v in centre[j]],
-            "size": [w, l, h],
+            "size": [width, length, height],
             "rotation": rotation[j],
             "prev": "",
             "next": "",

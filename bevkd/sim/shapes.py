@@ -1,8 +1,8 @@
 """What things look like: each class is a few oriented boxes ("parts") with a paint pattern and two colours.
 
-Parts are given in fractions of the box: x from -0.5 (rear) to 0.5 (front) of the length, y likewise of the width, z from 0
-(ground) to 1 of the height. Shapes differ between front and rear, so that LiDAR sees a heading once there are enough points;
-the patterns add what only a camera sees.
+Parts are given in fractions of the box: x from -0.5 (rear) to 0.5 (front) of the length, y likewise of the width, z
+from 0 (ground) to 1 of the height. Shapes differ between front and rear, so that LiDAR sees a heading once there are
+enough points; the patterns add what only a camera sees.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ def sample_size(cls: str, rng: Rng, rider: bool = True) -> tuple[float, float, f
     """
     mean, spread = SIZES[cls]
     scale = np.clip(rng.normal(1.0, spread, 3), 1 - 2.5 * spread, 1 + 2.5 * spread)
-    l, w, h = np.asarray(mean) * scale
+    length, width, height = np.asarray(mean) * scale
     if cls in ("bicycle", "motorcycle"):
-        h *= 1.2 if rider else 0.8
-    return round(float(l), 3), round(float(w), 3), round(float(h), 3)
+        height *= 1.2 if rider else 0.8
+    return round(float(length), 3), round(float(width), 3), round(float(height), 3)
 
 
 def _car(rng: Rng, rider: bool) -> list[Part]:
@@ -199,7 +199,7 @@ def _pedestrian(rng: Rng, rider: bool) -> list[Part]:
     shirt, trousers = _pick(rng, _CLOTHES), _pick(rng, ((0.12, 0.15, 0.3), (0.3, 0.28, 0.25), (0.1, 0.1, 0.1)))
     parts = [
         Part((-0.1, 0.38), (0.02, 0.4), (0.0, 0.47), Pattern.PLAIN, trousers),
-        Part((-0.38, 0.1), (-0.4, -0.02), (0.0, 0.47), Pattern.PLAIN, trousers),
+        Part((-0.5, 0.04), (-0.4, -0.02), (0.0, 0.47), Pattern.PLAIN, trousers),
         Part((-0.24, 0.24), (-0.5, 0.5), (0.47, 0.85), Pattern.TORSO, shirt, (0.92, 0.92, 0.9)),
         Part((-0.14, 0.2), (-0.17, 0.17), (0.85, 1.0), Pattern.HEAD, _SKIN, (0.12, 0.08, 0.06)),
         Part((0.24, 0.5), (-0.3, 0.3), (0.55, 0.63), Pattern.PLAIN, _SKIN),
@@ -291,7 +291,7 @@ BUILDERS: dict[str, Callable[[Rng, bool], list[Part]]] = {
     "building": _building,
 }
 
-# Mean radar cross-section (dBsm) and LiDAR reflectivity range; the latter overlap widely, so that intensity is a weak cue.
+# Mean radar cross-section (dBsm). LiDAR reflectivity is drawn alike for all kinds, so that it is no cue to the class.
 RCS: dict[str, float] = {
     "car": 10.0,
     "truck": 18.0,

@@ -13,8 +13,8 @@ from bevkd.sim.shapes import Part
 
 Array = NDArray[np.float64]
 
-# Solid parts end this far inside the annotated box, so that range noise leaves most returns within it, as in the real data,
-# whose boxes are drawn generously.
+# Solid parts end this far inside the annotated box, so that range noise leaves most returns within it, as in the real
+# data, whose boxes are drawn generously.
 _SKIN_M = 0.03
 
 
