@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+from report_synthetic import write_run, write_runs
+
+from bevkd.config import RowConfig, load_rows
+from bevkd.errors import ConfigError, DataError
+from bevkd.report import make_figure
+from bevkd.report.curves import dots, learning_curves, loss_curves
+from bevkd.report.logs import curve, smooth, training_seconds
+from bevkd.report.metrics import Runs
+from bevkd.report.spec import CurveSpec, Dots, LearningCurves, LossCurves, PanelSpec, SeriesSpec, load_figures
+from bevkd.report.style import PALETTE
+
+PLAIN = [f.name for f in load_figures().values() if f.artefact != "model" and f.target == "all"]
+
+
+def write_log(path: Path, values: list[float], field: str = "det") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [{"step": i, "losses": {field: v}, "data_s": 0.5, "compute_s": 1.0} for i, v in enumerate(values)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_moving_average_by_hand():
+    values = np.array([1.0, 2.0, 6.0, 3.0])
+    assert smooth(values, 1).tolist() == [1, 2, 6, 3]
+    assert smooth(values, 3) == pytest.approx([1.5, 3.0, 11 / 3, 4.5])
+    assert smooth(np.full(7, 2.5), 4) == pytest.approx(np.full(7, 2.5))
+
+
+def test_log_errors_name_file_and_field(tmp_path: Path):
+    path = write_log(tmp_path / "log.jsonl", [3.0, 2.0])
+    steps, values = curve(path, "det")
+    assert (steps.tolist(), values.tolist()) == ([0, 1], [3, 2])
+    assert training_seconds(path) == pytest.approx(3.0)
+    with pytest.raises(DataError, match=r"no loss 'dett'.*did you mean 'det'.*field=dett"):
+        curve(path, "dett")
+    path.write_text(path.read_text() + '{"step": 3, "los')
+    with pytest.raises(DataError, match=r"line 3 .*not JSON.*log\.jsonl"):
+        curve(path, "det")
+    path.write_text('{"step": 1}\n')
+    with pytest.raises(DataError, match="lacks step or losses"):
+        curve(path, "det")
+    path.write_text("")
+    with pytest.raises(DataError, match="empty"):
+        curve(path, "det")
+    write_log(path, [1.0, float("nan")])
+    with pytest.raises(DataError, match="not finite at step 1"):
+        curve(path, "det")
+    with pytest.raises(DataError, match="missing"):
+        curve(tmp_path / "none.jsonl", "det")
+
+
+def test_loss_curves_draw_the_mean_of_the_seeds(tmp_path: Path):
+    rows = {"a": RowConfig(id="a", dataset="d", model="m", seeds=(0, 1))}
+    for seed, level in enumerate((2.0, 4.0)):
+        write_log(tmp_path / f"sim/a/seed{seed}/log.jsonl", [level] * 5)
+    runs = Runs(tmp_path, "sim", rows)
+    spec = LossCurves(
+        name="f", title="", caption="", kind="loss_curves", panels=(PanelSpec("p", (CurveSpec("x", "a"),)),)
+    )
+    (axes,) = loss_curves(spec, runs).axes
+    assert axes.lines[0].get_ydata() == pytest.approx(np.full(5, 3.0))
+    write_log(tmp_path / "sim/a/seed1/log.jsonl", [4.0] * 4)
+    with pytest.raises(DataError, match="different steps"):
+        loss_curves(spec, runs)
+
+
+def test_dots_show_every_seed_and_the_interval(tmp_path: Path):
+    rows = {"a": RowConfig(id="a", dataset="d", model="camera", seeds=(0, 1, 2))}
+    for seed, value in enumerate((0.10, 0.11, 0.12)):
+        write_run(tmp_path, rows["a"], seed, value)
+    panel = PanelSpec("p", (CurveSpec("x", "a"),))
+    spec = Dots(name="f", title="", caption="", kind="dots", panels=(panel,), baseline="a")
+    (axes,) = dots(spec, Runs(tmp_path, "sim", rows)).axes
+    shown = np.concatenate([c.get_offsets()[:, 1] for c in axes.collections if len(c.get_offsets()) == 3])
+    assert sorted(shown) == pytest.approx([10, 11, 12])
+    whisker = next(c for c in axes.collections if hasattr(c, "get_segments") and len(c.get_segments()))
+    low, high = whisker.get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx((11 - 2.484138, 11 + 2.484138), abs=1e-5)
+
+
+def test_learning_curves_are_sorted_by_steps(tmp_path: Path):
+    rows = {
+        name: RowConfig(id=name, dataset="d", model="camera", set={"train": {"steps": steps}})
+        for name, steps in (("base", 600), ("curve_150", 150), ("curve_1200", 1200))
+    }
+    for i, r in enumerate(rows.values()):
+        write_run(tmp_path, r, 0, 0.1 + 0.1 * i)
+    series = (SeriesSpec("s", ("curve_*", "base")),)
+    spec = LearningCurves(name="f", title="", caption="", kind="learning_curves", series=series)
+    (axes,) = learning_curves(spec, Runs(tmp_path, "sim", rows)).axes
+    assert axes.lines[0].get_xdata().tolist() == [150, 600, 1200]
+    assert axes.lines[0].get_ydata() == pytest.approx([20, 10, 30])
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_figure_files(tmp_path: Path, name: str):
+    rows = load_rows()
+    write_runs(tmp_path / "results/runs", rows, load_figures()[name].needs(rows))
+    png, pdf = make_figure(name, "sim", tmp_path / "results/runs")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    with Image.open(png) as image:
+        assert min(image.size) > 400
+        assert np.asarray(image.convert("RGB")).std() > 10, "an empty picture"
+    before = png.read_bytes(), pdf.read_bytes()
+    make_figure(name, "sim", tmp_path / "results/runs")
+    assert (png.read_bytes(), pdf.read_bytes()) == before
+
+
+def test_unknown_figure(tmp_path: Path):
+    with pytest.raises(ConfigError, match="did you mean 'detections'"):
+        make_figure("detection", "sim", tmp_path)
+
+
+def test_palette_stays_apart_for_colour_blind_eyes():
+    """The colours of up to three series differ clearly for deuteranopes and protanopes.
+
+    Simulated by the matrices of Machado et al. (2009), severity 1, in linear light.
+    """
+    deutan = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    protan = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    colours = np.array([to_rgb(c) for c in PALETTE[:3]])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    for sight in (np.eye(3), np.array(deutan), np.array(protan)):
+        seen = np.clip(linear @ sight.T, 0, 1)
+        seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
+        distance = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + 9 * np.eye(3)
+        assert distance.min() > 0.25
