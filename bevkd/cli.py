@@ -28,6 +28,7 @@ Seed = Annotated[int, typer.Option(help="Seed of the run.")]
 Run = Annotated[str, typer.Option(help="Run id: a row of config/experiments/*.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
+Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds of each run; 0: all.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 
 _RUNS = Path("results/runs")
@@ -137,19 +138,21 @@ def evaluate_nuscenes(
 
 
 @app.command()
-def table(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None) -> None:
+def table(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
     """Write one table: csv, md and tex."""
+    from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_table
 
-    make_table(name, scale, runs, out)
+    make_table(name, scale, runs, out, first_seeds(load_rows(), seeds))
 
 
 @app.command()
-def figure(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None) -> None:
+def figure(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
     """Draw one figure: png and pdf."""
+    from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_figure
 
-    make_figure(name, scale, runs, out)
+    make_figure(name, scale, runs, out, first_seeds(load_rows(), seeds))
 
 
 @app.command()
@@ -160,19 +163,22 @@ def claims(
     target: Annotated[
         Literal["all", "extended"], typer.Option(help="Which claims: those of the default or of the extended runs.")
     ] = "all",
+    seeds: Seeds = 0,
 ) -> None:
     """Test every claim and write the ledger."""
+    from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_claims
 
-    make_claims(scale, runs, out, target=target)
+    make_claims(scale, runs, out, first_seeds(load_rows(), seeds), target)
 
 
 @app.command()
-def report(scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None) -> None:
+def report(scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
     """Gather tables, figures and ledger in one HTML page."""
+    from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_report
 
-    make_report(scale, runs, out)
+    make_report(scale, runs, out, first_seeds(load_rows(), seeds))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from bevkd.config.schema import (
     RunConfig,
     TrainConfig,
 )
+from bevkd.config.workflow import WorkflowConfig, first_seeds
 
 __all__ = [
     "AugmentConfig",
@@ -35,7 +36,9 @@ __all__ = [
     "RowConfig",
     "RunConfig",
     "TrainConfig",
+    "WorkflowConfig",
     "config_dir",
+    "first_seeds",
     "load_rows",
     "load_run",
     "merge",

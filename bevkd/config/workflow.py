@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from bevkd.config.schema import RowConfig
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -34,6 +38,18 @@ class WorkflowConfig:
 
     scale: str = "sim"
     seed: int = 0  # of the simulated data set
+    seeds: int = Field(default=0, ge=0)  # only the first so many seeds of each run; 0: all
     gpus: int | Literal["auto"] = "auto"  # GPU jobs at a time; auto: what this machine has; 0: CPU
     gpus_per_run: int = Field(default=1, ge=1)  # more than one: training through torchrun (DDP)
     cost: dict[str, CostConfig] = Field(default_factory=dict)  # by scale
+
+
+def first_seeds(rows: Mapping[str, RowConfig], count: int) -> dict[str, RowConfig]:
+    """The rows with at most `count` seeds each, and those that are teachers of others; 0: all as they are."""
+    if count == 0:
+        return dict(rows)
+    taught = {(row.teacher, row.teacher_seed) for row in rows.values()}
+    return {
+        run: replace(row, seeds=tuple(s for i, s in enumerate(row.seeds) if i < count or (run, s) in taught))
+        for run, row in rows.items()
+    }

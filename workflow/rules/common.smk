@@ -13,7 +13,9 @@ from snakemake.exceptions import WorkflowError
 sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "scripts"))]
 
 from bevkd.config import (
+    WorkflowConfig,
     config_dir,
+    first_seeds,
     load_rows,
     load_run,
     parse as parse_config,
@@ -21,7 +23,6 @@ from bevkd.config import (
     run_dir,
     to_plain,
 )
-from bevkd.config.workflow import WorkflowConfig
 from bevkd.distill import cache_name
 from bevkd.io import digest
 from bevkd.report.spec import load_claims, load_figures, load_tables
@@ -62,7 +63,7 @@ NUSCENES_TABLES = (
     " sensor visibility"
 ).split()
 
-ROWS = load_rows()
+ROWS = first_seeds(load_rows(), SETTINGS.seeds)
 TABLES = load_tables()
 FIGURES = load_figures()
 CLAIMS = load_claims()

@@ -16,7 +16,6 @@ rule simulate:
         mem_mb=lambda wildcards, threads: 700 * threads,
         runtime=60,
     params:
-        root=lambda wildcards, output: str(Path(output.labelled).parents[1]),
         scale=SCALE,
         seed=SETTINGS.seed,
     shell:

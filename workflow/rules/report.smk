@@ -24,9 +24,10 @@ rule table:
         runtime=10,
     params:
         scale=SCALE,
+        seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
 
 
 rule figure:
@@ -51,9 +52,10 @@ rule figure:
         runtime=20,
     params:
         scale=SCALE,
+        seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
 
 
 rule claims:
@@ -77,9 +79,10 @@ rule claims:
         runtime=10,
     params:
         scale=SCALE,
+        seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 claims --target {params.target} --scale {params.scale} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 claims --target {params.target} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
 
 
 use rule claims as claims_extended with:
@@ -98,6 +101,7 @@ use rule claims as claims_extended with:
     params:
         target="extended",
         scale=SCALE,
+        seeds=SETTINGS.seeds,
         out=results_folder,
 
 
@@ -114,6 +118,7 @@ rule report:
             labels={"table": "everything on one page", "values": "paper | ours"},
         ),
         metrics=f"{RESULTS}/metrics.json",
+        plots=expand(f"{RESULTS}/plots/{{name}}.csv", name=("seeds", "classes", "training")),
     log:
         f"{LOGS}/report.log",
     conda:
@@ -124,9 +129,10 @@ rule report:
         runtime=20,
     params:
         scale=SCALE,
+        seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 report --scale {params.scale} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 report --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
 
 
 for _kind, _items in {"table": TABLES, "figure": FIGURES}.items():

@@ -1,8 +1,8 @@
-"""Run `bevkd` as a job of the workflow: one thread per process, and GPUs that no other job is using.
+"""Run `bevkd` as a job of the workflow: one thread per process, GPUs of its own, and no longer than the workflow.
 
 usage: launch.py GPUS COMMAND ...       e.g. launch.py 1 train --run lidar_base
 
-With no GPU it becomes `python -m bevkd COMMAND`. On a workstation it waits until so many are free: each is one lock
+With no GPU it runs `python -m bevkd COMMAND`. On a workstation it waits until so many are free: each is one lock
 file, and locks go with the process, so that a killed job frees its GPUs. With more than one, `torchrun` starts a
 process for each. A cluster hands out GPUs itself (CUDA_VISIBLE_DEVICES); locks are per machine and do no harm there.
 """
@@ -12,11 +12,15 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+
+WORKFLOW_PID = "BEVKD_WORKFLOW_PID"
 
 
 def devices() -> list[str]:
@@ -55,7 +59,7 @@ def take(count: int, names: list[str], folder: Path) -> list[str]:
             held[name] = handle
             if len(held) == count:
                 for handle in held.values():
-                    os.set_inheritable(handle, True)
+                    os.set_inheritable(handle, True)  # the lock lasts as long as the command, too
                 return list(held)
         for handle in held.values():  # all or none, or two waiting jobs could hold what the other needs
             os.close(handle)
@@ -63,13 +67,51 @@ def take(count: int, names: list[str], folder: Path) -> list[str]:
 
 
 def prepare_environment() -> None:
-    """What jobs inherit: `python` is this interpreter unless conda provides another, and one thread per process."""
+    """What jobs inherit: `python` is this interpreter unless conda provides another, and whose jobs they are."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ[WORKFLOW_PID] = str(os.getpid())
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended but was not waited for (a zombie) does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:  # not Linux, or it ended just now
+        return not Path("/proc/self/stat").exists()
+
+
+def supervise(command: list[str], workflow: int | None) -> int:
+    """Run a command to its end, or ask it to stop when the workflow that wanted it is gone; its exit status.
+
+    Without this, the jobs of a workflow that was killed with -9 would go on beside those of the next one. A training
+    that is asked to stop writes a checkpoint first.
+    """
+    with subprocess.Popen(command, close_fds=False) as process:
+        # The terminal sends Ctrl-C to everybody; others talk to this process alone.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        asked = False
+        while True:
+            try:
+                status = process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                if not asked and workflow is not None and not alive(workflow):
+                    print("the workflow is gone: stopping", file=sys.stderr, flush=True)
+                    process.terminate()
+                    asked = True
+                continue
+            return status if status >= 0 else 128 - status
 
 
 def main(arguments: list[str]) -> int:
-    """Become the command; returns only when the usage is wrong."""
+    """Run the command; its exit status."""
     if len(arguments) < 2 or not arguments[0].isdigit():
         print("usage: launch.py GPUS COMMAND ...", file=sys.stderr)
         return 2
@@ -82,8 +124,8 @@ def main(arguments: list[str]) -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take(gpus, devices(), folder))
     if gpus > 1:
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus), *command]
-    os.execv(sys.executable, [sys.executable, *command])  # the locks, being inheritable, last as long as the command
-    raise AssertionError("unreachable")
+    owner = os.environ.get(WORKFLOW_PID)
+    return supervise([sys.executable, *command], int(owner) if owner else None)
 
 
 if __name__ == "__main__":
