@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the geometry itself needs no torch, and what only evaluates or converts starts without it
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,15 @@ class BEVGrid:
 
         Uses floor, so that points just below the lower edge are outside and not in cell 0.
         """
-        cell = torch.floor(self.to_cells(xy)).long()
+        cell = self.to_cells(xy).floor().long()
         ix, iy = cell[..., 0], cell[..., 1]
         inside = (ix >= 0) & (ix < self.W) & (iy >= 0) & (iy < self.H)
         return iy.clamp(0, self.H - 1) * self.W + ix.clamp(0, self.W - 1), inside
 
     def cell_centres(self, device: torch.device | None = None) -> Tensor:
         """World coordinates (H, W, 2) of the cell centres."""
+        import torch
+
         x = self.x_min + (torch.arange(self.W, device=device) + 0.5) * self.cell
         y = self.y_min + (torch.arange(self.H, device=device) + 0.5) * self.cell
         return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)

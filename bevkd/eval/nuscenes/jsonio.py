@@ -1,5 +1,140 @@
-"""Fast JSON."""
+"""Reading large JSON files piece by piece: fast, and in memory that does not grow with the file.
+
+A table or a submission is cut where it looks like the border between two top-level entries, and every piece is parsed
+on its own. A wrong cut (a look-alike of the border inside a string, say) leaves a piece that is not valid JSON; such a
+piece is joined with what follows and parsed again, so the result is always that of one parse of the whole file.
+"""
 
 from __future__ import annotations
-import orjson
-loads = orjson.loads
+
+import gc
+import json
+import mmap
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bevkd.errors import DataError
+
+_fast_loads: Callable[[bytes], Any]
+try:
+    from orjson import loads as _fast_loads
+except ImportError:  # several times faster, not required
+    _fast_loads = json.loads
+
+PIECE_BYTES = 1 << 18  # small enough for the parsed piece to stay in the processor's cache: 1.5 times faster than 1 MiB
+# Group 1 ends the piece before a border; the end of the match begins the next piece.
+_BETWEEN_RECORDS = re.compile(rb"(\})\s*,\s*(?=\{)")
+_BETWEEN_FRAMES = re.compile(rb'[}\[]\s*(\])\s*,\s*(?="(?:[^"\\]|\\.)*"\s*:\s*\[\s*[\]{])')
+_RESULTS = re.compile(rb'"results"\s*:\s*(?=\{)')
+_NOT_JSON = (ValueError, RecursionError)  # ValueError covers JSONDecodeError and UnicodeDecodeError
+
+
+def loads(text: bytes) -> Any:
+    """Parse JSON, with NaN and Infinity, which Python's writer produces and orjson refuses."""
+    try:
+        return _fast_loads(text)
+    except json.JSONDecodeError:
+        return json.loads(text)
+
+
+def iter_records(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """The records of a table `[{...}, ...]`, a piece at a time.
+
+    Raises:
+        DataError: the file is missing, not JSON, or not a list of objects.
+    """
+    with _mapped(path) as buffer:
+        start, end = buffer.find(b"[") + 1, buffer.rfind(b"]")
+        if start == 0 or end < start or buffer[: start - 1].strip() or buffer[end + 1 :].strip():
+            _parse_or_refuse(buffer[:], path, 0)
+            raise DataError("a table must be a list of objects", file=path)
+        while start < end:
+            piece = _next_piece(buffer, start, end, _BETWEEN_RECORDS, b"[%b]")
+            if piece is None:
+                piece = _parse_or_refuse(b"[" + buffer[start : end + 1], path, start - 1), end
+            records, start = piece
+            if not all(isinstance(record, dict) for record in records):
+                raise DataError("a table must be a list of objects", file=path)
+            yield records
+
+
+def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Hand the `results` of a submission, some frames at a time, to `consume`; return the submission without them.
+
+    Raises:
+        DataError: the file is missing, not JSON, or has no object `results`.
+    """
+    with _mapped(path) as buffer:
+        start = _find_results(buffer)
+        if start is None:
+            _parse_or_refuse(buffer[:], path, 0)
+            raise DataError("must map sample tokens to lists of boxes", file=path, field="results")
+        head = buffer[:start]
+        while (piece := _next_piece(buffer, start, len(buffer), _BETWEEN_FRAMES, b"{%b}")) is not None:
+            results, start = piece
+            consume(results)
+        try:  # only parsing tells where `results` ends and what follows
+            text = "{" + buffer[start:].decode()
+            results, length = json.JSONDecoder().raw_decode(text)
+        except _NOT_JSON as error:
+            raise DataError(f"is not valid JSON after byte {start}: {error}", file=path) from error
+        consume(results)
+        rest: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
+        return rest
+
+
+def _find_results(buffer: mmap.mmap) -> int | None:
+    """Where the content of the top-level object `results` begins; a key of that name deeper down does not count."""
+    for match in _RESULTS.finditer(buffer):
+        begin = match.end() + 1
+        try:
+            if isinstance(loads(buffer[:begin] + b"}}"), dict):
+                return begin
+        except _NOT_JSON:
+            continue
+    return None
+
+
+def _next_piece(
+    buffer: mmap.mmap, start: int, end: int, border: re.Pattern[bytes], frame: bytes
+) -> tuple[Any, int] | None:
+    """The parsed piece that begins at `start`, and where the next begins; None when no border is left."""
+    size = PIECE_BYTES
+    while (match := border.search(buffer, start + size, end)) is not None:
+        try:
+            return loads(frame % buffer[start : match.end(1)]), match.end()
+        except _NOT_JSON:
+            size *= 8
+    return None
+
+
+def _parse_or_refuse(text: bytes, path: Path, offset: int) -> Any:
+    try:
+        return loads(text)
+    except _NOT_JSON as error:
+        raise DataError(f"is not valid JSON after byte {offset}: {error}", file=path) from error
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    try:
+        with open(path, "rb") as stream:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise DataError("file is missing", file=path) from None
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        raise DataError(f"cannot be read: {error}", file=path) from error
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Without the cyclic garbage collector, which walks millions of parsed dicts and lists and finds no cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -28,8 +28,10 @@ def split_scenes(root: Path, version: str, split: str) -> tuple[list[str], bool]
 
     Raises:
         ConfigError: an official split that these tables do not hold, or a name that `splits.json` lacks.
-        DataError: `splits.json` is missing or is not {split: [scene names]}.
+        DataError: the folder or `splits.json` is missing or the latter is not {split: [scene names]}.
     """
+    if not (root / version).is_dir():
+        raise DataError("folder of tables is missing", file=root / version)
     held = next((names for end, names in SPLITS_OF_VERSION.items() if version.endswith(end)), ())
     official = official_splits()
     if split in held:

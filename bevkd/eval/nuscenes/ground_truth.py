@@ -1,0 +1,220 @@
+"""Annotations of a split, read from `v1.0-*` tables into columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bevkd.classes import CLASS_INDEX
+from bevkd.errors import DataError, nearest
+from bevkd.eval.nuscenes.boxes import Boxes, Floats, Ints, make_boxes
+from bevkd.eval.nuscenes.columns import BAD_VALUE, checked_matrix, first_bad
+from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX, BIKE_RACK, CLASS_OF_CATEGORY, NO_ATTRIBUTE
+from bevkd.eval.nuscenes.jsonio import collector_paused, iter_records
+from bevkd.eval.nuscenes.splits import split_scenes
+
+MAX_TIME_DIFF_S = 1.5  # annotations further apart in time give no velocity
+_IGNORED, _RACK = -2, -1  # labels of categories that are no detection class
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """Annotations of one split in the global frame.
+
+    Attributes:
+        tokens: sample tokens of the split, in table order; frames without annotations are among them.
+        ego_translation: (S, 3) position of the vehicle at the LIDAR_TOP timestamp of each frame.
+        boxes: annotations of the ten classes.
+        racks: bicycle racks; two-wheelers inside them do not count.
+        others: tokens outside the split that a submission may hold nevertheless (custom splits only).
+    """
+
+    tokens: tuple[str, ...]
+    ego_translation: Floats
+    boxes: Boxes
+    racks: Boxes
+    others: frozenset[str] = frozenset()
+    index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", {token: i for i, token in enumerate(self.tokens)})
+
+
+def load_ground_truth(root: str | Path, version: str, split: str) -> GroundTruth:
+    """Read the annotations of `split` from `<root>/<version>/*.json`.
+
+    Raises:
+        ConfigError: no such split in this version.
+        DataError: a table is missing or broken, a record refers to nothing, a value is not finite, or the split is
+            empty.
+    """
+    with collector_paused():
+        return _load(Path(root) / version, *split_scenes(Path(root), version, split))
+
+
+def _load(folder: Path, scene_names: list[str], official: bool) -> GroundTruth:
+    names = dict(_rows(folder / "scene.json", "token", "name"))
+    wanted = set(scene_names)
+    tokens: list[str] = []
+    others: set[str] = set()
+    times: list[int] = []
+    path = folder / "sample.json"
+    for token, time_us, scene in _rows(path, "token", "timestamp", "scene_token"):
+        if _refer(names, scene, path, token, "scene_token") in wanted:
+            tokens.append(token)
+            times.append(time_us)
+        else:
+            others.add(token)
+    if not tokens:
+        raise DataError("no scene of the split is in these tables", file=folder)
+    index = {token: i for i, token in enumerate(tokens)}
+    boxes, racks = _annotations(folder, index, np.array(times, dtype=np.int64))
+    ego = _ego_translations(folder, index)
+    return GroundTruth(tuple(tokens), ego, boxes, racks, frozenset() if official else frozenset(others))
+
+
+def _rows(path: Path, *names: str) -> Iterator[Any]:
+    """The named fields of every record, as tuples."""
+    get = itemgetter(*names)
+    for records in iter_records(path):
+        try:
+            yield from map(get, records)
+        except KeyError as error:
+            name = error.args[0]
+            bad = next(record for record in records if name not in record)
+            raise DataError("field is missing", file=path, token=bad.get("token"), field=name) from None
+
+
+def _refer(table: dict[str, Any], key: Any, path: Path, token: str, name: str) -> Any:
+    try:
+        return table[key]
+    except (KeyError, TypeError):
+        raise DataError(f"refers to nothing: {key!r}", file=path, token=token, field=name) from None
+
+
+def _ego_translations(folder: Path, index: dict[str, int]) -> Floats:
+    lidar = {token for token, channel in _rows(folder / "sensor.json", "token", "channel") if channel == "LIDAR_TOP"}
+    calibrated = {
+        token for token, sensor in _rows(folder / "calibrated_sensor.json", "token", "sensor_token") if sensor in lidar
+    }
+    path = folder / "sample_data.json"
+    data_of_frame: dict[str, tuple[str, str]] = {}  # sample -> tokens of its LIDAR_TOP data and pose
+    for token, sample, sensor, is_key, pose in _rows(
+        path, "token", "sample_token", "calibrated_sensor_token", "is_key_frame", "ego_pose_token"
+    ):
+        if is_key and sensor in calibrated and sample in index:
+            data_of_frame[sample] = (token, pose)
+    for sample in index:
+        if sample not in data_of_frame:
+            raise DataError("sample has no LIDAR_TOP keyframe", file=path, token=sample, field="sample_token")
+    used = [data_of_frame[sample] for sample in index]
+    needed = {pose for _, pose in used}
+    poses = {
+        token: translation
+        for token, translation in _rows(folder / "ego_pose.json", "token", "translation")
+        if token in needed
+    }
+    rows = [_refer(poses, pose, path, token, "ego_pose_token") for token, pose in used]
+    return checked_matrix(
+        rows, 3, file=folder / "ego_pose.json", field="translation", tokens=[pose for _, pose in used]
+    )
+
+
+def _labels(folder: Path) -> dict[str, int]:
+    """Label of every instance: a class, a bicycle rack, or ignored."""
+    labels = {
+        token: _RACK if name == BIKE_RACK else CLASS_INDEX.get(CLASS_OF_CATEGORY.get(name, ""), _IGNORED)
+        for token, name in _rows(folder / "category.json", "token", "name")
+    }
+    path = folder / "instance.json"
+    return {
+        token: _refer(labels, category, path, token, "category_token")
+        for token, category in _rows(path, "token", "category_token")
+    }
+
+
+def _annotations(folder: Path, index: dict[str, int], time_us: Ints) -> tuple[Boxes, Boxes]:
+    path = folder / "sample_annotation.json"
+    label_of = _labels(folder)
+    names = ("token", "sample_token", "instance_token", "attribute_tokens", "translation", "size", "rotation")
+    rows = [r for r in _rows(path, *names, "prev", "next", "num_lidar_pts", "num_radar_pts") if r[1] in index]
+    if not rows:
+        raise DataError("the split has no annotation", file=path)
+    tokens, samples, instances, attributes, translations, sizes, rotations, prevs, nexts, n_lidar, n_radar = zip(
+        *rows, strict=True
+    )
+    frame = np.array([index[sample] for sample in samples])
+    label = np.array([_refer(label_of, i, path, t, "instance_token") for i, t in zip(instances, tokens, strict=True)])
+    translation = checked_matrix(translations, 3, file=path, field="translation", tokens=tokens)
+    everything = make_boxes(
+        frame,
+        translation,
+        checked_matrix(sizes, 3, file=path, field="size", tokens=tokens, positive=True),
+        checked_matrix(rotations, 4, file=path, field="rotation", tokens=tokens),
+        _velocities(tokens, prevs, nexts, translation, 1e-6 * time_us[frame], path),
+        label,
+        attribute=_attributes(folder, attributes, tokens, path, label >= 0),
+        num_points=_counts(n_lidar, tokens, path, "num_lidar_pts") + _counts(n_radar, tokens, path, "num_radar_pts"),
+    )
+    return everything.take(label >= 0), everything.take(label == _RACK)
+
+
+def _counts(values: tuple[Any, ...], tokens: tuple[str, ...], path: Path, name: str) -> Ints:
+    if set(map(type, values)) == {int}:
+        return np.array(values, dtype=np.int64)
+    at = first_bad(values, lambda value: type(value) is not int)
+    raise DataError(f"must be an integer, not {values[at]!r}", file=path, token=tokens[at], field=name)
+
+
+def _attributes(folder: Path, lists: tuple[list[str], ...], tokens: tuple[str, ...], path: Path, counted: Any) -> Ints:
+    """(N,) attribute indices; only annotations that count are checked."""
+    names = dict(_rows(folder / "attribute.json", "token", "name"))
+    out = np.full(len(lists), NO_ATTRIBUTE)
+    for i in np.flatnonzero(counted):
+        held = lists[i]
+        if not held:
+            continue
+        if len(held) > 1:
+            raise DataError("more than one attribute", file=path, token=tokens[i], field="attribute_tokens")
+        name = _refer(names, held[0], path, tokens[i], "attribute_tokens")
+        if name not in ATTRIBUTE_INDEX:
+            hint = nearest(name, ATTRIBUTE_INDEX)
+            raise DataError(f"unknown attribute {name!r}{hint}", file=path, token=tokens[i], field="attribute_tokens")
+        out[i] = ATTRIBUTE_INDEX[name]
+    return out
+
+
+def _velocities(
+    tokens: tuple[str, ...],
+    prevs: tuple[str, ...],
+    nexts: tuple[str, ...],
+    translation: Floats,
+    time_s: Floats,
+    path: Path,
+) -> Floats:
+    """(N, 2) velocity from the neighbours in time of the same object; NaN where there are none near enough."""
+    row = {token: i for i, token in enumerate(tokens)}
+
+    def neighbours(links: tuple[str, ...], name: str) -> Ints:
+        try:
+            return np.array([row[link] if link else i for i, link in enumerate(links)])
+        except BAD_VALUE:
+            at = first_bad(links, lambda link: bool(link) and link not in row)
+            message = f"refers to nothing in this split: {links[at]!r}"
+            raise DataError(message, file=path, token=tokens[at], field=name) from None
+
+    own = np.arange(len(tokens))
+    first, last = neighbours(prevs, "prev"), neighbours(nexts, "next")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seconds = time_s[last] - time_s[first]
+        velocity = (translation[last, :2] - translation[first, :2]) / seconds[:, None]
+    centred = (first != own) & (last != own)
+    unknown = (first == own) & (last == own)
+    unknown |= seconds > np.where(centred, 2 * MAX_TIME_DIFF_S, MAX_TIME_DIFF_S)
+    velocity[unknown] = np.nan
+    return velocity

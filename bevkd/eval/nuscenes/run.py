@@ -1,0 +1,39 @@
+"""From files to a file: the nuScenes evaluation as one call."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from bevkd.eval.nuscenes.config import DetectionConfig
+from bevkd.eval.nuscenes.ground_truth import load_ground_truth
+from bevkd.eval.nuscenes.metrics import DetectionMetrics, evaluate
+from bevkd.eval.nuscenes.predictions import load_predictions
+from bevkd.io import write_json
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_files(
+    root: str | Path,
+    version: str,
+    split: str,
+    results: str | Path,
+    out: str | Path,
+    config: DetectionConfig | None = None,
+) -> DetectionMetrics:
+    """Evaluate the submission `results` on `split` and write the summary to `out`.
+
+    `out` has the keys of the devkit's `metrics_summary.json`, `meta` included, and is written whole or not at all.
+
+    Raises:
+        ConfigError: no such split.
+        DataError: tables or submission are missing or bad.
+    """
+    config = config or DetectionConfig.cvpr_2019()
+    gt = load_ground_truth(root, version, split)
+    pred = load_predictions(results, gt, config.max_boxes_per_sample)
+    metrics = evaluate(gt, pred, config)
+    write_json(out, metrics.summary() | {"meta": pred.meta}, indent=2)
+    logger.info("%s %s: mAP %.4f, NDS %.4f", version, split, metrics.mean_ap, metrics.nd_score)
+    return metrics

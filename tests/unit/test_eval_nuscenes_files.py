@@ -1,0 +1,287 @@
+"""What the nuScenes evaluation reads and writes, and what it says about bad files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from eval_nuscenes_world import Recipe, make_world
+
+from bevkd.errors import ConfigError, DataError
+from bevkd.eval.nuscenes import (
+    DetectionConfig,
+    evaluate_files,
+    load_ground_truth,
+    load_predictions,
+    make_boxes,
+    write_submission,
+)
+from bevkd.eval.nuscenes.constants import ATTRIBUTES
+from bevkd.eval.nuscenes.splits import official_splits
+
+RECIPE = Recipe(seed=11, frames=4, empty=0.0, nan_velocity=0.0, racks=1)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return make_world(tmp_path, RECIPE)
+
+
+def run(world):
+    out = world.root / "out" / "metrics.json"
+    try:
+        return evaluate_files(world.root, world.version, world.split, world.results, out)
+    except DataError:
+        assert not out.exists()
+        assert not list(out.parent.glob("*")) if out.parent.exists() else True
+        raise
+
+
+def first_box(world):
+    token = next(token for token, boxes in world.submission["results"].items() if len(boxes) > 1)
+    return token, world.submission["results"][token][1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("translation", [1.0, 2.0]),
+        ("translation", [1.0, float("nan"), 2.0]),
+        ("translation", [1.0, None, 2.0]),
+        ("translation", 3),
+        ("size", [1.0, 2.0, 3.0, 4.0]),
+        ("size", [1.0, 0.0, 3.0]),
+        ("rotation", [1.0, 0.0, 0.0]),
+        ("rotation", [float("inf"), 0.0, 0.0, 0.0]),
+        ("velocity", [1.0, 2.0, 3.0]),
+        ("velocity", None),
+        ("detection_name", "cat"),
+        ("detection_name", ["car"]),
+        ("detection_score", float("nan")),
+        ("detection_score", float("inf")),
+        ("detection_score", None),
+        ("attribute_name", "vehicle.flying"),
+        ("attribute_name", None),
+        ("sample_token", "another"),
+    ],
+)
+def test_a_bad_box_is_named(world, field, value):
+    token, box = first_box(world)
+    box[field] = value
+    world.write()
+    with pytest.raises(DataError, match="box 1") as caught:
+        run(world)
+    assert (caught.value.file, caught.value.token, caught.value.field) == (world.results, token, field)
+
+
+@pytest.mark.parametrize("field", ["translation", "velocity", "detection_name", "detection_score", "attribute_name"])
+def test_a_missing_field_is_named(world, field):
+    token, box = first_box(world)
+    del box[field]
+    world.write()
+    with pytest.raises(DataError, match="field is missing") as caught:
+        run(world)
+    assert (caught.value.token, caught.value.field) == (token, field)
+
+
+def test_a_frame_too_many_too_few_or_too_full(world):
+    results = world.submission["results"]
+    token = next(iter(results))
+    boxes = results.pop(token)
+    world.write()
+    with pytest.raises(DataError, match="missing") as caught:
+        run(world)
+    assert caught.value.token == token
+    results[token] = boxes
+    results["stranger"] = []
+    world.write()
+    with pytest.raises(DataError, match="not in the split") as caught:
+        run(world)
+    assert caught.value.token == "stranger"
+    del results["stranger"]
+    results[token] = [boxes[0]] * 501
+    world.write()
+    with pytest.raises(DataError, match="at most 500"):
+        run(world)
+    results[token] = [boxes[0]] * 500
+    world.write()
+    run(world)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read"),
+        ("{", "not valid JSON"),
+        ('{"meta": {}}', "must map"),
+        ('{"meta": {}, "results": []}', "must map"),
+        ('{"results": {}, "meta": {}', "not valid JSON"),
+        ('{"meta": {}, "results": {"scene-0103/0": {}}}', "list of boxes"),
+        ('{"meta": {}, "results": {"scene-0103/0": [3]}}', "must be an object"),
+    ],
+)
+def test_a_broken_submission(world, text, message):
+    world.results.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        run(world)
+    assert caught.value.file == world.results
+
+
+def test_a_truncated_submission_and_one_without_meta(world):
+    text = world.results.read_text()
+    world.results.write_text(text[: len(text) // 2])
+    with pytest.raises(DataError, match="not valid JSON"):
+        run(world)
+    del world.submission["meta"]
+    world.write()
+    with pytest.raises(DataError) as caught:
+        run(world)
+    assert caught.value.field == "meta"
+
+
+def test_negative_scores_are_refused_where_the_curve_is_undefined(world):
+    for boxes in world.submission["results"].values():
+        for box in boxes:
+            box["detection_score"] = -1.0
+    world.write()
+    with pytest.raises(DataError) as caught:
+        run(world)
+    assert caught.value.field == "detection_score"
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "value"),
+    [
+        ("sample", "scene_token", "nothing"),
+        ("sample_data", "ego_pose_token", "nothing"),
+        ("ego_pose", "translation", [float("nan"), 0.0, 0.0]),
+        ("instance", "category_token", "nothing"),
+        ("sample_annotation", "instance_token", "nothing"),
+        ("sample_annotation", "attribute_tokens", ["nothing"]),
+        ("sample_annotation", "attribute_tokens", ["a0", "a1"]),
+        ("sample_annotation", "translation", [1.0, 2.0]),
+        ("sample_annotation", "size", [0.0, 1.0, 1.0]),
+        ("sample_annotation", "rotation", [float("nan"), 0.0, 0.0, 1.0]),
+        ("sample_annotation", "prev", "nothing"),
+        ("sample_annotation", "num_lidar_pts", None),
+    ],
+)
+def test_a_bad_record_is_named(world, table, field, value):
+    record = next(
+        r
+        for r in reversed(world.tables[table])
+        if r.get("instance_token", "car").endswith(("car", "truck", "adult", "barrier", "bus.rigid"))
+        and "lidar/False" not in r["token"]
+        and "front" not in r["token"]
+    )
+    record[field] = value
+    world.write()
+    with pytest.raises(DataError) as caught:
+        run(world)
+    assert str(caught.value.file).endswith(f"{table}.json")
+    assert (caught.value.token, caught.value.field) == (record["token"], field)
+
+
+@pytest.mark.parametrize("table", ["scene", "sample", "sample_data", "ego_pose", "sample_annotation", "instance"])
+def test_a_missing_truncated_or_odd_table(world, table):
+    path = world.root / world.version / f"{table}.json"
+    text = path.read_text()
+    path.write_text(text[: len(text) // 2])
+    with pytest.raises(DataError, match=f"{table}.json"):
+        run(world)
+    path.write_text('{"a": 1}')
+    with pytest.raises(DataError, match="list of objects"):
+        run(world)
+    path.write_text("[1, 2]")
+    with pytest.raises(DataError, match="list of objects"):
+        run(world)
+    path.write_text('[{"token": "x"}]')
+    with pytest.raises(DataError, match=r"field is missing.*token=x"):
+        run(world)
+    path.unlink()
+    with pytest.raises(DataError, match="missing"):
+        run(world)
+
+
+def test_splits(world, tmp_path):
+    splits = official_splits()
+    assert [len(splits[name]) for name in ("train", "val", "test", "mini_train", "mini_val")] == [700, 150, 150, 8, 2]
+    assert len({scene for name in ("train", "val", "test") for scene in splits[name]}) == 1000
+    with pytest.raises(ConfigError, match="mini_train, mini_val"):
+        load_ground_truth(world.root, world.version, "val")
+    with pytest.raises(ConfigError, match="did you mean 'mini_val'"):
+        load_ground_truth(world.root, world.version, "mini_vall")
+    with pytest.raises(DataError, match="folder of tables"):
+        load_ground_truth(world.root, "v1.0-trainval", "val")
+    custom = make_world(tmp_path / "custom", dataclasses.replace(RECIPE, custom=True))
+    gt = load_ground_truth(custom.root, custom.version, "tune")
+    assert all(token.startswith("scene-a/") for token in gt.tokens)
+    assert len(load_ground_truth(custom.root, custom.version, "train").tokens) == len(gt.tokens) == 4
+    with pytest.raises(ConfigError, match="unknown split"):
+        load_ground_truth(custom.root, custom.version, "val")
+    path = custom.root / custom.version / "splits.json"
+    path.write_text('{"tune": ["nowhere"]}')
+    with pytest.raises(DataError, match="no scene of the split"):
+        load_ground_truth(custom.root, custom.version, "tune")
+    path.write_text('{"tune": "scene-a"}')
+    with pytest.raises(DataError, match="list of scene names"):
+        load_ground_truth(custom.root, custom.version, "tune")
+
+
+def test_a_written_submission_reads_back(world, tmp_path):
+    gt = load_ground_truth(world.root, world.version, world.split)
+    rng = np.random.default_rng(0)
+    frames = {}
+    for token in gt.tokens:
+        n = int(rng.integers(0, 6))
+        frames[token] = make_boxes(
+            np.zeros(n),
+            rng.normal(size=(n, 3)),
+            rng.uniform(1, 2, (n, 3)),
+            rng.normal(size=(n, 4)),
+            np.where(rng.random((n, 2)) < 0.3, np.nan, 1.5),
+            rng.integers(0, 10, n),
+            score=rng.random(n),
+            attribute=rng.integers(-1, len(ATTRIBUTES), n),
+        )
+    path = tmp_path / "submission.json"
+    write_submission(path, frames, {"use_camera": True})
+    pred = load_predictions(path, gt)
+    assert pred.meta["use_camera"] is True
+    assert pred.meta["use_map"] is False
+    for i, token in enumerate(gt.tokens):
+        read = pred.boxes.take(pred.boxes.frame == i)
+        for name in ("translation", "size", "rotation", "velocity", "label", "score", "attribute"):
+            np.testing.assert_array_equal(getattr(read, name), getattr(frames[token], name))
+    broken = dataclasses.replace(frames[gt.tokens[0]], score=np.full(len(frames[gt.tokens[0]]), np.nan))
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=gt.tokens[0]):
+        write_submission(path, frames | {gt.tokens[0]: broken})
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_config(tmp_path):
+    official = DetectionConfig.cvpr_2019()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(official.to_dict()))
+    assert DetectionConfig.from_json(path) == official
+    near = official.with_range(32)
+    assert near.class_range["car"] == 32
+    assert near.class_range["barrier"] == 30
+    values = official.to_dict()
+    for change, message in (
+        ({"dist_th": 3}, "unknown key 'dist_th'"),
+        ({"dist_fcn": "iou"}, "unknown dist_fcn"),
+        ({"dist_th_tp": 3.0}, "not one of dist_ths"),
+        ({"class_range": {"car": 50}}, "must name exactly"),
+        ({"min_recall": 1.0}, "must lie in"),
+        ({"dist_ths": 4}, "wrong type"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            DetectionConfig.from_dict(values | change)
+    del values["min_recall"]
+    with pytest.raises(ConfigError, match="missing key 'min_recall'"):
+        DetectionConfig.from_dict(values)
