@@ -15,6 +15,7 @@ from bevkd.config.schema import DataConfig, ModelConfig
 from bevkd.data import FrameDataset, convert_nuscenes
 from bevkd.data.index import FrameIndex, read_stamp
 from bevkd.errors import ConfigError, DataError
+from bevkd.registry import lookup, names
 
 VERSION = "v1.0-sim"
 Records = list[dict[str, Any]]
@@ -239,3 +240,9 @@ def test_errors_cross_process_borders_whole(copy: Path, tmp_path: Path) -> None:
     carried = ForkingPickler.loads(bytes(ForkingPickler.dumps(error)))
     assert str(carried) == str(error)
     assert (carried.file, carried.token, carried.field) == (path, error.token, "location")
+
+
+def test_readers_by_name(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
+    assert names("reader") == ["nuscenes"]
+    index = lookup("reader", "nuscenes").convert(copy, VERSION, tmp_path / "index")
+    assert read_stamp(index)["source"] == read_stamp(smoke_dataset.index)["source"]

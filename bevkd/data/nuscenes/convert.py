@@ -29,6 +29,8 @@ from bevkd.io import read_json
 
 log = logging.getLogger(__name__)
 
+_STATS = 1024  # files that a thread looks at in one go
+
 _TABLES: dict[str, dict[str, str]] = {
     "sample_data": {
         "sample_token": "token",
@@ -38,7 +40,7 @@ _TABLES: dict[str, dict[str, str]] = {
         "is_key_frame": "bool",
         "height": "int",
         "width": "int",
-        "filename": "text",
+        "filename": "token",
     },
     "ego_pose": {"rotation": "vec4", "translation": "vec3"},
     "sample_annotation": {
@@ -173,15 +175,21 @@ def _check(tables: dict[str, Table]) -> None:
 
 def _check_files(root: Path, data: Table, records: Records, workers: int) -> NDArray[np.bool_]:
     """Which records have a file; key records must have one, and LiDAR files must hold whole points."""
+    base = os.fsencode(root)
 
-    def size(i: int) -> int:
+    def size(name: bytes) -> int:
         try:
-            return os.stat(root / data["filename"][records.row[i]]).st_size
+            return os.stat(os.path.join(base, name)).st_size
         except FileNotFoundError:
             return -1
 
-    with ThreadPoolExecutor(max(1, 4 * workers)) as pool:
-        sizes = np.fromiter(pool.map(size, range(len(records.row)), chunksize=256), np.int64, len(records.row))
+    def sizes_of(names: NDArray[np.bytes_]) -> list[int]:
+        return [size(name) for name in names.tolist()]
+
+    names = data["filename"][records.row]
+    parts = [names[low : low + _STATS] for low in range(0, len(names), _STATS)]
+    with ThreadPoolExecutor(max(1, 4 * workers)) as pool:  # network file systems answer many questions at once
+        sizes = np.array([n for part in pool.map(sizes_of, parts) for n in part], dtype=np.int64)
     lidar = records.modality == "lidar"
     problems = (
         (records.is_key & (sizes < 0), "file is missing"),
@@ -191,9 +199,8 @@ def _check_files(root: Path, data: Table, records: Records, workers: int) -> NDA
     for bad, message in problems:
         if bad.any():
             row = records.row[int(np.argmax(bad))]
-            raise DataError(
-                message, file=root / data["filename"][row], token=data["token"][row].decode(), field="filename"
-            )
+            name, token = data["filename"][row].decode(), data["token"][row].decode()
+            raise DataError(message, file=root / name, token=token, field="filename")
     missing = int((sizes < 0).sum())
     if missing:
         log.warning("%d files between keyframes are missing and left out of the index", missing)
@@ -268,10 +275,10 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), kind.list_size)
     if isinstance(values, np.ndarray) and values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8").astype(object) if len(values) else []
+        values = pa.array(values.tolist(), pa.binary()).cast(pa.string())
     if pa.types.is_dictionary(kind):
         return pa.array(values, pa.string()).dictionary_encode().cast(kind)
-    return pa.array(values, kind)
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
 
 
 def _digest(folder: Path) -> str:

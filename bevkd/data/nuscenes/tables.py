@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bevkd.errors import DataError
 
 _CHUNK = 1 << 22  # characters per read
-_BATCH = 50_000  # records per column block
+_BATCH = 5_000  # records per column block
 _LONGEST_RECORD = 1 << 25
 
 # Kinds of columns: how a JSON value becomes part of a NumPy array.
