@@ -118,7 +118,8 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
         gain = improvement(claim, runs, rival)
         if control is None or gain.mean < control.mean:
             control, control_run = gain, " ".join(pool(rival))
-    verdict, note = judge(claim, effect, control, control_run)
+    first, *others = control_run.split() or [""]
+    verdict, note = judge(claim, effect, control, f"{first} and {len(others)} more runs" if others else first)
     paper_effect = math.nan
     if claim.published is not None:
         sign = 1.0 if metric(claim.metric).higher_is_better else -1.0

@@ -74,9 +74,10 @@ def _columns(path: Path, names: list[str]) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """One run: its row, the training time of a seed (s), steps and frames per second while training."""
+    """One run: its row, the weights of its distillation losses, the training time of a seed (s), steps, frames/s."""
 
     row: RowConfig
+    weights: dict[str, float]
     steps: int
     seconds: float
     frames_per_second: float
@@ -96,7 +97,25 @@ def run_facts(runs: Runs, run: str) -> RunFacts:
         steps = int(lines[-1]["step"])
         seconds.append(training_seconds(path))
         rates.append(steps * runs.config(run).train.batch_size / seconds[-1] if seconds[-1] > 0 else math.nan)
-    return RunFacts(row, steps, float(np.mean(seconds)), float(np.mean(rates)))
+    return RunFacts(row, loss_weights(runs, run), steps, float(np.mean(seconds)), float(np.mean(rates)))
+
+
+def loss_weights(runs: Runs, run: str) -> dict[str, float]:
+    """Weights of a run's distillation losses as its method resolves them for this pair of sensors; empty without one.
+
+    Raises:
+        ConfigError: the method does not connect these two networks.
+        DataError: the run or its teacher has not been trained.
+    """
+    from bevkd.distill import build_method
+    from bevkd.models.outputs import FeatureSpec
+
+    row = runs.config(run).row
+    if row.method is None:
+        return {}
+    # Weights depend on the sensors alone, so one channel of everything makes the method cheap to build.
+    own, other = (FeatureSpec(1, 1, 1, 1, runs.config(name).model.sensors) for name in (run, row.teacher or run))
+    return build_method(row.method, own, other).weights()
 
 
 def flatten(value: Any, at: str = "") -> dict[str, Any]:

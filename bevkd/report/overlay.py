@@ -20,6 +20,8 @@ from bevkd.report.scenes import Array, Prediction, Scene, SceneReader, predict_f
 from bevkd.report.spec import Detections, pool
 from bevkd.report.style import PALETTE, TRUTH, canvas, save, style
 
+_TITLE, _LAYER = 0.55, 2.75  # inches
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -76,7 +78,7 @@ def draw_cameras(axes: list[Axes], scene: Scene, layer: Layer) -> None:
 def _row(part: Figure | SubFigure, scene: Scene, layer: Layer, reach: float) -> None:
     """BEV on the left, the cameras in two rows on the right."""
     columns = max(1, -(-len(scene.cameras) // 2))
-    grid = part.add_gridspec(2, columns + 1, width_ratios=[1.45, *[1.6] * columns])
+    grid = part.add_gridspec(2, columns + 1, width_ratios=[1.35, *[1.6] * columns])
     bev = part.add_subplot(grid[:, 0])
     draw_bev(bev, scene, layer, reach)
     bev.set_title(layer.label, color=layer.colour, fontweight="bold")
@@ -86,11 +88,18 @@ def _row(part: Figure | SubFigure, scene: Scene, layer: Layer, reach: float) -> 
     draw_cameras(places, scene, layer)
 
 
+def height(layers: int) -> float:
+    """Inches that a block of so many layers needs."""
+    return _LAYER * layers + _TITLE
+
+
 def block(figure: Figure | SubFigure, scene: Scene, layers: list[Layer], reach: float) -> None:
     """One frame: a title, then one row per layer."""
     text = f"{scene.name}: {scene.description}" if scene.description else scene.name
-    figure.suptitle(f"{text}\nground truth dashed red, detections solid", fontsize=10)
-    parts = np.atleast_1d(np.array(figure.subfigures(len(layers), 1), dtype=object))
+    # The title gets a part of its own: the layout engine does not make room for one above subfigures.
+    ratios = [_TITLE, *[_LAYER] * len(layers)]
+    title, *parts = np.array(figure.subfigures(len(ratios), 1, height_ratios=ratios), dtype=object)
+    title.text(0.5, 0.5, f"{text}\nground truth dashed red, detections solid", ha="center", va="center", fontsize=10)
     for part, layer in zip(parts, layers, strict=True):
         _row(part, scene, layer, reach)
 
@@ -104,7 +113,7 @@ def detections(spec: Detections, runs: Runs) -> Figure:
     scenes = [reader.scene(token) for token in reader.fullest(config.data.report_split, spec.frames)]
     frames = [(scene.split, scene.token) for scene in scenes]
     found = [predict_frames(runs, run, runs.row(run).seeds[0], frames) for run in ids]
-    figure = canvas(11.5, (2.7 * len(ids) + 0.6) * len(scenes))
+    figure = canvas(11.5, height(len(ids)) * len(scenes))
     blocks = np.atleast_1d(np.array(figure.subfigures(len(scenes), 1), dtype=object))
     for i, (part, scene) in enumerate(zip(blocks, scenes, strict=True)):
         layers = [
@@ -162,6 +171,6 @@ def view_frame(runs: Runs, run: str, token: str, out: Path, seed: int = 0, min_s
         (found,) = predict_frames(runs, other, other_seed, [(scene.split, token)])
         layers.append(Layer(label, colour, found.above(min_score)))
     with style():
-        figure = canvas(11.5, 2.7 * len(layers) + 0.6)
+        figure = canvas(11.5, height(len(layers)))
         block(figure, scene, layers, reach)
         return [save(figure, out / f"{run}_{token}.png")]

@@ -11,8 +11,9 @@ import numpy as np
 import yaml
 
 from bevkd.classes import CLASSES
-from bevkd.config import RowConfig, RunConfig, TrainConfig, run_dir, to_plain
+from bevkd.config import ModelConfig, RowConfig, RunConfig, TrainConfig, run_dir, to_plain
 
+SENSORS: dict[str, tuple[Any, ...]] = {"camera": ("camera",), "fusion": ("lidar", "camera")}
 ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
 # Plausible mean AP per kind of run, so that figures and tables can be looked at.
 LEVEL = {"lidar": 0.45, "camera": 0.11, "fusion": 0.50, "s7": 0.45, "s6": 0.12, "le": 0.18, "ll": 0.14, "tune": 0.2}
@@ -52,7 +53,8 @@ def write_run(
     folder = run_dir(row.id, scale, seed, root)
     folder.mkdir(parents=True, exist_ok=True)
     train = TrainConfig(steps=int(row.set.get("train", {}).get("steps", steps)))
-    config = RunConfig(run=row.id, scale=scale, seed=seed, row=row, train=train)
+    model = ModelConfig(sensors=SENSORS.get(row.model, ("lidar",)))
+    config = RunConfig(run=row.id, scale=scale, seed=seed, row=row, train=train, model=model)
     (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
     rng = np.random.default_rng([seed, *row.id.encode()])
     for split in ("val", "tune") if tune else ("val",):

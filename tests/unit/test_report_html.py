@@ -95,6 +95,7 @@ def test_page_shows_tables_claims_switches_and_data(made: Path):
     assert "82.4" in text  # published: AP of pedestrians with nine crucial points
     assert "legacy_transpose" in text
     assert "s7_complete: complete" in text, "a run that differs from the usual option is named"
+    assert "feature 10, relation 5, response_cls 1, response_reg 1" in text, "the weights of path (3)"
     assert "<td>train</td>" in text
     assert 'id="config-le_l_to_c"' in text
 
