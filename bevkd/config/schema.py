@@ -52,6 +52,8 @@ class LidarConfig:
     max_voxels: int = 120_000
     intensity_scale: float = 1.0  # the released detectors feed raw intensity; 1/255 conditions small nets better
     out_channels: int = 256
+    normalise: bool = False  # pillars: bring position, offset, intensity and sweep age to order one
+    dt_scale: float = 10.0  # per second, with `normalise`
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -132,6 +134,8 @@ class DecodeConfig:
     nms_iou: float = 0.1
     # Distance (m) below which circle NMS suppresses, by class of the better box: the square roots of CenterPoint's.
     circle_radius: tuple[float, ...] = (2.0, 3.46, 3.46, 3.16, 3.16, 1.0, 0.92, 0.92, 0.42, 0.42)
+    class_wise: bool = False  # NMS within each class instead of within each task
+    local_max: int = 0  # odd size (cells) of the window in which a cell must be its class's maximum; 0: any cell
     per_task: int = 100
     max_boxes: int = 500
     iou_power: float = 0.65  # rank = heat^(1 - iou_power) * iou^iou_power; 0 without an IoU branch

@@ -31,8 +31,8 @@ class _Candidates:
 def decode(outputs: BEVOutputs, config: ModelConfig) -> Boxes:
     """Detections of a batch: flat, sorted by frame, within a frame by score.
 
-    Per class the `top_k` best cells above the threshold; NMS inside each task, regardless of class, by a rank that
-    mixes heat and predicted IoU; at most `per_task` per task and `max_boxes` per frame. Scores are plain heat.
+    Per class the `top_k` best cells (of those that are local maxima, when `local_max` asks for it) above the threshold;
+    NMS inside each task, regardless of class unless `class_wise`, by a rank that mixes heat and predicted IoU; at most `per_task` per task and `max_boxes` per frame. Scores are plain heat.
     """
     settings, grid = config.decode, config.grid.build()
     parts, position = [], 0
@@ -43,11 +43,13 @@ def decode(outputs: BEVOutputs, config: ModelConfig) -> Boxes:
         position += classes
     found = _Candidates(*(torch.cat(columns) for columns in zip(*(vars(p).values() for p in parts), strict=True)))
     group = found.frame * len(parts) + found.task
+    rivals = found.frame * (max(outputs.class_order) + 1) + found.labels if settings.class_wise else group
     if settings.nms == "circle":
         radius = found.boxes.new_tensor(settings.circle_radius)[found.labels]
-        keep = nms_circle(found.boxes, found.ranks, radius, group)
+        keep = nms_circle(found.boxes, found.ranks, radius, rivals)
     else:
-        keep = nms_rotated(found.boxes, found.ranks, settings.nms_iou, group)
+        keep = nms_rotated(found.boxes, found.ranks, settings.nms_iou, rivals)
+    keep = keep[torch.sort(found.ranks[keep], descending=True, stable=True).indices]
     keep = _first_per_group(keep, group, settings.per_task)
     keep = keep[torch.sort(found.scores[keep], descending=True, stable=True).indices]
     keep = _first_per_group(keep, found.frame, settings.max_boxes)
@@ -58,7 +60,12 @@ def _task_candidates(
     task: TaskOutput, number: int, labels: tuple[int, ...], grid: BEVGrid, settings: DecodeConfig
 ) -> _Candidates:
     height, width = task.heatmap.shape[2:]
-    heat = torch.sigmoid(task.heatmap.float()).flatten(2)
+    heat = torch.sigmoid(task.heatmap.float())
+    if settings.local_max > 1:
+        window = settings.local_max
+        peak = torch.nn.functional.max_pool2d(heat, window, stride=1, padding=window // 2)
+        heat = torch.where(heat == peak, heat, 0.0)
+    heat = heat.flatten(2)
     score, place = heat.topk(min(settings.top_k, height * width), dim=2)  # (B, K, k)
     frame, slot, nth = (score > settings.score_threshold).nonzero(as_tuple=True)
     score, cell = score[frame, slot, nth], frame * (height * width) + place[frame, slot, nth]

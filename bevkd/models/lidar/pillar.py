@@ -42,6 +42,12 @@ class PillarEncoder(SensorEncoder):
         self.grid = grid.refined(stride)
         # Offsets to the mean of the pillar's points (x, y, z) and to the pillar's centre (x, y).
         self.linear = nn.Linear(lidar.point_features + 5, lidar.channels[0], bias=False)
+        # Metres of position would drown offsets of centimetres and sweep ages of 50 ms in a short training.
+        z_reach = (config.grid.z_max - config.grid.z_min) / 2
+        scale = [1 / config.grid.reach, 1 / config.grid.reach, 1 / z_reach, 1.0, lidar.dt_scale]
+        scale += [1.0] * (lidar.point_features - 5) + [1 / lidar.cell, 1 / lidar.cell, 1.0] + [2 / lidar.cell] * 2
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+        self.scale: Tensor
         self.norm = nn.BatchNorm1d(lidar.channels[0], eps=config.bev.bn_eps, momentum=config.bev.bn_momentum)
         widths = list(lidar.channels)
         blocks = [conv_bn_relu(a, b, config.bev, stride=2) for a, b in pairwise(widths)]
@@ -74,6 +80,8 @@ class PillarEncoder(SensorEncoder):
         mean = mean_per_cell(points[:, :3], groups)
         centre = self.grid.to_world(groups.coordinates[:, [3, 2]].to(points.dtype) + 0.5)
         augmented = torch.cat([points, points[:, :3] - mean[groups.cell], points[:, :2] - centre[groups.cell]], dim=1)
+        if lidar.normalise:
+            augmented = augmented * self.scale
         hidden = torch.relu(batch_norm_rows(self.norm, self.linear(augmented)))
         index = groups.cell[:, None].expand_as(hidden)
         pooled = hidden.new_zeros(len(groups.counts), hidden.shape[1])  # amax with 0 is exact: hidden >= 0
