@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +74,7 @@ class BatchPlan:
             if count and not len(frames):
                 kind = "labelled" if stream == _LABELLED else "unlabelled"
                 raise ConfigError(f"batches need {count} {kind} frames, and the data set has none")
-        self._order = lru_cache(maxsize=8)(self._permutation)
+        self._orders: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -102,5 +101,9 @@ class BatchPlan:
             raise ConfigError(f"a batch of {self.batch_size} frames cannot be divided among {world_size} processes")
         return self.batch(step)[rank::world_size]
 
-    def _permutation(self, stream: int, epoch: int, n: int) -> NDArray[np.int64]:
-        return np.random.default_rng([stream, self.seed, epoch]).permutation(n)
+    def _order(self, stream: int, epoch: int, n: int) -> NDArray[np.int64]:
+        if (stream, epoch) not in self._orders:
+            if len(self._orders) >= 8:  # only the newest epochs are asked for again
+                self._orders.clear()
+            self._orders[stream, epoch] = np.random.default_rng([stream, self.seed, epoch]).permutation(n)
+        return self._orders[stream, epoch]
