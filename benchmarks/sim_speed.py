@@ -2,8 +2,8 @@
 
     python benchmarks/sim_speed.py [--scenes 40] [--workers 2]
 
-Writes `benchmarks/results/sim_speed.json`. Wall time depends on what else the machine does, so the CPU time of all processes
-is reported beside it; the goal is 20 keyframes/s on two cores.
+Writes `benchmarks/results/sim_speed.json`. Wall time depends on what else the machine does, so the CPU time of all
+processes is reported beside it; the goal is 20 keyframes/s on two cores.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
         "reached": frames / wall >= GOAL,
     }
     write_json(Path(__file__).parent / "results" / "sim_speed.json", result)
-    print("\n".join(f"{name}: {value}" for name, value in result.items()))  # noqa: T201
+    print("\n".join(f"{name}: {value}" for name, value in result.items()))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ class Footprints:
 
     def __init__(self, times_s: Array) -> None:
         self.times = times_s
-        self._circles: list[Array] = []
-        self._radius: list[float] = []
-        self._reach: list[float] = []
+        self._count = 0
+        self._circles = np.zeros((64, len(times_s), _CIRCLES, 2))
+        self._radius, self._reach = np.zeros(64), np.zeros(64)
 
     def _cover(self, size: tuple[float, float, float], motion: Motion, shift: float) -> tuple[Array, float, float]:
         long, short = max(size[:2]), min(size[:2])
@@ -57,18 +57,18 @@ class Footprints:
     ) -> bool:
         """Add a footprint, unless it comes closer than `gap_m` to another one at any time. `shift` moves it forward."""
         circles, radius, reach = self._cover(size, motion, shift)
-        if self._circles:
-            others = np.stack(self._circles)  # (N, T, K, 2)
-            middle = _CIRCLES // 2
-            apart = np.linalg.norm(others[:, :, middle] - circles[None, :, middle], axis=-1)
-            near = (apart < (np.array(self._reach) + reach + gap_m)[:, None]).any(axis=1)
-            for i in np.flatnonzero(near):
-                d2 = ((self._circles[i][:, :, None] - circles[:, None]) ** 2).sum(axis=-1)
-                if d2.min() < (self._radius[i] + radius + gap_m) ** 2:
-                    return False
-        self._circles.append(circles)
-        self._radius.append(radius)
-        self._reach.append(reach)
+        n, middle = self._count, _CIRCLES // 2
+        apart = self._circles[:n, :, middle] - circles[None, :, middle]
+        limit = (self._reach[:n] + reach + gap_m) ** 2
+        for i in np.flatnonzero((np.einsum("ntk,ntk->nt", apart, apart) < limit[:, None]).any(axis=1)):
+            d2 = ((self._circles[i][:, :, None] - circles[:, None]) ** 2).sum(axis=-1)
+            if d2.min() < (self._radius[i] + radius + gap_m) ** 2:
+                return False
+        if n == len(self._radius):
+            self._circles = np.concatenate([self._circles, np.zeros_like(self._circles)])
+            self._radius, self._reach = np.tile(self._radius, 2), np.tile(self._reach, 2)
+        self._circles[n], self._radius[n], self._reach[n] = circles, radius, reach
+        self._count += 1
         return True
 
 

@@ -144,6 +144,8 @@ SCALES: dict[str, SimConfig] = {
     "smoke": replace(
         _SIM,
         splits=SplitConfig(train=8, tune=2, val=3, keyframes_per_scene=2),
+        # With so few scenes every class has to be likely in each of them, or some seeds would miss one.
+        world=replace(_SIM.world, counts=tuple((cls, max(mean, 2.0)) for cls, mean in _SIM.world.counts)),
         lidar=LidarConfig(sweeps=2),
         radar=RadarConfig(sweeps=1),
         labelled=LabelledConfig(count=12),
@@ -151,7 +153,15 @@ SCALES: dict[str, SimConfig] = {
     "sim": _SIM,
     "paper": replace(
         _SIM,
-        world=replace(_SIM.world, reach_m=50.0),
+        world=replace(  # a larger area holds more
+            _SIM.world,
+            reach_m=50.0,
+            counts=tuple((cls, 2 * mean) for cls, mean in _SIM.world.counts),
+            poles=(10, 24),
+            stones=(6, 18),
+            dumpsters=(2, 10),
+            vegetation=(10, 24),
+        ),
         lidar=LidarConfig(rings=32, azimuths=1090, range_m=100.0, drop=0.05, drop_at_60m=0.1, sweeps=9),
         camera=CameraConfig(height=900, width=1600, horizon=0.5, sweeps=5),
         radar=RadarConfig(rays=480, range_m=100.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,11 @@ class Motion:
 
     def pose(self, t_s: ArrayLike) -> Array:
         """Pose (..., 3) = (x, y, yaw) at times (...)."""
+        if isinstance(t_s, float):  # many times per keyframe, so without the overhead of arrays
+            turn = self.turn_rate * t_s
+            chord = self.speed * t_s * (math.sin(turn / 2) / (turn / 2) if turn else 1.0)
+            heading = self.yaw + turn / 2
+            return np.array([self.x + chord * math.cos(heading), self.y + chord * math.sin(heading), self.yaw + turn])
         t = np.asarray(t_s, dtype=np.float64)
         start = np.broadcast_to(np.array([self.x, self.y, self.yaw]), (*t.shape, 3))
         return advance(start, self.speed * t, self.turn_rate * t)

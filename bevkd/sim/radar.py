@@ -41,9 +41,16 @@ _MAX_POINTS = 125
 _ELEVATIONS = np.deg2rad(np.array([-1.5, 2.5]))
 
 
+def fan(calibration: Calibration, config: RadarConfig) -> SpinGrid:
+    """The rays of one radar; worth keeping, since they depend on the calibration only."""
+    origin, rotation = np.asarray(calibration.translation), calibration.ego_from_sensor
+    return SpinGrid.build(origin, rotation, _ELEVATIONS, config.rays, 0.0, config.range_m)
+
+
 def scan(
     world: World,
     boxes: Boxes,
+    grid: SpinGrid,
     calibration: Calibration,
     config: RadarConfig,
     t_s: float,
@@ -55,7 +62,6 @@ def scan(
     ray, because a radar sees no other component.
     """
     rotation, origin = calibration.ego_from_sensor, np.asarray(calibration.translation)
-    grid = SpinGrid.build(origin, rotation, _ELEVATIONS, config.rays, 0.0, config.range_m)
     hits = cast(grid, boxes)
     azimuth = np.tile(np.arange(config.rays) * (2 * np.pi / config.rays), len(_ELEVATIONS))
     azimuth = (azimuth + np.pi) % (2 * np.pi) - np.pi

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.geometry.transforms import quaternion_from_matrix, rotation_from_quaternion
+from bevkd.geometry.transforms import rotation_from_quaternion
 from bevkd.sim.config import CameraConfig
 
 Array = NDArray[np.float64]
@@ -54,31 +55,42 @@ OFFSETS_US: dict[str, int] = {
     "RADAR_BACK_RIGHT": -17_000,
 }
 
-# Columns: camera axes x right, y down, z forward, in a frame that looks along ego x.
-_CAMERA_AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+# Quaternion from camera axes (x right, y down, z forward) to a frame that looks along x, with y left and z up.
+_CAMERA_AXES = (0.5, -0.5, 0.5, -0.5)
+
+Quaternion = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Calibration:
     """Mounting of one sensor exactly as the tables store it; `intrinsics` (3, 3) for cameras only."""
 
     channel: str
     translation: tuple[float, float, float]
-    quaternion: tuple[float, float, float, float]
+    quaternion: Quaternion
     intrinsics: Array | None
 
-    @property
+    @cached_property
     def ego_from_sensor(self) -> Array:
         """Rotation (3, 3)."""
         return rotation_from_quaternion(self.quaternion)
 
 
-def _rotation(roll: float, pitch: float, yaw: float) -> Array:
-    cr, sr, cp, sp, cy, sy = np.cos(roll), np.sin(roll), np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
-    rx = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-    ry = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-    rz = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
-    return rz @ ry @ rx
+def _product(p: Quaternion, q: Quaternion) -> Quaternion:
+    """Hamilton product: the rotation `q` followed by `p`."""
+    (a, b, c, d), (e, f, g, h) = p, q
+    return (
+        a * e - b * f - c * g - d * h,
+        a * f + b * e + c * h - d * g,
+        a * g - b * h + c * e + d * f,
+        a * h + b * g - c * f + d * e,
+    )
+
+
+def _rotation(roll: float, pitch: float, yaw: float) -> Quaternion:
+    """Roll about x, then pitch about y, then yaw about z."""
+    (cr, sr), (cp, sp), (cy, sy) = ((float(np.cos(a / 2)), float(np.sin(a / 2))) for a in (roll, pitch, yaw))
+    return _product(_product((cy, 0.0, 0.0, sy), (cp, 0.0, sp, 0.0)), (cr, sr, 0.0, 0.0))
 
 
 def calibrate(camera: CameraConfig, rng: np.random.Generator) -> dict[str, Calibration]:
@@ -91,12 +103,11 @@ def calibrate(camera: CameraConfig, rng: np.random.Generator) -> dict[str, Calib
         rotation = _rotation(tilt[0], tilt[1], np.deg2rad(yaw_deg) + tilt[2])
         intrinsics = None
         if modality == "camera":
-            rotation = rotation @ _CAMERA_AXES
+            rotation = _product(rotation, _CAMERA_AXES)
             intrinsics = _intrinsics(camera, channel, rng)
         translation = np.asarray(position) + rng.normal(0.0, 0.01, 3)
         x, y, z = (round(float(v), 6) for v in translation)
-        q0, q1, q2, q3 = (float(v) for v in quaternion_from_matrix(rotation))
-        out[channel] = Calibration(channel, (x, y, z), (q0, q1, q2, q3), intrinsics)
+        out[channel] = Calibration(channel, (x, y, z), rotation, intrinsics)
     return out
 
 

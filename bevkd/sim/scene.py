@@ -16,8 +16,8 @@ from bevkd.sim import camera, lidar, radar
 from bevkd.sim.annotate import annotation_rotation, count_lidar_points, count_radar_points, visibility_token
 from bevkd.sim.builder import WorldBuilder, sample_conditions
 from bevkd.sim.config import CameraConfig, LidarConfig, RadarConfig, SimConfig
-from bevkd.sim.raycast import Hits
-from bevkd.sim.rig import CHANNELS, LIDAR, OFFSETS_US, Calibration
+from bevkd.sim.raycast import Hits, PinholeGrid, SpinGrid
+from bevkd.sim.rig import CAMERAS, CHANNELS, LIDAR, OFFSETS_US, RADARS, Calibration
 from bevkd.sim.vocabulary import describe
 from bevkd.sim.world import World
 
@@ -149,11 +149,11 @@ def simulate_scene(job: SceneJob) -> SceneResult:
     middle_us = job.start_us + period_us * (frames - 1) // 2
     samples = [token(job.seed, "sample", job.index, k) for k in range(frames)]
     recorder = _Recorder(job, world, np.random.default_rng(sensor_seed), middle_us, samples)
-    grids = {
-        channel: camera.pinhole(job.log.calibrations[channel], config.camera)
-        for channel, modality in CHANNELS.items()
-        if modality == "camera"
-    }
+    calibrations = job.log.calibrations
+    grids = _Grids(
+        {c: camera.pinhole(calibrations[c], config.camera) for c in CAMERAS},
+        {c: radar.fan(calibrations[c], config.radar) for c in RADARS},
+    )
     annotations: list[Record] = []
     sample_records: list[Record] = []
     last: dict[int, Record] = {}
@@ -163,9 +163,7 @@ def simulate_scene(job: SceneJob) -> SceneResult:
         seen = _record_frame(recorder, k, key_us, grids)
         found = _annotate(recorder, k, seen, last)
         annotations += found
-        classes[samples[k]] = dict(
-            Counter(world.objects[_index_of(a, job)].kind for a in found if a["num_lidar_pts"] > 0)
-        )
+        classes[samples[k]] = dict(Counter(world.objects[a["_object"]].kind for a in found if a["num_lidar_pts"] > 0))
         sample_records.append(
             {
                 "token": samples[k],
@@ -199,10 +197,6 @@ def simulate_scene(job: SceneJob) -> SceneResult:
     return SceneResult(job.index, text, classes, world)
 
 
-def _index_of(annotation: Record, job: SceneJob) -> int:
-    return int(annotation["_object"])
-
-
 @dataclass(slots=True)
 class _Seen:
     """What the sensors of one keyframe saw."""
@@ -222,7 +216,15 @@ def _per_object(world: World, hits: Hits) -> NDArray[np.int64]:
     return np.bincount(world.owner[won], minlength=len(world.objects))
 
 
-def _record_frame(rec: _Recorder, k: int, key_us: int, grids: dict[str, camera.PinholeGrid]) -> _Seen:
+@dataclass(frozen=True, slots=True)
+class _Grids:
+    """Rays that depend on the calibration only."""
+
+    cameras: dict[str, PinholeGrid]
+    radars: dict[str, SpinGrid]
+
+
+def _record_frame(rec: _Recorder, k: int, key_us: int, grids: _Grids) -> _Seen:
     """All sensors of keyframe `k`, each with its earlier sweeps, in the order of time per channel."""
     world, config, calibrations = rec.world, rec.job.config, rec.job.log.calibrations
     sweeps: dict[str, LidarConfig | CameraConfig | RadarConfig] = {
@@ -243,25 +245,25 @@ def _record_frame(rec: _Recorder, k: int, key_us: int, grids: dict[str, camera.P
             timestamp = key_us + OFFSETS_US[channel] - round(back * 1e6 / settings.rate_hz) + jitter
             t_s = rec.seconds(timestamp)
             ego = world.ego.pose(t_s)
-            boxes = world.boxes(t_s, ego)
+            boxes, calibration = world.boxes(t_s, ego), calibrations[channel]
             if modality == "lidar":
-                cloud, hits = lidar.scan(world, boxes, calibrations[channel], config.lidar, rec.rng, key)
+                cloud, hits = lidar.scan(world, boxes, calibration, config.lidar, rec.rng, key)
                 pose = rec.add(channel, timestamp, k, key, cloud.tobytes(), (0, 0))
                 if key:
                     points, key_pose, timestamp_key = cloud, pose, timestamp
                     rays, rays_alone = _per_object(world, hits), hits.alone
             elif modality == "camera":
-                image, hits = camera.render(world, boxes, ego, grids[channel], t_s, rec.rng, key)
+                image, hits = camera.render(world, boxes, ego, grids.cameras[channel], t_s, rec.rng, key)
                 data = camera.encode(image, config.camera.jpeg_quality)
                 rec.add(channel, timestamp, k, key, data, (config.camera.height, config.camera.width))
                 if key:
                     pixels += _per_object(world, hits)
                     pixels_alone += hits.alone
             else:
-                detections = radar.scan(world, boxes, calibrations[channel], config.radar, t_s, rec.rng)
+                detections = radar.scan(world, boxes, grids.radars[channel], calibration, config.radar, t_s, rec.rng)
                 rec.add(channel, timestamp, k, key, radar.encode(detections), (0, 0))
                 if key:
-                    radar_world.append(_to_world(detections, calibrations[channel], ego))
+                    radar_world.append(_to_world(detections, calibration, ego))
     here = world.ego.pose(rec.seconds(timestamp_key))
     flat = np.concatenate(radar_world) - here[:2]
     c, s = np.cos(here[2]), np.sin(here[2])

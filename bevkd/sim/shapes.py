@@ -159,7 +159,7 @@ def _construction_vehicle(rng: Rng, rider: bool) -> list[Part]:
         Part((-0.5, 0.12), (-0.44, 0.44), (0.26, 0.56), Pattern.MACHINE, paint, dark),
         Part((-0.22, 0.1), (-0.32, 0.3), (0.56, 1.0), Pattern.CABIN, paint),
         Part((0.12, 0.42), (-0.12, 0.12), (0.34, rng.uniform(0.6, 0.85)), Pattern.PLAIN, paint),
-        Part((0.36, 0.5), (-0.48, 0.48), (0.02, 0.34), Pattern.MACHINE, paint, dark),
+        Part((0.36, 0.5), (-0.48, 0.48), (0.02, 0.34), Pattern.PLAIN, (0.45, 0.36, 0.2)),
     ]
 
 
