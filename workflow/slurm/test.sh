@@ -23,7 +23,8 @@ done | tar -c --null -T - | tar -x -C "$folder"
 cd "$folder"
 rm -rf results
 
-"$bin/snakemake" "${target[@]}" --workflow-profile workflow/profiles/slurm --latency-wait 10 --config scale=smoke
+"$bin/snakemake" "${target[@]}" --workflow-profile workflow/profiles/slurm --latency-wait 10 \
+    --max-threads "$(nproc)" --config scale=smoke seeds=1
 
 echo "jobs that SLURM ran:"
 tail -n +"$((before + 1))" "$jobs_log" | grep -oE '(Name|JobState)=[^ ]+' | paste - - | sort | uniq -c
@@ -31,7 +32,7 @@ submitted=$(($(wc -l <"$jobs_log") - before))
 failed=$(tail -n +"$((before + 1))" "$jobs_log" | grep -vc 'JobState=COMPLETED' || true)
 [ "$submitted" -ge 4 ] || { echo "only $submitted jobs went through SLURM" >&2; exit 1; }
 [ "$failed" -eq 0 ] || { echo "$failed jobs did not complete" >&2; exit 1; }
-"$bin/snakemake" "${target[@]}" --cores 1 --dry-run --config scale=smoke | grep -q "Nothing to be done" || {
+"$bin/snakemake" "${target[@]}" --cores 1 --dry-run --config scale=smoke seeds=1 | grep -q "Nothing to be done" || {
     echo "the workflow is not complete" >&2
     exit 1
 }

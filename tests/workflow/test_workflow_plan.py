@@ -1,0 +1,187 @@
+"""The plan: what is validated before it, what it holds, what makes it run again. Nothing is trained here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_case import ROOT, copy_repository, jobs, run, snakemake, with_fake_launcher
+
+from bevkd.config import load_rows
+
+ROWS = load_rows()
+DEFAULT_RUNS = {(run_id, seed) for run_id, row in ROWS.items() if row.target == "all" for seed in row.seeds}
+TARGETS = (
+    "all extended tuning claims report table_unidistill_paths table_label_efficiency table_unidistill_s6"
+    " table_unidistill_s7 figure_unidistill_s1 figure_unidistill_s2 figure_unidistill_s3 figure_detections"
+    " figure_learning_curves"
+).split()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_repository(tmp_path_factory.mktemp("clone"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_lint_is_clean() -> None:
+    assert "Congratulations" in snakemake(ROOT, "--lint")
+
+
+def test_format_is_clean() -> None:
+    run(ROOT, "snakefmt", "--check", "Snakefile", "workflow/rules")
+
+
+def test_schemas_are_those_of_the_dataclasses() -> None:
+    generate = runpy.run_path(str(ROOT / "workflow" / "schemas" / "generate.py"))
+    for stem, schema in generate["schemas"]().items():
+        stored = json.loads((ROOT / "workflow" / "schemas" / f"{stem}.schema.json").read_text())
+        assert stored == json.loads(json.dumps(schema)), f"{stem}: run `make schemas`"
+
+
+def test_every_target_exists() -> None:
+    listed = snakemake(ROOT, "--list").split()
+    assert set(TARGETS) <= set(listed)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "sim"])
+def test_clean_clone_plans_every_default_run(clone: Path, scale: str) -> None:
+    plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", f"scale={scale}")
+    counts = jobs(plan)
+    assert counts["simulate"] == counts["convert"] == counts["report"] == counts["claims"] == 1
+    trained = set(re.findall(rf"output: results/runs/{scale}/(\w+)/seed(\d+)/model.pt", plan))
+    assert trained >= {(run_id, str(seed)) for run_id, seed in DEFAULT_RUNS}
+    assert re.search(r"estimated cost: (\d+) of \1 trainings to do, about \d+ CPU minutes", plan)
+
+
+def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
+    """A clone holds the tables of the default scale; without their runs, everything is made again."""
+    folder = copy_repository(tmp_path)
+    plan = snakemake(folder, "--cores", "2", "--dry-run")
+    outputs = {
+        name
+        for line in re.findall(r"output: (.*)", plan)
+        for name in line.split(", ")
+        if not name.startswith(("results/runs", "results/cache", "data/"))
+    }
+    assert any(name.startswith("results/tables/") for name in outputs)
+    for name in outputs:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("committed")
+    again = jobs(snakemake(folder, "--cores", "2", "--dry-run"))
+    assert again == jobs(plan)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("config/config.yaml", "seed: 0", "seeed: 0", ["config/config.yaml", "'seeed'"]),
+        ("config/experiments/unidistill.yaml", "id: lidar_base,", "id: lidar_base, sed: [0],", ["unidistill.yaml", "'sed'"]),
+        ("config/experiments/unidistill.yaml", "{id: lidar_base,", "{id: lidar_base, seeds: one,", ["runs[0].seeds", "'one'"]),
+        ("config/experiments/unidistill.yaml", "teacher: fusion_base,", "teacher: fusion_bse,", ["fusion_bse", "fusion_base"]),
+        ("config/tables/unidistill_s6.yaml", "title:", "titel:", ["unidistill_s6.yaml", "'titel'"]),
+        ("config/figures/unidistill_s1.yaml", "title:", "titel:", ["unidistill_s1.yaml", "'titel'"]),
+        ("config/claims.yaml", "statement:", "says:", ["claims.yaml", "'says'"]),
+        ("config/scales/smoke.yaml", "common:", "comon:", ["smoke.yaml", "'comon'"]),
+    ],
+)
+def test_a_mistake_stops_before_the_plan(clone: Path, name: str, old: str, new: str, words: list[str]) -> None:
+    path = clone / name
+    before = path.read_text()
+    edit(path, old, new)
+    try:
+        done = run(clone, "snakemake", "--cores", "1", "--dry-run", "--config", "scale=smoke", ok=False)
+    finally:
+        path.write_text(before)
+    assert done.returncode != 0
+    assert "Building DAG" not in done.stdout
+    for word in words:
+        assert word in done.stdout
+
+
+def test_an_unknown_setting_on_the_command_line_is_refused(clone: Path) -> None:
+    done = run(clone, "snakemake", "--cores", "1", "--dry-run", "--config", "scal=smoke", ok=False)
+    assert done.returncode != 0
+    assert "'scal'" in done.stdout
+
+
+def test_one_table_needs_only_its_runs(clone: Path) -> None:
+    plan = snakemake(clone, "table_unidistill_s6", "--cores", "1", "--dry-run", "--config", "seeds=1")
+    trained = set(re.findall(r"output: results/runs/sim/(\w+)/seed0/model.pt", plan))
+    wanted = {"camera_base", "lidar_base", "s6_feature", "s6_feature_adapt", "s6_relation", "s6_relation_adapt"}
+    assert wanted <= trained
+    assert not {name for name in trained if name.startswith(("s7_", "le_", "curve_"))}
+
+
+def test_a_changed_setting_repeats_its_runs_and_prose_does_not(tmp_path: Path) -> None:
+    folder = with_fake_launcher(copy_repository(tmp_path))
+    models = [f"results/runs/smoke/{name}/seed0/model.pt" for name in ("lidar_base", "camera_base")]
+    command = (*models, "--cores", "2", "--config", "scale=smoke")
+    snakemake(folder, *command)
+    assert "Nothing to be done" in snakemake(folder, "--dry-run", *command)
+
+    rows = folder / "config" / "experiments" / "unidistill.yaml"
+    edit(rows, "doc: LiDAR detector without distillation", "doc: other words")
+    assert "Nothing to be done" in snakemake(folder, "--dry-run", *command)
+
+    edit(rows, "{id: lidar_base,", "{id: lidar_base, set: {train: {lr: 0.5}},")
+    plan = snakemake(folder, "--dry-run", *command)
+    assert jobs(plan)["train"] == 1
+    assert "Params have changed" in plan
+
+
+def overlaps(folder: Path) -> bool:
+    """Whether two trainings ran at the same time."""
+    calls = [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
+    trainings = sorted((c["began"], c["ended"]) for c in calls if c["command"] == "train")
+    assert len(trainings) == 3
+    return any(later[0] < earlier[1] for earlier, later in zip(trainings, trainings[1:], strict=False))
+
+
+@pytest.mark.parametrize(("gpus", "side_by_side"), [(1, False), (0, True)])
+def test_gpu_jobs_do_not_exceed_the_gpus(tmp_path: Path, gpus: int, side_by_side: bool) -> None:
+    folder = with_fake_launcher(copy_repository(tmp_path))
+    models = [f"results/runs/smoke/lidar_base/seed{seed}/model.pt" for seed in (0, 1, 2)]
+    snakemake(folder, *models, "--cores", "3", "--config", "scale=smoke", f"gpus={gpus}")
+    calls = [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
+    assert {call["gpus"] for call in calls if call["command"] == "train"} == {gpus}
+    assert overlaps(folder) is side_by_side
+
+
+def test_teachers_start_first(tmp_path: Path) -> None:
+    folder = with_fake_launcher(copy_repository(tmp_path))
+    names = ["lidar_reweighted", "camera_reweighted", "lidar_base", "fusion_base"]
+    models = [f"results/runs/smoke/{name}/seed0/model.pt" for name in names]
+    log = snakemake(folder, *models, "--cores", "1", "--config", "scale=smoke")
+    order = re.findall(r"rule train:\n.*\n\s+output: results/runs/smoke/(\w+)/", log)
+    assert set(order[:2]) == {"lidar_base", "fusion_base"}
+
+
+@pytest.mark.parametrize("profile", ["default", "slurm"])
+def test_profiles_load(clone: Path, profile: str) -> None:
+    if profile == "slurm":
+        pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the slurm extra")
+    folder = f"workflow/profiles/{profile}"
+    plan = snakemake(clone, "table_unidistill_s7", "--workflow-profile", folder, "--dry-run", "--config", "scale=smoke")
+    assert jobs(plan)["table"] == 1
+    assert yaml.safe_load((clone / folder / "config.yaml").read_text())["rerun-incomplete"] is True
+
+
+def test_conda_environment_names_what_bevkd_imports() -> None:
+    listed = yaml.safe_load((ROOT / "workflow" / "envs" / "bevkd.yaml").read_text())["dependencies"]
+    (pip,) = [entry["pip"] for entry in listed if isinstance(entry, dict)]
+    named = {re.split(r"[ <>=]", line)[0] for line in pip}
+    project = (ROOT / "pyproject.toml").read_text()
+    wanted = re.findall(r'"([a-z]+)', project.partition("dependencies = [")[2].partition("]")[0])
+    assert set(wanted) - named <= {"snakemake", "dvc"}, "jobs run without the workflow tools"
+    assert os.path.exists(ROOT / "workflow" / "rules" / "common.smk")
