@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bevkd.report.logs import seed_curves
+from bevkd.report.logs import DETECTION, seed_curves
 from bevkd.report.metrics import Runs, metric
 from bevkd.report.spec import Dots, LearningCurves, LossCurves, pool
 from bevkd.report.stats import t_interval
@@ -35,7 +35,7 @@ def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
         axes.yaxis.set_minor_formatter("{x:.2g}")
         axes.yaxis.set_major_formatter("{x:.2g}")
     window = f"moving average over {spec.window:.0%} of the steps"
-    row[0].set_ylabel("detection loss" if spec.field == "det" else f"loss {spec.field}")
+    row[0].set_ylabel("detection loss" if spec.field == DETECTION else f"loss {spec.field}")
     handles, labels = row[0].get_legend_handles_labels()
     title = f"mean and range of {seeds} seeds, {window}" if seeds > 1 else window
     figure.legend(handles, labels, title=title, loc="outside lower center", ncols=len(labels), frameon=False)

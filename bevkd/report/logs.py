@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.config import LossConfig
 from bevkd.errors import DataError, nearest
 from bevkd.report.metrics import Runs
 
 Array = NDArray[np.float64]
+DETECTION = "det"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -40,20 +42,30 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def curve(path: Path, field: str) -> tuple[Array, Array]:
-    """Steps and one logged loss.
+def curve(path: Path, field: str, loss: LossConfig) -> tuple[Array, Array]:
+    """Steps and one logged loss, or `det`: the logged detection terms under the fixed weights of `loss`.
+
+    `det` leaves distillation and depth supervision out and does not know learnt scales, so that runs with and without
+    them can be compared.
 
     Raises:
         DataError: a line lacks the loss, or it is not finite.
     """
+    weights, optional = {field: 1.0}, {}
+    if field == DETECTION:
+        weights = {name: getattr(loss, f"{name}_weight") for name in ("heatmap", "loc")}
+        # Terms that only heads with an IoU branch, or with an IoU loss, have.
+        optional = {name: getattr(loss, f"{name}_weight") for name in ("iou_aware", "iou")}
     lines = read_lines(path)
     steps, values = [], []
     for line in lines:
-        if field not in line["losses"]:
-            raise DataError(
-                f"training log has no loss {field!r}{nearest(field, line['losses'])}", file=path, field=field
-            )
-        value = float(line["losses"][field])
+        losses = line["losses"]
+        for name in weights:
+            if name not in losses:
+                hint = nearest(name, losses)
+                raise DataError(f"training log has no loss {name!r}{hint}", file=path, field=name)
+        present = weights | {name: weight for name, weight in optional.items() if name in losses}
+        value = sum(weight * float(losses[name]) for name, weight in present.items())
         if not math.isfinite(value):
             raise DataError(f"loss is not finite at step {line['step']}", file=path, field=field)
         steps.append(float(line["step"]))
@@ -81,7 +93,7 @@ def seed_curves(runs: Runs, run: str, field: str, window: float) -> tuple[Array,
     curves = []
     for seed in runs.row(run).seeds:
         path = runs.folder(run, seed) / "log.jsonl"
-        at, values = curve(path, field)
+        at, values = curve(path, field, runs.config(run).model.loss)
         if steps is not None and not np.array_equal(steps, at):
             raise DataError(f"run {run!r}: seeds were logged at different steps", file=path, field="step")
         steps = at

@@ -159,7 +159,7 @@ class _Figure:
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
 class LossCurves(_Figure):
-    """Moving average over training of one logged loss, a panel per comparison."""
+    """Moving average of a logged loss, or of `det`, the unscaled detection loss; a panel per comparison."""
 
     kind: Literal["loss_curves"]
     panels: tuple[PanelSpec, ...]

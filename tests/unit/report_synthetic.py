@@ -62,7 +62,7 @@ def write_run(
     with (folder / "log.jsonl").open("w") as stream:
         for step in range(0, steps, 10):
             det = 10 * np.exp(-step / (steps * (0.5 - 0.1 * bool(row.method)))) + 2 + rng.normal(0, 0.3)
-            losses = {"total": det + 1, "det": det}
+            losses = {"total": det + 1, "heatmap": det - 1, "loc": 4.0}  # "det" of these is det, at the default weights
             record = {"step": step + 10, "losses": losses, "lr": 1e-3, "data_s": 0.1, "compute_s": 0.9}
             stream.write(json.dumps(record) + "\n")
     return folder

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.colors import to_rgb
 from PIL import Image
 from report_synthetic import write_run, write_runs
 
-from bevkd.config import RowConfig, load_rows
+from bevkd.config import LossConfig, RowConfig, RunConfig, load_rows, to_plain
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import make_figure
 from bevkd.report.curves import dots, learning_curves, loss_curves
@@ -18,10 +19,11 @@ from bevkd.report.metrics import Runs
 from bevkd.report.spec import CurveSpec, Dots, LearningCurves, LossCurves, PanelSpec, SeriesSpec, load_figures
 from bevkd.report.style import PALETTE
 
+LOSS = LossConfig()
 PLAIN = [f.name for f in load_figures().values() if f.artefact != "model" and f.target == "all"]
 
 
-def write_log(path: Path, values: list[float], field: str = "det") -> Path:
+def write_log(path: Path, values: list[float], field: str = "total") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [{"step": i, "losses": {field: v}, "data_s": 0.5, "compute_s": 1.0} for i, v in enumerate(values)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -37,34 +39,55 @@ def test_moving_average_by_hand():
 
 def test_log_errors_name_file_and_field(tmp_path: Path):
     path = write_log(tmp_path / "log.jsonl", [3.0, 2.0])
-    steps, values = curve(path, "det")
+    steps, values = curve(path, "total", LOSS)
     assert (steps.tolist(), values.tolist()) == ([0, 1], [3, 2])
     assert training_seconds(path) == pytest.approx(3.0)
-    with pytest.raises(DataError, match=r"no loss 'dett'.*did you mean 'det'.*field=dett"):
-        curve(path, "dett")
+    with pytest.raises(DataError, match=r"no loss 'totale'.*did you mean 'total'.*field=totale"):
+        curve(path, "totale", LOSS)
     path.write_text(path.read_text() + '{"step": 3, "los')
     with pytest.raises(DataError, match=r"line 3 .*not JSON.*log\.jsonl"):
-        curve(path, "det")
+        curve(path, "total", LOSS)
     path.write_text('{"step": 1}\n')
     with pytest.raises(DataError, match="lacks step or losses"):
-        curve(path, "det")
+        curve(path, "total", LOSS)
     path.write_text("")
     with pytest.raises(DataError, match="empty"):
-        curve(path, "det")
+        curve(path, "total", LOSS)
     write_log(path, [1.0, float("nan")])
     with pytest.raises(DataError, match="not finite at step 1"):
-        curve(path, "det")
+        curve(path, "total", LOSS)
     with pytest.raises(DataError, match="missing"):
-        curve(tmp_path / "none.jsonl", "det")
+        curve(tmp_path / "none.jsonl", "total", LOSS)
+
+
+def test_detection_loss_by_hand(tmp_path: Path):
+    terms = {"total": 99.0, "kd_total": 50.0, "heatmap": 2.0, "loc": 4.0, "depth": 7.0}
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"step": 10, "losses": terms}) + "\n")
+    loss = LossConfig(heatmap_weight=5.0, loc_weight=0.5, iou_aware_weight=3.0, depth_weight=3.0)
+    assert curve(path, "det", loss)[1].tolist() == [5 * 2 + 0.5 * 4]
+    path.write_text(json.dumps({"step": 10, "losses": terms | {"iou_aware": 1.0}}) + "\n")
+    assert curve(path, "det", loss)[1].tolist() == [5 * 2 + 0.5 * 4 + 3]
+    del terms["loc"]
+    path.write_text(json.dumps({"step": 10, "losses": terms}) + "\n")
+    with pytest.raises(DataError, match="no loss 'loc'"):
+        curve(path, "det", loss)
 
 
 def test_loss_curves_draw_the_mean_of_the_seeds(tmp_path: Path):
     rows = {"a": RowConfig(id="a", dataset="d", model="m", seeds=(0, 1))}
     for seed, level in enumerate((2.0, 4.0)):
-        write_log(tmp_path / f"sim/a/seed{seed}/log.jsonl", [level] * 5)
+        folder = write_log(tmp_path / f"sim/a/seed{seed}/log.jsonl", [level] * 5).parent
+        config = to_plain(RunConfig(run="a", scale="sim", seed=seed, row=rows["a"]))
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
     runs = Runs(tmp_path, "sim", rows)
     spec = LossCurves(
-        name="f", title="", caption="", kind="loss_curves", panels=(PanelSpec("p", (CurveSpec("x", "a"),)),)
+        name="f",
+        title="",
+        caption="",
+        kind="loss_curves",
+        field="total",
+        panels=(PanelSpec("p", (CurveSpec("x", "a"),)),),
     )
     (axes,) = loss_curves(spec, runs).axes
     assert axes.lines[0].get_ydata() == pytest.approx(np.full(5, 3.0))

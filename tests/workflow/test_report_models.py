@@ -1,0 +1,103 @@
+"""Pictures that need trained detectors, from tiny but real runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from train_case import tiny_model, tiny_run
+
+from bevkd.config import RunConfig, run_dir
+from bevkd.errors import BevkdError, ConfigError, DataError
+from bevkd.report.figures import write
+from bevkd.report.metrics import Runs
+from bevkd.report.overlay import companions, view_frame
+from bevkd.report.scenes import SceneReader, predict_frames
+from bevkd.report.spec import CurveSpec, Detections, ResponseMaps
+from bevkd.train import train
+
+pytestmark = pytest.mark.slow
+COLUMNS = (CurveSpec("teacher", "lidar_base"), CurveSpec("student", "camera_base"), CurveSpec("distilled", "l_to_c"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Runs:
+    """A LiDAR teacher, a camera student and the same student distilled."""
+    root = tmp_path_factory.mktemp("report_models") / "results/runs"
+    configs: list[RunConfig] = [
+        tiny_run(smoke_dataset, "lidar_base", model=tiny_model("lidar"), steps=4),
+        tiny_run(smoke_dataset, "camera_base", model=tiny_model("camera"), steps=4),
+        tiny_run(smoke_dataset, "l_to_c", model=tiny_model("camera"), teacher="lidar_base", method="dense", steps=4),
+    ]
+    for config in configs:
+        train(config, run_dir(config.run, config.scale, config.seed, root))
+    # All tiny runs share one model name; the overlay looks for the baseline by model.
+    rows = {c.run: c.row for c in configs}
+    rows = {k: type(r)(**{**vars(r), "model": "lidar" if k == "lidar_base" else "camera"}) for k, r in rows.items()}
+    return Runs(root, configs[0].scale, rows)
+
+
+@pytest.mark.parametrize("kind", ["response_maps", "detections"])
+def test_figures_of_detectors(runs: Runs, tmp_path: Path, kind: str):
+    if kind == "response_maps":
+        spec: ResponseMaps | Detections = ResponseMaps("f", "", "", kind="response_maps", columns=COLUMNS, frames=1)
+    else:
+        spec = Detections("f", "", "", kind="detections", columns=COLUMNS, frames=1, min_score=0.05)
+    assert spec.needs(runs.rows) == [("lidar_base", 0), ("camera_base", 0), ("l_to_c", 0)]
+    png, pdf = write(spec, runs, tmp_path)
+    assert pdf.read_bytes().startswith(b"%PDF")
+    with Image.open(png) as image:
+        assert min(image.size) > 600
+        assert np.asarray(image.convert("RGB")).std() > 10
+
+
+def test_predictions_are_those_of_the_frame(runs: Runs):
+    config = runs.config("lidar_base")
+    reader = SceneReader(config.data, config.model.grid.reach)
+    tokens = reader.fullest("val", 2)
+    found = predict_frames(runs, "lidar_base", 0, [("val", token) for token in tokens])
+    again = predict_frames(runs, "lidar_base", 0, [("val", tokens[1])])[0]
+    assert np.array_equal(found[1].boxes, again.boxes)
+    assert not np.array_equal(found[0].response, found[1].response)
+    cells = round(2 * config.model.grid.reach / config.model.grid.cell)
+    assert found[0].response.shape == (cells, cells)
+    strong = found[0].above(0.5)
+    assert len(strong.boxes) == len(strong.labels) == (found[0].scores >= 0.5).sum()
+    with pytest.raises(DataError, match="not in split"):
+        predict_frames(runs, "lidar_base", 0, [("tune", tokens[0])])
+
+
+def test_view_shows_teacher_student_and_distilled(runs: Runs, tmp_path: Path):
+    assert companions(runs, "l_to_c", 0) == [
+        ("teacher lidar_base", "lidar_base", 0),
+        ("student camera_base", "camera_base", 0),
+        ("distilled l_to_c", "l_to_c", 0),
+    ]
+    assert companions(runs, "lidar_base", 0) == [("lidar_base", "lidar_base", 0)]
+    config = runs.config("l_to_c")
+    token = SceneReader(config.data, config.model.grid.reach).fullest("train", 1)[0]
+    (path,) = view_frame(runs, "l_to_c", token, tmp_path)
+    assert path.name == f"l_to_c_{token}.png"
+    with Image.open(path) as image:
+        assert image.size[1] > 1000, "three rows"
+
+
+def test_view_errors(runs: Runs, tmp_path: Path):
+    config = runs.config("l_to_c")
+    token = SceneReader(config.data, config.model.grid.reach).fullest("val", 1)[0]
+    with pytest.raises(DataError, match="no such frame"):
+        view_frame(runs, "l_to_c", "nothing", tmp_path)
+    with pytest.raises(ConfigError, match="unknown run"):
+        view_frame(runs, "l_to_d", token, tmp_path)
+    with pytest.raises(ConfigError, match="no seed 7"):
+        view_frame(runs, "l_to_c", token, tmp_path, seed=7)
+    model = runs.folder("camera_base", 0) / "model.pt"
+    hidden = model.rename(model.with_suffix(".hidden"))
+    try:
+        with pytest.raises(BevkdError, match="'camera_base' has not been trained"):
+            view_frame(runs, "l_to_c", token, tmp_path)
+    finally:
+        hidden.rename(model)
+    assert not list(tmp_path.iterdir())
