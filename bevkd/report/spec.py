@@ -81,13 +81,14 @@ class RowSpec:
 
 @dataclass(frozen=True, config=_STRICT)
 class TableConfig:
-    """A table: `rows: tuning` lists every row whose target is `tuning` instead of naming them."""
+    """A table. `rows: tuning` means every experiment row whose target is `tuning`, after those of `also`."""
 
     name: str
     title: str
     caption: str
     columns: tuple[ColumnSpec, ...]
     rows: tuple[RowSpec, ...] | Literal["tuning"]
+    also: tuple[RowSpec, ...] = ()  # shown first in their groups; tuning only
     target: Target = "all"
     split: Split = "report"
     published: Selector = Field(default_factory=dict)
@@ -103,6 +104,8 @@ class TableConfig:
             raise ValueError("columns must be distinct metrics")
         if self.delta is not None and self.delta not in keys:
             raise ValueError(f"delta {self.delta!r} is not a column")
+        if self.also and self.rows != "tuning":
+            raise ValueError("also belongs to tuning tables")
         if self.rows != "tuning":
             places = [(row.group, row.role, row.label) for row in self.rows]
             if not places or len(set(places)) != len(places):
@@ -112,11 +115,12 @@ class TableConfig:
         """The rows, spelt out."""
         if self.rows != "tuning":
             return self.rows
-        return tuple(
+        tried = [
             RowSpec(label=row.doc or row.id, run=row.id, group=row.model)
-            for row in sorted(rows.values(), key=lambda row: row.model)
+            for row in rows.values()
             if row.target == "tuning"
-        )
+        ]
+        return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
         """(run, seed) pairs whose metrics the table prints."""

@@ -122,15 +122,16 @@ def test_tuning_table_reads_the_tune_split_and_names_what_is_missing(tmp_path: P
         name: RowConfig(id=name, dataset="d", model="camera", target="tuning", doc=f"weight {i}")
         for i, name in enumerate(("tune_a", "tune_b"))
     }
-    rows["camera_base"] = RowConfig(id="camera_base", dataset="d", model="camera")
+    for model in ("camera", "lidar", "fusion"):
+        rows[f"{model}_base"] = RowConfig(id=f"{model}_base", dataset="d", model=model)
     runs = tmp_path / "runs"
     with pytest.raises(DataError, match="none of its runs"):
         make_table("baseline_tuning", "sim", runs, tmp_path, rows)
-    folder = write_run(runs, rows["tune_a"], 0, 0.2)
-    (folder / "metrics_val.json").unlink()
+    for name in ("tune_a", "camera_base"):
+        (write_run(runs, rows[name], 0, 0.2) / "metrics_val.json").unlink()
     path, markdown, _ = make_table("baseline_tuning", "sim", runs, tmp_path, rows)
-    assert [line["row"] for line in cells(path)] == ["weight 0"]
-    assert "Not run: tune_b" in markdown.read_text()
+    assert [(line["group"], line["row"]) for line in cells(path)] == [("camera", "default"), ("camera", "weight 0")]
+    assert "Not run: tune_b, fusion_base, lidar_base" in markdown.read_text()
     assert "tune split" in markdown.read_text()
 
 
