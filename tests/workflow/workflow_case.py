@@ -52,8 +52,14 @@ def run(folder: Path, *command: str, ok: bool = True, timeout: float = 850) -> s
         timeout=timeout,
     )
     if ok and done.returncode != 0:
-        logs = [f"--- {p}\n{p.read_text()[-2000:]}" for p in sorted(folder.glob("results/logs/**/*.log")) if p.stat().st_size]
-        raise AssertionError(f"{' '.join(command)} gave {done.returncode}\n{done.stdout[-6000:]}\n" + "\n".join(logs[-3:]))
+        logs = [
+            f"--- {p}\n{p.read_text()[-2000:]}"
+            for p in sorted(folder.glob("results/logs/**/*.log"))
+            if p.stat().st_size
+        ]
+        raise AssertionError(
+            f"{' '.join(command)} gave {done.returncode}\n{done.stdout[-6000:]}\n" + "\n".join(logs[-3:])
+        )
     return done
 
 
@@ -78,7 +84,7 @@ def jobs(plan: str) -> dict[str, int]:
 
 
 # Stands in for bevkd where only the graph matters: writes what the real command would write, and when it ran.
-FAKE_LAUNCHER = '''
+FAKE_LAUNCHER = """
 import json, sys, time
 from pathlib import Path
 
@@ -96,7 +102,7 @@ elif command == "train":
     (folder / "config.yaml").write_text("")
 with open("calls.jsonl", "a") as stream:
     stream.write(json.dumps({"command": command, "gpus": int(gpus), "began": began, "ended": time.time()}) + "\\n")
-'''
+"""
 
 
 def with_fake_launcher(folder: Path) -> Path:
@@ -104,5 +110,7 @@ def with_fake_launcher(folder: Path) -> Path:
     script = folder / "workflow" / "scripts" / "launch.py"
     real = script.read_text()
     head, _, _ = real.partition('if __name__ == "__main__":')
-    script.write_text(f'{head}if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in FAKE_LAUNCHER.splitlines()))
+    script.write_text(
+        f'{head}if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in FAKE_LAUNCHER.splitlines())
+    )
     return folder

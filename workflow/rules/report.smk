@@ -78,6 +78,7 @@ rule claims:
         mem_mb=1000,
         runtime=10,
     params:
+        target="all",
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,

@@ -1,0 +1,194 @@
+"""The whole graph at smoke scale in a clean clone, DVC on top of it, and a workflow that is killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from workflow_case import BIN, ROOT, copy_repository, environment, jobs, run, snakemake
+
+from bevkd.report.spec import load_claims, load_figures, load_tables
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+TABLES = [name for name, item in load_tables().items() if item.target == "all"]
+FIGURES = [name for name, item in load_figures().items() if item.target == "all"]
+
+
+def settings(folder: Path) -> None:
+    """Make smoke scale, with one seed per run, the default of a copy."""
+    for path, old, new in (
+        ("config/config.yaml", "scale: sim", "scale: smoke"),
+        ("config/config.yaml", "seeds: 0", "seeds: 1"),
+        ("dvc.yaml", "scale: sim", "scale: smoke"),
+        ("dvc.yaml", "results: results", "results: results/smoke"),
+    ):
+        text = (folder / path).read_text()
+        assert old in text
+        (folder / path).write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean clone after `snakemake --cores all`."""
+    folder = copy_repository(tmp_path_factory.mktemp("finished"))
+    settings(folder)
+    snakemake(folder, "--cores", "all")
+    return folder
+
+
+def test_everything_is_made(finished: Path) -> None:
+    results = finished / "results" / "smoke"
+    for name in TABLES:
+        with (results / "tables" / f"{name}.csv").open() as stream:
+            rows = list(csv.DictReader(stream))
+        assert rows
+        assert all(row["mAP_ours"] != "" for row in rows)
+        assert (results / "tables" / f"{name}.md").read_text().startswith("#")
+        assert "tabular" in (results / "tables" / f"{name}.tex").read_text()
+    for name in FIGURES:
+        assert (results / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (results / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    with (results / "claims.csv").open() as stream:
+        verdicts = {row["claim"]: row["verdict"] for row in csv.DictReader(stream)}
+    assert set(verdicts) == {name for name, claim in load_claims().items() if claim.target == "all"}
+    assert "<html" in (results / "report.html").read_text()
+    assert json.loads((results / "metrics.json").read_text())["runs"]
+
+
+def test_nothing_is_written_where_the_default_scale_keeps_its_results(finished: Path) -> None:
+    assert {path.name for path in (finished / "results").iterdir()} <= {"runs", "cache", "logs", "benchmarks", "smoke"}
+
+
+def test_nothing_is_left_to_do(finished: Path) -> None:
+    assert "Nothing to be done" in snakemake(finished, "--cores", "1", "--dry-run")
+
+
+def test_every_job_leaves_a_log_and_trainings_their_cost(finished: Path) -> None:
+    results = finished / "results"
+    models = sorted((results / "runs" / "smoke").glob("*/seed*/model.pt"))
+    for model in models:
+        name = f"{model.parent.parent.name}-{model.parent.name}"
+        assert (results / "logs" / "smoke" / "train" / f"{name}.log").exists()
+        with (results / "benchmarks" / "smoke" / "train" / f"{name}.tsv").open() as stream:
+            (cost,) = csv.DictReader(stream, delimiter="\t")
+        assert float(cost["s"]) > 0
+    assert not list((results / "runs").glob("**/checkpoint*.pt"))
+
+
+def test_snakemake_report_is_one_page(finished: Path) -> None:
+    page = finished / "page.html"
+    snakemake(finished, "--report", str(page))
+    text = page.read_text()
+    assert "unidistill_paths" in text
+    assert "claims ledger" in text
+    page.unlink()
+
+
+def test_dvc_records_what_snakemake_made_and_the_two_do_not_fight(finished: Path, tmp_path: Path) -> None:
+    def git(*arguments: str, at: Path = finished) -> None:
+        run(at, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "before")
+    log = run(finished, "dvc", "repro").stdout
+    assert log.count("Nothing to be done") == 3, log
+    assert "up to date" in run(finished, "dvc", "status").stdout
+    assert "didn't change, skipping" in run(finished, "dvc", "repro").stdout
+    assert "Nothing to be done" in snakemake(finished, "--cores", "1", "--dry-run")
+
+    shown = run(finished, "dvc", "metrics", "show", "--json").stdout
+    values = json.loads(shown[shown.index("{") :])[""]["data"]["results/smoke/metrics.json"]["data"]
+    assert values == json.loads((finished / "results" / "smoke" / "metrics.json").read_text())
+    page = tmp_path / "plots"
+    run(finished, "dvc", "plots", "show", "--out", str(page))
+    text = (page / "index.html").read_text()
+    assert "Training loss" in text
+    assert "camera_base" in text
+
+    # Another clone gets data and weights from a remote, and has nothing to train.
+    run(finished, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    git("add", ".")
+    git("add", "--force", "results/smoke")
+    git("commit", "-q", "-m", "after")
+    run(finished, "dvc", "push")
+    other = tmp_path / "other"
+    git("clone", "-q", str(finished), str(other), at=tmp_path)
+    run(other, "dvc", "pull")
+    snakemake(other, "--cores", "1", "--touch")
+    assert "Nothing to be done" in snakemake(other, "--cores", "1", "--dry-run")
+
+
+def documented_resume() -> list[list[str]]:
+    """Arguments of Snakemake in `make resume`."""
+    recipe = re.search(r"^resume:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    lines = [line.replace("$(CORES)", "all").replace("$(ARGS)", "").split() for line in recipe[1].splitlines()]
+    assert [line[0] for line in lines] == ["$(BIN)/snakemake"] * 2
+    return [line[1:] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with its data set, whose LiDAR training is long enough to be killed."""
+    folder = copy_repository(tmp_path_factory.mktemp("killed"))
+    settings(folder)
+    scale = folder / "config" / "scales" / "smoke.yaml"
+    plain = yaml.safe_load(scale.read_text())
+    plain["common"].setdefault("train", {}).update({"steps": 150, "checkpoint_every": 10, "log_every": 10})
+    scale.write_text(yaml.safe_dump(plain))
+    snakemake(folder, "dataset", "--cores", "2")
+    return folder
+
+
+@pytest.mark.parametrize("who", ["snakemake", "everything"])
+def test_killed_workflow_goes_on_after_one_command(prepared: Path, who: str) -> None:
+    seed = {"snakemake": 1, "everything": 2}[who]
+    out = prepared / "results" / "runs" / "smoke" / "lidar_base" / f"seed{seed}"
+    target = str((out / "model.pt").relative_to(prepared))
+    command = [str(BIN / "snakemake"), target, "--cores", "2"]
+    with subprocess.Popen(
+        command,
+        cwd=prepared,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not (out / "checkpoint.pt").exists():
+            assert process.poll() is None, "it ended before it wrote a checkpoint"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        if who == "everything":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    assert not (out / "model.pt").exists(), "too quick to be killed"
+
+    locked = snakemake(prepared, target, "--cores", "2", ok=False)
+    assert "--unlock" in locked
+    unlock, again = documented_resume()
+    snakemake(prepared, *unlock)
+    snakemake(prepared, target, *again)
+    log = (prepared / "results" / "logs" / "smoke" / "train" / f"lidar_base-seed{seed}.log").read_text()
+    assert "resuming" in log
+
+    fresh = prepared / "fresh"
+    run(
+        prepared, "bevkd", "train", "--run", "lidar_base", "--scale", "smoke", "--seed", str(seed), "--runs", str(fresh)
+    )
+    one = torch.load(out / "model.pt", weights_only=True)["model"]
+    other = torch.load(fresh / "smoke" / "lidar_base" / f"seed{seed}" / "model.pt", weights_only=True)["model"]
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert jobs(snakemake(prepared, target, "--cores", "1", "--dry-run")) == {}
