@@ -4,35 +4,82 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+
+from bevkd.distill.sampling import bilinear_cells, gather_cells
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AdapterConfig:
-    """Form of an adapter. `auto` switches it on only where the teacher is weaker: camera teacher, LiDAR student."""
+    """Form of an adapter.
+
+    Attributes:
+        enabled: `auto` switches it on only where the teacher is weaker: camera teacher, LiDAR student.
+        kernel: size of the convolution.
+        norm: batch normalisation or none.
+        act: ReLU or none.
+        where: `read` evaluates the layer only at the cells that the losses read, at a tenth of the cost, so that
+            the batch statistics are those of these cells; `map` evaluates the whole map.
+    """
 
     enabled: bool | Literal["auto"] = "auto"
-    kernel: int = 3
+    kernel: Literal[1, 3, 5, 7] = 3
     norm: Literal["bn", "none"] = "bn"
     act: Literal["relu", "none"] = "relu"
+    where: Literal["read", "map"] = "read"
 
 
-class Adapter(nn.Sequential):
-    """Convolution (+ batch norm) (+ ReLU) in float32, whatever the precision of the student."""
+class Adapter(nn.Module):
+    """Convolution in the precision of the student's map, then (batch norm) (and ReLU) in float32."""
 
     def __init__(self, config: AdapterConfig, inputs: int, outputs: int) -> None:
-        normed = config.norm == "bn"
-        layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, config.kernel, padding=config.kernel // 2, bias=not normed)
-        ]
-        if normed:
-            layers.append(nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01))
-        if config.act == "relu":
-            layers.append(nn.ReLU(inplace=True))
-        super().__init__(*layers)
+        super().__init__()
+        self.config = config
+        self.conv = nn.Conv2d(inputs, outputs, config.kernel, padding=config.kernel // 2, bias=config.norm == "none")
+        self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
+        if config.norm == "none":
+            self.norm = nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, C_student, H, W) -> (B, C_teacher, H, W)."""
-        return super().forward(maps.float())
+        bias = None if self.conv.bias is None else self.conv.bias.to(maps.dtype)
+        out = F.conv2d(maps, self.conv.weight.to(maps.dtype), bias, padding=self.conv.padding)
+        return self._finish(out.float())
+
+    def cells(self, maps: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
+        """The adapted map at flat cells (n,) of frames (n,): (n, C_teacher)."""
+        if self.config.where == "map":
+            return gather_cells(self(maps), cell, frame)
+        return self._at(maps, cell, frame)
+
+    def points(self, maps: Tensor, points: Tensor, frame: Tensor, legacy_transpose: bool) -> Tensor:
+        """The adapted map, bilinearly sampled at normalised points (N, P, 2): (N, P, C_teacher)."""
+        cell, weight = bilinear_cells(points, (maps.shape[-2], maps.shape[-1]), legacy_transpose)  # (N, P, 4)
+        area = maps.shape[-2] * maps.shape[-1]
+        wanted, inverse = torch.unique((frame[:, None, None] * area + cell).flatten(), return_inverse=True)
+        values = self._at(maps, wanted % area, wanted // area)
+        return (values[inverse.view(cell.shape)] * weight[..., None]).sum(-2)
+
+    def _at(self, maps: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
+        k, width = self.config.kernel, maps.shape[-1]
+        padded = F.pad(maps, [k // 2] * 4).flatten(2)
+        step = torch.arange(k, device=maps.device)
+        row, column = cell // width, cell % width  # in the padded map: of the upper left cell of the patch
+        index = (row[:, None, None] + step[:, None]) * (width + k - 1) + column[:, None, None] + step
+        patches = padded[frame[:, None], :, index.flatten(1)]  # (n, k * k, C_student)
+        weight = self.conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (k * k * C_student, C_teacher)
+        out = (patches.flatten(1) @ weight.to(maps.dtype)).float()
+        if self.conv.bias is not None:
+            out = out + self.conv.bias
+        return self._finish(out[:, :, None, None])[:, :, 0, 0]
+
+    def _finish(self, maps: Tensor) -> Tensor:
+        # One value has no variance. Among several processes the others may have more, and wait for this one.
+        alone = not (distributed.is_available() and distributed.is_initialized())
+        if not alone or maps.shape[0] * maps.shape[2] * maps.shape[3] > 1:
+            maps = self.norm(maps)
+        return F.relu(maps) if self.config.act == "relu" else maps

@@ -52,3 +52,24 @@ def pad_ragged(values: Tensor, frame: Tensor, batch_size: int) -> tuple[Tensor, 
     mask[frame, slot] = True
     padded = values.new_zeros(batch_size, longest, values.shape[1])
     return padded.index_put((frame, slot), values), mask
+
+
+def bilinear_cells(points: Tensor, size: tuple[int, int], legacy_transpose: bool = False) -> tuple[Tensor, Tensor]:
+    """The four cells around normalised points (..., 2) and their weights, as `sample_points` reads them.
+
+    Returns:
+        Flat indices `iy * W + ix` (..., 4), clamped, and weights (..., 4), 0 for cells outside of the map.
+    """
+    height, width = size
+    if legacy_transpose:
+        points = points.flip(-1)
+    at = (points.float() + 1) / 2 * points.new_tensor([width, height], dtype=torch.float32) - 0.5
+    corner = torch.floor(at)
+    part = at - corner
+    step = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=points.device)
+    cell = corner[..., None, :].long() + step  # (..., 4, 2) as (ix, iy)
+    weight = torch.where(step == 1, part[..., None, :], 1 - part[..., None, :]).prod(-1)
+    limit = torch.tensor([width, height], device=points.device)
+    weight = weight * ((cell >= 0) & (cell < limit)).all(-1)
+    cell = cell.clamp(min=0).minimum(limit - 1)
+    return cell[..., 1] * width + cell[..., 0], weight

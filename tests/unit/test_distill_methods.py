@@ -24,6 +24,8 @@ TRIO: list[dict[str, Any]] = [
     {"feature": {"points": "complete"}, "relation": {"points": "complete", "level": "low"}},
     {"feature": {"level": "high"}, "relation": {"level": "high"}, "legacy_transpose": True},
     {"adapter": {"enabled": True, "kernel": 1, "norm": "none", "act": "none"}},
+    {"adapter": {"enabled": True, "where": "map"}, "relation": {"points": "gaussian"}},
+    {"adapter": {"enabled": True}, "feature": {"points": "complete"}, "relation": {"points": "gaussian"}},
 ]
 DENSE_AND_TRIO = [{"name": "dense"}, {"name": "unidistill", "weight": 0.5, "options": {"response": {"enabled": False}}}]
 # More rows for methods with switches; a method without an entry is tested with its defaults.
@@ -246,6 +248,37 @@ def test_adapters_see_float32_and_widen_the_map() -> None:
     student.low = student.low.bfloat16()
     losses = method.losses(student, method.targets(teacher, context), context)
     assert all(loss.dtype == torch.float32 for loss in losses.values())
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("points", ["nine", "gaussian"])
+def test_an_adapter_at_the_cells_that_are_read_equals_the_whole_map(kernel: int, legacy: bool, points: str) -> None:
+    context, found = make_context([3, 0, 4]), []
+    context.boxes.boxes[0, :2] = torch.tensor([GRID.x_max - 0.3, GRID.y_min + 0.1])  # corners outside of the map
+    for where in ("read", "map"):
+        torch.manual_seed(0)
+        adapter = {"enabled": True, "kernel": kernel, "norm": "none", "where": where}
+        parts = {"feature": {"points": points}, "relation": {"points": points}}
+        method = make("unidistill", {"adapter": adapter, "legacy_transpose": legacy, **parts})
+        student, teacher = make_outputs(3, 1, grad=True), make_outputs(3, 2)
+        losses = method.losses(student, method.targets(teacher, context), context)
+        torch.stack(list(losses.values())).sum().backward()
+        gradients = [t.grad for t in (*leaves(student), *method.parameters()) if t.grad is not None]
+        found.append((losses, gradients))
+    for name, loss in found[0][0].items():
+        torch.testing.assert_close(loss, found[1][0][name], rtol=1e-4, atol=1e-6)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_an_adapter_normalises_over_the_cells_that_are_read() -> None:
+    method = make("unidistill", {"adapter": {"enabled": True, "act": "none"}, "weights": {"relation": 0}})
+    adapter, outputs = method.adapters["feature"], make_outputs(2, 1)  # type: ignore[union-attr]
+    cells = cells_of(make_outputs(2, 9).low[:, 0] > 1.0)
+    adapted = adapter.cells(outputs.low, cells.cell, cells.frame)  # type: ignore[operator,union-attr]
+    torch.testing.assert_close(adapted.mean(0), torch.zeros(adapted.shape[1]), atol=1e-5, rtol=0)
+    assert float((adapted.detach().var(0) - 1).abs().max()) < 0.02
 
 
 def test_box_mask_marks_cells_inside_and_never_loses_a_small_box() -> None:

@@ -11,7 +11,7 @@ with zero boxes, which become real ones), and the teacher's batch norm stays in 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import ConfigDict
@@ -180,8 +180,11 @@ class UniDistill(DistillMethod):
             "legacy_transpose": config.legacy_transpose,
         }
 
-    def _nine(self, maps: Tensor, context: DistillContext) -> Tensor:
-        return sample_points(maps, context.points, context.boxes.frame, self.config.legacy_transpose)
+    def _nine(self, maps: Tensor, context: DistillContext, adapter: Adapter | None = None) -> Tensor:
+        frame, legacy = context.boxes.frame, self.config.legacy_transpose
+        if adapter is not None and adapter.config.where == "read":
+            return adapter.points(maps, context.points, frame, legacy)
+        return sample_points(maps if adapter is None else adapter(maps), context.points, frame, legacy)
 
     def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
         """Per box: samples (N, 9, C) and cosines (N, 9, 9); per masked cell: (n, 1 + maps); or whole maps."""
@@ -218,27 +221,26 @@ class UniDistill(DistillMethod):
         for name in sorted(self.on - {"response"}):
             part: FeatureConfig | RelationConfig = getattr(self.config, name)
             maps, teacher = getattr(student, part.level), targets[name].values
-            if name in self.adapters:
-                maps = self.adapters[name](maps)
+            adapter = cast(Adapter, self.adapters[name]) if name in self.adapters else None
             if part.points == "complete":
+                whole = maps.float() if adapter is None else adapter(maps)
                 out[name] = (
-                    map_relation(teacher, pool_to(maps))
-                    if name == "relation"
-                    else (teacher - maps.float()).abs().mean()
+                    map_relation(teacher, pool_to(whole)) if name == "relation" else (teacher - whole).abs().mean()
                 )
             elif part.points == "gaussian":
-                cells = targets["mask_cell"]
-                s = gather_cells(maps, cells.values, cells.frame)
+                cell, frame = targets["mask_cell"].values, targets["mask_cell"].frame
+                s = gather_cells(maps, cell, frame) if adapter is None else adapter.cells(maps, cell, frame)
                 out[name] = (
-                    cell_relation(teacher, s, cells.frame, context.batch_size)
+                    cell_relation(teacher, s, frame, context.batch_size)
                     if name == "relation"
                     else weighted(teacher - s, targets["mask_weight"].values)
                 )
             else:
                 if len(teacher) != len(context.boxes):
                     raise DataError(f"{len(teacher)} teacher targets for {len(context.boxes)} boxes", field=name)
-                key = f"adapted {name}" if name in self.adapters else part.level
-                s = sampled[key] if key in sampled else sampled.setdefault(key, self._nine(maps, context))
+                key = part.level if adapter is None else f"adapted {name}"
+                s = sampled[key] if key in sampled else self._nine(maps, context, adapter)
+                sampled[key] = s
                 out[name] = per_box(teacher - (cosine_matrix(s) if name == "relation" else s))
         if "response" in self.on:
             out |= self._response(student, targets)

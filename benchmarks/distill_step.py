@@ -1,0 +1,210 @@
+"""What distillation adds to a training step: distilled / plain, teacher cached and live, for every method.
+
+    python benchmarks/distill_step.py [--scale sim] [--rounds 60] [--out benchmarks/results/distill_step.json]
+
+Needs the data set of the scale (`bevkd simulate`, `bevkd convert`). Plain and distilled steps alternate on the same
+batches in one process, each with its own copy of one student; reported are medians, and medians of paired ratios, of
+  loss: student forward, teacher forward or cache read, all losses (the span that UniDistill's Table S8 times);
+  step: the same with backward pass, clipping and optimiser.
+On CPU the clock is the process's CPU time with one thread, on CUDA the synchronised wall clock. Teachers are those of
+`results/runs` if they are trained, else fresh ones after `--teacher-steps` steps, so that there are boxes to decode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bevkd.config import MethodConfig, RunConfig, load_run, run_dir
+from bevkd.data import FrameDataset, collate
+from bevkd.data.batch import Batch
+from bevkd.distill import DistillEngine, TeacherCache, build_cache, build_cache_method, build_method
+from bevkd.io import write_json
+from bevkd.models.detector import Detector, build_detector
+from bevkd.train.checkpoint import load_detector
+from bevkd.train.loop import TrainStep
+from bevkd.train.optim import build_optimizer, resolve_precision
+from bevkd.train.stream import batch_plan, training_frames
+from bevkd.train.teacher import merged_model
+
+logger = logging.getLogger("distill_step")
+
+MODELS = {"L": "lidar_base", "C": "camera_base", "L+C": "fusion_base"}
+TRIO = {"name": "unidistill"}
+METHODS: dict[str, MethodConfig] = {
+    "unidistill": MethodConfig("unidistill"),
+    "unidistill, feature only": MethodConfig("unidistill", {"weights": {"relation": 0, "response": 0}}),
+    "imitation": MethodConfig("imitation"),
+    "dense": MethodConfig("dense"),
+    "dense + unidistill": MethodConfig("combine", {"methods": [{"name": "dense"}, TRIO]}),
+    "pseudo_boxes": MethodConfig("pseudo_boxes"),
+}
+# (teacher, student) -> methods: UniDistill on its four paths, everything on the path of the label-efficiency study.
+PATHS: dict[tuple[str, str], list[str]] = {
+    ("L", "C"): list(METHODS),
+    ("L+C", "L"): ["unidistill"],
+    ("L+C", "C"): ["unidistill"],
+    ("C", "L"): ["unidistill"],
+}
+
+
+@dataclass
+class Chosen:
+    """The frames of the benchmark's batches, as a data set to cache."""
+
+    frames: FrameDataset
+    index: list[int]
+
+    @property
+    def tokens(self) -> list[str]:
+        """Their tokens."""
+        return [self.frames.tokens[i] for i in self.index]
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Which of them are labelled."""
+        return self.frames.labelled[self.index]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def get_variant(self, i: int, variant: int) -> Any:
+        """One of them under a fixed augmentation."""
+        return self.frames.get_variant(self.index[i], variant)
+
+
+class Timed:
+    """One student with or without a distillation engine."""
+
+    def __init__(self, run: RunConfig, student: Detector, engine: DistillEngine | None, device: torch.device) -> None:
+        self.module = TrainStep(copy.deepcopy(student), engine).to(device).train()
+        self.optimiser = build_optimizer(self.module.parameters(), run.train)
+        self.clip, self.device = run.train.grad_clip, device
+        precision = resolve_precision(run.train.precision, device.type)
+        self.dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
+        self.mixed = precision != "32-true"
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    def step(self, batch: Batch) -> tuple[float, float]:
+        """Seconds until the loss is there, and until the weights are updated."""
+        start = self._now()
+        with torch.autocast(self.device.type, self.dtype, enabled=self.mixed):
+            total = self.module(batch)["total"]
+        loss = self._now()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        self.optimiser.step()
+        return loss - start, self._now() - start
+
+
+def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple[Detector, bool]:
+    """A trained teacher, or a fresh one after a few steps; and whether it was trained."""
+    path = run_dir(MODELS[name], scale, 0) / "model.pt"
+    if path.exists():
+        return load_detector(path)[0].to(device).eval(), True
+    run = load_run(MODELS[name], scale, 0)
+    frames = training_frames(run)
+    plan = batch_plan(run, frames)
+    torch.manual_seed(0)
+    timed = Timed(run, build_detector(run.model), None, device)
+    for k in range(steps):
+        timed.step(collate([frames.get(i, epoch) for i, epoch in plan.batch(k)]).to(device))
+    return timed.module.detector.eval(), False
+
+
+def measure(
+    teacher: Detector, run: RunConfig, methods: list[str], rounds: int, batches: int, device: torch.device
+) -> list[dict[str, Any]]:
+    """Times of plain and distilled steps of one (teacher, student) pair."""
+    frames = training_frames(run, merged_model(run.model, teacher.config))
+    plan = batch_plan(run, frames)
+    members = [plan.batch(k) for k in range(batches)]
+    data = [collate([frames.get(i, epoch) for i, epoch in batch]).to(device) for batch in members]
+    chosen = Chosen(frames, sorted({i for batch in members for i, _ in batch}))
+    torch.manual_seed(0)
+    student = build_detector(run.model)
+    timed = {("plain", "none"): Timed(run, student, None, device)}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in methods:
+            config = METHODS[name]
+            maker = build_cache_method(config, teacher.spec)
+            out, variants = Path(folder) / name, run.data.augment.variants
+            build_cache(maker, teacher, chosen, out, variants, 8, teacher_digest="", device=device)
+            for kind in ("cached", "live"):
+                source: dict[str, Any] = {"teacher": teacher} if kind == "live" else {"cache": TeacherCache.open(out)}
+                method = build_method(config, student.spec, teacher.spec)
+                timed[name, kind] = Timed(run, student, DistillEngine(method, student.grid, **source), device)
+        times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in timed}
+        for k in range(rounds + 5):  # the first five warm up
+            for key, one in timed.items():
+                seconds = one.step(data[k % batches])
+                if k >= 5:
+                    times[key].append(seconds)
+    base = np.array(times["plain", "none"])
+    rows = []
+    for (name, kind), values in times.items():
+        seconds, ratios = np.array(values), np.array(values) / base
+        row: dict[str, Any] = {"method": name, "teacher_mode": kind}
+        for at, part in enumerate(("loss", "step")):
+            row[f"{part}_ms"] = float(np.median(seconds[:, at]) * 1e3)
+            row[f"{part}_ms_p90"] = float(np.quantile(seconds[:, at], 0.9) * 1e3)
+            row[f"{part}_ratio"] = float(np.median(ratios[:, at]))
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="sim")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--teacher-steps", type=int, default=60)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "distill_step.json")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
+    teachers = {name: teacher_of(name, options.scale, options.teacher_steps, device) for name in MODELS}
+    rows = []
+    for (source, target), methods in PATHS.items():
+        run = load_run(MODELS[target], options.scale, 0)
+        half = run.train.batch_size // 2
+        run = replace(run, row=replace(run.row, frames="all"), train=replace(run.train, unlabelled_per_batch=half))
+        for row in measure(teachers[source][0], run, methods, options.rounds, options.batches, device):
+            rows.append({"path": f"{source} -> {target}"} | row)
+            logger.info(
+                "%-9s %-26s %-7s loss %7.1f ms x%.3f   step %7.1f ms x%.3f",
+                *(rows[-1][k] for k in ("path", "method", "teacher_mode")),
+                *(rows[-1][k] for k in ("loss_ms", "loss_ratio", "step_ms", "step_ratio")),
+            )
+    content = {
+        "scale": options.scale,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu, 1 thread",
+        "clock": "wall" if device.type == "cuda" else "process CPU time",
+        "torch": torch.__version__,
+        "rounds": options.rounds,
+        "batch": "half labelled, half unlabelled",
+        "trained_teachers": {name: trained for name, (_, trained) in teachers.items()},
+        "rows": rows,
+    }
+    write_json(options.out, content)
+
+
+if __name__ == "__main__":
+    main()
