@@ -31,7 +31,9 @@ from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners
 from bevkd.io import digest
 
-__all__ = ["FrameDataset", "Sample", "collate"]
+__all__ = ["EVERY_LABEL", "FrameDataset", "Sample", "collate"]
+
+EVERY_LABEL = -1  # as `labelled_subset`: pass over the lists, for upper bounds
 
 
 @dataclass
@@ -56,7 +58,7 @@ class FrameDataset:
         frames: `labelled` keeps the labelled frames only; `all` adds unlabelled ones: the keyframes outside of the
             labelled list or, where a data set has no such list, the LiDAR sweeps between keyframes (if cameras recorded
             there too).
-        labelled_subset: which of the data set's labelled lists is used.
+        labelled_subset: which of the data set's labelled lists is used; -1: every keyframe is labelled.
         depth_targets: also depth per camera from the key LiDAR sweep.
         sensors: modalities to load instead of the model's own (for a teacher with other sensors).
 
@@ -183,6 +185,8 @@ class FrameDataset:
         if not self.train:
             return np.ones(len(index), dtype=bool)
         if subsets is None:
+            return index.keyframe.copy()
+        if self.labelled_subset == EVERY_LABEL:
             return index.keyframe.copy()
         if self.labelled_subset not in subsets:
             raise ConfigError(f"index {index.folder} has no labelled subset {self.labelled_subset}; it has {subsets}")
