@@ -49,7 +49,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> 
     trainable = [p for p in parameters if p.requires_grad]
     if not trainable:
         raise ConfigError("the model has no trainable parameter")
-    return AdamW(trainable, lr=peak_lr(config), betas=config.betas, weight_decay=config.weight_decay)
+    return AdamW(trainable, lr=peak_lr(config), betas=config.betas, weight_decay=config.weight_decay, fused=True)
 
 
 def set_schedule(optimizer: Optimizer, step: int, steps: int, config: TrainConfig) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,11 @@ def test_frames(run: RunConfig, split: str) -> FrameDataset:
 
 @torch.inference_mode()
 def detect(
-    detector: Detector, frames: FrameDataset, batch_size: int = 8, precision: str = "fp32"
+    detector: Detector,
+    frames: FrameDataset,
+    batch_size: int = 8,
+    precision: str = "fp32",
+    only: Sequence[int] | None = None,
 ) -> dict[str, GlobalBoxes]:
     """Run a detector over frames; every token is a key, also without any detection.
 
@@ -100,13 +105,15 @@ def detect(
         frames: test-time frames.
         batch_size: frames per forward pass.
         precision: "fp32", "bf16", "fp16" or "auto", as in training.
+        only: indices of the frames to look at; default all of them.
     """
     device = next(detector.parameters()).device
     mode = resolve_precision(precision, device.type)
     dtype = torch.float16 if mode.startswith("16") else torch.bfloat16
     out: dict[str, GlobalBoxes] = {}
-    for first in range(0, len(frames), batch_size):
-        members = range(first, min(first + batch_size, len(frames)))
+    chosen = range(len(frames)) if only is None else only
+    for first in range(0, len(chosen), batch_size):
+        members = chosen[first : first + batch_size]
         batch = collate([frames.get(i, 0) for i in members]).to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=mode != "32-true"):
             outputs = detector(batch)
