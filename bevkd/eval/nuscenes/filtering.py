@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bevkd.classes import CLASS_INDEX, CLASSES
 from bevkd.eval.nuscenes.boxes import Boxes
 from bevkd.eval.nuscenes.config import DetectionConfig
 from bevkd.eval.nuscenes.constants import RACKED_CLASSES
 from bevkd.eval.nuscenes.ground_truth import GroundTruth
-from bevkd.eval.nuscenes.groups import Groups
-from bevkd.geometry.transforms import rotation_from_quaternion
+from bevkd.eval.nuscenes.racks import in_racks
 
 
 def filter_boxes(boxes: Boxes, gt: GroundTruth, config: DetectionConfig) -> Boxes:
@@ -21,23 +19,5 @@ def filter_boxes(boxes: Boxes, gt: GroundTruth, config: DetectionConfig) -> Boxe
     reach = np.array([config.class_range[name] for name in CLASSES], dtype=np.float64)
     keep = (distance < reach[boxes.label]) & (boxes.num_points != 0)
     two_wheelers = np.flatnonzero(keep & np.isin(boxes.label, [CLASS_INDEX[name] for name in RACKED_CLASSES]))
-    keep[two_wheelers[_in_racks(boxes.take(two_wheelers), gt)]] = False
+    keep[two_wheelers[in_racks(boxes.take(two_wheelers), gt.racks, len(gt.tokens))]] = False
     return boxes.take(keep)
-
-
-def _in_racks(boxes: Boxes, gt: GroundTruth) -> NDArray[np.bool_]:
-    """(N,) whether the centre of a box lies in a rack of its frame, faces included."""
-    racks, inside = gt.racks, np.zeros(len(boxes), dtype=bool)
-    box, rack = Groups(racks.frame, len(gt.tokens)).pairs(boxes.frame)
-    if not len(box):
-        return inside
-    rotation = rotation_from_quaternion(racks.rotation)
-    # A corner and the three edges from it span the rack: inside is where the projection on each edge is within it.
-    half = racks.size[:, [1, 0, 2]] / 2
-    signs = np.array([[1.0, 1.0, 1.0], [-1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, 1.0, -1.0]])
-    corners = np.einsum("nij,nkj->nki", rotation, half[:, None] * signs) + racks.translation[:, None]
-    edges = corners[:, 1:] - corners[:, :1]
-    along = np.einsum("nki,ni->nk", edges[rack], boxes.translation[box] - corners[rack, 0])
-    within = (along >= 0) & (along <= np.einsum("nki,nki->nk", edges, edges)[rack])
-    inside[box[within.all(axis=1)]] = True
-    return inside
