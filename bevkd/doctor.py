@@ -49,7 +49,10 @@ def _fast_paths() -> dict[str, dict[str, Any]]:
     bf16, why = bf16_is_fast()
     spconv = importlib.util.find_spec("spconv") is not None
     return {
-        "cuda": {"active": cuda, "why": torch.cuda.get_device_name(0) if cuda else "torch finds no CUDA device"},
+        "cuda": {
+            "active": cuda,
+            "why": torch.cuda.get_device_name(0) if cuda else "torch finds no CUDA device",
+        },
         "bf16 autocast (precision: auto)": {"active": bf16, "why": why},
         "spconv sparse convolution": {
             "active": spconv,

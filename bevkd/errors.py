@@ -30,7 +30,12 @@ class DataError(BevkdError):
     exit_code = 3
 
     def __init__(
-        self, message: str, *, file: str | Path | None = None, token: str | None = None, field: str | None = None
+        self,
+        message: str,
+        *,
+        file: str | Path | None = None,
+        token: str | None = None,
+        field: str | None = None,
     ) -> None:
         self.file, self.token, self.field = file, token, field
         where = [f"{k}={v}" for k, v in (("file", file), ("token", token), ("field", field)) if v is not None]

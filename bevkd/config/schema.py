@@ -52,7 +52,7 @@ class LidarConfig:
     max_voxels: int = 120_000
     intensity_scale: float = 1.0  # the released detectors feed raw intensity; 1/255 conditions small nets better
     out_channels: int = 256
-    normalise: bool = False  # pillars: bring position, offset, intensity and sweep age to order one
+    normalise: bool = False  # bring position, offset, intensity and sweep age to order one
     dt_scale: float = 10.0  # per second, with `normalise`
 
 
@@ -108,6 +108,7 @@ class HeadConfig:
     targets: Literal["nine_nearest", "gaussian"] = "nine_nearest"
     min_overlap: float = 0.1
     min_radius: int = 2
+    regression_cells: Literal[1, 9] = 1  # gaussian targets: regress at the centre cell or at the nine nearest
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -117,7 +117,8 @@ class DetectionLoss(nn.Module):
         count, unit = mean_over_ranks(positives), one_over_ranks()
         heat = gaussian_heatmap_loss if head.targets == "gaussian" else binary_heatmap_loss
         logits = task.heatmap.float()[batch.labelled]
-        heatmap = heat(logits, target.heatmap[batch.labelled]) / count.clamp(min=unit)
+        peaks = mean_over_ranks(torch.tensor(float(target.peaks), device=task.heatmap.device))
+        heatmap = heat(logits, target.heatmap[batch.labelled]) / peaks.clamp(min=unit)
         code = gather_code(task, target.positive)
         per_value = (code - target.regression).abs().sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)

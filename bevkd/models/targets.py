@@ -29,12 +29,14 @@ class TaskTargets:
 
     Attributes:
         heatmap: (B, K, H, W) in [0, 1].
+        peaks: number of cells whose heat-map target is exactly 1, what the focal sum is divided by.
         positive: (n,) flat cells `(b * H + iy) * W + ix`, ascending, without duplicates.
         regression: (n, 10), see `bevkd.models.boxcode.encode`.
         box: (n,) index of the annotation.
     """
 
     heatmap: Tensor
+    peaks: int
     positive: Tensor
     regression: Tensor
     box: Tensor
@@ -116,14 +118,18 @@ class TargetAssigner:
         self, boxes: Boxes, chosen: Tensor, uv: Tensor, slot: Tensor, classes: int, batch_size: int
     ) -> TaskTargets:
         grid = self.grid
-        ix, iy, distance = nine_nearest(uv, grid.W, grid.H)
-        cell = (boxes.frame[chosen][:, None] * grid.H + iy) * grid.W + ix
-        winner = _nearest_box_per_cell(cell.flatten(), distance.flatten())
-        box = torch.div(winner, ix.shape[1], rounding_mode="floor")  # index into `chosen`
+        positive, box = self._nine_positives(boxes.frame[chosen], uv)
         heatmap = torch.zeros(batch_size, classes, grid.H * grid.W, device=uv.device)
-        positive, area = cell.flatten()[winner], grid.H * grid.W
+        area = grid.H * grid.W
         heatmap[torch.div(positive, area, rounding_mode="floor"), slot[box], positive % area] = 1.0
-        return self._finish(heatmap, boxes, chosen[box], uv[box], positive)
+        return self._finish(heatmap, len(positive), boxes, chosen[box], uv[box], positive)
+
+    def _nine_positives(self, frame: Tensor, uv: Tensor) -> tuple[Tensor, Tensor]:
+        """Flat cells around every centre, each owned by its nearest centre, and the index of that centre."""
+        ix, iy, distance = nine_nearest(uv, self.grid.W, self.grid.H)
+        cell = ((frame[:, None] * self.grid.H + iy) * self.grid.W + ix).flatten()
+        winner = _nearest_box_per_cell(cell, distance.flatten())
+        return cell[winner], torch.div(winner, ix.shape[1], rounding_mode="floor")
 
     def _gaussian(
         self, boxes: Boxes, chosen: Tensor, uv: Tensor, slot: Tensor, classes: int, batch_size: int
@@ -139,10 +145,16 @@ class TargetAssigner:
         cell = (frame * grid.H + corner[:, 1]) * grid.W + corner[:, 0]
         distance = ((uv - corner - 0.5) ** 2).sum(dim=1)
         winner = _nearest_box_per_cell(cell, distance)
-        return self._finish(heatmap.view(batch_size, classes, -1), boxes, chosen[winner], uv[winner], cell[winner])
+        peaks, positive = len(winner), cell[winner]
+        if self.head.regression_cells == 9:
+            positive, winner = self._nine_positives(frame, uv)
+        heatmap = heatmap.view(batch_size, classes, -1)
+        return self._finish(heatmap, peaks, boxes, chosen[winner], uv[winner], positive)
 
-    def _finish(self, heatmap: Tensor, boxes: Boxes, box: Tensor, uv: Tensor, positive: Tensor) -> TaskTargets:
+    def _finish(
+        self, heatmap: Tensor, peaks: int, boxes: Boxes, box: Tensor, uv: Tensor, positive: Tensor
+    ) -> TaskTargets:
         grid = self.grid
         ix, iy = positive % grid.W, torch.div(positive, grid.W, rounding_mode="floor") % grid.H
         regression = encode(boxes.boxes[box].double(), uv, ix, iy).float()
-        return TaskTargets(heatmap.unflatten(2, (grid.H, grid.W)), positive, regression, box)
+        return TaskTargets(heatmap.unflatten(2, (grid.H, grid.W)), peaks, positive, regression, box)
