@@ -32,7 +32,8 @@ def decode(outputs: BEVOutputs, config: ModelConfig) -> Boxes:
     """Detections of a batch: flat, sorted by frame, within a frame by score.
 
     Per class the `top_k` best cells (of those that are local maxima, when `local_max` asks for it) above the threshold;
-    NMS inside each task, regardless of class unless `class_wise`, by a rank that mixes heat and predicted IoU; at most `per_task` per task and `max_boxes` per frame. Scores are plain heat.
+    NMS inside each task, regardless of class unless `class_wise`, by a rank that mixes heat and predicted IoU; at most
+    `per_task` per task and `max_boxes` per frame. Scores are plain heat.
     """
     settings, grid = config.decode, config.grid.build()
     parts, position = [], 0

@@ -27,6 +27,12 @@ class Swin(ImageBackbone):
         count = len(options.get("depths", SwinConfig().depths))
         stages = options.setdefault("out_features", [f"stage{i + 1}" for i in range(max(0, count - 3), count)])
         self.net = build_transformers(SwinBackbone, SwinConfig, options, camera.weights)
+        # The classifier's last norm feeds nothing here; unused parameters would stall distributed training.
+        self.net.swin.layernorm = nn.Identity()
+        if camera.weights is None:
+            # With the usual zero bias a black patch (image padding) is an exact zero, through which every layer norm
+            # multiplies gradients by 1 / sqrt(eps) until they overflow.
+            nn.init.trunc_normal_(self.net.swin.embeddings.patch_embeddings.projection.bias, std=0.02)
         self.channels = tuple(self.net.channels)
         patch = int(self.net.config.patch_size)
         self.strides = tuple(patch << (int(name.removeprefix("stage")) - 1) for name in stages)
@@ -34,7 +40,7 @@ class Swin(ImageBackbone):
 
     def stem(self) -> nn.Module:
         """The patch embedding."""
-        return self.net.embeddings
+        return self.net.swin.embeddings
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images (M, 3, H, W) to one map per stage."""

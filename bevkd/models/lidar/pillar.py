@@ -11,7 +11,7 @@ from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
 from bevkd.models.layers import batch_norm_rows, conv_bn_relu, downsampling, full_precision
-from bevkd.models.lidar.points import PointGroups, group_points, mean_per_cell, to_dense
+from bevkd.models.lidar.points import PointGroups, group_points, mean_per_cell, point_scale, to_dense
 from bevkd.models.outputs import SparseCells
 from bevkd.models.stage import SensorEncoder, SensorFeatures
 from bevkd.registry import register
@@ -42,10 +42,11 @@ class PillarEncoder(SensorEncoder):
         self.grid = grid.refined(stride)
         # Offsets to the mean of the pillar's points (x, y, z) and to the pillar's centre (x, y).
         self.linear = nn.Linear(lidar.point_features + 5, lidar.channels[0], bias=False)
-        # Metres of position would drown offsets of centimetres and sweep ages of 50 ms in a short training.
-        z_reach = (config.grid.z_max - config.grid.z_min) / 2
-        scale = [1 / config.grid.reach, 1 / config.grid.reach, 1 / z_reach, 1.0, lidar.dt_scale]
-        scale += [1.0] * (lidar.point_features - 5) + [1 / lidar.cell, 1 / lidar.cell, 1.0] + [2 / lidar.cell] * 2
+        scale = point_scale(config)
+        if lidar.normalise:
+            scale += [1 / lidar.cell, 1 / lidar.cell, 1.0] + [2 / lidar.cell] * 2
+        else:
+            scale += [1.0] * 5
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
         self.scale: Tensor
         self.norm = nn.BatchNorm1d(lidar.channels[0], eps=config.bev.bn_eps, momentum=config.bev.bn_momentum)
@@ -75,14 +76,10 @@ class PillarEncoder(SensorEncoder):
             points[:, :3], frame, self.grid, (z.z_min, z.z_max), 1, lidar.max_points, lidar.max_voxels
         )
         points = points[groups.index, : lidar.point_features]
-        if lidar.intensity_scale != 1.0:
-            points = torch.cat([points[:, :3], points[:, 3:4] * lidar.intensity_scale, points[:, 4:]], dim=1)
         mean = mean_per_cell(points[:, :3], groups)
         centre = self.grid.to_world(groups.coordinates[:, [3, 2]].to(points.dtype) + 0.5)
         augmented = torch.cat([points, points[:, :3] - mean[groups.cell], points[:, :2] - centre[groups.cell]], dim=1)
-        if lidar.normalise:
-            augmented = augmented * self.scale
-        hidden = torch.relu(batch_norm_rows(self.norm, self.linear(augmented)))
+        hidden = torch.relu(batch_norm_rows(self.norm, self.linear(augmented * self.scale)))
         index = groups.cell[:, None].expand_as(hidden)
         pooled = hidden.new_zeros(len(groups.counts), hidden.shape[1])  # amax with 0 is exact: hidden >= 0
         return pooled.scatter_reduce(0, index, hidden, reduce="amax", include_self=True), groups

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bevkd.config.schema import ModelConfig
 from bevkd.geometry import BEVGrid
 
 
@@ -80,6 +81,19 @@ def _first_cells(first_point: Tensor, frame: Tensor, max_cells: int) -> Tensor:
     keep = torch.empty_like(frame, dtype=torch.bool)
     keep[order] = torch.arange(len(frame), device=frame.device) - begin < max_cells
     return keep
+
+
+def point_scale(config: ModelConfig) -> list[float]:
+    """Factor per point feature (x, y, z, intensity, dt, ...): `intensity_scale`, and order one with `normalise`.
+
+    Metres of position would drown sweep ages of 50 ms in a short training.
+    """
+    lidar, grid = config.lidar, config.grid
+    scale = [1.0, 1.0, 1.0, lidar.intensity_scale, 1.0]
+    if lidar.normalise:
+        across, up = 1 / grid.reach, 2 / (grid.z_max - grid.z_min)
+        scale = [across, across, up, lidar.intensity_scale, lidar.dt_scale]
+    return [*scale, *[1.0] * lidar.point_features][: lidar.point_features]
 
 
 def mean_per_cell(values: Tensor, groups: PointGroups) -> Tensor:

@@ -9,7 +9,7 @@ from bevkd.config.schema import BEVConfig, ModelConfig
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
 from bevkd.models.layers import batch_norm_rows, conv_bn_relu, downsampling, full_precision
-from bevkd.models.lidar.points import group_points, mean_per_cell
+from bevkd.models.lidar.points import group_points, mean_per_cell, point_scale
 from bevkd.models.ops.sparse import SparseConv3d, SparseMap, output_shape
 from bevkd.models.outputs import SparseCells
 from bevkd.models.stage import SensorEncoder, SensorFeatures
@@ -69,6 +69,8 @@ class VoxelEncoder(SensorEncoder):
         self.layers = round((z.z_max - z.z_min) / lidar.z_cell)
         if self.layers < 1 or abs(self.layers * lidar.z_cell - (z.z_max - z.z_min)) > 1e-6:
             raise ConfigError("lidar.z_cell does not divide grid.z_max - grid.z_min")
+        self.register_buffer("scale", torch.tensor(point_scale(config)), persistent=False)
+        self.scale: Tensor
         # One empty layer on top, as in the published networks: 41 -> 21 -> 11 -> 5 -> 2.
         self.shape = (self.layers + 1, self.grid.H, self.grid.W)
         widths = list(lidar.channels)
@@ -112,6 +114,4 @@ class VoxelEncoder(SensorEncoder):
         z_range = (z.z_min, z.z_max)
         groups = group_points(points[:, :3], frame, self.grid, z_range, self.layers, lidar.max_points, lidar.max_voxels)
         values = points[groups.index, : lidar.point_features]
-        if lidar.intensity_scale != 1.0:
-            values = torch.cat([values[:, :3], values[:, 3:4] * lidar.intensity_scale, values[:, 4:]], dim=1)
-        return SparseMap(mean_per_cell(values, groups), groups.coordinates, self.shape, frames)
+        return SparseMap(mean_per_cell(values, groups) * self.scale, groups.coordinates, self.shape, frames)

@@ -182,7 +182,8 @@ class SparseConv3d(nn.Module):
         from bevkd.models.ops.sparse_backend import backend
 
         pairs = x.pairs.get(self.key) if self.key else None
-        accelerated = backend()
+        # Accelerated kernels refuse empty tensors; a frame without points has nothing to accelerate.
+        accelerated = backend() if len(x.features) else None
         if pairs is None:
             find = find_pairs if accelerated is None else accelerated.find_pairs
             pairs = find(x, self.kernel, self.stride, self.padding, self.submanifold)

@@ -57,6 +57,8 @@ class SpconvBackend:
         """Features of the output voxels."""
         function: Any = self._functional.indice_subm_conv if submanifold else self._functional.indice_conv
         index, counts = pairs.foreign
+        if not len(pairs.coordinates):
+            return features.new_zeros(0, weight.shape[0])
         return function(features.contiguous(), weight, index, counts, len(pairs.coordinates), self._native)
 
 

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from models_batch import make_batch, model_config
+
+from bevkd.config.schema import HeadConfig, LossConfig, ModelConfig
+from bevkd.data.batch import Batch, Boxes
+from bevkd.models.losses import DetectionLoss, binary_heatmap_loss, depth_loss, gaussian_heatmap_loss
+from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+from bevkd.models.targets import TargetAssigner
+
+
+def config(targets: str = "gaussian", **loss: object) -> ModelConfig:
+    base = model_config("lidar_pillar", "smoke")
+    head = replace(base.head, tasks=HeadConfig().tasks, targets=targets)
+    settings = LossConfig(auto_scaling=False, heatmap_weight=1.0, loc_weight=0.25)
+    return replace(base, head=head, loss=replace(settings, **loss))
+
+
+def random_outputs(model: ModelConfig, frames: int, seed: int = 0) -> BEVOutputs:
+    generator = torch.Generator().manual_seed(seed)
+    grid = model.grid.build()
+
+    def maps(channels: int) -> torch.Tensor:
+        return (0.3 * torch.randn(frames, channels, grid.H, grid.W, generator=generator)).requires_grad_(True)
+
+    heads = [
+        TaskOutput(maps(len(task)), {name: maps(width) for name, width in REGRESSION}) for task in model.head.tasks
+    ]
+    low = torch.zeros(frames, 1, grid.H, grid.W)
+    return BEVOutputs(low=low, high=low, heads=heads, class_order=tuple(range(10)))
+
+
+def perfect_outputs(model: ModelConfig, batch: Batch) -> BEVOutputs:
+    """Maps that reproduce the targets exactly."""
+    outputs = random_outputs(model, len(batch))
+    targets = TargetAssigner(model.head, model.grid.build())(batch.boxes, len(batch))
+    for task, target in zip(outputs.heads, targets, strict=True):
+        task.heatmap = torch.where(target.heatmap == 1, 12.0, -12.0)
+        flat = torch.zeros(10, task.heatmap[:, 0].numel())
+        flat[:, target.positive] = target.regression.T
+        maps = flat.view(10, len(batch), *task.heatmap.shape[2:]).movedim(0, 1)
+        parts = maps.split([2, 1, 3, 2, 2], dim=1)
+        task.regression = dict(zip(("reg", "height", "dim", "rot", "vel"), parts, strict=True))
+        task.regression["iou"] = torch.ones_like(maps[:, :1])
+    return outputs
+
+
+def test_heatmap_losses_by_hand() -> None:
+    logits = torch.tensor([0.0, math.log(3), -math.log(3)])  # p = 1/2, 3/4, 1/4
+    target = torch.tensor([1.0, 0.0, 0.0])
+    expected = -0.25 * 0.25 * math.log(0.5)
+    expected += -0.75 * (0.75**2 * math.log(0.25 + 1e-4) + 0.25**2 * math.log(0.75 + 1e-4))
+    assert float(binary_heatmap_loss(logits, target)) == pytest.approx(expected, rel=1e-5)
+    soft = torch.tensor([1.0, 0.5, 0.0])
+    expected = -(0.25 * math.log(0.5) + 0.75**2 * math.log(0.25) * 0.5**4 + 0.25**2 * math.log(0.75))
+    assert float(gaussian_heatmap_loss(logits, soft)) == pytest.approx(expected, rel=1e-5)
+    extreme = torch.tensor([1e4, -1e4], requires_grad=True)
+    binary_heatmap_loss(extreme, torch.tensor([0.0, 1.0])).backward()
+    assert torch.isfinite(extreme.grad).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("targets", ["gaussian", "nine_nearest"])
+def test_perfect_maps_cost_nothing(targets: str) -> None:
+    model = config(targets, iou_weight=5.0)
+    batch = make_batch(model)
+    terms = DetectionLoss(model)(perfect_outputs(model, batch), batch)
+    assert float(terms["loc"]) == pytest.approx(0, abs=1e-4)
+    assert float(terms["iou_aware"]) == pytest.approx(0, abs=1e-2)
+    assert float(terms["iou"]) == pytest.approx(0, abs=1e-2)
+    assert float(terms["heatmap"]) < 1e-2
+
+
+def test_regression_terms_by_hand() -> None:
+    model = config("nine_nearest", iou_weight=5.0)
+    batch = make_batch(model)
+    batch.boxes = batch.boxes.select(batch.boxes.labels == 0)  # cars only: one task, 2 boxes, 18 positives
+    outputs = perfect_outputs(model, batch)
+    car = outputs.heads[0].regression
+    car["height"] = car["height"] + 0.5
+    car["vel"] = car["vel"] + torch.tensor([1.0, -2.0])[:, None, None]
+    car["iou"] = car["iou"] - 0.25
+    terms = DetectionLoss(model)(outputs, batch)
+    n = 18
+    assert float(terms["loc"]) == pytest.approx((0.5 + 0.2 * 3) * n / (n + 1e-4), rel=1e-4)
+    assert float(terms["iou_aware"]) == pytest.approx(0.25 * n / (n + 1e-4), rel=1e-3)
+    # L_loc is 1.1 there, so the 3D IoU term waits; with the velocity right it sees heights off by 0.5 of 1.7 m.
+    assert float(terms["iou"]) == 0
+    car["vel"] = car["vel"] - torch.tensor([1.0, -2.0])[:, None, None]
+    overlap = (1.7 - 0.5) / (1.7 + 0.5)
+    assert float(DetectionLoss(model)(outputs, batch)["iou"]) == pytest.approx(1 - overlap, rel=1e-4)
+
+
+def test_weights_combine_as_documented() -> None:
+    model = config("nine_nearest", heatmap_weight=3.0, loc_weight=0.5, iou_aware_weight=2.0, iou_weight=0.0)
+    batch, outputs = make_batch(model), random_outputs(model, 2)
+    terms = DetectionLoss(model)(outputs, batch)
+    expected = 3 * terms["heatmap"] + 0.5 * terms["loc"] + 2 * terms["iou_aware"]
+    torch.testing.assert_close(terms["total"].detach(), expected)
+    assert not terms["loc"].requires_grad
+    assert terms["total"].requires_grad
+
+
+def test_auto_scaling_at_its_start_is_half_the_sum_plus_the_log_terms() -> None:
+    model = config("nine_nearest", auto_scaling=True)
+    batch, outputs = make_batch(model), random_outputs(model, 2)
+    loss = DetectionLoss(model)
+    terms = loss(outputs, batch)
+    three = terms["heatmap"] + terms["loc"] + terms["iou_aware"]
+    torch.testing.assert_close(terms["total"].detach(), 0.5 * three + 6 * 3 * math.log(2))
+    terms["total"].backward()
+    grad = loss.scales.grad  # type: ignore[union-attr]
+    # d/ds of 0.5 / s^2 * L + 6 log(1 + s^2) at 1
+    expected = -torch.stack([terms["heatmap"], terms["loc"], terms["iou_aware"]]) + 6
+    torch.testing.assert_close(grad, expected)
+
+
+@pytest.mark.parametrize("targets", ["gaussian", "nine_nearest"])
+def test_without_a_box_only_the_negatives_count_and_the_graph_is_whole(targets: str) -> None:
+    model = config(targets, iou_weight=5.0)
+    batch, outputs = make_batch(model), random_outputs(model, 2)
+    batch.boxes = Boxes.empty()
+    terms = DetectionLoss(model)(outputs, batch)
+    heat = gaussian_heatmap_loss if targets == "gaussian" else binary_heatmap_loss
+    expected = sum(heat(task.heatmap, torch.zeros_like(task.heatmap)) for task in outputs.heads)
+    torch.testing.assert_close(terms["heatmap"], expected.detach())  # type: ignore[union-attr]
+    assert float(terms["loc"]) == float(terms["iou_aware"]) == float(terms["iou"]) == 0
+    terms["total"].backward()
+    for task in outputs.heads:
+        assert task.heatmap.grad is not None
+        assert all(part.grad is not None for part in task.regression.values())
+
+
+def test_unlabelled_frames_do_not_count() -> None:
+    model = config()
+    batch = make_batch(model, frames=3)
+    outputs = random_outputs(model, 3)
+    mask = torch.tensor([True, False, True])
+    batch.labelled = mask
+    mixed = DetectionLoss(model)(outputs, batch)
+    mixed["total"].backward()
+    grads = [task.heatmap.grad for task in outputs.heads]
+    assert all(g is not None and g[1].abs().sum() == 0 and g[0].abs().sum() > 0 for g in grads)
+    # the same as a batch of the labelled frames alone
+    alone = BEVOutputs(
+        low=outputs.low[mask],
+        high=outputs.high,
+        class_order=outputs.class_order,
+        heads=[TaskOutput(t.heatmap[mask], {k: v[mask] for k, v in t.regression.items()}) for t in outputs.heads],
+    )
+    chosen = batch.boxes.select(mask[batch.boxes.frame])
+    chosen.frame = (mask.long().cumsum(0) - 1)[chosen.frame]
+    pair = replace(batch, tokens=["a", "b"], labelled=mask[mask], boxes=chosen)
+    torch.testing.assert_close(DetectionLoss(model)(alone, pair)["total"], mixed["total"])
+    batch.labelled = torch.zeros(3, dtype=torch.bool)
+    nothing = DetectionLoss(model)(outputs, batch)["total"]
+    assert float(nothing.detach()) == 0
+    nothing.backward()
+
+
+def test_depth_loss_by_hand() -> None:
+    logits = torch.zeros(1, 1, 4, 1, 3, requires_grad=True)  # uniform over four bins of 0.5 m from 2 m
+    depth = torch.tensor([2.0, 3.99, 4.0]).view(1, 1, 1, 3)  # bin 0, bin 3, beyond the last
+    per_pixel = -math.log(0.25) - 3 * math.log(0.75)
+    loss = depth_loss(logits, depth, 2.0, 0.5)
+    assert float(loss) == pytest.approx(per_pixel, rel=1e-6)
+    loss.backward()
+    grad = logits.grad[0, 0, :, 0]  # type: ignore[index]
+    assert grad[0, 0] < 0
+    assert grad[3, 1] < 0
+    assert grad[:, 2].abs().sum() == 0
+    assert float(depth_loss(logits, torch.zeros(1, 1, 1, 3), 2.0, 0.5)) == 0
+    assert float(depth_loss(logits, torch.full((1, 1, 1, 3), 1.99), 2.0, 0.5)) == 0
+
+
+def test_depth_supervision_needs_depth() -> None:
+    model = config(depth_weight=3.0)
+    with pytest.raises(ValueError, match="depth"):
+        DetectionLoss(model)(random_outputs(model, 2), make_batch(model))

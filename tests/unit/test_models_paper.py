@@ -1,0 +1,102 @@
+"""The published settings: every detector builds from the defaults and takes one training step on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from models_batch import make_batch, model_config
+
+from bevkd.config.schema import CameraConfig, ModelConfig
+from bevkd.models.backbone.resnet import ResNet
+from bevkd.models.backbone.swin import Swin
+from bevkd.models.detector import Detector, build_detector
+
+
+def parameters(module: torch.nn.Module) -> float:
+    """Millions."""
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+def test_backbone_sizes() -> None:
+    resnet = ResNet(CameraConfig())
+    assert parameters(resnet) == pytest.approx(23.51, abs=0.01)
+    assert resnet.channels == (256, 512, 1024, 2048)
+    assert resnet.strides == (4, 8, 16, 32)
+    swin = Swin(CameraConfig(backbone="swin"))
+    assert parameters(swin) == pytest.approx(27.52, abs=0.01)
+    assert swin.channels == (192, 384, 768)
+    assert swin.strides == (8, 16, 32)
+
+
+def test_parameter_counts_by_hand() -> None:
+    """Counts that follow from the published layer tables, without looking at the code."""
+    detector = build_detector(ModelConfig(sensors=("lidar",)))
+
+    def conv(c_in: int, c_out: int, k: int, bias: bool = False, norm: bool = True) -> int:
+        return c_in * c_out * k + c_out * bias + 2 * c_out * norm
+
+    sparse = conv(5, 16, 27) + 4 * conv(16, 16, 27)
+    for a, b in ((16, 32), (32, 64), (64, 128)):
+        sparse += conv(a, b, 27) + 4 * conv(b, b, 27)
+    sparse += conv(128, 128, 3)
+    assert sum(p.numel() for p in detector.encoders["lidar"].parameters()) == sparse
+    bev = conv(256, 128, 9) + 5 * conv(128, 128, 9) + conv(128, 256, 9) + 5 * conv(256, 256, 9)
+    bev += conv(128, 256, 1) + conv(256, 256, 4)
+    assert sum(p.numel() for p in detector.bev.parameters()) == bev
+    head = conv(512, 64, 9)
+    for classes in (1, 2, 2, 1, 2, 2):
+        for width in (classes, 2, 1, 3, 2, 2, 1):
+            head += conv(64, 64, 9) + conv(64, width, 9, bias=True, norm=False)
+    assert sum(p.numel() for p in detector.head.parameters()) == head
+    assert sum(p.numel() for p in detector.criterion.parameters()) == 3
+
+
+def one_step(model: ModelConfig) -> tuple[Detector, object]:
+    torch.manual_seed(0)
+    detector, batch = build_detector(model), make_batch(model, frames=1)
+    optimiser = torch.optim.AdamW(detector.parameters(), lr=1e-4)
+    before = [p.detach().clone() for p in detector.head.parameters()]
+    out = detector(batch)
+    loss = detector.loss(out, batch)["total"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in detector.parameters() if p.requires_grad)
+    optimiser.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, detector.head.parameters(), strict=True))
+    return detector, out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lidar_pillar", "camera_swin", "fusion"])
+def test_low_level_map_of_the_other_models(name: str) -> None:
+    model = model_config(name, "paper")
+    detector = build_detector(model)
+    low = detector(make_batch(model, frames=1), until="low").low
+    assert low.shape == (1, 256, 180, 180)
+    low.square().mean().backward()
+    grads = [p.grad for p in detector.encoders.parameters() if p.requires_grad]
+    assert all(torch.isfinite(g).all() for g in grads if g is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lidar_voxel", "camera", "fusion_voxel"])
+def test_one_training_step(name: str) -> None:
+    model = model_config(name, "paper")
+    assert model == replace(ModelConfig(), sensors=model.sensors, lidar=model.lidar, camera=model.camera)
+    detector, out = one_step(model)
+    assert out.low.shape == (1, 256, 180, 180)  # type: ignore[attr-defined]
+    assert out.high.shape == (1, 512, 180, 180)  # type: ignore[attr-defined]
+    assert out.heatmap_logits().shape == (1, 10, 180, 180)  # type: ignore[attr-defined]
+    assert out.regression_maps().shape == (1, 66, 180, 180)  # type: ignore[attr-defined]
+    assert detector.spec.regression_maps == 66
+    if "camera" in model.sensors:
+        assert out.depth.shape == (1, 6, 112, 16, 44)  # type: ignore[attr-defined]
+        stem = detector.encoders["camera"].backbone.stem()  # type: ignore[union-attr,operator]
+        assert all(p.requires_grad != model.camera.frozen_stem for p in stem.parameters())
+    if name == "camera":  # the splat is signed; everything behind a ReLU is not
+        assert float(out.low.detach().min()) < 0  # type: ignore[attr-defined]
+    else:
+        assert float(out.low.detach().min()) >= 0  # type: ignore[attr-defined]
+    assert float(out.high.detach().min()) >= 0  # type: ignore[attr-defined]
