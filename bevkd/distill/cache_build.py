@@ -32,8 +32,11 @@ logger = logging.getLogger(__name__)
 class VariantDataset(Protocol):
     """The frames to cache."""
 
-    tokens: Sequence[str]
     labelled: NDArray[np.bool_]
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """Their sample tokens."""
 
     def __len__(self) -> int:
         """Number of frames."""

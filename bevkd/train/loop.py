@@ -252,8 +252,8 @@ class _Window:
         """Log the means of the window and begin a new one."""
         means = {name: float(value) / self.steps for name, value in self.sums.items()}
         norm = means.pop("grad_norm")
-        times = {"frames": self.frames, "data_s": self.data_s, "compute_s": self.compute_s}
-        log.write(step, means, lr=lr, grad_norm=norm, **times)
+        data_s, compute_s = self.data_s, self.compute_s
+        log.write(step, means, lr=lr, grad_norm=norm, data_s=data_s, compute_s=compute_s, frames=self.frames)
         self.steps, self.frames, self.data_s, self.compute_s = 0, 0, 0.0, 0.0
         self.sums = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ from torch.optim import AdamW, Optimizer
 from bevkd.config import TrainConfig
 from bevkd.errors import ConfigError
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_PRECISION: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 MOMENTUM_DIP = 0.1  # beta1 falls by this much while the learning rate peaks
 
 
@@ -69,7 +72,7 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def resolve_precision(name: str, device_type: str) -> str:
+def resolve_precision(name: str, device_type: str) -> Precision:
     """Fabric's name of a precision; "auto" is bfloat16 autocast where the hardware has it, else float32.
 
     Raises:
@@ -80,4 +83,4 @@ def resolve_precision(name: str, device_type: str) -> str:
         name = "bf16" if fast else "fp32"
     if name == "fp16" and device_type != "cuda":
         raise ConfigError("train.precision=fp16 needs a GPU; use bf16, fp32 or auto")
-    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[name]
+    return _PRECISION[name]

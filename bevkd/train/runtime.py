@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -52,17 +53,18 @@ def torch_settings(config: TrainConfig) -> Iterator[None]:
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
     torch.set_num_threads(config.threads)
     if not torch.cuda.is_available():  # on a GPU this would cost speed
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+        memory.fill_uninitialized_memory = False  # a debugging aid that costs time
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill
 
 
 @contextmanager
@@ -115,4 +117,6 @@ class StopRequest:
         if fabric.world_size == 1:
             return self.signal is not None
         wish = torch.tensor(float(self.signal is not None), device=fabric.device)
-        return bool(fabric.all_reduce(wish, reduce_op="sum") > 0)
+        wishes = fabric.all_reduce(wish, reduce_op="sum")
+        assert isinstance(wishes, torch.Tensor)
+        return bool(wishes > 0)
