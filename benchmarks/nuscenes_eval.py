@@ -6,7 +6,7 @@ Generates tables and a submission of about 420 MB, then times both evaluators in
 (tables, annotations, detections, filters), matching (everything after), and both together. Writes
 `benchmarks/results/nuscenes_eval.json`: medians of wall and of CPU time, the ratios, and the largest difference of any
 number in the two summaries. The goals, 10 times from files to summary and 30 times in the matching, are judged by CPU
-time (both evaluators use one thread), which hardly changes when the machine does other work. The devkit (`nuscenes-devkit`, without its own pins) takes minutes.
+time (both evaluators use one thread), which hardly changes when the machine does other work. The devkit takes minutes.
 """
 
 from __future__ import annotations

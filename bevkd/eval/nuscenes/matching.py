@@ -114,26 +114,30 @@ def match(candidates: Candidates, threshold: float, rank: Ints, n_gt: int) -> In
     return taken
 
 
-def pair_errors(gt: Boxes, pred: Boxes, half_turn: NDArray[np.bool_]) -> dict[str, Floats]:
-    """The five errors of M matched pairs, given row by row; NaN where an error is unknown.
+def pair_errors(gt: Boxes, pred: Boxes, g: Ints, p: Ints, half_turn: NDArray[np.bool_]) -> dict[str, Floats]:
+    """The five errors of the M matched pairs (g, p); NaN where an error is unknown.
 
     Args:
+        gt: annotations.
+        pred: detections.
+        g: (M,) indices of annotations.
+        p: (M,) indices of detections.
         half_turn: (M,) pairs whose orientation counts only up to 180 degrees.
     """
-    shift = pred.translation[:, :2] - gt.translation[:, :2]
-    drift = pred.velocity - gt.velocity
-    both = np.minimum(gt.size, pred.size)
+    size_gt, size_pred = gt.size[g], pred.size[p]
+    both = np.minimum(size_gt, size_pred)
     overlap = both[:, 0] * both[:, 1] * both[:, 2]
-    volume_gt = gt.size[:, 0] * gt.size[:, 1] * gt.size[:, 2]
-    volume_pred = pred.size[:, 0] * pred.size[:, 1] * pred.size[:, 2]
+    volume_gt = size_gt[:, 0] * size_gt[:, 1] * size_gt[:, 2]
+    volume_pred = size_pred[:, 0] * size_pred[:, 1] * size_pred[:, 2]
     period = np.where(half_turn, np.pi, 2 * np.pi)
-    turn = np.mod(_yaw(gt.rotation) - _yaw(pred.rotation) + period / 2, period) - period / 2
+    turn = np.mod(_yaw(gt.rotation[g]) - _yaw(pred.rotation[p]) + period / 2, period) - period / 2
+    wanted = gt.attribute[g]
     return {
-        "trans_err": lengths(shift),
+        "trans_err": lengths(pred.translation[p, :2] - gt.translation[g, :2]),
         "scale_err": 1 - overlap / (volume_gt + volume_pred - overlap),
         "orient_err": np.abs(turn),
-        "vel_err": lengths(drift),
-        "attr_err": np.where(gt.attribute < 0, np.nan, (gt.attribute != pred.attribute).astype(np.float64)),
+        "vel_err": lengths(pred.velocity[p] - gt.velocity[g]),
+        "attr_err": np.where(wanted < 0, np.nan, (wanted != pred.attribute[p]).astype(np.float64)),
     }
 
 

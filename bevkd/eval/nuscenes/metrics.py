@@ -179,8 +179,8 @@ def _curves(gt: Boxes, pred: Boxes, config: DetectionConfig) -> dict[tuple[str, 
     for threshold in config.dist_ths:
         taken = match(candidates, threshold, rank, len(gt))
         matched = np.flatnonzero(taken >= 0)
-        partner, own = gt.take(taken[matched]), pred.take(matched)
-        errors = pair_errors(partner, own, np.isin(own.label, half_turn_labels))
+        half_turn = np.isin(pred.label[matched], half_turn_labels)
+        errors = pair_errors(gt, pred, taken[matched], matched, half_turn)
         row = np.full(len(pred), -1)  # where the errors of each detection are
         row[matched] = np.arange(len(matched))
         row = row[order]
