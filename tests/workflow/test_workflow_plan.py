@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
 from itertools import pairwise
@@ -195,6 +194,5 @@ def test_conda_environment_names_what_bevkd_imports() -> None:
     (pip,) = [entry["pip"] for entry in listed if isinstance(entry, dict)]
     named = {re.split(r"[ <>=]", line)[0] for line in pip}
     project = (ROOT / "pyproject.toml").read_text()
-    wanted = re.findall(r'"([a-z]+)', project.partition("dependencies = [")[2].partition("]")[0])
+    wanted = re.findall(r'"([a-z0-9]+)', project.partition("dependencies = [")[2].partition("]")[0])
     assert set(wanted) - named <= {"snakemake", "dvc"}, "jobs run without the workflow tools"
-    assert os.path.exists(ROOT / "workflow" / "rules" / "common.smk")

@@ -39,7 +39,8 @@ def check(content, path, schema):
     found = [best_match([error]) for error in Draft202012Validator(rules).iter_errors(content)]
     errors = [f"{error.json_path.removeprefix('$.')}: {error.message}" for error in found]
     if errors:
-        raise WorkflowError(f"{path}: " + "; ".join(errors))
+        hint = " (a setting that is new in the code: run `make schemas` first)" if "unexpected" in errors[0] else ""
+        raise WorkflowError(f"{path}: " + "; ".join(errors) + hint)
 
 
 prepare_environment()
