@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 # The workflow runs single-threaded jobs side by side; see docs/performance in the README.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce smoke resume test test-fast test-slurm lint format schemas env env-dev doctor clean help
+.PHONY: reproduce smoke resume adopt test test-fast test-slurm lint format schemas env env-dev doctor clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ smoke: env ## The whole workflow at smoke scale (results/smoke)
 resume: env ## Continue after a crash or kill -9 (drops the stale lock first; nothing may be running)
 	$(BIN)/snakemake --unlock
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(ARGS)
+
+adopt: env ## After `dvc pull`: take data, weights and metrics as they came, instead of making them again
+	$(BIN)/snakemake --touch --cores 1 $(ARGS)
 
 test: env-dev ## Lint, type check and all tests
 	$(MAKE) --no-print-directory lint
