@@ -5,38 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-
+from bevkd.classes import CLASS_OF_CATEGORY
 from bevkd.errors import DataError
 from bevkd.io import read_json
+from bevkd.splits import tune_scenes
+
+__all__ = ["CAMERAS", "CHANNELS", "CLASS_OF_CATEGORY", "LIDAR", "RADARS", "lighting", "scene_splits", "weather"]
 
 LIDAR = "LIDAR_TOP"
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 RADARS = ("RADAR_FRONT", "RADAR_FRONT_LEFT", "RADAR_FRONT_RIGHT", "RADAR_BACK_LEFT", "RADAR_BACK_RIGHT")
 CHANNELS = (LIDAR, *CAMERAS, *RADARS)
 
-# General category -> detection class; every other category is not detected.
-CLASS_OF_CATEGORY: dict[str, str] = {
-    "vehicle.car": "car",
-    "vehicle.truck": "truck",
-    "vehicle.construction": "construction_vehicle",
-    "vehicle.bus.bendy": "bus",
-    "vehicle.bus.rigid": "bus",
-    "vehicle.trailer": "trailer",
-    "movable_object.barrier": "barrier",
-    "vehicle.motorcycle": "motorcycle",
-    "vehicle.bicycle": "bicycle",
-    "human.pedestrian.adult": "pedestrian",
-    "human.pedestrian.child": "pedestrian",
-    "human.pedestrian.construction_worker": "pedestrian",
-    "human.pedestrian.police_officer": "pedestrian",
-    "movable_object.trafficcone": "traffic_cone",
-}
-
 # The end of a version's name says which official splits its tables hold. `train_detect` and `train_track` are halves of
 # `train` and would overlap with it, so they are no splits of the index.
 _OFFICIAL = {"mini": ("mini_train", "mini_val"), "trainval": ("train", "val"), "test": ("test",)}
-_TUNE_SEED = 2023
 
 
 def scene_splits(root: Path, version: str) -> dict[str, list[str]]:
@@ -54,10 +37,8 @@ def scene_splits(root: Path, version: str) -> dict[str, list[str]]:
         official = read_json(Path(__file__).parents[1] / "splits" / "nuscenes.json")
         splits = {name: list(official[name]) for name in held}
         if "train" in splits:
-            names = sorted(splits["train"])
-            picked = np.random.default_rng(_TUNE_SEED).permutation(len(names))[: len(names) // 10]
-            splits["tune"] = sorted(names[i] for i in picked)
-            splits["train"] = sorted(set(names) - set(splits["tune"]))
+            splits["tune"] = tune_scenes(splits["train"])
+            splits["train"] = sorted(set(splits["train"]) - set(splits["tune"]))
         return splits
     path = root / version / "splits.json"
     splits = read_json(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bevkd.classes import CLASSES
+from bevkd.classes import CLASS_OF_CATEGORY, CLASSES
 
 NO_ATTRIBUTE = -1
 
@@ -18,23 +18,6 @@ ATTRIBUTES: tuple[str, ...] = (
 )
 ATTRIBUTE_INDEX: dict[str, int] = {name: i for i, name in enumerate(ATTRIBUTES)} | {"": NO_ATTRIBUTE}
 
-# Every category that counts as a detection class; all others are ignored, bicycle racks apart.
-CLASS_OF_CATEGORY: dict[str, str] = {
-    "vehicle.car": "car",
-    "vehicle.truck": "truck",
-    "vehicle.construction": "construction_vehicle",
-    "vehicle.bus.rigid": "bus",
-    "vehicle.bus.bendy": "bus",
-    "vehicle.trailer": "trailer",
-    "movable_object.barrier": "barrier",
-    "vehicle.motorcycle": "motorcycle",
-    "vehicle.bicycle": "bicycle",
-    "human.pedestrian.adult": "pedestrian",
-    "human.pedestrian.child": "pedestrian",
-    "human.pedestrian.construction_worker": "pedestrian",
-    "human.pedestrian.police_officer": "pedestrian",
-    "movable_object.trafficcone": "traffic_cone",
-}
 CATEGORY_OF_CLASS: dict[str, str] = {
     name: next(category for category, c in CLASS_OF_CATEGORY.items() if c == name) for name in CLASSES
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.eval.nuscenes.jsonio import loads
 from bevkd.io import read_json
+from bevkd.splits import tune_scenes
 
 # The end of a version's name says which official splits its tables hold.
 SPLITS_OF_VERSION: dict[str, tuple[str, ...]] = {
@@ -24,7 +25,7 @@ def official_splits() -> dict[str, list[str]]:
 
 
 def split_scenes(root: Path, version: str, split: str) -> tuple[list[str], bool]:
-    """Scene names of `split`, and whether it is an official one.
+    """Scene names of `split`, and whether it is an official one or, as `tune`, part of one.
 
     Raises:
         ConfigError: an official split that these tables do not hold, or a name that `splits.json` lacks.
@@ -36,6 +37,8 @@ def split_scenes(root: Path, version: str, split: str) -> tuple[list[str], bool]
     official = official_splits()
     if split in held:
         return official[split], True
+    if split == "tune" and "train" in held:
+        return tune_scenes(official["train"]), True
     if held and split in official:
         raise ConfigError(f"split {split!r} is not part of version {version!r}, which holds {', '.join(held)}")
     path = root / version / "splits.json"
