@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -145,7 +146,10 @@ def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None
     for text in overrides or []:
         plain = merge(plain, parse_override(text))
     plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
-    return parse(RunConfig, plain, f"run {run!r} at scale {scale!r}")
+    config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}")
+    factor = config.train.steps_factor
+    steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
+    return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))
 
 
 def run_dir(run: str, scale: str, seed: int, root: str | Path = "results/runs") -> Path:

@@ -53,7 +53,8 @@ class LidarConfig:
     intensity_scale: float = 1.0  # the released detectors feed raw intensity; 1/255 conditions small nets better
     out_channels: int = 256
     normalise: bool = False  # bring position, offset, intensity and sweep age to order one
-    dt_scale: float = 10.0  # per second, with `normalise`
+    dt_scale: float = 10.0  # per second, with `normalise` or `mean_age`
+    mean_age: bool = False  # pillars: one more channel, the mean age of the points against that of the batch
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -218,6 +219,7 @@ class TrainConfig:
     """Optimisation. `steps` wins over `epochs` when it is positive."""
 
     steps: int = 0
+    steps_factor: float = 1.0  # lengthens or shortens the schedule of any scale; applied when the run is resolved
     epochs: int = 20
     batch_size: int = 20  # global
     unlabelled_per_batch: int = 0  # of `batch_size`; needs frames: all

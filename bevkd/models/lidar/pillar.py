@@ -50,7 +50,8 @@ class PillarEncoder(SensorEncoder):
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
         self.scale: Tensor
         self.norm = nn.BatchNorm1d(lidar.channels[0], eps=config.bev.bn_eps, momentum=config.bev.bn_momentum)
-        widths = list(lidar.channels)
+        # Max pooling hides how old the points of a pillar are on average, and with it which way a thing moves.
+        widths = [lidar.channels[0] + int(lidar.mean_age), *lidar.channels[1:]]
         blocks = [conv_bn_relu(a, b, config.bev, stride=2) for a, b in pairwise(widths)]
         if widths[-1] != lidar.out_channels:
             blocks.append(conv_bn_relu(widths[-1], lidar.out_channels, config.bev))
@@ -82,4 +83,8 @@ class PillarEncoder(SensorEncoder):
         hidden = torch.relu(batch_norm_rows(self.norm, self.linear(augmented * self.scale)))
         index = groups.cell[:, None].expand_as(hidden)
         pooled = hidden.new_zeros(len(groups.counts), hidden.shape[1])  # amax with 0 is exact: hidden >= 0
-        return pooled.scatter_reduce(0, index, hidden, reduce="amax", include_self=True), groups
+        pooled = pooled.scatter_reduce(0, index, hidden, reduce="amax", include_self=True)
+        if lidar.mean_age:  # about [-1, 1]: empty pillars, which stay 0, are neither new nor old
+            age = mean_per_cell(points[:, 4:5] * lidar.dt_scale, groups) - 1.0
+            pooled = torch.cat([pooled, age], dim=1)
+        return pooled, groups
