@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.nn.functional import conv3d
 
+from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
 from bevkd.models.lidar.points import group_points, mean_per_cell
 from bevkd.models.ops.sparse import SparseConv3d, SparseMap
-from bevkd.models.ops.sparse_backend import use_backend
+from bevkd.models.ops.sparse_backend import backend, use_backend
 
 CASES = [
     ((3, 3, 3), (1, 1, 1), (1, 1, 1), True),
@@ -75,6 +76,18 @@ def test_shared_key_reuses_pairs_and_gives_the_same(backend: str) -> None:
         pairs = x.pairs["a"]
         torch.testing.assert_close(shared(first).features, alone(alone(x)).features)
         assert first.pairs["a"] is pairs
+
+
+def test_several_cpu_threads_choose_the_repeatable_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BEVKD_SPARSE", raising=False)
+    features = torch.zeros(1, 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert backend(features) is None
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert (backend(features) is not None) == ("spconv" in backends())
+    monkeypatch.setenv("BEVKD_SPARSE", "minkowski")
+    with pytest.raises(ConfigError, match="minkowski"):
+        backend(features)
 
 
 def test_empty_map_passes_through() -> None:

@@ -183,7 +183,7 @@ class SparseConv3d(nn.Module):
 
         pairs = x.pairs.get(self.key) if self.key else None
         # Accelerated kernels refuse empty tensors; a frame without points has nothing to accelerate.
-        accelerated = backend() if len(x.features) else None
+        accelerated = backend(x.features) if len(x.features) else None
         if pairs is None:
             find = find_pairs if accelerated is None else accelerated.find_pairs
             pairs = find(x, self.kernel, self.stride, self.padding, self.submanifold)

@@ -71,8 +71,11 @@ def _spconv() -> SpconvBackend | None:
         return None
 
 
-def backend() -> SpconvBackend | None:
-    """The accelerated implementation, or None for plain torch.
+def backend(features: Tensor) -> SpconvBackend | None:
+    """The accelerated implementation for these features, or None for plain torch.
+
+    On a CPU with several threads spconv adds up in no fixed order, and a run would not repeat bit for bit: there
+    plain torch is the default.
 
     Raises:
         ConfigError: $BEVKD_SPARSE is unknown, or asks for spconv where it is not installed.
@@ -82,6 +85,8 @@ def backend() -> SpconvBackend | None:
         return None
     if choice not in ("auto", "spconv"):
         raise ConfigError(f"BEVKD_SPARSE is {choice!r}; known: auto, spconv, torch")
+    if choice == "auto" and not features.is_cuda and torch.get_num_threads() > 1:
+        return None
     found = _spconv()
     if found is None and choice == "spconv":
         raise ConfigError("BEVKD_SPARSE=spconv, but spconv cannot be imported")
