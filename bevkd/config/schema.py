@@ -122,6 +122,7 @@ class LossConfig:
     iou_aware_weight: float = 1.0
     iou_weight: float = 0.0
     velocity_weight: float = 0.2
+    huber: dict[str, float] = Field(default_factory=dict)  # branch -> width of Huber's loss instead of L1
     depth_weight: float = 0.0  # BEVDepth's L_Depth; 3.0 there
 
 

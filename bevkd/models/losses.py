@@ -8,10 +8,10 @@ from torch.nn.functional import binary_cross_entropy
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
-from bevkd.models.boxcode import decode_cells, gather_cells, gather_code
+from bevkd.models.boxcode import CODE, decode_cells, gather_cells, gather_code
 from bevkd.models.layers import full_precision
 from bevkd.models.ops.rotated import iou_3d, iou_nearest_bev
-from bevkd.models.outputs import BEVOutputs, TaskOutput
+from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 from bevkd.models.targets import TargetAssigner, TaskTargets
 
 _EPS = 1e-4
@@ -120,7 +120,7 @@ class DetectionLoss(nn.Module):
         peaks = mean_over_ranks(torch.tensor(float(target.peaks), device=task.heatmap.device))
         heatmap = heat(logits, target.heatmap[batch.labelled]) / peaks.clamp(min=unit)
         code = gather_code(task, target.positive)
-        per_value = (code - target.regression).abs().sum(dim=0) / (count + _EPS * unit)
+        per_value = self._distance(code - target.regression).sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
         named = {"heatmap": heatmap, "loc": (per_value * per_value_weight).sum()}
         if not head.iou_branch and weights.iou_weight == 0:
@@ -137,6 +137,20 @@ class DetectionLoss(nn.Module):
             near = (mean_over_ranks(named["loc"]).detach() < 1).float()
             named["iou"] = near * (1 - overlap).sum() / count.clamp(min=unit)
         return named
+
+    def _distance(self, error: Tensor) -> Tensor:
+        """L1 of regression errors (n, 10), or Huber where `loss.huber` names the branch.
+
+        L1 asks for the median: with two in three objects at rest it is met by predicting no motion at all, and its
+        gradient hardly pulls away from there. Huber asks for the mean of what lies within its width.
+        """
+        l1 = error.abs()
+        if not self.config.loss.huber:
+            return l1
+        widths = [self.config.loss.huber.get(name, 0.0) for name, width in REGRESSION if name in CODE for _ in range(width)]
+        width = l1.new_tensor(widths)
+        near = l1 < width
+        return torch.where(near, 0.5 * error**2 / width.clamp(min=_EPS), l1 - 0.5 * width)
 
     def _combine(self, named: dict[str, Tensor]) -> Tensor:
         weights = self.config.loss
