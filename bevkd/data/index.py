@@ -249,7 +249,8 @@ class FrameIndex:
             frames = pa.concat_tables([frames, table.filter(in_split).cast(frames.schema)])
         if len(frames) == 0:
             raise DataError("no frame in the split", file=folder / "frames.parquet", field=split)
-        scenes = pa.array(np.unique(frames["scene"].to_numpy()), pa.int32())
+        # A list: when an Arrow thread drops a filter over NumPy memory while Python exits, the process aborts.
+        scenes = pa.array(np.unique(frames["scene"].to_numpy()).tolist(), pa.int32())
         lists = {name: frames[name].to_pylist() for name in ("key", "lidar_sweeps", "radar_sweeps")}
         words = ("token", "scene_name", "description", "location", "weather", "lighting", "split")
         return cls(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +88,11 @@ def test_unknown_frame_names_the_nearest(reader: SceneReader):
     token = reader.fullest("val", 1)[0]
     with pytest.raises(DataError, match=f"did you mean '{token}'"):
         reader.scene(token[:-1] + "x")
+
+
+def test_a_process_may_end_right_after_reading_the_index(smoke_dataset):
+    """Arrow threads that still held NumPy memory used to abort about every third such process."""
+    code = f"from bevkd.data.index import FrameIndex; FrameIndex.open({str(smoke_dataset.index)!r}, 'train+val')"
+    started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(6)]
+    ends = [(process.communicate()[1], process.returncode) for process in started]
+    assert ends == [(b"", 0)] * 6
