@@ -87,14 +87,24 @@ def train(
     seed: Seed = 0,
     overrides: Overrides = None,
     runs: RunsRoot = _RUNS,
-    restart: Annotated[bool, typer.Option(help="Drop what an earlier, different config left here.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Drop what lies here and begin anew.")] = False,
+    restart_if_changed: Annotated[
+        bool, typer.Option("--restart-if-changed", help="The same, but only if another config or teacher left it.")
+    ] = False,
 ) -> None:
     """Train a run, plain or distilled; the same command resumes it."""
     from bevkd.config import load_run, run_dir
+    from bevkd.errors import OtherRunError
     from bevkd.train import train as train_run
 
-    config = load_run(run, scale, seed, overrides)
-    train_run(config, run_dir(run, scale, seed, runs), restart=restart)
+    config, out = load_run(run, scale, seed, overrides), run_dir(run, scale, seed, runs)
+    try:
+        train_run(config, out, restart=restart)
+    except OtherRunError as error:
+        if not restart_if_changed:
+            raise
+        logging.getLogger(__name__).warning("beginning anew: %s", error)
+        train_run(config, out, restart=True)
 
 
 @app.command()

@@ -46,6 +46,10 @@ class CheckpointError(ConfigError):
     """A checkpoint that does not fit: another architecture, another config, or not a checkpoint at all."""
 
 
+class OtherRunError(CheckpointError):
+    """A checkpoint or model that another configuration, or the student of another teacher, has left."""
+
+
 class Interrupted(BevkdError):
     """Training stopped on request after writing a resumable checkpoint."""
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bevkd import __version__
 from bevkd.config import RunConfig, parse, to_plain
-from bevkd.errors import CheckpointError, ConfigError
+from bevkd.errors import CheckpointError, ConfigError, OtherRunError
 from bevkd.io import atomic_path, digest
 from bevkd.models.detector import Detector, build_detector
 
@@ -108,7 +108,7 @@ def check_same_run(state: dict[str, Any], run: RunConfig, teacher: str, where: P
         where: the file, for the message.
 
     Raises:
-        CheckpointError: they differ; the message names the settings.
+        OtherRunError: they differ; the message names the settings.
     """
     before = {"config": json.loads(state["config"]), "teacher": state["teacher"]}
     now = {"config": json.loads(json.dumps(identity(run))), "teacher": teacher}
@@ -116,7 +116,7 @@ def check_same_run(state: dict[str, Any], run: RunConfig, teacher: str, where: P
     changed = differences(before, now)
     if changed:
         shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
-        raise CheckpointError(f"{where} was written with another configuration ({shown}); use --restart to begin anew")
+        raise OtherRunError(f"{where} was written with another configuration ({shown}); use --restart to begin anew")
 
 
 def drop_leftovers(out: Path) -> None:

@@ -150,15 +150,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("who", ["snakemake", "everything"])
-def test_killed_workflow_goes_on_after_one_command(prepared: Path, who: str) -> None:
-    seed = {"snakemake": 1, "everything": 2}[who]
-    out = prepared / "results" / "runs" / "smoke" / "lidar_base" / f"seed{seed}"
-    target = str((out / "model.pt").relative_to(prepared))
-    command = [str(BIN / "snakemake"), target, "--cores", "2"]
+def kill_during_training(folder: Path, out: Path, *, everything: bool) -> str:
+    """Start the workflow for one model, kill it with -9 once the training has a checkpoint; the target's name."""
+    target = str((out / "model.pt").relative_to(folder))
     with subprocess.Popen(
-        command,
-        cwd=prepared,
+        [str(BIN / "snakemake"), target, "--cores", "2"],
+        cwd=folder,
         env=environment(),
         start_new_session=True,
         stdout=subprocess.DEVNULL,
@@ -169,11 +166,19 @@ def test_killed_workflow_goes_on_after_one_command(prepared: Path, who: str) -> 
             assert process.poll() is None, "it ended before it wrote a checkpoint"
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        if who == "everything":
+        if everything:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
     assert not (out / "model.pt").exists(), "too quick to be killed"
+    return target
+
+
+@pytest.mark.parametrize("who", ["snakemake", "everything"])
+def test_killed_workflow_goes_on_after_one_command(prepared: Path, who: str) -> None:
+    seed = {"snakemake": 1, "everything": 2}[who]
+    out = prepared / "results" / "runs" / "smoke" / "lidar_base" / f"seed{seed}"
+    target = kill_during_training(prepared, out, everything=who == "everything")
 
     locked = snakemake(prepared, target, "--cores", "2", ok=False)
     assert "--unlock" in locked
@@ -192,3 +197,18 @@ def test_killed_workflow_goes_on_after_one_command(prepared: Path, who: str) -> 
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert jobs(snakemake(prepared, target, "--cores", "1", "--dry-run")) == {}
+
+
+def test_changed_setting_after_a_kill_begins_anew(prepared: Path) -> None:
+    out = prepared / "results" / "runs" / "smoke" / "lidar_base" / "seed0"
+    target = kill_during_training(prepared, out, everything=True)
+    scale = prepared / "config" / "scales" / "smoke.yaml"
+    text = scale.read_text()
+    scale.write_text(text.replace("steps: 150", "steps: 4"))
+    unlock, again = documented_resume()
+    snakemake(prepared, *unlock)
+    snakemake(prepared, target, *again)
+    scale.write_text(text)
+    assert torch.load(out / "model.pt", weights_only=True)["step"] == 4
+    log = (prepared / "results" / "logs" / "smoke" / "train" / "lidar_base-seed0.log").read_text()
+    assert "beginning anew" in log

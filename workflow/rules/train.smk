@@ -25,8 +25,8 @@ rule train:
         config=config_digest,
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} train --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
-        " > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu} train --run {wildcards.run} --scale {params.scale}"
+        " --seed {wildcards.seed} --restart-if-changed > {log} 2>&1"
 
 
 rule cache_teacher:
