@@ -17,7 +17,6 @@ from bevkd.report.metrics import Runs
 from bevkd.report.render import escape
 from bevkd.report.spec import ColumnSpec, RowSpec, TableConfig, load_tables
 
-
 ROWS = load_rows()
 
 
