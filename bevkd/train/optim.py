@@ -52,7 +52,9 @@ def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> 
     trainable = [p for p in parameters if p.requires_grad]
     if not trainable:
         raise ConfigError("the model has no trainable parameter")
-    return AdamW(trainable, lr=peak_lr(config), betas=config.betas, weight_decay=config.weight_decay, fused=True)
+    # Under float16 the gradients are unscaled before clipping, which a fused step would do a second time.
+    fused = config.precision != "fp16"
+    return AdamW(trainable, lr=peak_lr(config), betas=config.betas, weight_decay=config.weight_decay, fused=fused)
 
 
 def set_schedule(optimizer: Optimizer, step: int, steps: int, config: TrainConfig) -> float:
