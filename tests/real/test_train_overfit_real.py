@@ -10,6 +10,7 @@ from bevkd.config import load_run
 from bevkd.data import convert_nuscenes
 from bevkd.train.overfit import overfit
 
+STEPS = {"lidar_base": 150, "camera_base": 220, "fusion_base": 150}
 # Classes of the keyframe that have boxes with more than five LiDAR points within the ranges of the benchmark.
 EXPECTED = {"car": 4, "truck": 2, "barrier": 10, "pedestrian": 7, "traffic_cone": 1}
 
@@ -20,7 +21,7 @@ def index(shared_real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lidar_base", "camera_base", "fusion_base"])
+@pytest.mark.parametrize("name", list(STEPS))
 def test_detector_overfits_the_real_keyframe(shared_real: Path, index: Path, name: str, tmp_path: Path) -> None:
     run = load_run(
         name,
@@ -37,7 +38,7 @@ def test_detector_overfits_the_real_keyframe(shared_real: Path, index: Path, nam
             "model.lidar.cell=0.4",
             "model.camera={image_size: [128, 352], depth_max: 58.0}",
             "model.decode.centre_limit=51.2",
-            "train={steps: 250, log_every: 50, checkpoint_every: 1000}",
+            f"train={{steps: {STEPS[name]}, log_every: 50, checkpoint_every: 1000}}",
         ],
     )
     result = overfit(run, tmp_path / "runs" / "sim" / name / "seed0")
