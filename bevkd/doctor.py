@@ -18,7 +18,7 @@ _PACKAGES = (
     "numpy",
     "pandas",
     "pyarrow",
-    "lightning",
+    "lightning-fabric",
     "transformers",
     "snakemake",
     "dvc",
