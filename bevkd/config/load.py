@@ -15,6 +15,8 @@ from bevkd.config.schema import RowConfig, RunConfig
 from bevkd.errors import ConfigError, nearest
 
 T = TypeVar("T")
+# The workflow reads every run before it starts: libyaml does in 0.2 s what pure Python does in 2 s.
+_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def config_dir() -> Path:
@@ -32,7 +34,7 @@ def read_yaml(path: Path) -> Any:
         ConfigError: missing or malformed.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_SAFE_LOADER)
     except FileNotFoundError:
         known = [p.stem for p in path.parent.glob("*.yaml")]
         raise ConfigError(f"no such config file: {path}{nearest(path.stem, known)}") from None
