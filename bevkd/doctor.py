@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,20 @@ def _fast_paths() -> dict[str, dict[str, Any]]:
     """Name -> active or not, and why."""
     import torch
 
-    from bevkd.train.precision import bf16_is_fast
+    from bevkd.train.optim import resolve_precision
 
     cuda = torch.cuda.is_available()
-    bf16, why = bf16_is_fast()
+    precision = resolve_precision("auto", "cuda" if cuda else "cpu")
     spconv = importlib.util.find_spec("spconv") is not None
     return {
         "cuda": {
             "active": cuda,
             "why": torch.cuda.get_device_name(0) if cuda else "torch finds no CUDA device",
         },
-        "bf16 autocast (precision: auto)": {"active": bf16, "why": why},
+        "bf16 autocast (precision: auto)": {
+            "active": "bf16" in precision,
+            "why": f"this machine trains with {precision}",
+        },
         "spconv sparse convolution": {
             "active": spconv,
             "why": "installed" if spconv else "not installed (extras: sparse or gpu); plain PyTorch is used",
@@ -67,13 +71,15 @@ def _fast_paths() -> dict[str, dict[str, Any]]:
 
 
 def _examine_dataset(root: Path, version: str) -> list[str]:
-    """Every problem of a nuScenes folder that reading it shows; an empty list when there is none."""
-    from bevkd.data.nuscenes import check_dataset
+    """The first problem that indexing a nuScenes folder meets (the index is thrown away), or nothing."""
+    from bevkd.data import convert_nuscenes
 
-    try:
-        return check_dataset(root, version)
-    except DataError as error:
-        return [str(error)]
+    with tempfile.TemporaryDirectory(prefix="bevkd-doctor-") as folder:
+        try:
+            convert_nuscenes(root, version, Path(folder) / "index")
+        except DataError as error:
+            return [str(error)]
+    return []
 
 
 def examine(root: Path | None = None, version: str = "v1.0-trainval") -> dict[str, Any]:

@@ -147,7 +147,9 @@ class DetectionLoss(nn.Module):
         l1 = error.abs()
         if not self.config.loss.huber:
             return l1
-        widths = [self.config.loss.huber.get(name, 0.0) for name, width in REGRESSION if name in CODE for _ in range(width)]
+        widths = [
+            self.config.loss.huber.get(name, 0.0) for name, width in REGRESSION if name in CODE for _ in range(width)
+        ]
         width = l1.new_tensor(widths)
         near = l1 < width
         return torch.where(near, 0.5 * error**2 / width.clamp(min=_EPS), l1 - 0.5 * width)
