@@ -26,7 +26,7 @@ rule train:
         scale=SCALE,
     shell:
         "python workflow/scripts/launch.py {resources.gpu} train --run {wildcards.run} --scale {params.scale}"
-        " --seed {wildcards.seed} --restart-if-changed > {log} 2>&1"
+        " --seed {wildcards.seed} --restart-if-changed >> {log} 2>&1"
 
 
 rule cache_teacher:

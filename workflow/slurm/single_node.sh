@@ -1,6 +1,6 @@
 #!/bin/bash
 # A real SLURM on this one machine, from Debian's packages: for tests of the slurm profile, without systemd or cgroups.
-# usage (as root): single_node.sh up|down|install
+# usage (as root): single_node.sh up|down|remove
 # Memory limits are scheduled but not enforced. A pretend GPU lets GPU jobs be scheduled.
 set -euo pipefail
 
@@ -103,9 +103,12 @@ down() { # the daemons first, munge last: they need it to stop in order
 case "${1:-}" in
     up) up ;;
     down) down ;;
-    install) install_packages ;;
+    remove) # where SLURM is installed but down, every start of Snakemake waits ten seconds for it
+        down
+        DEBIAN_FRONTEND=noninteractive apt-get remove -y -qq slurmctld slurmd slurm-client >/dev/null
+        ;;
     *)
-        echo "usage: $0 up|down|install" >&2
+        echo "usage: $0 up|down|remove" >&2
         exit 2
         ;;
 esac

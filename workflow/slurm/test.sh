@@ -11,8 +11,10 @@ target=("$@")
 [ ${#target[@]} -gt 0 ] || target=(table_unidistill_s6)
 jobs_log=/var/log/slurm/jobs.log
 
+finish=down
+command -v scontrol >/dev/null || finish=remove # leave the machine as it was
 folder=$(mktemp -d)
-trap 'cd /; rm -rf "$folder"; "$here/workflow/slurm/single_node.sh" down' EXIT
+trap 'cd /; rm -rf "$folder"; bash "$here/workflow/slurm/single_node.sh" "$finish"' EXIT
 bash "$here/workflow/slurm/single_node.sh" up
 before=$(wc -l <"$jobs_log" 2>/dev/null || echo 0)
 
