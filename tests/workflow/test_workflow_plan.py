@@ -162,7 +162,7 @@ def overlaps(folder: Path) -> bool:
 
 @pytest.mark.parametrize(("gpus", "side_by_side"), [(1, False), (0, True)])
 def test_gpu_jobs_do_not_exceed_the_gpus(tmp_path: Path, gpus: int, side_by_side: bool) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(copy_repository(tmp_path), train_seconds=1.0)
     models = [f"results/runs/smoke/lidar_base/seed{seed}/model.pt" for seed in (0, 1, 2)]
     snakemake(folder, *models, "--cores", "3", "--config", "scale=smoke", f"gpus={gpus}")
     calls = [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]

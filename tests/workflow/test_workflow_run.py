@@ -1,4 +1,4 @@
-"""The whole graph at smoke scale in a clean clone, DVC on top of it, and a workflow that is killed."""
+"""The whole graph at smoke scale in a clean clone, and a workflow that is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from workflow_case import BIN, ROOT, copy_repository, environment, jobs, run, snakemake
+from workflow_case import BIN, ROOT, copy_repository, environment, jobs, run, smoke_by_default, snakemake
 
 from bevkd.report.spec import load_claims, load_figures, load_tables
 
@@ -23,24 +23,10 @@ TABLES = [name for name, item in load_tables().items() if item.target == "all"]
 FIGURES = [name for name, item in load_figures().items() if item.target == "all"]
 
 
-def settings(folder: Path) -> None:
-    """Make smoke scale, with one seed per run, the default of a copy."""
-    for path, old, new in (
-        ("config/config.yaml", "scale: sim", "scale: smoke"),
-        ("config/config.yaml", "seeds: 0", "seeds: 1"),
-        ("dvc.yaml", "scale: sim", "scale: smoke"),
-        ("dvc.yaml", "results: results", "results: results/smoke"),
-    ):
-        text = (folder / path).read_text()
-        assert old in text
-        (folder / path).write_text(text.replace(old, new, 1))
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean clone after `snakemake --cores all`."""
-    folder = copy_repository(tmp_path_factory.mktemp("finished"))
-    settings(folder)
+    folder = smoke_by_default(copy_repository(tmp_path_factory.mktemp("finished")))
     snakemake(folder, "--cores", "all")
     return folder
 
@@ -93,41 +79,6 @@ def test_snakemake_report_is_one_page(finished: Path) -> None:
     page.unlink()
 
 
-def test_dvc_records_what_snakemake_made_and_the_two_do_not_fight(finished: Path, tmp_path: Path) -> None:
-    def git(*arguments: str, at: Path = finished) -> None:
-        run(at, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments)
-
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-q", "-m", "before")
-    log = run(finished, "dvc", "repro").stdout
-    assert log.count("Nothing to be done") == 3, log
-    assert "up to date" in run(finished, "dvc", "status").stdout
-    assert "didn't change, skipping" in run(finished, "dvc", "repro").stdout
-    assert "Nothing to be done" in snakemake(finished, "--cores", "1", "--dry-run")
-
-    shown = run(finished, "dvc", "metrics", "show", "--json").stdout
-    values = json.loads(shown[shown.index("{") :])[""]["data"]["results/smoke/metrics.json"]["data"]
-    assert values == json.loads((finished / "results" / "smoke" / "metrics.json").read_text())
-    page = tmp_path / "plots"
-    run(finished, "dvc", "plots", "show", "--out", str(page))
-    text = (page / "index.html").read_text()
-    assert "Training loss" in text
-    assert "camera_base" in text
-
-    # Another clone gets data and weights from a remote, and has nothing to train.
-    run(finished, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    git("add", ".")
-    git("add", "--force", "results/smoke")
-    git("commit", "-q", "-m", "after")
-    run(finished, "dvc", "push")
-    other = tmp_path / "other"
-    git("clone", "-q", str(finished), str(other), at=tmp_path)
-    run(other, "dvc", "pull")
-    snakemake(other, "--cores", "1", "--touch")
-    assert "Nothing to be done" in snakemake(other, "--cores", "1", "--dry-run")
-
-
 def documented_resume() -> list[list[str]]:
     """Arguments of Snakemake in `make resume`."""
     recipe = re.search(r"^resume:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -140,8 +91,7 @@ def documented_resume() -> list[list[str]]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with its data set, whose LiDAR training is long enough to be killed."""
-    folder = copy_repository(tmp_path_factory.mktemp("killed"))
-    settings(folder)
+    folder = smoke_by_default(copy_repository(tmp_path_factory.mktemp("killed")))
     scale = folder / "config" / "scales" / "smoke.yaml"
     plain = yaml.safe_load(scale.read_text())
     plain["common"].setdefault("train", {}).update({"steps": 150, "checkpoint_every": 10, "log_every": 10})

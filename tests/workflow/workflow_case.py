@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from bevkd.config import load_rows, load_run
+from bevkd.distill import cache_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -89,28 +93,70 @@ import json, sys, time
 from pathlib import Path
 
 gpus, command, *rest = sys.argv[1:]
-options = dict(zip(rest[::2], rest[1::2]))
+name = rest.pop(0) if command in ("table", "figure") else ""
+options = {key: value for key, value in zip(rest, rest[1:]) if key.startswith("--")}
+scale, out = options.get("--scale"), Path(options.get("--out", ""))
 began = time.time()
+folder = Path("results/runs", scale or "", options.get("--run", ""), "seed" + options.get("--seed", ""))
+
+
+def write(*paths, text="x"):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
 if command == "simulate":
-    (Path(options["--out"]) / "v1.0-sim").mkdir(parents=True)
+    write(out / "v1.0-sim" / "sample.json")
 elif command == "convert":
-    Path(options["--out"], "frames.parquet").write_text("")
+    write(out / "frames.parquet")
 elif command == "train":
-    time.sleep(1.0)
-    folder = Path("results/runs", options["--scale"], options["--run"], "seed" + options["--seed"])
-    (folder / "model.pt").write_text("")
-    (folder / "config.yaml").write_text("")
+    time.sleep(float(Path("train_seconds").read_text()))
+    write(folder / "model.pt", folder / "config.yaml")
+elif command == "cache":
+    cache = json.loads(Path("cache_names.json").read_text())[options["--run"]]
+    write(Path("results/cache", scale, cache, "manifest.json"))
+elif command == "predict":
+    write(*(folder / f"{kind}_{options['--split']}.json" for kind in ("predictions", "metrics")))
+elif command == "table":
+    write(*(out / "tables" / f"{name}.{end}" for end in ("csv", "md", "tex")), text="row,mAP_ours\\na,1\\n")
+elif command == "figure":
+    write(*(out / "figures" / f"{name}.{end}" for end in ("png", "pdf")))
+elif command == "claims":
+    write(out / "claims.csv", text="claim,verdict\\na,reproduced\\n")
+elif command == "report":
+    write(out / "report.html")
+    write(out / "metrics.json", text=json.dumps({"runs": {"camera_base": {"mAP": 12.5}}}))
+    write(out / "plots" / "seeds.csv", text="run,seed,mAP\\ncamera_base,0,12.5\\n")
+    write(out / "plots" / "classes.csv", text="run,class,AP\\ncamera_base,car,12.5\\n")
+    write(out / "plots" / "training.csv", text="run,step,total\\ncamera_base,1,2.5\\n")
 with open("calls.jsonl", "a") as stream:
     stream.write(json.dumps({"command": command, "gpus": int(gpus), "began": began, "ended": time.time()}) + "\\n")
 """
 
 
-def with_fake_launcher(folder: Path) -> Path:
+def with_fake_launcher(folder: Path, train_seconds: float = 0.0) -> Path:
     """Replace the commands of a copy by quick stand-ins; look-ups that the Snakefile imports stay."""
     script = folder / "workflow" / "scripts" / "launch.py"
-    real = script.read_text()
-    head, _, _ = real.partition('if __name__ == "__main__":')
-    script.write_text(
-        f'{head}if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in FAKE_LAUNCHER.splitlines())
-    )
+    head, _, _ = script.read_text().partition('if __name__ == "__main__":')
+    body = "".join(f"    {line}\n" if line else "\n" for line in FAKE_LAUNCHER.splitlines())
+    script.write_text(f'{head}if __name__ == "__main__":\n{body}')
+    rows = load_rows()
+    names = {run: cache_name(load_run(run, "smoke", row.seeds[0])) for run, row in rows.items() if row.teacher}
+    (folder / "cache_names.json").write_text(json.dumps(names))
+    (folder / "train_seconds").write_text(str(train_seconds))
+    return folder
+
+
+def smoke_by_default(folder: Path) -> Path:
+    """Make smoke scale, with one seed per run, the default of a copy."""
+    for path, old, new in (
+        ("config/config.yaml", "scale: sim", "scale: smoke"),
+        ("config/config.yaml", "seeds: 0", "seeds: 1"),
+        ("dvc.yaml", "scale: sim", "scale: smoke"),
+        ("dvc.yaml", "results: results", "results: results/smoke"),
+    ):
+        text = (folder / path).read_text()
+        assert old in text
+        (folder / path).write_text(text.replace(old, new, 1))
     return folder

@@ -1,0 +1,67 @@
+"""DVC on top of Snakemake: it records what Snakemake made, and the two do not fight. Commands are stand-ins here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from workflow_case import ROOT, copy_repository, run, smoke_by_default, snakemake, with_fake_launcher
+
+
+def git(folder: Path, *arguments: str) -> None:
+    run(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments)
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone after `dvc repro`."""
+    folder = with_fake_launcher(smoke_by_default(copy_repository(tmp_path_factory.mktemp("dvc"))))
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "before")
+    log = run(folder, "dvc", "repro").stdout
+    assert log.count("Running stage") == 3, log
+    return folder
+
+
+def test_repro_makes_everything_once(reproduced: Path) -> None:
+    calls = [json.loads(line)["command"] for line in (reproduced / "calls.jsonl").read_text().splitlines()]
+    assert calls.count("simulate") == calls.count("convert") == calls.count("report") == 1
+    models = list((reproduced / "results" / "runs" / "smoke").glob("*/seed*/model.pt"))
+    assert calls.count("train") == len(models) > 10
+
+
+def test_neither_repeats_what_the_other_recorded(reproduced: Path) -> None:
+    before = (reproduced / "calls.jsonl").read_text()
+    assert "up to date" in run(reproduced, "dvc", "status").stdout
+    assert "Running stage" not in run(reproduced, "dvc", "repro").stdout
+    run(reproduced, "dvc", "repro", "--force", "report")  # Snakemake decides, whatever DVC thinks
+    assert "Nothing to be done" in snakemake(reproduced, "--cores", "1", "--dry-run")
+    assert (reproduced / "calls.jsonl").read_text() == before
+
+
+def test_metrics_and_plots(reproduced: Path, tmp_path: Path) -> None:
+    shown = run(reproduced, "dvc", "metrics", "show", "--json").stdout
+    values = json.loads(shown[shown.index("{") :])[""]["data"]["results/smoke/metrics.json"]["data"]
+    assert values == {"runs": {"camera_base": {"mAP": 12.5}}}
+    run(reproduced, "dvc", "plots", "show", "--out", str(tmp_path / "plots"))
+    page = (tmp_path / "plots" / "index.html").read_text()
+    for title in ("mAP of every run and seed", "AP per class", "Training loss"):
+        assert title in page
+    assert "camera_base" in page
+
+
+def test_another_clone_pulls_instead_of_training(reproduced: Path, tmp_path: Path) -> None:
+    run(reproduced, "dvc", "remote", "add", "--force", "--default", "store", str(tmp_path / "store"))
+    git(reproduced, "add", ".")
+    git(reproduced, "add", "--force", "results/smoke")  # ignored at this scale; results of the default scale are kept
+    git(reproduced, "commit", "-q", "-m", "after")
+    run(reproduced, "dvc", "push")
+    other = tmp_path / "other"
+    git(tmp_path, "clone", "-q", str(reproduced), str(other))
+    run(other, "dvc", "pull")
+    (adopt,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if "snakemake --touch" in line]
+    snakemake(other, *adopt.replace("$(ARGS)", "").split()[1:])
+    assert "Nothing to be done" in snakemake(other, "--cores", "1", "--dry-run")
+    assert "up to date" in run(other, "dvc", "status").stdout
