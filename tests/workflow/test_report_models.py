@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Runs:
 @pytest.mark.parametrize("kind", ["response_maps", "detections"])
 def test_figures_of_detectors(runs: Runs, tmp_path: Path, kind: str):
     if kind == "response_maps":
-        spec: ResponseMaps | Detections = ResponseMaps("f", "", "", kind="response_maps", columns=COLUMNS, frames=1)
+        spec: ResponseMaps | Detections = ResponseMaps("f", "", "", kind="response_maps", columns=COLUMNS, frames=2)
     else:
         spec = Detections("f", "", "", kind="detections", columns=COLUMNS, frames=1, min_score=0.05)
     assert spec.needs(runs.rows) == [("lidar_base", 0), ("camera_base", 0), ("l_to_c", 0)]
