@@ -44,7 +44,7 @@ def environment() -> dict[str, str]:
     return env | {"PATH": f"{BIN}{os.pathsep}{env['PATH']}", "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
 
 
-def run(folder: Path, *command: str, ok: bool = True, timeout: float = 850) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *command: str, ok: bool = True, timeout: float = 2400) -> subprocess.CompletedProcess[str]:
     """Run a program of the environment in a folder; with `ok`, its output is shown when it fails."""
     done = subprocess.run(
         [str(BIN / command[0]) if (BIN / command[0]).exists() else command[0], *command[1:]],
@@ -67,7 +67,7 @@ def run(folder: Path, *command: str, ok: bool = True, timeout: float = 850) -> s
     return done
 
 
-def snakemake(folder: Path, *arguments: str, ok: bool = True, timeout: float = 850) -> str:
+def snakemake(folder: Path, *arguments: str, ok: bool = True, timeout: float = 2400) -> str:
     """Run Snakemake in a folder; what it prints."""
     return run(folder, "snakemake", *arguments, ok=ok, timeout=timeout).stdout
 
