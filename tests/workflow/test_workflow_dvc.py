@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from workflow_case import ROOT, copy_repository, run, smoke_by_default, snakemake, with_fake_launcher
 
+pytestmark = pytest.mark.slow
+
 
 def git(folder: Path, *arguments: str) -> None:
     run(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments)
