@@ -13,7 +13,9 @@ running() { # running PIDFILE: the daemon lives; a zombie does not count
 }
 
 install_packages() {
-    command -v slurmctld slurmd sbatch munged >/dev/null && return
+    local name missing=0
+    for name in slurmctld slurmd sbatch munged; do command -v "$name" >/dev/null || missing=1; done
+    [ "$missing" -eq 1 ] || return 0
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
 }
