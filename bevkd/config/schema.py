@@ -183,10 +183,12 @@ class BEVAugmentConfig:
 @dataclass(frozen=True, config=_STRICT)
 class AugmentConfig:
     """Augmentation. With `variants` > 0 every sample has that many fixed, replayable augmentations (teacher caches
-    need them); 0 draws a new one each epoch from (seed, epoch, sample).
+    need them); 0 draws a new one each epoch from (seed, epoch, sample). Unlabelled frames are many and each is seen a
+    few times only: `unlabelled_variants` > 0 gives them fewer fixed augmentations than the labelled ones.
     """
 
     variants: int = 0
+    unlabelled_variants: int = 0  # at most `variants`; 0: as many
     image: ImageAugmentConfig = ImageAugmentConfig()
     bev: BEVAugmentConfig = BEVAugmentConfig()
     gt_paste: dict[str, int] = Field(default_factory=dict)  # class -> boxes to reach per frame; LiDAR-only detectors
@@ -204,6 +206,7 @@ class DataConfig:
     tune_split: str = "tune"
     report_split: str = "val"
     lidar_sweeps: int = 10  # previous sweeps beside the key sweep
+    lidar_sweep_stride: int = 1  # take every k-th previous sweep: the same number of points over a longer time
     radar_sweeps: int = 6
     classes: tuple[str, ...] = CLASSES
     min_points: int = 1  # LiDAR + radar points a training box must have

@@ -113,6 +113,7 @@ class FrameDataset:
             data.root,
             sensors=self.sensors,
             lidar_sweeps=data.lidar_sweeps,
+            lidar_sweep_stride=data.lidar_sweep_stride,
             radar_sweeps=data.radar_sweeps,
             key_points=depth_targets,
         )
@@ -136,11 +137,20 @@ class FrameDataset:
         """
         if not self.train:
             return self._sample(i, 0, BEVTransform(), None)
-        variants = self.data.augment.variants
+        variants = self.variant_count(i)
         if variants > 0:
             return self.get_variant(i, variant_of(self.seed, epoch, self.tokens[i], variants))
         rng = fresh_generator(self.seed, epoch, self.tokens[i])
         return self._sample(i, -1, draw_bev(self.data.augment.bev, rng), rng)
+
+    def variant_count(self, i: int) -> int:
+        """How many fixed augmentations frame `i` has; in training 0 where they are drawn afresh each epoch."""
+        augment = self.data.augment
+        if not self.train:
+            return 1
+        if self.labelled[i] or augment.unlabelled_variants == 0:
+            return augment.variants
+        return min(augment.variants, augment.unlabelled_variants)
 
     def get_variant(self, i: int, variant: int) -> Sample:
         """Frame `i` with one of its fixed augmentations, the same in every run.
@@ -151,9 +161,9 @@ class FrameDataset:
             ConfigError: there is no such variant.
             DataError: a sensor file is missing, truncated or unreadable.
         """
-        count = self.data.augment.variants if self.train else 1
+        count = self.variant_count(i)
         if not 0 <= variant < count:
-            raise ConfigError(f"variant {variant} does not exist: augment.variants is {count}")
+            raise ConfigError(f"variant {variant} of frame {self.tokens[i]} does not exist, there are {count}")
         if not self.train:
             return self._sample(i, 0, BEVTransform(), None)
         rng = variant_generator(self.tokens[i], variant)
@@ -213,6 +223,8 @@ class FrameDataset:
         data, index = self.data, Path(self.data.index)
         facts = self.index.facts
         made_of = [facts["source"], self.split, self.labelled_subset, data.lidar_sweeps, data.min_points, data.classes]
+        if data.lidar_sweep_stride != 1:
+            made_of.append(data.lidar_sweep_stride)
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
             build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)

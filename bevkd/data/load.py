@@ -43,6 +43,7 @@ class FrameLoader:
         root: folder that the file names of the index are relative to.
         sensors: modalities to load.
         lidar_sweeps: previous LiDAR sweeps to merge.
+        lidar_sweep_stride: take every k-th previous sweep.
         radar_sweeps: previous sweeps to merge per radar.
         key_points: also the key sweep alone (for depth targets).
         radar_filter: radar points to keep.
@@ -56,11 +57,13 @@ class FrameLoader:
         sensors: tuple[str, ...],
         lidar_sweeps: int,
         radar_sweeps: int,
+        lidar_sweep_stride: int = 1,
         key_points: bool = False,
         radar_filter: RadarFilter | None = None,
     ) -> None:
         self.index, self.root, self.sensors = index, Path(root), sensors
         self.lidar_sweeps, self.radar_sweeps = lidar_sweeps, radar_sweeps
+        self.lidar_sweep_stride = lidar_sweep_stride
         self.key_points, self.radar_filter = key_points, radar_filter
 
     def records(self, frame: int, modality: str) -> list[int]:
@@ -102,7 +105,8 @@ class FrameLoader:
         sensors, wanted = self.index.sensors, "lidar" in self.sensors
         at = self.records(frame, "lidar")[:1]
         if wanted:
-            at += [sensors.position[row] for row in self.index.lidar_sweeps[frame][: self.lidar_sweeps]]
+            previous = self.index.lidar_sweeps[frame][self.lidar_sweep_stride - 1 :: self.lidar_sweep_stride]
+            at += [sensors.position[row] for row in previous[: self.lidar_sweeps]]
         sweeps = [read_lidar(self.root / sensors.filename[i], sensors.token[i]) for i in at]
         poses, ages = self.ego_from_sensor(frame, at), self.ages(frame, at)
         if wanted:

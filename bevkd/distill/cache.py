@@ -2,7 +2,7 @@
 
 A cache is a folder, whole or absent:
 
-    manifest.json       who made it and for what; `entries` = frames x variants, entry = frame * variants + variant
+    manifest.json       who made it and for what; entries are ordered by frame, then variant; `variants` per frame
     <target>.npy        all rows of one target, entry after entry (float16; indices int32; boxes float32)
     <target>.offsets.npy    first row of every entry, and the end (int64)
 
@@ -28,7 +28,7 @@ from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import BEVGrid
 from bevkd.io import read_json
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, BOXES = "manifest.json", "boxes"
 
 
@@ -43,8 +43,9 @@ class TeacherCache:
 
     def __init__(self, folder: Path, manifest: dict[str, Any], columns: dict[str, tuple[NDArray, NDArray]]) -> None:
         self.folder, self.manifest, self._columns = folder, manifest, columns
-        self.variants = int(manifest["variants"])
         self.tokens: list[str] = manifest["tokens"]
+        self.variants: list[int] = manifest["variants"]  # of each frame
+        self._first = np.concatenate([[0], np.cumsum(self.variants)])  # entry of each frame's variant 0
         self._frame = {token: i for i, token in enumerate(self.tokens)}
 
     @classmethod
@@ -66,7 +67,9 @@ class TeacherCache:
             raise DataError(f"not a teacher cache of format {FORMAT}", file=path)
         if teacher is not None and manifest["teacher"] != teacher:
             raise ConfigError(f"teacher cache {folder} was made by another teacher ({manifest['teacher'][:12]})")
-        entries = len(manifest["tokens"]) * manifest["variants"]
+        entries = sum(manifest["variants"])
+        if len(manifest["variants"]) != len(manifest["tokens"]):
+            raise DataError("row counts do not agree", file=path, field="variants")
         columns = {}
         for name, rows in manifest["rows"].items():
             values, offsets = (_map(folder / f"{name}{end}.npy") for end in ("", ".offsets"))
@@ -90,9 +93,11 @@ class TeacherCache:
         if token not in self._frame:
             hint = nearest(token, self.tokens)
             raise DataError(f"teacher cache lacks a frame{hint}", file=self.folder, token=token)
-        if not 0 <= variant < self.variants:
-            raise DataError(f"teacher cache has {self.variants} variants, not {variant}", file=self.folder, token=token)
-        return self._frame[token] * self.variants + variant
+        frame = self._frame[token]
+        if not 0 <= variant < self.variants[frame]:
+            has = f"{self.variants[frame]} variants"
+            raise DataError(f"teacher cache has {has}, not {variant}", file=self.folder, token=token)
+        return int(self._first[frame]) + variant
 
     def check_labels(self, tokens: Sequence[str], labelled: Sequence[bool]) -> None:
         """Whether frames were labelled (targets at annotations) or not (at teacher boxes) when the cache was built.
@@ -101,7 +106,8 @@ class TeacherCache:
             DataError: a frame is missing or was cached the other way.
         """
         for token, flag in zip(tokens, labelled, strict=True):
-            if self.manifest["labelled"][self._entry(token, 0) // self.variants] != flag:
+            self._entry(token, 0)  # raises where the frame is missing
+            if self.manifest["labelled"][self._frame[token]] != flag:
                 word = "without" if flag else "with"
                 raise DataError(f"teacher cache was built {word} this frame's labels", file=self.folder, token=token)
 

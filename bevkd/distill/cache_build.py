@@ -118,7 +118,7 @@ def build_cache(
     teacher: nn.Module,
     dataset: VariantDataset,
     out_dir: str | Path,
-    variants: int,
+    variants: int | Sequence[int],
     batch_size: int,
     *,
     teacher_digest: str,
@@ -129,13 +129,15 @@ def build_cache(
     """Run `teacher` over every frame and variant of `dataset` and store what `method` needs of it.
 
     The folder appears at once when everything is written; an older one is replaced. The targets are those of the
-    method's `for_cache` options, so that methods with equal target keys can share the cache.
+    method's `for_cache` options, so that methods with equal target keys can share the cache. `variants` is the number
+    of fixed augmentations, of each frame or of all alike.
 
     Raises:
         ConfigError: no fixed variants, so that there is nothing that could be replayed.
         DataError: a target that float16 cannot hold.
     """
-    if variants < 1:
+    counts = [variants] * len(dataset) if isinstance(variants, int) else list(variants)
+    if min(counts, default=0) < 1:
         raise ConfigError("a cached teacher needs data.augment.variants > 0; use teacher_mode: live otherwise")
     if collate is None:
         from bevkd.data import collate as default_collate
@@ -143,7 +145,7 @@ def build_cache(
         collate = default_collate
     twin = type(method)(method.for_cache(method.config), method.teacher, method.teacher).eval()
     net: Any = teacher.to(device).eval()
-    out_dir, entries = Path(out_dir), [(i, v) for i in range(len(dataset)) for v in range(variants)]
+    out_dir, entries = Path(out_dir), [(i, v) for i, count in enumerate(counts) for v in range(count)]
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", suffix=".tmp", dir=out_dir.parent))
     try:
@@ -164,7 +166,7 @@ def build_cache(
             "version": __version__,
             "teacher": teacher_digest,
             "made_for": description(method, net.grid, score_threshold),
-            "variants": variants,
+            "variants": counts,
             "rows": rows,
             "tokens": list(dataset.tokens),
             "labelled": [bool(flag) for flag in dataset.labelled],

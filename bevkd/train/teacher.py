@@ -158,7 +158,7 @@ def ensure_cache(run: RunConfig, out: Path) -> Path:
             precision = resolve_precision(run.train.precision, device.type)
             dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
             with torch.autocast(device.type, dtype=dtype, enabled=precision != "32-true"):
-                variants = run.data.augment.variants
+                variants = [frames.variant_count(i) for i in range(len(frames))]
                 build_cache(
                     method, teacher, frames, folder, variants, CACHE_BATCH, teacher_digest=digest, device=device
                 )

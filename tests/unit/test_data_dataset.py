@@ -131,6 +131,34 @@ def test_flip_variants(data: DataConfig) -> None:
         plain.get_variant(0, 1)
 
 
+def test_unlabelled_frames_may_have_fewer_variants(data: DataConfig) -> None:
+    few = replace(data, augment=replace(FLIPS, variants=4, unlabelled_variants=2))
+    ds = FrameDataset(few, MODEL, "train", train=True, seed=0, frames="all")
+    assert [ds.variant_count(i) for i in range(len(ds))] == [4 if flag else 2 for flag in ds.labelled]
+    assert 0 < ds.labelled.sum() < len(ds)
+    for want, labelled in (({0, 1, 2, 3}, True), ({0, 1}, False)):
+        members = np.flatnonzero(ds.labelled == labelled)[:5]
+        assert {ds.get(int(i), epoch).variant for i in members for epoch in range(12)} == want
+    with pytest.raises(ConfigError, match="variant 2"):
+        ds.get_variant(int(np.flatnonzero(~ds.labelled)[0]), 2)
+    assert FrameDataset(few, MODEL, "val", train=False, seed=0).variant_count(0) == 1
+
+
+def test_every_other_sweep(data: DataConfig) -> None:
+    only = replace(MODEL, sensors=("lidar",))
+    clouds = {}
+    for name, sweeps, stride in (("all", 2, 1), ("second", 1, 2), ("first", 1, 1)):
+        config = replace(data, lidar_sweeps=sweeps, lidar_sweep_stride=stride)
+        points = FrameDataset(config, only, "val", train=False, seed=0).get(0, 0).points
+        assert points is not None
+        clouds[name] = points
+    ages = np.unique(clouds["all"][:, 4])
+    assert len(ages) == 3
+    np.testing.assert_array_equal(np.unique(clouds["first"][:, 4]), ages[[0, 1]])
+    np.testing.assert_array_equal(np.unique(clouds["second"][:, 4]), ages[[0, 2]])
+    np.testing.assert_array_equal(clouds["second"], clouds["all"][clouds["all"][:, 4] != ages[1]])
+
+
 def test_evaluation_is_not_augmented(data: DataConfig) -> None:
     ds = FrameDataset(replace(data, augment=AugmentConfig()), MODEL, "val", train=False, seed=0)
     for epoch in range(2):

@@ -227,6 +227,21 @@ def test_a_cache_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         build_cache(method, ToyTeacher(), Frames([], np.array([])), folder, 0, 1, teacher_digest="", collate=collate)
 
 
+def test_frames_may_have_unequal_numbers_of_variants(tmp_path: Path) -> None:
+    method, counts = make("dense", {}), [2, 1, 3, 1, 2]
+    frames = Frames(TOKENS, np.array(LABELLED))
+    cache = build_cache(method, ToyTeacher(), frames, tmp_path / "c", counts, 4, teacher_digest="abc", collate=collate)
+    cached, live = DistillEngine(method, GRID, cache=cache), DistillEngine(method, GRID, teacher=ToyTeacher())
+    student = make_outputs(1, 9)
+    for i, count in enumerate(counts):
+        for variant in range(count):
+            batch = batch_of([i], [variant])
+            for name, value in live(student, batch).items():
+                torch.testing.assert_close(cached(student, batch)[name], value, rtol=2e-3, atol=1e-3)
+        with pytest.raises(DataError, match=f"{count} variants, not {count}"):
+            cached(student, batch_of([i], [count]))
+
+
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     with pytest.raises(DataError, match="missing"):
