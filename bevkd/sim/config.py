@@ -23,7 +23,7 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class LidarConfig:
-    """A spinning LiDAR. `sweeps` scans, `1 / rate_hz` apart, are written before every keyframe (9 is the full rate)."""
+    """A spinning LiDAR. `sweeps` scans, `1 / rate_hz` apart, are written before every keyframe (9 fill the time between keyframes)."""
 
     rings: int = 16
     azimuths: int = 256
@@ -34,7 +34,7 @@ class LidarConfig:
     rain_drop: float = 0.05  # what rain adds to it
     noise_m: float = 0.02
     rate_hz: float = 20.0
-    sweeps: int = 4
+    sweeps: int = 9
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ SCALES: dict[str, SimConfig] = {
             dumpsters=(2, 10),
             vegetation=(10, 24),
         ),
-        lidar=LidarConfig(rings=32, azimuths=1090, range_m=100.0, drop=0.05, drop_at_60m=0.1, sweeps=9),
+        lidar=LidarConfig(rings=32, azimuths=1090, range_m=100.0, drop=0.05, drop_at_60m=0.1),
         camera=CameraConfig(height=900, width=1600, horizon=0.5, sweeps=5),
         radar=RadarConfig(rays=480, range_m=100.0),
     ),

@@ -59,7 +59,7 @@ class LiftSplatEncoder(SensorEncoder):
         if (height, width) != tuple(self.config.camera.image_size):
             raise ValueError(f"images of {height} x {width}, but camera.image_size is {self.config.camera.image_size}")
         size = (height // self.config.camera.stride, width // self.config.camera.stride)
-        features = self.neck(self.backbone(images.flatten(0, 1)), size)
+        features = self.neck(self.backbone(images.flatten(0, 1).contiguous(memory_format=torch.channels_last)), size)
         mixed = self.depth_and_context(features)  # (B * N, D + C, h, w)
         plan = self._splat_plan(batch.cameras, batch.bev_aug, size)
         # The sum over a column runs in float32: a bf16 accumulator would lose the small terms.
@@ -68,7 +68,7 @@ class LiftSplatEncoder(SensorEncoder):
             logits, context = rows.split([self.bins, self.out_channels], dim=-1)
             depth = torch.softmax(logits, dim=-1).reshape(-1, self.bins)
             bev = lift_splat(context.reshape(-1, self.out_channels), depth, plan)
-        bev = bev.view(b, self.grid.H, self.grid.W, -1).permute(0, 3, 1, 2).contiguous()
+        bev = bev.view(b, self.grid.H, self.grid.W, -1).permute(0, 3, 1, 2)
         logits = logits.permute(0, 3, 1, 2).unflatten(0, (b, n))
         return SensorFeatures(bev, depth=logits)
 

@@ -105,4 +105,4 @@ def mean_per_cell(values: Tensor, groups: PointGroups) -> Tensor:
 def to_dense(features: Tensor, flat: Tensor, batch: int, height: int, width: int) -> Tensor:
     """Scatter rows (V, C) to a map (B, C, H, W); `flat` (V,) = (frame * H + y) * W + x, without duplicates."""
     canvas = features.new_zeros(batch * height * width, features.shape[1]).index_copy(0, flat, features)
-    return canvas.view(batch, height, width, -1).permute(0, 3, 1, 2).contiguous()
+    return canvas.view(batch, height, width, -1).permute(0, 3, 1, 2)  # channels-last in memory, which CPUs like
