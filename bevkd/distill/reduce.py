@@ -19,3 +19,9 @@ def rank_mean(value: Tensor | float | int, device: torch.device | None = None) -
         dist.all_reduce(out)
         out /= dist.get_world_size()
     return out
+
+
+def rank_count(value: Tensor | float | int, device: torch.device | None = None) -> Tensor:
+    """`rank_mean` of a count to divide by: where nothing is counted, as if one rank had counted one thing."""
+    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return rank_mean(value, device).clamp(min=1.0 / ranks)

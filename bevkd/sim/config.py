@@ -23,7 +23,7 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class LidarConfig:
-    """A spinning LiDAR. `sweeps` scans, `1 / rate_hz` apart, are written before every keyframe (9 fill the time between keyframes)."""
+    """A spinning LiDAR. `sweeps` scans, `1 / rate_hz` apart, precede every keyframe; 9 fill the time between two."""
 
     rings: int = 16
     azimuths: int = 256

@@ -9,6 +9,7 @@ from bevkd.config import config_dir, load_rows, load_run, merge, parse, to_plain
 from bevkd.config.load import parse_override
 from bevkd.config.schema import RunConfig, TrainConfig
 from bevkd.errors import ConfigError
+from bevkd.report.spec import load_claims, load_tables, pool
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,9 +31,28 @@ def test_sources_override_in_order() -> None:
 
 
 def test_reweighting_controls_double_the_tuned_weight() -> None:
-    for control, base in (("camera_reweighted", "camera_base"), ("lidar_reweighted", "lidar_base")):
+    for base in ("camera_base", "lidar_base", "camera_long"):
+        control = f"{base.removesuffix('_base')}_reweighted"
         a, b = load_run(control, "sim", 0).model, load_run(base, "sim", 0).model
         assert a.loss.heatmap_weight == 2 * b.loss.heatmap_weight
+
+
+def test_paired_comparisons_share_model_schedule_and_labels() -> None:
+    rows, pairs = load_rows(), set()
+    for claim in load_claims().values():
+        others = [claim.than, *claim.controls]
+        pairs |= {(a, b) for other in others for a, b in zip(pool(claim.better), pool(other), strict=True)}
+    for table in load_tables().values():
+        for row in table.row_specs(rows):
+            if row.against:
+                pairs |= set(zip(pool(row.run), pool(row.against), strict=True))
+    assert len(pairs) > 40
+    for a, b in pairs:
+        first, second = load_run(a, "sim", 0), load_run(b, "sim", 0)
+        for name in ("steps", "batch_size", "lr", "weight_decay"):
+            assert getattr(first.train, name) == getattr(second.train, name), (a, b, name)
+        assert first.row.model == second.row.model, (a, b)
+        assert first.row.labelled_subset == second.row.labelled_subset, (a, b)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from bevkd.config import MethodConfig
 from bevkd.distill import DistillMethod, build_method, method_options
 from bevkd.distill.masks import box_mask, cells_of
+from bevkd.distill.reduce import rank_count
 from bevkd.distill.sampling import gather_cells, sample_points
 from bevkd.errors import ConfigError, DataError
 from bevkd.registry import names
@@ -182,6 +183,20 @@ def test_pseudo_boxes_see_unlabelled_frames_only() -> None:
     gradient = torch.cat([h.heatmap.grad for h in student.heads if h.heatmap.grad is not None], 1)
     assert (gradient[0] == 0).all()
     assert (gradient[1] != 0).any()
+
+
+def test_an_empty_count_is_one_thing_on_one_of_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert float(rank_count(0)) == 1.0
+    assert float(rank_count(3)) == 3.0
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+    for total, want in ((0.0, 0.25), (1.0, 0.25), (6.0, 1.5)):  # one box on four ranks: not rounded up to four
+
+        def all_reduce(value: torch.Tensor, total: float = total) -> None:
+            value.fill_(total)
+
+        monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+        assert float(rank_count(torch.tensor(0.0))) == want
 
 
 def test_combination_adds_up() -> None:

@@ -97,9 +97,9 @@ def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
         ),
         (
             "config/experiments/unidistill.yaml",
-            "teacher: fusion_base,",
-            "teacher: fusion_bse,",
-            ["fusion_bse", "fusion_base"],
+            "teacher: fusion_long,",
+            "teacher: fusion_lng,",
+            ["fusion_lng", "fusion_long"],
         ),
         ("config/tables/unidistill_s6.yaml", "title:", "titel:", ["unidistill_s6.yaml", "'titel'"]),
         ("config/figures/unidistill_s1.yaml", "title:", "titel:", ["unidistill_s1.yaml", "'titel'"]),
@@ -130,7 +130,7 @@ def test_an_unknown_setting_on_the_command_line_is_refused(clone: Path) -> None:
 def test_one_table_needs_only_its_runs(clone: Path) -> None:
     plan = snakemake(clone, "table_unidistill_s6", "--cores", "1", "--dry-run", "--config", "seeds=1")
     trained = set(re.findall(r"output: results/runs/sim/(\w+)/seed0/model.pt", plan))
-    wanted = {"camera_base", "lidar_base", "s6_feature", "s6_feature_adapt", "s6_relation", "s6_relation_adapt"}
+    wanted = {"camera_base", "lidar_long", "s6_feature", "s6_feature_adapt", "s6_relation", "s6_relation_adapt"}
     assert wanted <= trained
     assert not {name for name in trained if name.startswith(("s7_", "le_", "curve_"))}
 
@@ -172,11 +172,11 @@ def test_gpu_jobs_do_not_exceed_the_gpus(tmp_path: Path, gpus: int, side_by_side
 
 def test_teachers_start_first(tmp_path: Path) -> None:
     folder = with_fake_launcher(copy_repository(tmp_path))
-    names = ["lidar_reweighted", "camera_reweighted", "lidar_base", "fusion_base"]
+    names = ["lidar_reweighted", "camera_reweighted", "lidar_long", "fusion_long"]
     models = [f"results/runs/smoke/{name}/seed0/model.pt" for name in names]
     log = snakemake(folder, *models, "--cores", "1", "--config", "scale=smoke")
     order = re.findall(r"rule train:\n.*\n\s+output: results/runs/smoke/(\w+)/", log)
-    assert set(order[:2]) == {"lidar_base", "fusion_base"}
+    assert set(order[:2]) == {"lidar_long", "fusion_long"}
 
 
 @pytest.mark.parametrize("profile", ["default", "slurm"])

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Target, Targets
 from bevkd.distill.pairwise import weighted
-from bevkd.distill.reduce import rank_mean
+from bevkd.distill.reduce import rank_count
 from bevkd.errors import ConfigError
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import register
@@ -91,7 +91,7 @@ class Dense(DistillMethod):
         logits, scores = student.heatmap_logits().float(), targets["scores"].values
         term = (torch.sigmoid(logits) - scores).square()
         term = term * F.binary_cross_entropy_with_logits(logits, scores, reduction="none")
-        boxes = rank_mean(len(context.boxes), logits.device).clamp(min=1.0)
+        boxes = rank_count(len(context.boxes), logits.device)
         rows, cells = targets["regression_index"], logits.shape[-2] * logits.shape[-1]
         maps = task_maps(student, len(student.heads) if self.config.per_task else 1)
         values = maps[rows.frame, rows.values // cells, :, rows.values % cells].float()

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bevkd.distill.base import DistillContext, DistillMethod, Targets
-from bevkd.distill.reduce import rank_mean
+from bevkd.distill.reduce import rank_count
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import register
@@ -73,4 +73,4 @@ class PseudoBoxes(DistillMethod):
         negative = (1 - target) ** 4 * p.square() * F.logsigmoid(-logits) * ~peak
         frames = ~context.labelled[:, None, None, None]
         total = -((positive + negative) * frames).sum()
-        return {"pseudo_heatmap": total / rank_mean(peak.sum()).clamp(min=1.0)}
+        return {"pseudo_heatmap": total / rank_count(peak.sum())}
