@@ -10,16 +10,20 @@ BIN := $(VENV)/bin
 export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DVC_NO_ANALYTICS := 1
-# The workflow runs single-threaded jobs side by side; see docs/performance in the README.
+# The workflow runs single-threaded jobs side by side: two of them beat one with two threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce smoke resume adopt test test-fast test-slurm lint format schemas env env-dev doctor clean help
+.PHONY: reproduce extended smoke resume adopt test test-fast test-slurm lint format schemas env env-dev doctor clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 reproduce: env ## Make every table and figure of the default scale (resumes by itself)
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(ARGS)
+
+extended: env ## Tuning of the baselines, five seeds over three labelled subsets, long learning curves; then the page again
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete tuning extended $(ARGS)
+	$(BIN)/snakemake --cores $(CORES) --force report $(ARGS)
 
 smoke: env ## The whole workflow at smoke scale (results/smoke)
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --config scale=smoke $(ARGS)

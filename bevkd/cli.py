@@ -140,11 +140,13 @@ def evaluate_nuscenes(
     results: Annotated[Path, typer.Option(help="Submission file.")],
     out: Annotated[Path, typer.Option(help="metrics.json to write.")],
     config: Annotated[Path | None, typer.Option(help="Detection config (devkit JSON); default cvpr_2019.")] = None,
+    details: Annotated[Path | None, typer.Option(help="Also write the precision-recall curves (JSON).")] = None,
 ) -> None:
     """NuScenes detection metrics, with the keys of the devkit's metrics_summary.json."""
     from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
 
-    evaluate_files(root, version, split, results, out, DetectionConfig.from_json(config) if config else None)
+    settings = DetectionConfig.from_json(config) if config else None
+    evaluate_files(root, version, split, results, out, settings, details)
 
 
 @app.command()

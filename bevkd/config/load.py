@@ -128,7 +128,8 @@ def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None
     """Resolve one run.
 
     Raises:
-        ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere.
+        ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere; an override of what says
+            which run it is.
     """
     rows = load_rows()
     if run not in rows:
@@ -141,12 +142,20 @@ def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None
     unknown = set(scales) - {"common", "models", "datasets"}
     if unknown:
         raise ConfigError(f"scale {scale!r}: unknown key {sorted(unknown)[0]!r}; known: common, datasets, models")
+    for kind in ("models", "datasets"):
+        known = [path.stem for path in (folder / kind).glob("*.yaml")]
+        for name in scales.get(kind, {}):
+            if name not in known:
+                raise ConfigError(f"scale {scale!r}: {kind}: unknown name {name!r}{nearest(name, known)}")
     plain = merge(plain, scales.get("common"))
     plain = merge(plain, scales.get("datasets", {}).get(row.dataset))
     plain = merge(plain, scales.get("models", {}).get(row.model))
     plain = merge(plain, row.set)
     for text in overrides or []:
         plain = merge(plain, parse_override(text))
+    for key in ("run", "scale", "seed", "row"):
+        if key in plain:
+            raise ConfigError(f"run {run!r}: {key!r} cannot be set, it says which run this is")
     plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
     config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}")
     factor = config.train.steps_factor

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.classes import CLASSES
+from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
 
 _STRICT = ConfigDict(extra="forbid")
@@ -29,14 +30,21 @@ UNIDISTILL_TASKS: tuple[tuple[str, ...], ...] = (
 class GridConfig:
     """BEV grid in the ego frame: half side (m), cell (m), and the height range that encoders see (m)."""
 
-    reach: float = 54.0
-    cell: float = 0.6
+    reach: float = Field(default=54.0, gt=0)
+    cell: float = Field(default=0.6, gt=0)
     z_min: float = -3.0
     z_max: float = 5.0
 
     def build(self) -> BEVGrid:
-        """The grid of the dense BEV maps."""
-        return BEVGrid.centred(self.reach, self.cell)
+        """The grid of the dense BEV maps.
+
+        Raises:
+            ConfigError: the area is not a whole number of cells.
+        """
+        try:
+            return BEVGrid.centred(self.reach, self.cell)
+        except ValueError as error:
+            raise ConfigError(f"model.grid: {error}") from None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -54,7 +62,7 @@ class LidarConfig:
     out_channels: int = 256
     normalise: bool = False  # bring position, offset, intensity and sweep age to order one
     dt_scale: float = 10.0  # per second, with `normalise` or `mean_age`
-    mean_age: bool = False  # pillars: one more channel, the mean age of the points against that of the batch
+    mean_age: bool = False  # pillars: one more channel, the mean of dt * dt_scale - 1 over the points
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -122,7 +130,8 @@ class LossConfig:
     iou_aware_weight: float = 1.0
     iou_weight: float = 0.0
     velocity_weight: float = 0.2
-    huber: dict[str, float] = Field(default_factory=dict)  # branch -> width of Huber's loss instead of L1
+    # Branch -> width of Huber's loss instead of L1.
+    huber: dict[Literal["reg", "height", "dim", "rot", "vel"], float] = Field(default_factory=dict)
     depth_weight: float = 0.0  # BEVDepth's L_Depth; 3.0 there
 
 
@@ -187,8 +196,8 @@ class AugmentConfig:
     few times only: `unlabelled_variants` > 0 gives them fewer fixed augmentations than the labelled ones.
     """
 
-    variants: int = 0
-    unlabelled_variants: int = 0  # at most `variants`; 0: as many
+    variants: int = Field(default=0, ge=0)
+    unlabelled_variants: int = Field(default=0, ge=0)  # at most `variants`; 0: as many
     image: ImageAugmentConfig = ImageAugmentConfig()
     bev: BEVAugmentConfig = BEVAugmentConfig()
     gt_paste: dict[str, int] = Field(default_factory=dict)  # class -> boxes to reach per frame; LiDAR-only detectors
@@ -205,9 +214,9 @@ class DataConfig:
     train_split: str = "train"
     tune_split: str = "tune"
     report_split: str = "val"
-    lidar_sweeps: int = 10  # previous sweeps beside the key sweep
-    lidar_sweep_stride: int = 1  # take every k-th previous sweep: the same number of points over a longer time
-    radar_sweeps: int = 6
+    lidar_sweeps: int = Field(default=10, ge=0)  # previous sweeps beside the key sweep
+    lidar_sweep_stride: int = Field(default=1, ge=1)  # every k-th previous sweep: as many points over a longer time
+    radar_sweeps: int = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
     min_points: int = 1  # LiDAR + radar points a training box must have
     cbgs: bool = True
@@ -222,12 +231,12 @@ class DataConfig:
 class TrainConfig:
     """Optimisation. `steps` wins over `epochs` when it is positive."""
 
-    steps: int = 0
-    steps_factor: float = 1.0  # lengthens or shortens the schedule of any scale; applied when the run is resolved
-    epochs: int = 20
-    batch_size: int = 20  # global
-    unlabelled_per_batch: int = 0  # of `batch_size`; needs frames: all
-    lr: float = 1e-3
+    steps: int = Field(default=0, ge=0)
+    steps_factor: float = Field(default=1.0, gt=0)  # on the schedule of any scale; applied when the run is resolved
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=20, ge=1)  # global
+    unlabelled_per_batch: int = Field(default=0, ge=0)  # of `batch_size`; needs frames: all
+    lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.95, 0.99)
     cycle_momentum: bool = True
@@ -237,10 +246,10 @@ class TrainConfig:
     grad_clip: float = 0.1
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     sync_bn: bool = True
-    checkpoint_every: int = 200
-    log_every: int = 10
-    workers: int = 0
-    threads: int = 1
+    checkpoint_every: int = Field(default=200, ge=1)
+    log_every: int = Field(default=10, ge=1)
+    workers: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1)
     reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
     frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
 

@@ -23,7 +23,7 @@ from bevkd.data.augment import (
 )
 from bevkd.data.depth import depth_map
 from bevkd.data.images import ImageTransform, test_transform, train_transform
-from bevkd.data.index import FrameIndex
+from bevkd.data.index import LIDAR_SWEEPS, RADAR_SWEEPS, FrameIndex
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
 from bevkd.data.sample import CameraSample, Sample, collate
@@ -92,6 +92,12 @@ class FrameDataset:
         self.depth_targets = depth_targets
         if depth_targets and "camera" not in self.sensors:
             raise ConfigError("depth targets need a camera among the sensors")
+        for modality, wanted, most in (
+            ("lidar", data.lidar_sweeps * data.lidar_sweep_stride, LIDAR_SWEEPS),
+            ("radar", data.radar_sweeps, RADAR_SWEEPS),
+        ):
+            if wanted > most:
+                raise ConfigError(f"data.{modality}_sweeps reach back {wanted} sweeps, an index lists {most}")
         needed = tuple(dict.fromkeys((*self.sensors, *(("lidar",) if depth_targets else ()))))
         self.index = FrameIndex.open(data.index, split, sensors=needed, between=train and frames == "all")
         labelled = self._labelled_mask()
@@ -118,9 +124,9 @@ class FrameDataset:
             key_points=depth_targets,
         )
         self._check_sensors(needed)
-        wanted = np.array([CLASS_INDEX[name] for name in data.classes], dtype=np.int64)
+        classes = np.array([CLASS_INDEX[name] for name in data.classes], dtype=np.int64)
         boxes = self.index.boxes
-        self._usable = np.isin(boxes.labels, wanted) & (boxes.points >= data.min_points)
+        self._usable = np.isin(boxes.labels, classes) & (boxes.points >= data.min_points)
         self._random_images = train and data.augment.image.enabled
         self._raw: dict[int, RawFrame] = {}
         self._views: dict[int, _CameraView] = {}

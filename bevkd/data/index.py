@@ -31,6 +31,8 @@ import bevkd
 from bevkd.errors import ConfigError, DataError, nearest
 
 FORMAT = 1
+# How many earlier sweeps a frame lists, of the LiDAR and of each radar.
+LIDAR_SWEEPS, RADAR_SWEEPS = 10, 6
 STAMP_KEY = b"bevkd"
 CONVENTION = (
     "ego frame of the keyframe (ego pose at the LIDAR_TOP timestamp), x forward, y left, z up, metres; "

@@ -60,7 +60,7 @@ class Finding:
 
 
 def judge(claim: ClaimConfig, effect: Interval, control: Interval | None, control_run: str = "") -> tuple[str, str]:
-    """Verdict and note from the intervals over the baseline and over the strongest control."""
+    """Verdict and note from the intervals over the baseline and over the control that is hardest to beat."""
     if effect.n < 2:
         return INCONCLUSIVE, "one pair only: no interval"
     if claim.kind == "no_difference":
@@ -104,6 +104,11 @@ def improvement(claim: ClaimConfig, runs: Runs, rival: Pool) -> Interval:
     return t_interval([sum(values) / len(values) for values in groups.values()])
 
 
+def _reach(gain: Interval) -> float:
+    """Lower end of an interval; a single pair has none and shows nothing."""
+    return -math.inf if math.isnan(gain.low) else gain.low
+
+
 def answer(claim: ClaimConfig, runs: Runs) -> Finding:
     """Answer one claim.
 
@@ -116,7 +121,8 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
     control, control_run = None, ""
     for rival in claim.controls:
         gain = improvement(claim, runs, rival)
-        if control is None or gain.mean < control.mean:
+        # Every control has to be beaten: the one whose interval reaches lowest decides, whatever its mean.
+        if control is None or _reach(gain) < _reach(control):
             control, control_run = gain, " ".join(pool(rival))
     first, *others = control_run.split() or [""]
     verdict, note = judge(claim, effect, control, f"{first} and {len(others)} more runs" if others else first)

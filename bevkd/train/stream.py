@@ -43,13 +43,15 @@ def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
     """Which frames form which batch.
 
     Raises:
-        ConfigError: unlabelled frames are asked for but the row has none.
+        ConfigError: unlabelled frames are asked for but the row has none, or it has some and asks for none.
     """
     config = run.train
     limit = config.frames_limit or len(frames)
     labelled = np.asarray(frames.labelled, dtype=bool)[:limit]
     if config.unlabelled_per_batch > 0 and labelled.all():
         raise ConfigError(f"run {run.run!r}: train.unlabelled_per_batch > 0 needs unlabelled frames (frames: all)")
+    if config.unlabelled_per_batch == 0 and not labelled.all():
+        raise ConfigError(f"run {run.run!r}: frames: all has no effect without train.unlabelled_per_batch")
     class_lists = None
     if run.data.cbgs:
         class_lists = [[i for i in members if i < limit] for members in frames.class_lists()]

@@ -56,12 +56,14 @@ def compare(root: Path, recipe: Recipe, config: DetectionConfig | None = None) -
         root, world.version, world.split, world.results, config.to_dict() if config else None
     )
     out = root / "metrics.json"
-    metrics = evaluate_files(root, world.version, world.split, world.results, out, config)
+    curves = root / "curves.json"
+    metrics = evaluate_files(root, world.version, world.split, world.results, out, config, curves)
     written = json.loads(out.read_text())
     assert written.pop("meta") == world.submission["meta"]
     assert_same(written, summary)
     assert list(written) == list(summary)
     assert_same(metrics.details(), details)
+    assert_same(json.loads(curves.read_text()), details)
     return summary
 
 

@@ -18,6 +18,11 @@ from bevkd.cli import main
         (["simulate", "--dataset", "nuscenes", "--scale", "simm", "--out", "x"], 2, "did you mean"),
         (["train", "--run", "camera_bose"], 2, "did you mean 'camera_base'"),
         (["train", "--run", "camera_base", "--set", "train.stepz=1"], 2, "train.stepz"),
+        (["train", "--run", "camera_base", "--set", "train.log_every=0"], 2, "train.log_every"),
+        (["train", "--run", "camera_base", "--set", "data.lidar_sweep_stride=0"], 2, "data.lidar_sweep_stride"),
+        (["train", "--run", "camera_base", "--set", "model.grid.cell=0"], 2, "model.grid.cell"),
+        (["train", "--run", "camera_base", "--set", "model.loss.huber={vell: 1.0}"], 2, "vell"),
+        (["train", "--run", "camera_base", "--set", "seed=7"], 2, "'seed' cannot be set"),
         (
             ["convert", "--dataset", "nuscenes", "--root", "nowhere", "--version", "v1.0-sim", "--out", "y"],
             3,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,29 @@ def test_reweighting_controls_double_the_tuned_weight() -> None:
         control = f"{base.removesuffix('_base')}_reweighted"
         a, b = load_run(control, "sim", 0).model, load_run(base, "sim", 0).model
         assert a.loss.heatmap_weight == 2 * b.loss.heatmap_weight
+
+
+def test_a_grid_that_cannot_be_cut_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match=r"model\.grid"):
+        load_run("camera_base", "sim", 0, ["model.grid.cell=0.7"]).model.grid.build()
+
+
+def test_a_misspelt_model_of_a_scale_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(config_dir(), tmp_path / "config")
+    path = tmp_path / "config" / "scales" / "sim.yaml"
+    path.write_text(path.read_text().replace("\n  camera: {train", "\n  camra: {train"))
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
+    with pytest.raises(ConfigError, match="unknown name 'camra'.*did you mean 'camera'"):
+        load_run("camera_base", "sim", 0)
+
+
+def test_the_paper_scale_is_the_real_data_set_with_the_published_recipe() -> None:
+    camera, lidar = load_run("camera_base", "paper", 0), load_run("lidar_base", "paper", 0)
+    assert (camera.train.lr, lidar.train.lr) == (2e-4, 1e-3)  # UniDistill spec, section 7
+    for run in (camera, lidar):
+        assert (run.data.root, run.data.version, run.data.cbgs) == ("data/nuscenes", "v1.0-trainval", True)
+        assert run.data.max_range is None
+        assert (run.model.loss.auto_scaling, run.model.loss.iou_weight) == (True, 5.0)
 
 
 def test_paired_comparisons_share_model_schedule_and_labels() -> None:

@@ -103,6 +103,19 @@ def test_bad_field(copy: Path, tmp_path: Path, table: str, field: str, value: ob
     assert (error.file, error.token, error.field) == (path, tokens[0], field)
 
 
+def test_a_camera_without_intrinsics(copy: Path, tmp_path: Path) -> None:
+    tokens: list[str] = []
+
+    def change(content: Records) -> None:
+        record = next(r for r in content if r["camera_intrinsic"])
+        tokens.append(record["token"])
+        record["camera_intrinsic"] = []
+
+    path = edit(copy, "calibrated_sensor", change)
+    error = fails(copy, tmp_path)
+    assert (error.file, error.token, error.field) == (path, tokens[0], "camera_intrinsic")
+
+
 def test_missing_field(copy: Path, tmp_path: Path) -> None:
     path = edit(copy, "sample_annotation", lambda content: content[2].pop("num_radar_pts"))
     error = fails(copy, tmp_path)

@@ -159,6 +159,12 @@ def test_every_other_sweep(data: DataConfig) -> None:
     np.testing.assert_array_equal(clouds["second"], clouds["all"][clouds["all"][:, 4] != ages[1]])
 
 
+@pytest.mark.parametrize("change", [{"lidar_sweeps": 4, "lidar_sweep_stride": 3}, {"radar_sweeps": 7}])
+def test_more_sweeps_than_an_index_lists_are_refused(data: DataConfig, change: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="sweeps reach back"):
+        FrameDataset(replace(data, **change), MODEL, "val", train=False, seed=0)
+
+
 def test_evaluation_is_not_augmented(data: DataConfig) -> None:
     ds = FrameDataset(replace(data, augment=AugmentConfig()), MODEL, "val", train=False, seed=0)
     for epoch in range(2):

@@ -167,7 +167,12 @@ def _check(tables: dict[str, Table]) -> None:
     for name in ("ego_pose", "calibrated_sensor", "sample_annotation"):
         tables[name].require_finite("translation")
         tables[name].require_rotation()
-    tables["calibrated_sensor"].require_finite("camera_intrinsic")
+    mounts = tables["calibrated_sensor"]
+    mounts.require_finite("camera_intrinsic")
+    sensor = tables["sensor"].rows_of(mounts, "sensor_token")
+    camera = tables["sensor"]["modality"][sensor] == "camera"
+    invertible = np.abs(np.linalg.det(mounts["camera_intrinsic"])) > 0
+    mounts.require(~camera | invertible, "camera_intrinsic", "a camera needs an invertible 3x3 matrix")
     annotation = tables["sample_annotation"]
     annotation.require_finite("size")
     annotation.require(np.all(annotation["size"] > 0, axis=1), "size", "box sizes must be positive")

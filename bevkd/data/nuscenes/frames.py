@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data.index import LIDAR_SWEEPS, RADAR_SWEEPS
 from bevkd.data.nuscenes.names import CAMERAS, CHANNELS, LIDAR, RADARS
 from bevkd.data.nuscenes.tables import Table
 from bevkd.geometry import rotation_from_quaternion
 
-LIDAR_SWEEPS = 10
-RADAR_SWEEPS = 6
 _MICROSECONDS_APART = 250_000  # camera or radar records farther from a LiDAR sweep do not belong to its frame
 
 

@@ -6,6 +6,9 @@ Three losses near boxes: features at nine crucial points of `low` (eq. 3), cosin
 Deviations from the public code: the points are sampled on the object (the code exchanges x and y; `legacy_transpose`
 reproduces that), path C -> L has the adapters of the paper (absent in the code), boxes are a flat list (the code pads
 with zero boxes, which become real ones), and the teacher's batch norm stays in eval mode.
+
+Deviation from the paper: by default an adapter works at the cells that the losses read and takes its batch statistics
+from these (`adapter.where: map` adapts the whole map, as the paper says, at ten times the cost of the layer).
 """
 
 from __future__ import annotations

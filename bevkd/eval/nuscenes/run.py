@@ -21,10 +21,13 @@ def evaluate_files(
     results: str | Path,
     out: str | Path,
     config: DetectionConfig | None = None,
+    details: str | Path | None = None,
 ) -> DetectionMetrics:
     """Evaluate the submission `results` on `split` and write the summary to `out`.
 
     `out` has the keys of the devkit's `metrics_summary.json`, `meta` included, and is written whole or not at all.
+    `details` is where the curves go (precision, confidence and errors over recall), with the keys of the devkit's
+    `metrics_details.json`.
 
     Raises:
         ConfigError: no such split.
@@ -35,5 +38,7 @@ def evaluate_files(
     pred = load_predictions(results, gt, config.max_boxes_per_sample)
     metrics = evaluate(gt, pred, config)
     write_json(out, metrics.summary() | {"meta": pred.meta}, indent=2)
+    if details is not None:
+        write_json(details, metrics.details())
     logger.info("%s %s: mAP %.4f, NDS %.4f", version, split, metrics.mean_ap, metrics.nd_score)
     return metrics
