@@ -16,6 +16,10 @@ from bevkd.config import load_rows
 
 ROWS = load_rows()
 DEFAULT_RUNS = {(run_id, seed) for run_id, row in ROWS.items() if row.target == "all" for seed in row.seeds}
+NUSCENES_TABLES = (
+    "attribute calibrated_sensor category ego_pose instance log map sample sample_annotation sample_data scene"
+    " sensor visibility"
+).split()
 TARGETS = {
     *("all", "extended", "tuning", "claims", "report"),
     *(f"table_{name}" for name in ("unidistill_paths", "label_efficiency", "unidistill_s6", "unidistill_s7")),
@@ -65,6 +69,19 @@ def test_clean_clone_plans_every_default_run(clone: Path, scale: str) -> None:
     trained = set(re.findall(rf"output: results/runs/{scale}/(\w+)/seed(\d+)/model.pt", plan))
     assert trained >= {(run_id, str(seed)) for run_id, seed in DEFAULT_RUNS}
     assert re.search(r"estimated cost: (\d+) of \1 trainings to do, about \d+ CPU minutes", plan)
+
+
+def test_the_paper_scale_is_planned_on_the_real_data_set(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    tables = folder / "data" / "nuscenes" / "v1.0-trainval"
+    tables.mkdir(parents=True)
+    for name in NUSCENES_TABLES:
+        (tables / f"{name}.json").write_text("[]\n")  # a plan looks at names and times only
+    counts = jobs(plan := snakemake(folder, "--cores", "2", "--dry-run", "--config", "scale=paper"))
+    assert "simulate" not in counts
+    assert counts["convert"] == 1
+    assert counts["train"] == len(DEFAULT_RUNS)
+    assert "data/index/nuscenes/frames.parquet" in plan
 
 
 def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
