@@ -48,7 +48,7 @@ def test_a_misspelt_model_of_a_scale_is_refused(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "config" / "scales" / "sim.yaml"
     path.write_text(path.read_text().replace("\n  camera: {train", "\n  camra: {train"))
     monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
-    with pytest.raises(ConfigError, match="unknown name 'camra'.*did you mean 'camera'"):
+    with pytest.raises(ConfigError, match=r"unknown name 'camra'.*did you mean 'camera'"):
         load_run("camera_base", "sim", 0)
 
 

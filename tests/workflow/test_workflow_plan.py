@@ -16,21 +16,10 @@ from bevkd.config import load_rows
 
 ROWS = load_rows()
 DEFAULT_RUNS = {(run_id, seed) for run_id, row in ROWS.items() if row.target == "all" for seed in row.seeds}
-NUSCENES_TABLES = [
-    "attribute",
-    "calibrated_sensor",
-    "category",
-    "ego_pose",
-    "instance",
-    "log",
-    "map",
-    "sample",
-    "sample_annotation",
-    "sample_data",
-    "scene",
-    "sensor",
-    "visibility",
-]
+NUSCENES_TABLES = (
+    *("attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample"),
+    *("sample_annotation", "sample_data", "scene", "sensor", "visibility"),
+)
 TARGETS = {
     *("all", "extended", "tuning", "claims", "report"),
     *(f"table_{name}" for name in ("unidistill_paths", "label_efficiency", "unidistill_s6", "unidistill_s7")),
