@@ -147,9 +147,8 @@ class DetectionLoss(nn.Module):
         l1 = error.abs()
         if not self.config.loss.huber:
             return l1
-        widths = [
-            self.config.loss.huber.get(name, 0.0) for name, width in REGRESSION if name in CODE for _ in range(width)
-        ]
+        named = {str(name): width for name, width in self.config.loss.huber.items()}
+        widths = [named.get(name, 0.0) for name, size in REGRESSION if name in CODE for _ in range(size)]
         width = l1.new_tensor(widths)
         near = l1 < width
         return torch.where(near, 0.5 * error**2 / width.clamp(min=_EPS), l1 - 0.5 * width)
