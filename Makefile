@@ -37,10 +37,10 @@ adopt: env ## After `dvc pull`: take data, weights and metrics as they came, ins
 
 test: env-dev ## Lint, type check and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n $${BEVKD_TEST_JOBS:-2} --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $${BEVKD_TEST_JOBS:-2} --dist loadfile $(ARGS)
 
 test-fast: env-dev ## Tests of seconds only
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-slurm: env-dev ## The smoke workflow on a real single-node SLURM (Debian packages, as root)
 	$(BIN)/pip install -q -c constraints.txt -e '.[slurm]'

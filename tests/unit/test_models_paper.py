@@ -8,7 +8,7 @@ import pytest
 import torch
 from models_batch import make_batch, model_config
 
-from bevkd.config.schema import CameraConfig, ModelConfig
+from bevkd.config.schema import CameraConfig, LossConfig, ModelConfig
 from bevkd.models.backbone.resnet import ResNet
 from bevkd.models.backbone.swin import Swin
 from bevkd.models.detector import Detector, build_detector
@@ -84,7 +84,10 @@ def test_low_level_map_of_the_other_models(name: str) -> None:
 @pytest.mark.parametrize("name", ["lidar_voxel", "camera", "fusion_voxel"])
 def test_one_training_step(name: str) -> None:
     model = model_config(name, "paper")
-    assert model == replace(ModelConfig(), sensors=model.sensors, lidar=model.lidar, camera=model.camera)
+    published = replace(LossConfig(), iou_weight=5.0)  # gated, UniDistill spec 4.7
+    assert model == replace(
+        ModelConfig(), sensors=model.sensors, lidar=model.lidar, camera=model.camera, loss=published
+    )
     detector, out = one_step(model)
     assert out.low.shape == (1, 256, 180, 180)  # type: ignore[attr-defined]
     assert out.high.shape == (1, 512, 180, 180)  # type: ignore[attr-defined]

@@ -60,6 +60,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Path:
         if table.target == "all":
             make_table(table.name, "sim", runs)
     for figure in load_figures().values():
+        if figure.target != "all":
+            continue
         if figure.artefact == "model":
             (results / "figures").mkdir(exist_ok=True)
             Image.new("RGB", (8, 8)).save(results / "figures" / f"{figure.name}.png")

@@ -19,7 +19,7 @@ from workflow_case import BIN, ROOT, copy_repository, environment, jobs, run, sm
 from bevkd.report.spec import load_claims, load_figures, load_tables
 
 # A busy machine may take many times longer; the time limit is there for what hangs.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow"), pytest.mark.timeout(2700)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 TABLES = [name for name, item in load_tables().items() if item.target == "all"]
 FIGURES = [name for name, item in load_figures().items() if item.target == "all"]
 
