@@ -228,9 +228,8 @@ class FrameDataset:
             raise ConfigError(f"gt_paste is for LiDAR-only data sets, this one loads {', '.join(self.sensors)}")
         data, index = self.data, Path(self.data.index)
         facts = self.index.facts
-        made_of = [facts["source"], self.split, self.labelled_subset, data.lidar_sweeps, data.min_points, data.classes]
-        if data.lidar_sweep_stride != 1:
-            made_of.append(data.lidar_sweep_stride)
+        sweeps = [data.lidar_sweeps, data.lidar_sweep_stride]
+        made_of = [facts["source"], self.split, self.labelled_subset, sweeps, data.min_points, data.classes]
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
             build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)

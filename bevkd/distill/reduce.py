@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from bevkd.models.losses import one_over_ranks
+
 
 def rank_mean(value: Tensor | float | int, device: torch.device | None = None) -> Tensor:
     """Mean of a scalar over all ranks, detached; the value itself without torch.distributed.
@@ -23,5 +25,4 @@ def rank_mean(value: Tensor | float | int, device: torch.device | None = None) -
 
 def rank_count(value: Tensor | float | int, device: torch.device | None = None) -> Tensor:
     """`rank_mean` of a count to divide by: where nothing is counted, as if one rank had counted one thing."""
-    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    return rank_mean(value, device).clamp(min=1.0 / ranks)
+    return rank_mean(value, device).clamp(min=one_over_ranks())
