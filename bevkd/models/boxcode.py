@@ -44,4 +44,4 @@ def gather_cells(maps: Tensor, cell: Tensor) -> Tensor:
 
 def gather_code(task: TaskOutput, cell: Tensor) -> Tensor:
     """Predicted codes (n, 10) of a task at flat cells (n,)."""
-    return torch.cat([gather_cells(task.regression[name], cell) for name in CODE], dim=1)
+    return gather_cells(torch.cat([task.regression[name] for name in CODE], dim=1), cell)

@@ -14,10 +14,34 @@ def conv_bn_relu(c_in: int, c_out: int, bev: BEVConfig, kernel: int = 3, stride:
     return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=bev.bn_eps, momentum=bev.bn_momentum), nn.ReLU(inplace=True))
 
 
-def up_bn_relu(c_in: int, c_out: int, factor: int, bev: BEVConfig) -> nn.Sequential:
-    """Transposed convolution with kernel = stride = `factor` (a 1x1 convolution for 1), batch norm, ReLU."""
-    conv = nn.ConvTranspose2d(c_in, c_out, factor, stride=factor, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=bev.bn_eps, momentum=bev.bn_momentum), nn.ReLU(inplace=True))
+class MergedLevels(nn.Module):
+    """Maps of several strides to one: a convolution each, concatenated, then batch norm and ReLU over all channels.
+
+    Batch norm works channel by channel, so this is what norm and ReLU per level would give, with a third of the kernels
+    and without gradients of channel slices.
+
+    Args:
+        convolutions: one per level, to the common stride.
+        channels: channels of their outputs together.
+        bev: settings of the norm.
+    """
+
+    def __init__(self, convolutions: list[nn.Module], channels: int, bev: BEVConfig) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(convolutions)
+        self.norm = nn.BatchNorm2d(channels, eps=bev.bn_eps, momentum=bev.bn_momentum)
+        self.relu = nn.ReLU(inplace=True)
+        self.out_channels = channels
+
+    def forward(self, levels: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Levels to (B, out_channels, *size); one that rounding made larger is cut."""
+        maps = [conv(x)[..., : size[0], : size[1]] for conv, x in zip(self.convolutions, levels, strict=True)]
+        return self.relu(self.norm(torch.cat(maps, dim=1)))
+
+
+def up_conv(c_in: int, c_out: int, factor: int) -> nn.Module:
+    """Transposed convolution without bias, kernel = stride = `factor`."""
+    return nn.ConvTranspose2d(c_in, c_out, factor, stride=factor, bias=False)
 
 
 def batch_norm_rows(norm: nn.Module, rows: Tensor) -> Tensor:

@@ -33,20 +33,30 @@ def one_over_ranks() -> float:
     return 1.0 / torch.distributed.get_world_size() if distributed else 1.0
 
 
-def binary_heatmap_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Focal sum (alpha 0.25, gamma 2) for 0/1 targets, not yet divided by the number of positives."""
+def binary_heatmap_loss(logits: Tensor, target: Tensor, counted: Tensor | float = 1.0) -> Tensor:
+    """Focal sum (alpha 0.25, gamma 2) for 0/1 targets, not yet divided by the number of positives.
+
+    Args:
+        logits: (...).
+        target: (...).
+        counted: factor of each cell, 0 where there is no annotation; broadcast.
+    """
     p = torch.sigmoid(logits).clamp(_EPS, 1 - _EPS)
     positive = _ALPHA * (1 - p) ** 2 * p.log() * target
     negative = (1 - _ALPHA) * p**2 * torch.log(1 - p + _EPS) * (1 - target)
-    return -(positive.sum() + negative.sum())
+    return -((positive + negative) * counted).sum()
 
 
-def gaussian_heatmap_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """CornerNet's focal sum (alpha 2, beta 4): cells near a peak are discounted, only exact 1 is positive."""
-    p = torch.sigmoid(logits).clamp(_EPS, 1 - _EPS)
-    positive = (1 - p) ** 2 * p.log() * (target == 1)
-    negative = p**2 * torch.log(1 - p) * (1 - target) ** 4
-    return -(positive.sum() + negative.sum())
+def gaussian_heatmap_loss(logits: Tensor, target: Tensor, counted: Tensor | float = 1.0) -> Tensor:
+    """CornerNet's focal sum (alpha 2, beta 4): cells near a peak are discounted, only exact 1 is positive.
+
+    With q the probability of the wrong answer, 1 - p at a peak and p elsewhere, both halves of the published formula
+    read `-w q^2 log(1 - q)`: one chain of operations over the map instead of two.
+    """
+    peak = target == 1
+    weight = torch.where(peak, 1.0, (1 - target) ** 4) * counted
+    wrong = torch.sigmoid(torch.where(peak, -logits, logits)).clamp(_EPS, 1 - _EPS)
+    return -(wrong.square() * torch.log1p(-wrong) * weight).sum()
 
 
 def depth_loss(logits: Tensor, depth: Tensor, depth_min: float, depth_step: float) -> Tensor:
@@ -116,9 +126,9 @@ class DetectionLoss(nn.Module):
         positives = torch.tensor(float(len(target.positive)), device=task.heatmap.device)
         count, unit = mean_over_ranks(positives), one_over_ranks()
         heat = gaussian_heatmap_loss if head.targets == "gaussian" else binary_heatmap_loss
-        logits = task.heatmap.float()[batch.labelled]
         peaks = mean_over_ranks(torch.tensor(float(target.peaks), device=task.heatmap.device))
-        heatmap = heat(logits, target.heatmap[batch.labelled]) / peaks.clamp(min=unit)
+        counted = batch.labelled[:, None, None, None].float()
+        heatmap = heat(task.heatmap.float(), target.heatmap, counted) / peaks.clamp(min=unit)
         code = gather_code(task, target.positive)
         per_value = self._distance(code - target.regression).sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)

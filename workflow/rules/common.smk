@@ -43,7 +43,7 @@ def check(content, path, schema):
         raise WorkflowError(f"{path}: " + "; ".join(errors) + hint)
 
 
-prepare_environment()
+prepare_environment(workflow.is_main_process)
 check(dict(config), "config/config.yaml", "config")
 for _kind in ("datasets", "models", "scales", "experiments", "tables", "figures"):
     for _path in sorted((config_dir() / _kind).glob("*.yaml")):

@@ -2,7 +2,8 @@
 
 usage: launch.py GPUS COMMAND ...       e.g. launch.py 1 train --run lidar_base
 
-With no GPU it runs `python -m bevkd COMMAND`. On a workstation it waits until so many are free: each is one lock
+With no GPU it runs `python -m bevkd COMMAND`, or lets a process of the workflow that has the libraries loaded do so
+(`warm.py`). On a workstation it waits until so many are free: each is one lock
 file, and locks go with the process, so that a killed job frees its GPUs. With more than one, `torchrun` starts a
 process for each. A cluster hands out GPUs itself (CUDA_VISIBLE_DEVICES); locks are per machine and do no harm there.
 """
@@ -20,7 +21,10 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import warm
+
 WORKFLOW_PID = "BEVKD_WORKFLOW_PID"
+_SHORT = ("train", "cache", "predict", "table", "figure", "claims", "report")  # jobs that may start from `warm.py`
 
 
 def devices() -> list[str]:
@@ -66,10 +70,16 @@ def take(count: int, names: list[str], folder: Path) -> list[str]:
         time.sleep(1.0)
 
 
-def prepare_environment() -> None:
-    """What jobs inherit: `python` is this interpreter unless conda provides another, and whose jobs they are."""
+def prepare_environment(main_process: bool) -> None:
+    """What jobs inherit: `python` is this interpreter unless conda provides another, and whose jobs they are.
+
+    Args:
+        main_process: this is the workflow itself, not one of its jobs on a cluster node, which would load the
+            libraries for itself alone.
+    """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[WORKFLOW_PID] = str(os.getpid())
+    os.environ[warm.WARM] = "1" if main_process and os.environ.get(warm.WARM) != "0" else "0"
 
 
 def alive(pid: int) -> bool:
@@ -115,17 +125,20 @@ def main(arguments: list[str]) -> int:
     if len(arguments) < 2 or not arguments[0].isdigit():
         print("usage: launch.py GPUS COMMAND ...", file=sys.stderr)
         return 2
-    gpus, command = int(arguments[0]), ["-m", "bevkd", "-v", *arguments[1:]]
+    gpus, command = int(arguments[0]), ["-v", *arguments[1:]]
     # Snakemake sets these to the threads of the rule, but workers are processes: each would start so many threads.
     for name in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{name}_NUM_THREADS"] = "1"
     if gpus > 0:
         folder = Path(tempfile.gettempdir()) / f"bevkd-gpus-{os.getuid()}"
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take(gpus, devices(), folder))
-    if gpus > 1:
-        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus), *command]
-    owner = os.environ.get(WORKFLOW_PID)
-    return supervise([sys.executable, *command], int(owner) if owner else None)
+    owner = int(os.environ.get(WORKFLOW_PID, "0")) or None
+    if owner and gpus == 0 and os.environ.get(warm.WARM) == "1" and arguments[1] in _SHORT:
+        status = warm.run(command, owner, alive)
+        if status is not None:
+            return status
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)] if gpus > 1 else []
+    return supervise([sys.executable, *several, "-m", "bevkd", *command], owner)
 
 
 if __name__ == "__main__":

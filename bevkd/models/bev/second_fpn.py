@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from bevkd.config.schema import ModelConfig
 from bevkd.errors import ConfigError
-from bevkd.models.layers import conv_bn_relu, up_bn_relu
+from bevkd.models.layers import MergedLevels, conv_bn_relu, up_conv
 from bevkd.registry import register
 
 
@@ -34,15 +33,18 @@ class SecondFPN(nn.Module):
         grid = config.grid.build()
         if grid.H % bev.strides[-1] or grid.W % bev.strides[-1]:
             raise ConfigError(f"bev.strides: {bev.strides[-1]} does not divide the {grid.W} x {grid.H} grid")
-        blocks, ups, width = [], [], in_channels
+        blocks: list[nn.Module] = []
+        ups: list[nn.Module] = []
+        width = in_channels
         for out, depth, stride, last in zip(bev.widths, bev.depths, bev.strides, before, strict=True):
             layers = [conv_bn_relu(width, out, bev, stride=stride // last)]
             layers += [conv_bn_relu(out, out, bev) for _ in range(depth)]
             blocks.append(nn.Sequential(*layers))
-            ups.append(up_bn_relu(out, bev.up_channels, stride, bev))
+            ups.append(up_conv(out, bev.up_channels, stride))
             width = out
-        self.blocks, self.ups = nn.ModuleList(blocks), nn.ModuleList(ups)
-        self.out_channels = bev.up_channels * len(bev.widths)
+        self.blocks = nn.ModuleList(blocks)
+        self.merge = MergedLevels(ups, bev.up_channels * len(bev.widths), bev)
+        self.out_channels = self.merge.out_channels
 
     def forward(self, low: Tensor) -> tuple[Tensor, list[Tensor]]:
         """F_low (B, C, H, W) to F_high (B, up_channels * blocks, H, W) and the block outputs."""
@@ -51,4 +53,4 @@ class SecondFPN(nn.Module):
         for block in self.blocks:
             x = block(x)
             stages.append(x)
-        return torch.cat([up(stage) for up, stage in zip(self.ups, stages, strict=True)], dim=1), stages
+        return self.merge(stages, (low.shape[-2], low.shape[-1])), stages

@@ -101,9 +101,10 @@ def plan_splat(cells: Tensor, cell_count: int) -> SplatPlan:
     pixel = torch.div(point, bins, rounding_mode="floor")
     by_cell, order = torch.sort(cell, stable=True)
 
-    def offsets(ascending: Tensor, count: int) -> Tensor:
-        edges = torch.arange(count + 1, dtype=ascending.dtype, device=ascending.device)
-        return torch.searchsorted(ascending, edges, out_int32=True)
+    def offsets(members: Tensor, count: int) -> Tensor:
+        edges = torch.zeros(count + 1, dtype=torch.int32, device=members.device)
+        edges[1:] = torch.bincount(members, minlength=count).cumsum(0)
+        return edges
 
     return SplatPlan(
         point_by_cell=point[order],

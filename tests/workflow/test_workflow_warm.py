@@ -1,0 +1,154 @@
+"""Jobs forked from a process with the libraries loaded: the same bits, signals, exit codes, and no stray processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_train_loop import assert_same_bits, weights
+from workflow_case import ROOT, environment
+
+from bevkd.train.log import read_log
+
+LAUNCH = ROOT / "workflow" / "scripts" / "launch.py"
+
+
+class Jobs:
+    """Starts jobs as a workflow with this process id would."""
+
+    def __init__(self, workflow: int, folder: Path, dataset: Any) -> None:
+        self.workflow, self.folder = workflow, folder
+        self.data = ["--set", f"data.root={dataset.root}", "--set", f"data.index={dataset.index}"]
+
+    def start(self, *command: str, warm: str = "1") -> subprocess.Popen[str]:
+        """One job, whose files go below the folder."""
+        variables = environment() | {
+            "BEVKD_WORKFLOW_PID": str(self.workflow),
+            "BEVKD_WARM": warm,
+            "TMPDIR": str(self.folder),
+            "PYTHONPATH": str(ROOT),
+            "BEVKD_CONFIG": str(ROOT / "config"),
+        }
+        return subprocess.Popen(
+            [sys.executable, str(LAUNCH), "0", *command],
+            cwd=ROOT,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def train(self, root: str, steps: int, warm: str = "1") -> subprocess.Popen[str]:
+        """A training into `root`."""
+        where = ["--runs", str(self.folder / root), "--set", f"train.steps={steps}", "--set", "train.log_every=1"]
+        return self.start("train", "--run", "lidar_base", "--scale", "smoke", *where, *self.data, warm=warm)
+
+    def out(self, root: str) -> Path:
+        """The folder of `train(root)`."""
+        return self.folder / root / "smoke" / "lidar_base" / "seed0"
+
+    def servers(self) -> list[int]:
+        """Process ids of servers of this workflow."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                arguments = entry.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if len(arguments) > 3 and arguments[1].endswith(b"warm.py") and arguments[3] == str(self.workflow).encode():
+                found.append(int(entry.parent.name))
+        return found
+
+
+@pytest.fixture(scope="module")
+def jobs(smoke_dataset: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    workflow = subprocess.Popen(["sleep", "600"])
+    yield Jobs(workflow.pid, tmp_path_factory.mktemp("warm"), smoke_dataset)
+    workflow.kill()
+    workflow.wait()
+
+
+def until(condition: Any, seconds: float = 60.0) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_forked_training_gives_the_same_bits_as_a_cold_one(jobs: Jobs) -> None:
+    cold, warm, again = jobs.train("cold", 4, warm="0"), jobs.train("warm", 4), jobs.train("again", 4)
+    for process in (cold, warm, again):
+        text, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, text
+    expected = weights(jobs.out("cold") / "model.pt")
+    assert_same_bits(weights(jobs.out("warm") / "model.pt"), expected)
+    assert_same_bits(weights(jobs.out("again") / "model.pt"), expected)
+    assert len(jobs.servers()) == 1, "two jobs that start together share one server"
+
+
+def test_errors_come_back_with_text_and_exit_code(jobs: Jobs) -> None:
+    process = jobs.start("train", "--run", "nobody")
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "bevkd: ConfigError: unknown run 'nobody'" in text
+
+
+def test_a_signal_reaches_the_forked_job(jobs: Jobs) -> None:
+    process = jobs.train("stopped", 3000)
+    until(lambda: any(line["step"] >= 2 for line in read_log(jobs.out("stopped") / "log.jsonl")))
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 4, text
+    assert (jobs.out("stopped") / "checkpoint.pt").exists()
+
+
+def test_a_job_ends_with_its_client(jobs: Jobs) -> None:
+    process = jobs.train("orphan", 3000)
+    until(lambda: any(line["step"] >= 2 for line in read_log(jobs.out("orphan") / "log.jsonl")))
+    process.kill()
+    process.wait()
+    until(lambda: (jobs.out("orphan") / "checkpoint.pt").exists())
+    until(lambda: len(jobs.servers()) == 1)  # the job, a fork of the server, is gone
+
+
+def test_a_killed_job_is_reported(jobs: Jobs) -> None:
+    process = jobs.train("killed", 3000)
+    until(lambda: any(line["step"] >= 2 for line in read_log(jobs.out("killed") / "log.jsonl")))
+    server = min(jobs.servers())
+    (child,) = (pid for pid in jobs.servers() if pid != server)
+    os.kill(child, signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode == 137
+
+
+def test_the_server_ends_with_its_workflow(smoke_dataset: Any, tmp_path: Path) -> None:
+    workflow = subprocess.Popen(["sleep", "600"])
+    jobs = Jobs(workflow.pid, tmp_path, smoke_dataset)
+    process = jobs.train("short", 2)
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
+    assert jobs.servers()
+    workflow.kill()
+    workflow.wait()
+    until(lambda: not jobs.servers())
+    assert not list(tmp_path.glob("bevkd-warm-*/*")), "sockets, locks and logs are gone"
+
+
+def test_without_a_private_folder_jobs_start_cold(smoke_dataset: Any, tmp_path: Path) -> None:
+    shared = tmp_path / f"bevkd-warm-{os.getuid()}"
+    shared.mkdir()
+    shared.chmod(0o777)
+    jobs = Jobs(os.getpid(), tmp_path, smoke_dataset)
+    process = jobs.train("cold", 2)
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
+    assert not jobs.servers()
+    assert not list(shared.iterdir())
