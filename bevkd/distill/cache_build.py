@@ -187,7 +187,8 @@ def cache_name(run: RunConfig) -> str:
     """Folder name of the teacher cache that a run reads: `<teacher run>_seed<k>_<digest>`.
 
     The digest covers what the stored targets depend on: the method's target key, which frames with which labels, the
-    data and its fixed augmentations, the grid and the precision the teacher runs in. Rows that agree in these share one cache.
+    data and its fixed augmentations, the grid and the precision the teacher runs in. Rows that agree in these share
+    one cache.
 
     Raises:
         ConfigError: the run has no teacher or no method.

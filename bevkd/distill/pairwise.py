@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bevkd.distill.reduce import rank_mean
 from bevkd.distill.sampling import pad_ragged
+from bevkd.ranks import rank_mean
 
 # Added to counts and norms, as in UniDistill's code; the golden values depend on it.
 EPS = 1e-4

@@ -13,24 +13,10 @@ from bevkd.models.layers import full_precision
 from bevkd.models.ops.rotated import iou_3d, iou_nearest_bev
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 from bevkd.models.targets import TargetAssigner, TaskTargets
+from bevkd.ranks import one_over_ranks, rank_count, rank_mean
 
 _EPS = 1e-4
 _ALPHA = 0.25
-
-
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """A scalar averaged over the processes of a distributed run; itself otherwise."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        value = value.detach().clone()
-        torch.distributed.all_reduce(value)
-        value = value / torch.distributed.get_world_size()
-    return value
-
-
-def one_over_ranks() -> float:
-    """The least positive value that `mean_over_ranks` of a count can have: what 1 is for a single process."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return 1.0 / torch.distributed.get_world_size() if distributed else 1.0
 
 
 def binary_heatmap_loss(logits: Tensor, target: Tensor, counted: Tensor | float = 1.0) -> Tensor:
@@ -73,7 +59,7 @@ def depth_loss(logits: Tensor, depth: Tensor, depth_min: float, depth_step: floa
     valid = (number >= 0) & (number < bins) & (depth > 0)
     probability = torch.softmax(logits.float().movedim(2, -1)[valid], dim=-1)  # (n, D)
     target = torch.zeros_like(probability).scatter_(1, number[valid].long()[:, None], 1.0)
-    count = mean_over_ranks(valid.sum().float()).clamp(min=one_over_ranks())
+    count = rank_count(valid.sum())
     return binary_cross_entropy(probability, target, reduction="sum") / count
 
 
@@ -123,12 +109,12 @@ class DetectionLoss(nn.Module):
     def _task(self, task: TaskOutput, target: TaskTargets, batch: Batch) -> dict[str, Tensor]:
         """Unweighted terms of one task."""
         weights, head = self.config.loss, self.config.head
-        positives = torch.tensor(float(len(target.positive)), device=task.heatmap.device)
-        count, unit = mean_over_ranks(positives), one_over_ranks()
+        device = task.heatmap.device
+        count, unit = rank_mean(len(target.positive), device), one_over_ranks()
         heat = gaussian_heatmap_loss if head.targets == "gaussian" else binary_heatmap_loss
-        peaks = mean_over_ranks(torch.tensor(float(target.peaks), device=task.heatmap.device))
+        peaks = rank_count(target.peaks, device)
         counted = batch.labelled[:, None, None, None].float()
-        heatmap = heat(task.heatmap.float(), target.heatmap, counted) / peaks.clamp(min=unit)
+        heatmap = heat(task.heatmap.float(), target.heatmap, counted) / peaks
         code = gather_code(task, target.positive)
         per_value = self._distance(code - target.regression).sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
@@ -144,7 +130,7 @@ class DetectionLoss(nn.Module):
             # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,
             # not a branch, so that no value has to leave the device.
             overlap = iou_3d(decode_cells(code, target.positive, self.grid), truth)
-            near = (mean_over_ranks(named["loc"]).detach() < 1).float()
+            near = (rank_mean(named["loc"]) < 1).float()
             named["iou"] = near * (1 - overlap).sum() / count.clamp(min=unit)
         return named
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from bevkd.config import MethodConfig
 from bevkd.distill import DistillMethod, build_method, method_options
 from bevkd.distill.masks import box_mask, cells_of
-from bevkd.distill.reduce import rank_count
 from bevkd.distill.sampling import gather_cells, sample_points
 from bevkd.errors import ConfigError, DataError
+from bevkd.ranks import rank_count
 from bevkd.registry import names
 
 TRIO: list[dict[str, Any]] = [

@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Target, Targets
 from bevkd.distill.pairwise import weighted
-from bevkd.distill.reduce import rank_count
 from bevkd.errors import ConfigError
 from bevkd.models.outputs import BEVOutputs
+from bevkd.ranks import rank_count
 from bevkd.registry import register
 
 

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Target, Targets
 from bevkd.distill.masks import box_mask, cells_of
 from bevkd.distill.pairwise import EPS
-from bevkd.distill.reduce import rank_mean
 from bevkd.distill.sampling import gather_cells
 from bevkd.errors import ConfigError
 from bevkd.models.outputs import BEVOutputs
+from bevkd.ranks import rank_mean
 from bevkd.registry import register
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bevkd.distill.base import DistillContext, DistillMethod, Targets
-from bevkd.distill.reduce import rank_count
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
 from bevkd.models.outputs import BEVOutputs
+from bevkd.ranks import rank_count
 from bevkd.registry import register
 
 

@@ -1,4 +1,4 @@
-"""Normalisers that mean the same with one process and with many."""
+"""Normalisers of losses that mean the same with one process and with many."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from bevkd.models.losses import one_over_ranks
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def one_over_ranks() -> float:
+    """The least positive value that `rank_mean` of a count can have: what 1 is for a single process."""
+    return 1.0 / dist.get_world_size() if _distributed() else 1.0
 
 
 def rank_mean(value: Tensor | float | int, device: torch.device | None = None) -> Tensor:
@@ -17,7 +24,7 @@ def rank_mean(value: Tensor | float | int, device: torch.device | None = None) -
     """
     out = torch.as_tensor(value, dtype=torch.float32, device=None if isinstance(value, Tensor) else device)
     out = out.detach().clone()
-    if dist.is_available() and dist.is_initialized():
+    if _distributed():
         dist.all_reduce(out)
         out /= dist.get_world_size()
     return out
