@@ -19,6 +19,7 @@ import gc
 import hashlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -255,6 +256,9 @@ def main(arguments: list[str]) -> int:
     except BaseException:  # also what the command line shows with a traceback: the client must hear of an end
         traceback.print_exc()
         status = 1
+    # What Snakemake's benchmark files say of memory and CPU time belongs to the client; here is the job's own.
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(f"CPU time {used.ru_utime + used.ru_stime:.1f} s, peak memory {used.ru_maxrss // 1024} MiB", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     with suppress(OSError):  # the client may be gone
