@@ -17,8 +17,8 @@ def conv_bn_relu(c_in: int, c_out: int, bev: BEVConfig, kernel: int = 3, stride:
 class MergedLevels(nn.Module):
     """Maps of several strides to one: a convolution each, concatenated, then batch norm and ReLU over all channels.
 
-    Batch norm works channel by channel, so this is what norm and ReLU per level would give, with a third of the kernels
-    and without gradients of channel slices.
+    Batch norm works channel by channel, so this is what norm and ReLU per level would give (but for cells that are cut,
+    which do not enter its statistics), with a third of the kernels and without gradients of channel slices.
 
     Args:
         convolutions: one per level, to the common stride.

@@ -174,7 +174,7 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str
     """Strict loading.
 
     Raises:
-        CheckpointError: names or shapes differ; the message names the first few.
+        OtherRunError: names or shapes differ; the message names the first few.
     """
     own = module.state_dict()
     problems = [f"missing {k}" for k in own if k not in weights] + [f"unexpected {k}" for k in weights if k not in own]
@@ -185,7 +185,7 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(f"{where} is of another architecture: {'; '.join(problems[:5])}{more}")
+        raise OtherRunError(f"{where} is of another architecture: {'; '.join(problems[:5])}{more}")
     module.load_state_dict(weights)
 
 

@@ -17,6 +17,7 @@ from workflow_case import ROOT, environment
 
 from bevkd.train.log import read_log
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux alone")
 LAUNCH = ROOT / "workflow" / "scripts" / "launch.py"
 
 
@@ -27,13 +28,13 @@ class Jobs:
         self.workflow, self.folder = workflow, folder
         self.data = ["--set", f"data.root={dataset.root}", "--set", f"data.index={dataset.index}"]
 
-    def start(self, *command: str, warm: str = "1") -> subprocess.Popen[str]:
+    def start(self, *command: str, warm: str = "1", path: Path | None = None) -> subprocess.Popen[str]:
         """One job, whose files go below the folder."""
         variables = environment() | {
             "BEVKD_WORKFLOW_PID": str(self.workflow),
             "BEVKD_WARM": warm,
             "TMPDIR": str(self.folder),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)] if path else [str(ROOT)]),
             "BEVKD_CONFIG": str(ROOT / "config"),
         }
         return subprocess.Popen(
@@ -45,10 +46,10 @@ class Jobs:
             text=True,
         )
 
-    def train(self, root: str, steps: int, warm: str = "1") -> subprocess.Popen[str]:
+    def train(self, root: str, steps: int, warm: str = "1", path: Path | None = None) -> subprocess.Popen[str]:
         """A training into `root`."""
         where = ["--runs", str(self.folder / root), "--set", f"train.steps={steps}", "--set", "train.log_every=1"]
-        return self.start("train", "--run", "lidar_base", "--scale", "smoke", *where, *self.data, warm=warm)
+        return self.start("train", "--run", "lidar_base", "--scale", "smoke", *where, *self.data, warm=warm, path=path)
 
     def out(self, root: str) -> Path:
         """The folder of `train(root)`."""
@@ -139,7 +140,8 @@ def test_the_server_ends_with_its_workflow(smoke_dataset: Any, tmp_path: Path) -
     workflow.kill()
     workflow.wait()
     until(lambda: not jobs.servers())
-    assert not list(tmp_path.glob("bevkd-warm-*/*")), "sockets, locks and logs are gone"
+    left = [path.name for path in tmp_path.glob("bevkd-warm-*/*")]
+    assert left == ["start.lock"], "sockets and logs are gone"
 
 
 def test_without_a_private_folder_jobs_start_cold(smoke_dataset: Any, tmp_path: Path) -> None:
@@ -152,3 +154,29 @@ def test_without_a_private_folder_jobs_start_cold(smoke_dataset: Any, tmp_path: 
     assert process.returncode == 0, text
     assert not jobs.servers()
     assert not list(shared.iterdir())
+
+
+def test_a_server_that_cannot_start_is_tried_once(smoke_dataset: Any, tmp_path: Path) -> None:
+    jobs = Jobs(os.getpid(), tmp_path, smoke_dataset)
+    broken = tmp_path / "path"
+    broken.mkdir()
+    (broken / "transformers.py").write_text("raise ImportError('broken')")  # LiDAR detectors do without
+    texts = []
+    for root in ("one", "two"):
+        process = jobs.train(root, 2, path=broken)
+        text, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, text
+        texts.append(text)
+    assert "jobs start cold" in texts[0]
+    assert "jobs start cold" not in texts[1]
+    assert "broken" in next(tmp_path.glob("bevkd-warm-*/*.log")).read_text()
+
+
+def test_a_path_too_long_for_a_socket_means_cold(smoke_dataset: Any, tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    jobs = Jobs(os.getpid(), deep, smoke_dataset)
+    process = jobs.train("cold", 2)
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
+    assert not jobs.servers()

@@ -21,6 +21,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # also where Python does not do so itself (PYTHONSAFEPATH)
 import warm
 
 WORKFLOW_PID = "BEVKD_WORKFLOW_PID"
@@ -132,8 +133,9 @@ def main(arguments: list[str]) -> int:
     if gpus > 0:
         folder = Path(tempfile.gettempdir()) / f"bevkd-gpus-{os.getuid()}"
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take(gpus, devices(), folder))
-    owner = int(os.environ.get(WORKFLOW_PID, "0")) or None
-    if owner and gpus == 0 and os.environ.get(warm.WARM) == "1" and arguments[1] in _SHORT:
+    owner = int(os.environ.get(WORKFLOW_PID) or 0) or None
+    forks = sys.platform == "linux"  # elsewhere the libraries do not survive a fork
+    if owner and forks and gpus == 0 and os.environ.get(warm.WARM) == "1" and arguments[1] in _SHORT:
         status = warm.run(command, owner, alive)
         if status is not None:
             return status

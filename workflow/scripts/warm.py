@@ -48,6 +48,10 @@ _PRELOAD = (
 )
 
 
+_PATH_LIMIT = 100  # bytes; the kernel takes 107
+_PATIENCE = 60.0  # seconds until a server that does not answer is given up
+
+
 def folder() -> Path:
     """A folder for sockets that belongs to this user alone.
 
@@ -63,9 +67,18 @@ def folder() -> Path:
 
 
 def socket_path(workflow: int) -> Path:
-    """Socket of the server of one workflow, interpreter and code base."""
-    key = hashlib.sha256(f"{sys.executable}\0{os.getcwd()}".encode()).hexdigest()[:12]
-    return folder() / f"{workflow}-{key}.sock"
+    """Socket of the server of one workflow, interpreter and code base.
+
+    Raises:
+        OSError: as `folder`; or the path is too long for a socket.
+    """
+    # Containers may share a temporary folder and number their processes alike.
+    space = Path("/proc/self/ns/pid")
+    parts = [sys.executable, os.getcwd(), os.uname().nodename, str(space.stat().st_ino if space.exists() else 0)]
+    path = folder() / f"{workflow}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}.sock"
+    if len(os.fsencode(path)) > _PATH_LIMIT:
+        raise OSError(f"{path} is too long for a socket")
+    return path
 
 
 # --- the client ---------------------------------------------------------------------------------------------------
@@ -84,6 +97,7 @@ def run(command: list[str], workflow: int, alive: Callable[[int], bool]) -> int 
     with connection:
         request = json.dumps({"command": command, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
         streams = array.array("i", [0, 1, 2]).tobytes()
+        connection.settimeout(_PATIENCE)
         try:
             header = len(request).to_bytes(_LENGTH, "big")
             connection.sendmsg([header], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
@@ -92,6 +106,7 @@ def run(command: list[str], workflow: int, alive: Callable[[int], bool]) -> int 
                 return None
         except OSError:
             return None
+        connection.settimeout(None)
         return _wait(connection, workflow, alive)
 
 
@@ -125,14 +140,16 @@ def _connect(path: Path, workflow: int, alive: Callable[[int], bool]) -> socket.
     Raises:
         OSError: there is no server to be had.
     """
-    with open(path.with_suffix(".lock"), "w", encoding="ascii") as lock:
+    with suppress(OSError):
+        return _dial(path)
+    # One lock for all workflows, never removed: who waits for it and who makes it anew would not see each other.
+    with open(path.with_name("start.lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(str(path))
-            return connection
-        except OSError:
-            connection.close()
+        with suppress(OSError):
+            return _dial(path)
+        failed = path.with_suffix(".failed")
+        if failed.exists():
+            raise OSError("the server did not start before")
         path.unlink(missing_ok=True)
         with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
             server = subprocess.Popen(
@@ -144,11 +161,26 @@ def _connect(path: Path, workflow: int, alive: Callable[[int], bool]) -> socket.
             )
         while server.poll() is None and alive(workflow):
             if path.exists():
-                connection = socket.socket(socket.AF_UNIX)
-                connection.connect(str(path))
-                return connection
+                try:
+                    return _dial(path)
+                except OSError:
+                    server.kill()
+                    break
             time.sleep(0.05)
+        # Once is enough: each attempt loads all libraries, and the other jobs of the workflow wait.
+        failed.touch()
+        print(f"jobs start cold: no warm process, see {path.with_suffix('.log')}", file=sys.stderr)
     raise OSError("the server did not start")
+
+
+def _dial(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 # --- the server ---------------------------------------------------------------------------------------------------
@@ -161,8 +193,7 @@ def serve(path: Path, workflow: int, alive: Callable[[int], bool]) -> socket.soc
         In the server: None, at its end. In each child: the connection to its client.
     """
     server = os.getpid()
-    hidden = path.with_suffix(".new")  # bound, but found only when it listens
-    hidden.unlink(missing_ok=True)
+    hidden = path.with_suffix(f".{server}")  # bound, but found only when it listens
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(hidden))
         listener.listen(64)
@@ -177,13 +208,16 @@ def serve(path: Path, workflow: int, alive: Callable[[int], bool]) -> socket.soc
                     continue
                 connection, _ = listener.accept()
                 with connection:
-                    child = os.fork()
+                    try:
+                        child = os.fork()
+                    except OSError:  # no memory or processes left: this job starts cold, if it can
+                        continue
                     if child == 0:
                         listener.close()
                         return connection.dup()
         finally:
             if os.getpid() == server:
-                for end in (".sock", ".lock", ".log"):
+                for end in (".sock", ".log", ".failed"):
                     path.with_suffix(end).unlink(missing_ok=True)
     return None
 
@@ -197,8 +231,13 @@ def _reap() -> None:
         pass
 
 
-def _receive(connection: socket.socket) -> list[str]:
-    """In a child: take over streams, folder and environment of the client; its command."""
+def _receive(connection: socket.socket, imported: dict[str, str]) -> list[str]:
+    """In a child: take over streams, folder and environment of the client; its command.
+
+    Args:
+        connection: to the client.
+        imported: variables that imports have set in the server, as they would in the job.
+    """
     streams = array.array("i")
     size = 3 * streams.itemsize
     header, ancillary, _, _ = connection.recvmsg(_LENGTH, socket.CMSG_SPACE(size))
@@ -220,7 +259,7 @@ def _receive(connection: socket.socket) -> list[str]:
         os.close(stream)
     os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update(imported | request["environment"])
     connection.send(b"+")
     return [str(part) for part in request["command"]]
 
@@ -242,28 +281,36 @@ def main(arguments: list[str]) -> int:
     from launch import alive
 
     sys.path.insert(0, os.getcwd())
+    before = dict(os.environ)
     for name in _PRELOAD:
         import_module(name)
     from bevkd.cli import main as command_line
 
+    imported = {name: value for name, value in os.environ.items() if before.get(name) != value}
     connection = serve(Path(arguments[0]), int(arguments[1]), alive)
     if connection is None:
         return 0
-    command = _receive(connection)
+    command = _receive(connection, imported)
     threading.Thread(target=_watch, args=(connection,), daemon=True).start()
+    sys.argv = ["bevkd", *command]
     try:
         status = command_line(command)
     except BaseException:  # also what the command line shows with a traceback: the client must hear of an end
         traceback.print_exc()
         status = 1
-    # What Snakemake's benchmark files say of memory and CPU time belongs to the client; here is the job's own.
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(f"CPU time {used.ru_utime + used.ru_stime:.1f} s, peak memory {used.ru_maxrss // 1024} MiB", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with suppress(OSError):  # the client may be gone
-        connection.send(bytes([status]))
-    return status
+    with suppress(OSError):  # the log may be full, the client gone
+        # What Snakemake's benchmark files say of memory and CPU time belongs to the client; here is the job's own.
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(
+            f"CPU time {used.ru_utime + used.ru_stime:.1f} s, peak memory {used.ru_maxrss >> 10} MiB", file=sys.stderr
+        )
+        sys.stdout.flush()
+        sys.stderr.flush()
+    with suppress(OSError):
+        connection.send(bytes([status & 255]))
+    # Not by way of the interpreter's end: exit handlers belong to the server, whose temporary files others still use,
+    # and the client's end would count as a signal.
+    os._exit(status & 255)
 
 
 if __name__ == "__main__":
