@@ -116,9 +116,11 @@ def detections(spec: Detections, runs: Runs) -> Figure:
     figure = canvas(11.5, height(len(ids)) * len(scenes))
     blocks = np.atleast_1d(np.array(figure.subfigures(len(scenes), 1), dtype=object))
     for i, (part, scene) in enumerate(zip(blocks, scenes, strict=True)):
-        layers = [
-            Layer(column.label, PALETTE[k], found[k][i].above(spec.min_score)) for k, column in enumerate(spec.columns)
-        ]
+        layers = []
+        for k, column in enumerate(spec.columns):
+            seen = found[k][i]
+            shown = seen.best(len(scene.boxes)) if spec.min_score is None else seen.above(spec.min_score)
+            layers.append(Layer(column.label, PALETTE[k], shown))
         block(part, scene, layers, reach)
     return figure
 

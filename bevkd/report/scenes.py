@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +143,13 @@ class Prediction:
 
     def above(self, score: float) -> Prediction:
         """Only the boxes with at least this score."""
-        keep = self.scores >= score
+        return self._only(self.scores >= score)
+
+    def best(self, count: int) -> Prediction:
+        """Only so many boxes, those with the highest scores: detectors may be confident on different scales."""
+        return self._only(np.argsort(-self.scores, kind="stable")[:count])
+
+    def _only(self, keep: NDArray[Any]) -> Prediction:
         return Prediction(self.boxes[keep], self.labels[keep], self.scores[keep], self.response, self.extent)
 
 

@@ -257,10 +257,14 @@ class ResponseMaps(_Scenes):
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
 class Detections(_Scenes):
-    """Boxes in BEV and on the cameras, one frame per figure block."""
+    """Boxes in BEV and on the cameras, one frame per figure block.
+
+    Attributes:
+        min_score: boxes below it are left out; null: as many boxes as the frame has annotations, best scores first.
+    """
 
     kind: Literal["detections"]
-    min_score: float = 0.3
+    min_score: float | None = None
 
 
 FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | ResponseMaps | Detections

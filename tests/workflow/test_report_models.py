@@ -39,12 +39,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Runs:
     return Runs(root, configs[0].scale, rows)
 
 
-@pytest.mark.parametrize("kind", ["response_maps", "detections"])
-def test_figures_of_detectors(runs: Runs, tmp_path: Path, kind: str):
-    if kind == "response_maps":
-        spec: ResponseMaps | Detections = ResponseMaps("f", "", "", kind="response_maps", columns=COLUMNS, frames=2)
-    else:
-        spec = Detections("f", "", "", kind="detections", columns=COLUMNS, frames=1, min_score=0.05)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ResponseMaps("f", "", "", kind="response_maps", columns=COLUMNS, frames=2),
+        Detections("f", "", "", kind="detections", columns=COLUMNS, frames=1),
+        Detections("f", "", "", kind="detections", columns=COLUMNS, frames=1, min_score=0.05),
+    ],
+)
+def test_figures_of_detectors(runs: Runs, tmp_path: Path, spec: ResponseMaps | Detections):
     assert spec.needs(runs.rows) == [("lidar_base", 0), ("camera_base", 0), ("l_to_c", 0)]
     png, pdf = write(spec, runs, tmp_path)
     assert pdf.read_bytes().startswith(b"%PDF")
@@ -65,6 +68,9 @@ def test_predictions_are_those_of_the_frame(runs: Runs):
     assert found[0].response.shape == (cells, cells)
     strong = found[0].above(0.5)
     assert len(strong.boxes) == len(strong.labels) == (found[0].scores >= 0.5).sum()
+    few = found[0].best(3)
+    assert np.array_equal(few.scores, np.sort(found[0].scores)[::-1][:3])
+    assert len(few.boxes) == len(few.labels) == 3
     with pytest.raises(DataError, match="not in split"):
         predict_frames(runs, "lidar_base", 0, [("tune", tokens[0])])
 
