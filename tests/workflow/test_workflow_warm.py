@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,11 +70,19 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def jobs(smoke_dataset: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+def jobs(smoke_dataset: Any) -> Iterator[Jobs]:
     workflow = subprocess.Popen(["sleep", "600"])
-    yield Jobs(workflow.pid, tmp_path_factory.mktemp("warm"), smoke_dataset)
+    with tempfile.TemporaryDirectory() as folder:
+        yield Jobs(workflow.pid, Path(folder), smoke_dataset)
     workflow.kill()
     workflow.wait()
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """An empty folder with a path short enough for sockets, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def until(condition: Any, seconds: float = 60.0) -> None:
@@ -130,9 +139,9 @@ def test_a_killed_job_is_reported(jobs: Jobs) -> None:
     assert process.returncode == 137
 
 
-def test_the_server_ends_with_its_workflow(smoke_dataset: Any, tmp_path: Path) -> None:
+def test_the_server_ends_with_its_workflow(smoke_dataset: Any, short: Path) -> None:
     workflow = subprocess.Popen(["sleep", "600"])
-    jobs = Jobs(workflow.pid, tmp_path, smoke_dataset)
+    jobs = Jobs(workflow.pid, short, smoke_dataset)
     process = jobs.train("short", 2)
     text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, text
@@ -140,15 +149,15 @@ def test_the_server_ends_with_its_workflow(smoke_dataset: Any, tmp_path: Path) -
     workflow.kill()
     workflow.wait()
     until(lambda: not jobs.servers())
-    left = [path.name for path in tmp_path.glob("bevkd-warm-*/*")]
+    left = [path.name for path in short.glob("bevkd-warm-*/*")]
     assert left == ["start.lock"], "sockets and logs are gone"
 
 
-def test_without_a_private_folder_jobs_start_cold(smoke_dataset: Any, tmp_path: Path) -> None:
-    shared = tmp_path / f"bevkd-warm-{os.getuid()}"
+def test_without_a_private_folder_jobs_start_cold(smoke_dataset: Any, short: Path) -> None:
+    shared = short / f"bevkd-warm-{os.getuid()}"
     shared.mkdir()
     shared.chmod(0o777)
-    jobs = Jobs(os.getpid(), tmp_path, smoke_dataset)
+    jobs = Jobs(os.getpid(), short, smoke_dataset)
     process = jobs.train("cold", 2)
     text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, text
@@ -156,9 +165,9 @@ def test_without_a_private_folder_jobs_start_cold(smoke_dataset: Any, tmp_path: 
     assert not list(shared.iterdir())
 
 
-def test_a_server_that_cannot_start_is_tried_once(smoke_dataset: Any, tmp_path: Path) -> None:
-    jobs = Jobs(os.getpid(), tmp_path, smoke_dataset)
-    broken = tmp_path / "path"
+def test_a_server_that_cannot_start_is_tried_once(smoke_dataset: Any, short: Path) -> None:
+    jobs = Jobs(os.getpid(), short, smoke_dataset)
+    broken = short / "path"
     broken.mkdir()
     (broken / "transformers.py").write_text("raise ImportError('broken')")  # LiDAR detectors do without
     texts = []
@@ -169,7 +178,7 @@ def test_a_server_that_cannot_start_is_tried_once(smoke_dataset: Any, tmp_path: 
         texts.append(text)
     assert "jobs start cold" in texts[0]
     assert "jobs start cold" not in texts[1]
-    assert "broken" in next(tmp_path.glob("bevkd-warm-*/*.log")).read_text()
+    assert "broken" in next(short.glob("bevkd-warm-*/*.log")).read_text()
 
 
 def test_a_path_too_long_for_a_socket_means_cold(smoke_dataset: Any, tmp_path: Path) -> None:
