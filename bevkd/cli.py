@@ -149,6 +149,18 @@ def evaluate_nuscenes(
     evaluate_files(root, version, split, results, out, settings, details)
 
 
+@evaluate_app.command("kitti")
+def evaluate_kitti(
+    labels: Annotated[Path, typer.Option(help="Folder of label files, such as training/label_2.")],
+    results: Annotated[Path, typer.Option(help="Folder of result files, or the folder above `data`.")],
+    out: Annotated[Path, typer.Option(help="metrics.json to write.")],
+) -> None:
+    """KITTI AP (2D, BEV, 3D) and AOS in percent, 11 and 40 recall positions, three difficulties."""
+    from bevkd.eval.kitti import evaluate_files
+
+    evaluate_files(labels, results, out)
+
+
 @app.command()
 def table(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
     """Write one table: csv, md and tex."""

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.classes import CLASSES
+from bevkd.eval.groups import Groups
 from bevkd.eval.nuscenes.boxes import Boxes, Floats, Ints
-from bevkd.eval.nuscenes.groups import Groups
 
 FREE = np.iinfo(np.int64).max
 CHUNK = 1 << 16  # detections per step of the pair search: keeps its arrays in the processor's cache

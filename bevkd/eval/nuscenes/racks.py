@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.eval.groups import Groups
 from bevkd.eval.nuscenes.boxes import Boxes, Floats
-from bevkd.eval.nuscenes.groups import Groups
 
 UNIT_TOLERANCE = 1e-14  # quaternions this near to unit length are not normalised again
 # The corner from which the edges start, and the three corners they lead to (backward, right, down).

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bevkd.eval.nuscenes.boxes import Ints
+Ints = NDArray[np.int64]
 
 
 class Groups:
