@@ -161,6 +161,18 @@ def evaluate_kitti(
     evaluate_files(labels, results, out)
 
 
+@evaluate_app.command("waymo")
+def evaluate_waymo(
+    sets: Annotated[Path, typer.Option(help=".npz with the arrays pred_* and gt_*.")],
+    out: Annotated[Path, typer.Option(help="metrics.json to write.")],
+    let: Annotated[bool, typer.Option(help="Longitudinal error tolerant metrics (LET-3D: AP, APH, APL).")] = False,
+) -> None:
+    """Waymo AP and APH per type, range and level."""
+    from bevkd.eval.waymo import LetConfig, evaluate_files
+
+    evaluate_files(sets, out, LetConfig() if let else None)
+
+
 @app.command()
 def table(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
     """Write one table: csv, md and tex."""
