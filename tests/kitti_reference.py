@@ -71,8 +71,9 @@ def solid(a: Thing, b: Thing, of_a: bool) -> float:
 
 def statistics(
     truth: list[Thing], found: list[Thing], name: str, level: str, overlaps: Any, score: float | None
-) -> tuple[list[float], int, int, float]:
-    """Scores of true positives, their number, that of false positives, and the summed orientation similarity."""
+) -> tuple[list[float], int, int, float, list[bool], list[int], list[bool]]:
+    """Scores of true positives, their number, that of false positives, the summed orientation similarity; and of each
+    detection whether it was taken, its state, and whether it is below the score."""
     height, occlusion, truncation = LIMITS[level]
     least = CLASSES[name]
     state = []
@@ -105,7 +106,7 @@ def statistics(
             scores.append(found[best].score)
             similarity += (1 + math.cos(t.v[2] - found[best].v[2])) / 2
     errors = sum(not taken[j] and usable[j] == 0 and not low[j] for j in range(len(found)))
-    return scores, len(scores), errors, similarity, taken, usable, low  # type: ignore[return-value]
+    return scores, len(scores), errors, similarity, taken, usable, low
 
 
 def curve(frames: list[tuple[list[Thing], list[Thing]]], name: str, level: str, metric: Any) -> Any:
@@ -133,7 +134,7 @@ def curve(frames: list[tuple[list[Thing], list[Thing]]], name: str, level: str, 
         positives = errors = 0
         similarity = 0.0
         for (truth, found), table, cover in zip(frames, tables, covers, strict=True):
-            _, tp, fp, sim, taken, usable, low = statistics(truth, found, name, level, table, s)  # type: ignore[misc]
+            _, tp, fp, sim, taken, usable, low = statistics(truth, found, name, level, table, s)
             fp -= sum(c and not taken[j] and usable[j] == 0 and not low[j] for j, c in enumerate(cover))
             positives, errors, similarity = positives + tp, errors + fp, similarity + sim
         if positives + errors:

@@ -8,6 +8,25 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 
+def first_in_lists(good: NDArray[np.bool_], starts: Ints) -> tuple[Ints, Ints, Ints]:
+    """The first good member of each of several lists laid end to end, in many cases side by side.
+
+    Args:
+        good: (T, N).
+        starts: (L,) where each list begins in N, ascending from 0.
+
+    Returns:
+        Case, list and place in N of each first member, (M,); lists without a good member are left out.
+    """
+    members = good.shape[1]
+    if members == 0:
+        empty = np.zeros(0, dtype=np.int64)
+        return empty, empty, empty
+    first = np.minimum.reduceat(np.where(good, np.arange(members), members), starts, axis=1)
+    case, which = np.nonzero(first < members)
+    return case, which, first[case, which]
+
+
 class Groups:
     """Members sorted by their group, ready to be paired.
 

@@ -3,9 +3,9 @@
 usage: launch.py GPUS COMMAND ...       e.g. launch.py 1 train --run lidar_base
 
 With no GPU it runs `python -m bevkd COMMAND`, or lets a process of the workflow that has the libraries loaded do so
-(`warm.py`). On a workstation it waits until so many are free: each is one lock
-file, and locks go with the process, so that a killed job frees its GPUs. With more than one, `torchrun` starts a
-process for each. A cluster hands out GPUs itself (CUDA_VISIBLE_DEVICES); locks are per machine and do no harm there.
+(`warm.py`). On a workstation it waits until so many are free: each is one lock file, and locks go with the process, so
+that a killed job frees its GPUs. With more than one, `torchrun` starts a process for each. A cluster hands out GPUs
+itself (CUDA_VISIBLE_DEVICES); locks are per machine and do no harm there.
 """
 
 from __future__ import annotations

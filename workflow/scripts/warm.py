@@ -46,8 +46,6 @@ _PRELOAD = (
     "transformers.models.resnet.modeling_resnet",
     "transformers.models.swin.modeling_swin",
 )
-
-
 _PATH_LIMIT = 100  # bytes; the kernel takes 107
 _PATIENCE = 60.0  # seconds until a server that does not answer is given up
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.eval.groups import first_in_lists
 from bevkd.eval.kitti.objects import Floats, Ints
 
 NOBODY = -1
@@ -73,11 +74,7 @@ def assign(wishes: Preferences, above: NDArray[np.bool_], annotations: int) -> t
     for begin, end in zip(wishes.rounds[:-1], wishes.rounds[1:], strict=True):
         annotation, detection = wishes.annotation[begin:end], wishes.detection[begin:end]
         starts = np.flatnonzero(np.diff(annotation, prepend=-1))
-        # The first free candidate of every list; `end - begin` where there is none.
-        place = np.where(free[:, detection], np.arange(end - begin), end - begin)
-        best = np.minimum.reduceat(place, starts, axis=1)
-        t, k = np.nonzero(best < end - begin)
-        picked = detection[best[t, k]]
-        chosen[t, annotation[starts[k]]] = picked
-        free[t, picked] = False
+        t, _, place = first_in_lists(free[:, detection], starts)
+        chosen[t, annotation[place]] = detection[place]
+        free[t, detection[place]] = False
     return chosen, above & ~free

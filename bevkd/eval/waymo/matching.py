@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from bevkd.eval.groups import first_in_lists
 from bevkd.eval.waymo.sets import Ints
 
 
@@ -63,15 +64,11 @@ def match(pairs: Pairs, active: NDArray[np.bool_], annotations: int) -> Ints:
 
 def _stars(pairs: Pairs, members: Ints, active: NDArray[np.bool_], out: Ints) -> None:
     """Every annotation takes the heaviest of its own predictions."""
-    if len(members) == 0:
-        return
     order = np.lexsort((pairs.prediction[members], -pairs.weight[members], pairs.annotation[members]))
     members = members[order]
     starts = np.flatnonzero(np.diff(pairs.annotation[members], prepend=-1))
-    place = np.where(active[:, pairs.prediction[members]], np.arange(len(members)), len(members))
-    best = np.minimum.reduceat(place, starts, axis=1)
-    t, k = np.nonzero(best < len(members))
-    out[t, pairs.annotation[members[starts[k]]]] = members[best[t, k]]
+    t, _, place = first_in_lists(active[:, pairs.prediction[members]], starts)
+    out[t, pairs.annotation[members[place]]] = members[place]
 
 
 def _piece(pairs: Pairs, members: Ints, active: NDArray[np.bool_], out: Ints) -> None:

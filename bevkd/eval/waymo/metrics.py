@@ -13,12 +13,13 @@ from bevkd.eval.groups import Groups
 from bevkd.eval.waymo.matching import Pairs, match
 from bevkd.eval.waymo.overlap import LetConfig, iou, let
 from bevkd.eval.waymo.sets import TYPES, Boxes, Floats, Ints, Sets
+from bevkd.geometry import wrap_angle
 
 CUTOFFS = np.array([i / 100 for i in range(101)], dtype=np.float32)
 LEVELS = (1, 2)
 IOU = {"VEHICLE": 0.7, "PEDESTRIAN": 0.5, "SIGN": 0.5, "CYCLIST": 0.5}
 LET_IOU = {"VEHICLE": 0.5, "PEDESTRIAN": 0.3, "SIGN": 0.3, "CYCLIST": 0.3}
-RANGES = {"[0, 30)": (0.0, 30.0), "[30, 50)": (30.0, 50.0), "[50, +inf)": (50.0, np.inf)}
+RANGES = {"[0, 30)": 30.0, "[30, 50)": 50.0, "[50, +inf)": np.inf}  # with where they end (m)
 RECALL_STEP = 0.05  # gaps between recalls are filled to be no wider
 _WEIGHT = 1_000_000  # weights are whole millionths, as in the benchmark
 _CHUNK = 1 << 14  # predictions at a time: memory does not grow with the data set
@@ -41,21 +42,17 @@ class Counts:
         self.missed = np.zeros((len(LEVELS), *shape))
 
 
-def evaluate(
-    sets: Sets, thresholds: dict[str, float] | None = None, let_config: LetConfig | None = None
-) -> dict[str, dict[str, float]]:
+def evaluate(sets: Sets, let_config: LetConfig | None = None) -> dict[str, dict[str, float]]:
     """`{<breakdown>_LEVEL_<n>: {"ap", "aph"}}`, with the names of the official op; with `let_config` also "apl".
 
     Args:
         sets: predictions and annotations.
-        thresholds: least IoU of a match by type; default the benchmark's.
         let_config: compute the longitudinal error tolerant metrics instead.
     """
-    least = thresholds or (IOU if let_config is None else LET_IOU)
     breakdowns = _breakdowns()
     counts = {name: Counts(len(shards)) for name, shards in breakdowns.items()}
     for found, truth in _chunks(sets):
-        pairs, affinity = _pairs(found, truth, least, let_config)
+        pairs, affinity = _pairs(found, truth, let_config)
         for name in breakdowns:
             _count(counts[name], found, truth, pairs, affinity, name)
     out = {}
@@ -80,7 +77,7 @@ def _shard(boxes: Boxes, breakdown: str) -> Ints:
     if breakdown == "OBJECT_TYPE":
         return kind
     distance = np.sqrt((boxes.box[:, :3] ** 2).sum(axis=1))
-    band = np.searchsorted([high for _, high in RANGES.values()][:-1], distance, side="right")
+    band = np.searchsorted([*RANGES.values()][:-1], distance, side="right")
     return np.where(kind < 0, -1, len(RANGES) * kind + band)
 
 
@@ -101,9 +98,7 @@ def _chunks(sets: Sets) -> Iterator[tuple[Boxes, Boxes]]:
         first = last
 
 
-def _pairs(
-    predictions: Boxes, annotations: Boxes, least: dict[str, float], let_config: LetConfig | None
-) -> tuple[Pairs, Floats]:
+def _pairs(predictions: Boxes, annotations: Boxes, let_config: LetConfig | None) -> tuple[Pairs, Floats]:
     """Pairs of one frame and type that may match, and their longitudinal affinity."""
     _, frame = np.unique(np.concatenate([predictions.frame, annotations.frame]), return_inverse=True)
     group = frame * (len(TYPES) + 1) + np.concatenate([predictions.type, annotations.type])
@@ -120,6 +115,7 @@ def _pairs(
         overlap = iou(predictions.box[p], annotations.box[g])
     else:
         overlap, affinity = let(predictions.box[p], annotations.box[g], let_config)
+    least = IOU if let_config is None else LET_IOU
     limit = np.array([np.inf, *least.values()], dtype=np.float32)[predictions.type[p]]
     weight = np.rint(overlap * affinity * _WEIGHT).astype(np.int64)
     keep = (overlap >= limit) & (affinity > 0) & (weight > 0)
@@ -159,8 +155,7 @@ def _add(total: Floats, mask: NDArray[np.bool_], shard: Ints) -> None:
 
 def _heading_accuracy(a: Floats, b: Floats) -> Floats:
     """1 for equal headings, 0 for opposite ones."""
-    difference = np.abs((a - b + np.pi) % (2 * np.pi) - np.pi)
-    return np.clip(1 - difference / np.pi, 0, 1)
+    return np.clip(1 - np.abs(wrap_angle(a - b)) / np.pi, 0, 1)
 
 
 def _metrics(counts: Counts, shard: int, level: int, tolerant: bool) -> dict[str, float]:
