@@ -234,8 +234,8 @@ class TrainConfig:
     steps: int = Field(default=0, ge=0)
     steps_factor: float = Field(default=1.0, gt=0)  # on the schedule of any scale; applied when the run is resolved
     epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=20, ge=1)  # global
-    unlabelled_per_batch: int = Field(default=0, ge=0)  # of `batch_size`; needs frames: all
+    batch_size: int = Field(default=20, ge=1)  # labelled frames of a global batch
+    unlabelled_per_batch: int = Field(default=0, ge=0)  # beside them, so a student sees as many labels as its baseline
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.95, 0.99)
