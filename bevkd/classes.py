@@ -1,4 +1,4 @@
-"""The ten nuScenes detection classes, in the fixed order used by every head, table and file of the project."""
+"""Class names: the ten nuScenes detection classes, and the labels of all data sets in one numbered list."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ CLASSES: tuple[str, ...] = (
     "traffic_cone",
 )
 CLASS_INDEX: dict[str, int] = {name: i for i, name in enumerate(CLASSES)}
+
+# What an index, a head and a sample mean by label k, in every data set: KITTI shares car, truck and pedestrian with
+# nuScenes, and Waymo pedestrian and cyclist with KITTI. Names are only ever added at the end.
+LABELS: tuple[str, ...] = (*CLASSES, "cyclist", "van", "tram", "person_sitting", "vehicle", "sign")
+LABEL_INDEX: dict[str, int] = {name: i for i, name in enumerate(LABELS)}
 
 # nuScenes' general category -> detection class; every other category is not detected.
 CLASS_OF_CATEGORY: dict[str, str] = {

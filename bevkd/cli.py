@@ -55,13 +55,14 @@ def simulate(
     workers: Workers = 1,
 ) -> None:
     """Simulate a driving data set and write it in its real on-disk format."""
-    from bevkd.sim import SCALES, simulate_nuscenes
+    from bevkd.sim import WRITERS
 
-    if dataset != "nuscenes":
-        raise ConfigError(f"cannot simulate {dataset!r}{nearest(dataset, ['nuscenes'])}; known: nuscenes")
-    if scale not in SCALES:
-        raise ConfigError(f"unknown scale {scale!r}{nearest(scale, SCALES)}; known: {', '.join(SCALES)}")
-    simulate_nuscenes(SCALES[scale], out, seed, workers=workers)
+    if dataset not in WRITERS:
+        raise ConfigError(f"cannot simulate {dataset!r}{nearest(dataset, WRITERS)}; known: {', '.join(WRITERS)}")
+    write, scales = WRITERS[dataset]
+    if scale not in scales:
+        raise ConfigError(f"unknown scale {scale!r}{nearest(scale, scales)}; known: {', '.join(scales)}")
+    write(scales[scale], out, seed, workers=workers)
 
 
 @app.command()
@@ -69,15 +70,13 @@ def convert(
     dataset: Annotated[str, typer.Option(help="Format to read.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(help="Folder of the Parquet index.")],
-    version: Annotated[str, typer.Option(help="nuScenes version, such as v1.0-trainval.")] = "v1.0-trainval",
+    version: Annotated[str | None, typer.Option(help="nuScenes: version, default v1.0-trainval.")] = None,
     workers: Workers = 1,
 ) -> None:
     """Index a data set (Parquet); sensor data stay where they are."""
-    from bevkd.data import convert_nuscenes
+    from bevkd.registry import lookup
 
-    if dataset != "nuscenes":
-        raise ConfigError(f"cannot read {dataset!r}{nearest(dataset, ['nuscenes'])}; known: nuscenes")
-    convert_nuscenes(root, version, out, workers=workers)
+    lookup("reader", dataset).convert(root, version, out, workers)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bevkd.classes import CLASS_INDEX
+from bevkd.classes import LABEL_INDEX
 from bevkd.config.schema import DataConfig, ModelConfig
 from bevkd.data.augment import (
     BEVTransform,
@@ -124,7 +124,7 @@ class FrameDataset:
             key_points=depth_targets,
         )
         self._check_sensors(needed)
-        classes = np.array([CLASS_INDEX[name] for name in data.classes], dtype=np.int64)
+        classes = np.array([LABEL_INDEX[name] for name in data.classes], dtype=np.int64)
         boxes = self.index.boxes
         self._usable = np.isin(boxes.labels, classes) & (boxes.points >= data.min_points)
         self._random_images = train and data.augment.image.enabled
@@ -185,7 +185,7 @@ class FrameDataset:
     def class_lists(self) -> list[list[int]]:
         """For class-balanced sampling: for each class the labelled frames that contain it."""
         lists: list[list[int]] = [[] for _ in self.data.classes]
-        position = {CLASS_INDEX[name]: at for at, name in enumerate(self.data.classes)}
+        position = {LABEL_INDEX[name]: at for at, name in enumerate(self.data.classes)}
         for i in np.flatnonzero(self.labelled):
             for label in np.unique(self.boxes(int(i))[1]):
                 lists[position[int(label)]].append(int(i))

@@ -30,12 +30,13 @@ from numpy.typing import NDArray
 import bevkd
 from bevkd.errors import ConfigError, DataError, nearest
 
-FORMAT = 1
+FORMAT = 2
 # How many earlier sweeps a frame lists, of the LiDAR and of each radar.
 LIDAR_SWEEPS, RADAR_SWEEPS = 10, 6
 STAMP_KEY = b"bevkd"
 CONVENTION = (
-    "ego frame of the keyframe (ego pose at the LIDAR_TOP timestamp), x forward, y left, z up, metres; "
+    "ego frame of the keyframe (nuScenes: ego pose at the LIDAR_TOP timestamp; KITTI: velodyne; Waymo: vehicle), "
+    "x forward, y left, z up, metres; "
     "box = x, y, z (centre), l, w, h, yaw (counter-clockwise from +x, rad), vx, vy (m/s, NaN where unknown); "
     "target_from_source 4x4 row-major; quaternions w, x, y, z; timestamps in microseconds"
 )
@@ -94,6 +95,8 @@ BOXES = pa.schema(
         ("label", pa.int8()),  # class index, -1: not a detection class
         ("attribute", _WORD),
         ("visibility", pa.int8()),
+        # KITTI: 0 easy, 1 moderate, 2 hard, 3 beyond. Waymo: level 1 or 2. nuScenes has none: null.
+        ("difficulty", pa.int8()),
         ("box", _floats(9)),
         ("rotation", _floats(4)),  # the whole rotation; `box` keeps its heading only
         ("num_lidar_pts", pa.int32()),

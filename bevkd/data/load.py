@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.data.images import open_image
 from bevkd.data.index import FrameIndex
-from bevkd.data.points import merge_sweeps, read_lidar, transform
+from bevkd.data.points import merge_sweeps, transform
 from bevkd.data.radar import RadarFilter, merge_radar, read_radar
 from bevkd.geometry import invert
+from bevkd.registry import lookup
 
 
 @dataclass
@@ -62,6 +62,7 @@ class FrameLoader:
         radar_filter: RadarFilter | None = None,
     ) -> None:
         self.index, self.root, self.sensors = index, Path(root), sensors
+        self.files = lookup("reader", index.facts["reader"])(root)
         self.lidar_sweeps, self.radar_sweeps = lidar_sweeps, radar_sweeps
         self.lidar_sweep_stride = lidar_sweep_stride
         self.key_points, self.radar_filter = key_points, radar_filter
@@ -86,7 +87,7 @@ class FrameLoader:
         if "camera" in self.sensors:
             at = self.records(frame, "camera")
             sensors = self.index.sensors
-            raw.images = [np.asarray(open_image(self.root / sensors.filename[i], sensors.token[i])) for i in at]
+            raw.images = [self.files.image(sensors.filename[i], sensors.token[i]) for i in at]
             raw.intrinsics = sensors.intrinsics[at]
             raw.ego_from_camera = self.ego_from_sensor(frame, at)
         return raw
@@ -107,7 +108,7 @@ class FrameLoader:
         if wanted:
             previous = self.index.lidar_sweeps[frame][self.lidar_sweep_stride - 1 :: self.lidar_sweep_stride]
             at += [sensors.position[row] for row in previous[: self.lidar_sweeps]]
-        sweeps = [read_lidar(self.root / sensors.filename[i], sensors.token[i]) for i in at]
+        sweeps = [self.files.lidar(sensors.filename[i], sensors.token[i]) for i in at]
         poses, ages = self.ego_from_sensor(frame, at), self.ages(frame, at)
         if wanted:
             merged = merge_sweeps(

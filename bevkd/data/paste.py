@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bevkd.classes import CLASS_INDEX
+from bevkd.classes import LABEL_INDEX
 from bevkd.data.index import CONVENTION, matrices
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import box_corners_bev, points_in_boxes
@@ -107,8 +107,8 @@ class GTPaste:
     def __init__(self, folder: str | Path, wanted: Mapping[str, int]) -> None:
         folder = Path(folder)
         for name in wanted:
-            if name not in CLASS_INDEX:
-                raise ConfigError(f"gt_paste: unknown class {name!r}{nearest(name, CLASS_INDEX)}")
+            if name not in LABEL_INDEX:
+                raise ConfigError(f"gt_paste: unknown class {name!r}{nearest(name, LABEL_INDEX)}")
         try:
             table = pq.read_table(folder / _OBJECTS)
             self._points = np.memmap(folder / _POINTS, dtype="<f4", mode="r").reshape(-1, 5)
@@ -120,7 +120,7 @@ class GTPaste:
         self._count = table["count"].to_numpy()
         if int(self._count.sum()) != len(self._points):
             raise DataError("paste database is truncated", file=folder / _POINTS)
-        self._wanted = {CLASS_INDEX[name]: count for name, count in wanted.items()}
+        self._wanted = {LABEL_INDEX[name]: count for name, count in wanted.items()}
         self._of_class = {label: np.flatnonzero(self._labels == label) for label in self._wanted}
 
     def __len__(self) -> int:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from bevkd.errors import DataError
 
 Points = NDArray[np.float32]
-_BYTES = 20  # x, y, z, intensity, ring index as float32
 
 
-def read_lidar(path: str | Path, token: str | None = None) -> Points:
-    """Points (P, 5) of a nuScenes `.pcd.bin`: x, y, z (sensor frame, m), intensity, ring index.
+def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> Points:
+    """Points (P, columns) of a file of float32: x, y, z (sensor frame, m), intensity, ...
+
+    nuScenes' `.pcd.bin` has a fifth column, the ring index; KITTI's velodyne `.bin` has four.
 
     Raises:
         DataError: missing, empty or truncated file, or a coordinate that is not finite.
@@ -24,12 +25,12 @@ def read_lidar(path: str | Path, token: str | None = None) -> Points:
         content = Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError("LiDAR file is missing", file=path, token=token, field="filename") from None
-    if len(content) == 0 or len(content) % _BYTES:
+    if len(content) == 0 or len(content) % (4 * columns):
         raise DataError(
-            f"truncated LiDAR file: {len(content)} bytes are not a positive multiple of {_BYTES}",
+            f"truncated LiDAR file: {len(content)} bytes are not a positive multiple of {4 * columns}",
             file=path, token=token, field="filename",
         )  # fmt: skip
-    points = np.frombuffer(content, dtype="<f4").reshape(-1, 5)
+    points = np.frombuffer(content, dtype="<f4").reshape(-1, columns)
     if not np.isfinite(points[:, :4]).all():
         raise DataError("LiDAR file holds points that are not finite", file=path, token=token, field="points")
     return points

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bevkd.classes import CLASS_INDEX
+from bevkd.classes import LABEL_INDEX
 from bevkd.config.schema import BEVConfig, ModelConfig
 from bevkd.errors import ConfigError, nearest
 from bevkd.models.layers import conv_bn_relu
@@ -23,11 +23,11 @@ def class_order(tasks: tuple[tuple[str, ...], ...]) -> tuple[int, ...]:
     """
     names = [name for task in tasks for name in task]
     for name in names:
-        if name not in CLASS_INDEX:
-            raise ConfigError(f"head.tasks: unknown class {name!r}{nearest(name, CLASS_INDEX)}")
+        if name not in LABEL_INDEX:
+            raise ConfigError(f"head.tasks: unknown class {name!r}{nearest(name, LABEL_INDEX)}")
     if len(set(names)) != len(names):
         raise ConfigError("head.tasks: a class belongs to two tasks")
-    return tuple(CLASS_INDEX[name] for name in names)
+    return tuple(LABEL_INDEX[name] for name in names)
 
 
 class TaskHead(nn.Module):

@@ -57,7 +57,7 @@ class BEVOutputs:
     cells: SparseCells | None = None
 
     def heatmap_logits(self) -> Tensor:
-        """All class maps (B, 10, H, W), reordered to `bevkd.classes.CLASSES`."""
+        """All class maps (B, K, H, W), reordered to `bevkd.classes.LABELS`."""
         import torch
 
         stacked = torch.cat([task.heatmap for task in self.heads], dim=1)

@@ -167,3 +167,75 @@ SCALES: dict[str, SimConfig] = {
         radar=RadarConfig(rays=480, range_m=100.0),
     ),
 }
+
+# KITTI: a dense LiDAR and one camera that looks ahead, by day, on dry roads; objects are labelled farther away.
+_KITTI = replace(
+    _SIM,
+    splits=SplitConfig(train=100, tune=25, val=50, keyframes_per_scene=2),
+    world=replace(
+        _SIM.world,
+        reach_m=40.0,
+        counts=tuple({**dict(_SIM.world.counts), "car": 16.0, "pedestrian": 12.0, "bicycle": 9.0}.items()),
+        night=0.0,
+        rain=0.0,
+    ),
+    lidar=LidarConfig(rings=24, azimuths=512, elevation_deg=(-24.8, 2.0), range_m=80.0, sweeps=0),
+    # KITTI's own size: its difficulties are heights in pixels.
+    camera=CameraConfig(height=375, width=1242, horizon=0.46, fov_deg=81.0),
+)
+KITTI_SCALES: dict[str, SimConfig] = {
+    "smoke": replace(
+        _KITTI,
+        splits=SplitConfig(train=8, tune=2, val=3, keyframes_per_scene=2),
+        lidar=replace(_KITTI.lidar, rings=16, azimuths=256),
+        camera=replace(_KITTI.camera, height=188, width=621),
+        labelled=LabelledConfig(count=12),
+    ),
+    "sim": _KITTI,
+    "paper": replace(
+        _KITTI,
+        world=replace(
+            _KITTI.world,
+            reach_m=70.0,
+            counts=tuple((cls, 2.5 * mean) for cls, mean in _KITTI.world.counts),
+        ),
+        lidar=LidarConfig(
+            rings=64, azimuths=2083, elevation_deg=(-24.8, 2.0), range_m=120.0, drop=0.05, drop_at_60m=0.1, sweeps=0
+        ),
+    ),
+}
+
+# Waymo: LiDARs and cameras all around but at the back, ten frames a second.
+_WAYMO = replace(
+    _SIM,
+    splits=SplitConfig(train=75, tune=20, val=30, keyframes_per_scene=4, keyframe_hz=10.0),
+    world=replace(
+        _SIM.world,
+        counts=tuple({**dict(_SIM.world.counts), "car": 8.0, "pedestrian": 6.0, "bicycle": 4.0}.items()),
+    ),
+    lidar=LidarConfig(rings=20, azimuths=300, elevation_deg=(-17.6, 2.4), range_m=75.0, sweeps=0),
+    camera=CameraConfig(height=116, width=176, horizon=0.5, fov_deg=50.0),
+    radar=RadarConfig(sweeps=0),
+)
+WAYMO_SCALES: dict[str, SimConfig] = {
+    "smoke": replace(
+        _WAYMO,
+        splits=replace(_WAYMO.splits, train=6, tune=2, val=3, keyframes_per_scene=3),
+        lidar=replace(_WAYMO.lidar, rings=12, azimuths=200),
+        camera=replace(_WAYMO.camera, height=64, width=96),
+        labelled=LabelledConfig(count=12),
+    ),
+    "sim": _WAYMO,
+    "paper": replace(
+        _WAYMO,
+        world=replace(
+            _WAYMO.world,
+            reach_m=75.0,
+            counts=tuple((cls, 3 * mean) for cls, mean in _WAYMO.world.counts),
+        ),
+        lidar=LidarConfig(
+            rings=64, azimuths=2650, elevation_deg=(-17.6, 2.4), range_m=75.0, drop=0.05, drop_at_60m=0.1, sweeps=0
+        ),
+        camera=CameraConfig(height=1280, width=1920, horizon=0.5, fov_deg=50.0),
+    ),
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bevkd.classes import CLASSES
@@ -10,22 +12,27 @@ from bevkd.errors import DataError
 _DRAWS = 200
 
 
-def draw_labelled(frames: list[dict[str, dict[str, int]]], count: int, subsets: int, seed: int) -> dict[str, list[str]]:
+def draw_labelled(
+    frames: list[dict[str, dict[str, int]]], count: int, subsets: int, seed: int, classes: Sequence[str] = CLASSES
+) -> dict[str, list[str]]:
     """Lists of `count` sample tokens, one list per subset, at most one keyframe per scene where that is possible.
 
     Of many random draws the one is kept in which the scarcest class has most objects: every class can be learnt.
 
     Args:
         frames: per training scene, sample token -> number of objects with LiDAR points per class.
+        count, subsets: frames per list, and lists.
+        seed: of the draw.
+        classes: those that have to occur.
 
     Raises:
         DataError: a class occurs in no training keyframe, or not in a drawn subset.
     """
     scenes = [sorted(scene) for scene in frames]
-    table = {name: np.array([c.get(k, 0) for k in CLASSES]) for scene in frames for name, c in scene.items()}
-    present = sum(table.values(), np.zeros(len(CLASSES), dtype=int))
+    table = {name: np.array([c.get(k, 0) for k in classes]) for scene in frames for name, c in scene.items()}
+    present = sum(table.values(), np.zeros(len(classes), dtype=int))
     if not present.all():
-        missing = ", ".join(c for c, n in zip(CLASSES, present, strict=True) if n == 0)
+        missing = ", ".join(c for c, n in zip(classes, present, strict=True) if n == 0)
         raise DataError(f"no training keyframe shows any of: {missing}", field="labelled")
     out: dict[str, list[str]] = {}
     for subset in range(subsets):

@@ -41,8 +41,25 @@ def scan(
     grid = SpinGrid.build(origin, rotation, elevations, config.azimuths, phase, config.range_m)
     hits = cast(grid, boxes, world.owner, len(world.objects) if count_alone else 0)
 
-    dz = grid.directions[2]
-    ground = np.where(dz < -1e-4, -np.float32(origin[2]) / np.minimum(dz, np.float32(-1e-4)), np.float32(np.inf))
+    index, distance, intensity = returns(world, grid, hits, config, rng)
+    points = np.empty((len(index), 5), dtype=np.float32)
+    points[:, :3] = ((rotation.T @ grid.directions[:, index]) * distance).T
+    points[:, 3] = intensity
+    points[:, 4] = index // config.azimuths
+    return points, hits
+
+
+def returns(
+    world: World, grid: SpinGrid, hits: Hits, config: LidarConfig, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """What comes back of the rays of a scan.
+
+    Returns:
+        the rays with a return (P,) in firing order, all rings of one azimuth, then the next azimuth; their measured
+        distance (P,) in m, and intensity (P,) 0-255.
+    """
+    dz, height = grid.directions[2], np.float32(grid.origin[2])
+    ground = np.where(dz < -1e-4, -height / np.minimum(dz, np.float32(-1e-4)), np.float32(np.inf))
     on_box = hits.distance < ground
     distance = np.where(on_box, hits.distance, ground)
     reflectivity = np.full(len(distance), _GROUND_REFLECTIVITY, dtype=np.float32)
@@ -51,14 +68,8 @@ def scan(
     rain = world.conditions.rain
     lost = config.drop + config.drop_at_60m * np.minimum(distance, 1e4) / 60.0 + (config.rain_drop if rain else 0.0)
     keep = (distance < config.range_m) & (rng.random(len(distance), dtype=np.float32) >= lost)
-    # Firing order of a spinning sensor: all rings of one azimuth, then the next azimuth.
-    order = np.arange(len(distance)).reshape(config.rings, config.azimuths).T.ravel()
+    order = np.arange(len(distance)).reshape(grid.height, grid.width).T.ravel()
     index = order[keep[order]]
     noisy = distance[index] + rng.normal(0.0, config.noise_m, len(index))
-    xyz = (rotation.T @ grid.directions[:, index]) * noisy
     spread = rng.gamma(6.0, 1.0 / 6.0, len(index)) * (0.7 if rain else 1.0)
-    points = np.empty((len(index), 5), dtype=np.float32)
-    points[:, :3] = xyz.T
-    points[:, 3] = np.clip(np.round(reflectivity[index] * spread), 0, 255)
-    points[:, 4] = index // config.azimuths
-    return points, hits
+    return index, noisy, np.clip(np.round(reflectivity[index] * spread), 0, 255)

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from math import ceil, sqrt
@@ -18,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from bevkd.errors import ConfigError
 from bevkd.io import write_json, write_text
 from bevkd.sim.config import SimConfig
+from bevkd.sim.jobs import fresh_root, run_jobs
 from bevkd.sim.labelled import draw_labelled
 from bevkd.sim.maps import tile_centre, write_mask
 from bevkd.sim.rig import CHANNELS, calibrate
-from bevkd.sim.scene import Log, Record, SceneJob, SceneResult, simulate_scene, token
+from bevkd.sim.scene import Log, Record, SceneJob, simulate_scene, token
 from bevkd.sim.vocabulary import ATTRIBUTES, CATEGORIES, LOCATIONS, VISIBILITY
 
 LOGGER = logging.getLogger(__name__)
@@ -33,7 +27,6 @@ VERSION = "v1.0-sim"
 _SCENES_PER_LOG = 16
 _SCENE_GAP_S = 30
 _FIRST_DAY = datetime(2018, 7, 2, 9, 15, tzinfo=UTC)
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def simulate_nuscenes(config: SimConfig, out: Path, seed: int, workers: int = 1) -> None:
@@ -49,19 +42,8 @@ def simulate_nuscenes(config: SimConfig, out: Path, seed: int, workers: int = 1)
         DataError: a class does not occur often enough for the labelled lists.
     """
     config.validate()
-    out = Path(out).absolute()
-    if workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {workers}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and is not an empty folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.parent / f".{out.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)  # left behind by a killed run
-    try:
-        _write(config, temporary, seed, workers)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with fresh_root(out, workers) as root:
+        _write(config, root, seed, workers)
 
 
 def _write(config: SimConfig, root: Path, seed: int, workers: int) -> None:
@@ -71,7 +53,7 @@ def _write(config: SimConfig, root: Path, seed: int, workers: int) -> None:
     (root / "maps").mkdir()
     names = _split_names(config)
     jobs, slots, columns = _plan(config, [name for split in names.values() for name in split], root, seed)
-    results = _run(jobs, workers)
+    results = run_jobs(simulate_scene, jobs, workers)
     LOGGER.info("simulated %d scenes", len(results))
 
     logs = {job.log.index: job.log for job in jobs}
@@ -152,34 +134,6 @@ def _log(index: int, config: SimConfig, seed: int) -> Log:
         calibrate(config.camera, rng),
         {channel: token(seed, "calibrated_sensor", index, channel) for channel in CHANNELS},
     )
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Worker processes start with one thread each; they share the cores among themselves."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _run(jobs: list[SceneJob], workers: int) -> list[SceneResult]:
-    if workers == 1:
-        return [simulate_scene(job) for job in jobs]
-    # Spawned, not forked: the caller may have threads of its own (a progress bar, a tensor library).
-    context = multiprocessing.get_context("spawn")
-    with _single_threaded(), ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        try:
-            return list(pool.map(simulate_scene, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers)))))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def _fixed_tables(seed: int) -> dict[str, list[Record]]:

@@ -211,7 +211,8 @@ class _Seen:
     rays_alone: NDArray[np.int64]
 
 
-def _per_object(world: World, hits: Hits) -> NDArray[np.int64]:
+def per_object(world: World, hits: Hits) -> NDArray[np.int64]:
+    """Rays (M,) that end on each object of the world."""
     won = hits.box[hits.box >= 0]
     return np.bincount(world.owner[won], minlength=len(world.objects))
 
@@ -251,13 +252,13 @@ def _record_frame(rec: _Recorder, k: int, key_us: int, grids: _Grids) -> _Seen:
                 pose = rec.add(channel, timestamp, k, key, cloud.tobytes(), (0, 0))
                 if key:
                     points, key_pose, timestamp_key = cloud, pose, timestamp
-                    rays, rays_alone = _per_object(world, hits), hits.alone
+                    rays, rays_alone = per_object(world, hits), hits.alone
             elif modality == "camera":
                 image, hits = camera.render(world, boxes, ego, grids.cameras[channel], t_s, rec.rng, key)
                 data = camera.encode(image, config.camera.jpeg_quality)
                 rec.add(channel, timestamp, k, key, data, (config.camera.height, config.camera.width))
                 if key:
-                    pixels += _per_object(world, hits)
+                    pixels += per_object(world, hits)
                     pixels_alone += hits.alone
             else:
                 detections = radar.scan(world, boxes, grids.radars[channel], calibration, config.radar, t_s, rec.rng)

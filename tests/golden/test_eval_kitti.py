@@ -13,7 +13,7 @@ from shapely.geometry import Polygon
 from bevkd.cli import main
 from bevkd.errors import DataError
 from bevkd.eval.kitti import CLASSES, DIFFICULTIES, evaluate_files, read_folder
-from bevkd.eval.kitti.objects import COLUMNS, Objects
+from bevkd.data.kitti.objects import COLUMNS, Objects
 from bevkd.eval.kitti.overlap import bev, box
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "real" / "kitti_eval" / "set_a"

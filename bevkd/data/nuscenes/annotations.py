@@ -54,6 +54,7 @@ def box_columns(tables: dict[str, Table], frames: dict[str, Any], sample_scene: 
         "label": label_of[category_row],
         "attribute": attribute_names[attribute_row],
         "visibility": visibility_numbers[visibility_row],
+        "difficulty": np.full(len(annotation), None, dtype=object),
         "box": box,
         "rotation": _quaternions(rotation),
         "num_lidar_pts": annotation["num_lidar_pts"],

@@ -5,27 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bevkd.data.index import BOXES, FRAMES, SENSORS, read_stamp, stamp
+from bevkd.data.index import BOXES, SENSORS, stamp
+from bevkd.data.labelled import read_labelled
 from bevkd.data.nuscenes.annotations import box_columns
 from bevkd.data.nuscenes.frames import Records, frame_columns, sort_records, sweep_frames
 from bevkd.data.nuscenes.names import lighting, scene_splits, weather
 from bevkd.data.nuscenes.tables import Table, read_table
-from bevkd.errors import BevkdError, DataError
-from bevkd.io import read_json
+from bevkd.data.write import arrow_table, fresh_folder, is_current, write_frames, write_table
+from bevkd.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +93,7 @@ def convert_nuscenes(root: str | Path, version: str, out: str | Path, workers: i
     if not folder.is_dir():
         raise DataError("no such data set version", file=folder)
     source = _digest(folder)
-    if _is_current(out, version, source):
+    if is_current(out, version, source):
         log.info("%s is up to date", out)
         return out
     tables = _read_tables(folder, workers)
@@ -123,7 +119,7 @@ def convert_nuscenes(root: str | Path, version: str, out: str | Path, workers: i
         "lighting": np.array([lighting(text) for text in scene["description"]], dtype=object),
         "split": np.array([split_of.get(name, "") for name in scene["name"]], dtype=object),
     }
-    subsets, labelled = _labelled(folder, [t.decode() for t in key_frames["token"]])
+    subsets, labelled = read_labelled(folder / "labelled.json", [t.decode() for t in key_frames["token"]])
     held = [name for name in splits if name in set(words["split"])] if len(scene) else []
     facts = {
         "reader": "nuscenes",
@@ -137,13 +133,13 @@ def convert_nuscenes(root: str | Path, version: str, out: str | Path, workers: i
     }
     if len(held) == 0:
         log.warning("%s: no scene belongs to a split (%s)", folder, ", ".join(splits))
-    with _fresh_folder(out) as temporary:
-        _write_frames(temporary / "frames.parquet", key_frames, words, labelled, facts)
+    with fresh_folder(out) as temporary:
+        write_frames(temporary / "frames.parquet", key_frames, words, labelled, facts)
         if between is not None:
-            _write_frames(temporary / "unlabelled.parquet", between, words, None, facts)
+            write_frames(temporary / "unlabelled.parquet", between, words, None, facts)
         _write_sensors(temporary / "sensors.parquet", tables, records, facts)
         boxes = box_columns(tables, key_frames, sample_scene)
-        _write(temporary / "boxes.parquet", stamp(BOXES, facts), boxes)
+        write_table(temporary / "boxes.parquet", stamp(BOXES, facts), boxes)
     log.info(
         "%s: %d frames, %d between keyframes, %d sensor files, %d boxes",
         out, facts["frames"], facts["unlabelled"], len(records.row), len(boxes["frame"]),
@@ -212,37 +208,6 @@ def _check_files(root: Path, data: Table, records: Records, workers: int) -> NDA
     return np.asarray(sizes >= 0)
 
 
-def _labelled(folder: Path, tokens: list[str]) -> tuple[list[int] | None, list[list[int]] | None]:
-    """Labelled subsets of the version and, for each frame, those that hold it."""
-    path = folder / "labelled.json"
-    if not path.exists():
-        return None, None
-    content = read_json(path)
-    if not isinstance(content, dict) or not all(k.isdecimal() and isinstance(v, list) for k, v in content.items()):
-        raise DataError("must map subset numbers to lists of sample tokens", file=path)
-    position = {token: i for i, token in enumerate(tokens)}
-    out: list[list[int]] = [[] for _ in tokens]
-    for key in sorted(content, key=int):
-        for token in content[key]:
-            if token not in position:
-                raise DataError("labelled frame does not exist", file=path, token=str(token), field=key)
-            out[position[token]].append(int(key))
-    return sorted(int(key) for key in content), out
-
-
-def _write_frames(
-    path: Path,
-    frames: dict[str, Any],
-    words: dict[str, NDArray[Any]],
-    labelled: list[list[int]] | None,
-    facts: dict[str, Any],
-) -> None:
-    n = len(frames["token"])
-    columns = {**frames, **{name: values[frames["scene"]] for name, values in words.items()}}
-    columns["labelled"] = labelled if labelled is not None else [None] * n
-    _write(path, stamp(FRAMES, facts), columns)
-
-
 def _write_sensors(path: Path, tables: dict[str, Table], records: Records, facts: dict[str, Any]) -> None:
     data = tables["sample_data"]
     schema = stamp(SENSORS, facts)
@@ -265,25 +230,7 @@ def _write_sensors(path: Path, tables: dict[str, Table], records: Records, facts
                 "ego_from_sensor": part.ego_from_sensor(tables),
                 "global_from_ego": part.global_from_ego(tables),
             }
-            writer.write_table(_table(schema, columns))
-
-
-def _write(path: Path, schema: pa.Schema, columns: dict[str, Any]) -> None:
-    pq.write_table(_table(schema, columns), path, compression="zstd")
-
-
-def _table(schema: pa.Schema, columns: dict[str, Any]) -> pa.Table:
-    return pa.Table.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
-
-
-def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    if pa.types.is_fixed_size_list(kind):
-        return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), kind.list_size)
-    if isinstance(values, np.ndarray) and values.dtype.kind == "S":
-        values = pa.array(values.tolist(), pa.binary()).cast(pa.string())
-    if pa.types.is_dictionary(kind):
-        return pa.array(values, pa.string()).dictionary_encode().cast(kind)
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+            writer.write_table(arrow_table(schema, columns))
 
 
 def _digest(folder: Path) -> str:
@@ -293,37 +240,3 @@ def _digest(folder: Path) -> str:
         with open(path, "rb") as stream:
             total.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
-
-
-def _is_current(out: Path, version: str, source: str) -> bool:
-    try:
-        facts = read_stamp(out)
-    except BevkdError:
-        return False
-    return bool(facts.get("version") == version and facts.get("source") == source)
-
-
-@contextmanager
-def _fresh_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `out` when the block succeeds, and disappears when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.exists() and any(out.iterdir()) and not (out / "frames.parquet").exists():
-        raise DataError("folder is not empty and holds no index", file=out)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        for path in temporary.iterdir():
-            with open(path, "rb") as stream:
-                os.fsync(stream.fileno())
-        if out.exists():
-            old = temporary.with_suffix(".old")
-            os.replace(out, old)
-            os.replace(temporary, out)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

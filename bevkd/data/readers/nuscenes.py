@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.data.images import open_image
 from bevkd.data.nuscenes import convert_nuscenes
+from bevkd.data.points import Points, read_lidar
 from bevkd.registry import register
 
 
@@ -12,7 +17,18 @@ from bevkd.registry import register
 class NuScenesReader:
     """Reader of nuScenes tables."""
 
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
     @staticmethod
-    def convert(root: str | Path, version: str, out: str | Path, workers: int = 1) -> Path:
-        """Write the index of one version; see `convert_nuscenes`."""
-        return convert_nuscenes(root, version, out, workers)
+    def convert(root: str | Path, version: str | None, out: str | Path, workers: int = 1) -> Path:
+        """Write the index of one version (default `v1.0-trainval`); see `convert_nuscenes`."""
+        return convert_nuscenes(root, version or "v1.0-trainval", out, workers)
+
+    def lidar(self, filename: str, token: str) -> Points:
+        """Points (P, 5): x, y, z, intensity 0-255, ring index."""
+        return read_lidar(self.root / filename, token)
+
+    def image(self, filename: str, token: str) -> NDArray[np.uint8]:
+        """Image (H, W, 3)."""
+        return np.asarray(open_image(self.root / filename, token))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data.kitti.objects import Floats, Ints
 from bevkd.eval.groups import first_in_lists
-from bevkd.eval.kitti.objects import Floats, Ints
 
 NOBODY = -1
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data.kitti.objects import NO_ANGLE, TYPES, Floats, Ints, Objects
 from bevkd.eval.kitti.matching import NOBODY, assign, preferences
-from bevkd.eval.kitti.objects import NO_ANGLE, TYPES, Floats, Ints, Objects
 from bevkd.eval.kitti.overlap import Measure, bev, box, image, overlapping, placed
 
 CLASSES = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}  # with the overlap that a match must exceed

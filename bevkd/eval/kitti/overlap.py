@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bevkd.data.kitti.objects import NO_PLACE, Floats, Ints, Objects
 from bevkd.eval.groups import Groups
-from bevkd.eval.kitti.objects import NO_PLACE, Floats, Ints, Objects
 from bevkd.models.ops.rotated import intersection_area
 
 # (intersection, size of a, size of b), each (P,), of paired objects.

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from bevkd.data.kitti.objects import read_folder
 from bevkd.errors import DataError
 from bevkd.eval.kitti.metrics import evaluate
-from bevkd.eval.kitti.objects import read_folder
 from bevkd.io import write_json
 
 logger = logging.getLogger(__name__)

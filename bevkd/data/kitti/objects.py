@@ -20,8 +20,8 @@ from bevkd.errors import DataError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Names are compared without regard to case. Whatever else a file names is of no account to the metrics.
-TYPES = ("car", "pedestrian", "cyclist", "van", "person_sitting", "dontcare")
+# Names are compared without regard to case. The metrics look at the first six only.
+TYPES = ("car", "pedestrian", "cyclist", "van", "person_sitting", "dontcare", "truck", "tram", "misc")
 OTHER = len(TYPES)
 COLUMNS = (
     *("type", "truncated", "occluded", "alpha", "x1", "y1", "x2", "y2"),

@@ -1,0 +1,74 @@
+"""KITTI objects as boxes in the ego frame, and the benchmark's difficulties.
+
+A KITTI box stands on its bottom face, upright in the rectified camera frame, and is turned by `rotation_y` about that
+frame's y axis, which points down; with `rotation_y` = 0 its length lies along the camera's x axis.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.data.kitti.calibration import Calibration
+from bevkd.data.kitti.objects import NO_PLACE, Objects
+from bevkd.geometry import apply, yaw_from_rotation
+
+Array = NDArray[np.float64]
+
+# Easy, moderate, hard: least height in the image (pixels), most occlusion, most truncation.
+LIMITS = ((40.0, 0, 0.15), (25.0, 1, 0.30), (25.0, 2, 0.50))
+BEYOND = len(LIMITS)  # harder than hard
+
+
+def difficulty(objects: Objects) -> NDArray[np.int8]:
+    """0 easy, 1 moderate, 2 hard, 3 none of them: the easiest level whose limits an object keeps (N,)."""
+    height = objects.column("y2") - objects.column("y1")
+    out = np.full(len(objects), BEYOND, dtype=np.int8)
+    for level in reversed(range(len(LIMITS))):
+        least, occluded, truncated = LIMITS[level]
+        keeps = (height >= least) & (objects.column("occluded") <= occluded)
+        out[keeps & (objects.column("truncated") <= truncated)] = level
+    return out
+
+
+def placed(objects: Objects) -> NDArray[np.bool_]:
+    """Objects that have a place in 3D (N,); regions of no care have none."""
+    return np.asarray(objects.column("x") != NO_PLACE)
+
+
+def rotations(objects: Objects, calibration: Calibration) -> Array:
+    """Ego from box axes (length, width to the left, height up): (N, 3, 3)."""
+    angle = objects.column("rotation_y")
+    cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros(len(angle)), np.ones(len(angle))
+    columns = [[cos, zero, -sin], [sin, zero, cos], [zero, -one, zero]]
+    in_camera = np.stack([np.stack(column, axis=-1) for column in columns], axis=-1)
+    return np.asarray(calibration.ego_from_rectified[:3, :3] @ in_camera)
+
+
+def ego_boxes(objects: Objects, calibration: Calibration) -> Array:
+    """Boxes (N, 9) in the ego frame; velocities are not known."""
+    out = np.full((len(objects), 9), np.nan)
+    centre = np.stack([objects.column(name) for name in ("x", "y", "z")], axis=-1)
+    centre[:, 1] -= objects.column("height") / 2
+    out[:, :3] = apply(calibration.ego_from_rectified, centre)
+    for column, name in ((3, "length"), (4, "width"), (5, "height")):
+        out[:, column] = objects.column(name)
+    out[:, 6] = yaw_from_rotation(rotations(objects, calibration))
+    return out
+
+
+def count_points(points: NDArray[np.float32], objects: Objects, calibration: Calibration) -> NDArray[np.int64]:
+    """Points (P, 3+) of the ego frame in each object (N,), counted in the camera frame, where boxes are upright."""
+    out = np.zeros(len(objects), dtype=np.int64)
+    if len(objects) == 0:
+        return out
+    place = apply(calibration.rectified_from_ego, points[:, :3])
+    for i in range(len(objects)):
+        x, y, z, angle = (objects.column(name)[i] for name in ("x", "y", "z", "rotation_y"))
+        height, width, length = (objects.column(name)[i] for name in ("height", "width", "length"))
+        off = place - (x, y, z)
+        off = off[(np.abs(off[:, 0]) + np.abs(off[:, 2]) <= length + width) & (off[:, 1] <= 0) & (off[:, 1] >= -height)]
+        along = np.cos(angle) * off[:, 0] - np.sin(angle) * off[:, 2]
+        across = np.sin(angle) * off[:, 0] + np.cos(angle) * off[:, 2]
+        out[i] = int(((np.abs(along) <= length / 2) & (np.abs(across) <= width / 2)).sum())
+    return out

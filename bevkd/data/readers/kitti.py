@@ -1,0 +1,34 @@
+"""KITTI object detection, the simulator's included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.data.images import open_image
+from bevkd.data.kitti import convert_kitti
+from bevkd.data.points import Points, read_lidar
+from bevkd.registry import register
+
+
+@register("reader", "kitti")
+class KittiReader:
+    """Reader of KITTI object detection."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    @staticmethod
+    def convert(root: str | Path, version: str | None, out: str | Path, workers: int = 1) -> Path:
+        """Write the index; there is one version only. See `convert_kitti`."""
+        return convert_kitti(root, out, workers)
+
+    def lidar(self, filename: str, token: str) -> Points:
+        """Points (P, 4): x, y, z, reflectance in [0, 1]."""
+        return read_lidar(self.root / filename, token, columns=4)
+
+    def image(self, filename: str, token: str) -> NDArray[np.uint8]:
+        """Image (H, W, 3)."""
+        return np.asarray(open_image(self.root / filename, token))

@@ -1,0 +1,47 @@
+"""The Waymo Open Dataset v2, the simulator's included."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.data.points import Points
+from bevkd.data.waymo import Segment, convert_waymo
+from bevkd.registry import register
+
+_OPEN_SEGMENTS = 8
+
+
+@register("reader", "waymo")
+class WaymoReader:
+    """Reader of Waymo Open Dataset v2 components; a file name is `<folder>/<segment>/<frame time>[/<camera>]`."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._segment = lru_cache(_OPEN_SEGMENTS)(self._open)
+
+    def _open(self, name: str) -> Segment:
+        return Segment(self.root, name)
+
+    @staticmethod
+    def convert(root: str | Path, version: str | None, out: str | Path, workers: int = 1) -> Path:
+        """Write the index; there is one version only. See `convert_waymo`."""
+        return convert_waymo(root, out, workers)
+
+    def lidar(self, filename: str, token: str) -> Points:
+        """Points (P, 5) of all lasers and returns in the vehicle frame: x, y, z, tanh of the intensity, elongation.
+
+        Intensities have no upper end; their hyperbolic tangent is what detectors are customarily given.
+        """
+        folder, segment, time = filename.split("/")
+        points = self._segment(f"{folder}/{segment}").points(int(time))
+        points[:, 3] = np.tanh(points[:, 3])
+        return points[:, :5].astype(np.float32)
+
+    def image(self, filename: str, token: str) -> NDArray[np.uint8]:
+        """Image (H, W, 3)."""
+        folder, segment, time, camera = filename.split("/")
+        return self._segment(f"{folder}/{segment}").image(int(time), int(camera))

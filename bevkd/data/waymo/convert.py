@@ -1,0 +1,174 @@
+"""`convert_waymo`: Waymo Open Dataset v2 -> Parquet index; sensor data stays where it is."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bevkd.data.index import BOXES, FRAMES, SENSORS, stamp
+from bevkd.data.labelled import read_labelled
+from bevkd.data.waymo.components import COMPONENTS
+from bevkd.data.waymo.tables import segment_tables
+from bevkd.data.write import arrow_table, fresh_folder, is_current
+from bevkd.errors import DataError
+
+log = logging.getLogger(__name__)
+
+VERSION = "v2"
+# Folder of the data set -> split.
+FOLDERS = {"training": "train", "tuning": "tune", "validation": "val", "testing": "test"}
+_SCHEMAS = {"frames": FRAMES, "sensors": SENSORS, "boxes": BOXES}
+
+
+def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
+    """Write the index of a folder of Waymo Open Dataset v2 components.
+
+    Every frame is a keyframe of its own, with the ten frames before it as sweeps. Segments are worked on one by one
+    and their parts kept beside `out` until the index is complete, so that memory stays bounded and a conversion that
+    was interrupted goes on where it stopped. An index that was made from the same files by the same format is left as
+    it is.
+
+    Args:
+        root: folder with `training/`, `validation/`, `testing/` (and perhaps `tuning/`, and a `labelled.json` with
+            subsets of frames whose labels may be used), each holding `<component>/<segment>.parquet`.
+        out: the index folder.
+        workers: processes.
+
+    Raises:
+        DataError: no segment; a component, a column or a row is missing, a row group is broken, a pose is not finite,
+            a box has a size that is not positive.
+    """
+    root, out = Path(root), Path(out)
+    segments = _segments(root)
+    source = _digest(root, segments)
+    if is_current(out, VERSION, source):
+        log.info("%s is up to date", out)
+        return out
+    parts = out.parent / f".{out.name}.{source[:12]}.parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    for _ in _work(partial(_write_part, root, parts), segments, workers):
+        pass
+    tokens, total = [], {"sensors": 0, "boxes": 0}
+    for segment in segments:
+        tokens += pq.read_table(_part(parts, segment, "frames"), columns=["token"])["token"].to_pylist()
+    subsets, labelled = read_labelled(root / "labelled.json", tokens)
+    facts: dict[str, Any] = {
+        "reader": "waymo",
+        "version": VERSION,
+        "source": source,
+        "splits": sorted({FOLDERS[segment.split("/")[0]] for segment in segments}),
+        "labelled_subsets": subsets,
+        "frames": len(tokens),
+        "unlabelled": 0,
+        "missing_sweeps": 0,
+    }
+    with fresh_folder(out) as temporary:
+        writers = {
+            name: pq.ParquetWriter(temporary / f"{name}.parquet", stamp(schema, facts), compression="zstd")
+            for name, schema in _SCHEMAS.items()
+        }
+        offset = {"frames": 0, "sensors": 0}
+        for scene, segment in enumerate(segments):
+            tables = {name: pq.read_table(_part(parts, segment, name)) for name in _SCHEMAS}
+            low = offset["frames"]
+            members = None if labelled is None else labelled[low : low + len(tables["frames"])]
+            for name, table in _placed(tables, scene, offset, members).items():
+                writers[name].write_table(table.cast(writers[name].schema))
+                total[name] = total.get(name, 0) + len(table)
+            offset = {name: offset[name] + len(tables[name]) for name in offset}
+        for writer in writers.values():
+            writer.close()
+    shutil.rmtree(parts, ignore_errors=True)
+    log.info("%s: %d frames of %d segments, %d boxes", out, len(tokens), len(segments), total["boxes"])
+    return out
+
+
+def _segments(root: Path) -> list[str]:
+    """`<folder>/<segment>` of every segment, by folder, then by name."""
+    out = [
+        f"{folder}/{path.stem}"
+        for folder in FOLDERS
+        for path in sorted((root / folder / "vehicle_pose").glob("*.parquet"))
+    ]
+    if not out:
+        raise DataError("no segment: there is no <split>/vehicle_pose/*.parquet", file=root)
+    return out
+
+
+def _digest(root: Path, segments: list[str]) -> str:
+    """SHA-256 over the sizes and footers of all component files: a footer holds offsets and statistics of its file."""
+    total = hashlib.sha256()
+    for segment in segments:
+        folder, name = segment.split("/")
+        total.update(segment.encode())
+        for component in COMPONENTS:
+            path = root / folder / component / f"{name}.parquet"
+            if path.is_file():
+                with open(path, "rb") as stream:
+                    size = path.stat().st_size
+                    stream.seek(max(0, size - 4096))
+                    total.update(f"{component} {size}".encode() + stream.read())
+    path = root / "labelled.json"
+    total.update(path.read_bytes() if path.is_file() else b"-")
+    return total.hexdigest()
+
+
+def _part(parts: Path, segment: str, table: str) -> Path:
+    return parts / f"{segment.replace('/', '__')}.{table}.parquet"
+
+
+def _write_part(root: Path, parts: Path, segment: str) -> str:
+    """Write the tables of one segment; `frames`, the last of them, says that the others are complete."""
+    if _part(parts, segment, "frames").exists():
+        return segment
+    folder = segment.split("/")[0]
+    columns = segment_tables(root, segment, FOLDERS[folder])
+    for name in ("sensors", "boxes", "frames"):
+        table = arrow_table(_SCHEMAS[name], columns[name])
+        path = _part(parts, segment, name)
+        temporary = path.with_suffix(".tmp")
+        pq.write_table(table, temporary)
+        temporary.replace(path)
+    return segment
+
+
+def _work(task: Any, segments: list[str], workers: int) -> Iterator[str]:
+    if workers <= 1 or len(segments) == 1:
+        yield from map(task, segments)
+        return
+    with ProcessPoolExecutor(min(workers, len(segments)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(task, segments)
+
+
+def _placed(
+    tables: dict[str, pa.Table], scene: int, offset: dict[str, int], labelled: list[list[int]] | None
+) -> dict[str, pa.Table]:
+    """The tables of a segment with scene, frame and sensor numbers of the whole index."""
+    frames, sensors, boxes = tables["frames"], tables["sensors"], tables["boxes"]
+    n = len(frames)
+    for name in ("key", "lidar_sweeps"):
+        moved = [[row + offset["sensors"] for row in rows] for rows in frames[name].to_pylist()]
+        frames = _replace(frames, name, moved)
+    frames = _replace(frames, "scene", np.full(n, scene))
+    frames = _replace(frames, "labelled", [None] * n if labelled is None else labelled)
+    sensors = _replace(sensors, "row", np.arange(len(sensors)) + offset["sensors"])
+    sensors = _replace(sensors, "scene", np.full(len(sensors), scene))
+    boxes = _replace(boxes, "frame", boxes["frame"].to_numpy() + offset["frames"])
+    boxes = _replace(boxes, "scene", np.full(len(boxes), scene))
+    return {"frames": frames, "sensors": sensors, "boxes": boxes}
+
+
+def _replace(table: pa.Table, name: str, values: Any) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, name, pa.array(values, table.schema.field(name).type))

@@ -1,0 +1,138 @@
+"""One segment of the Waymo Open Dataset v2, opened for its frames' points and images."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from bevkd.data.waymo.components import CAMERA, LASER, TIME, TOP, ComponentFile, transforms
+from bevkd.data.waymo.range_image import points_from_range_image, uniform_inclinations
+from bevkd.errors import DataError
+
+_RETURNS = ("range_image_return1", "range_image_return2")
+
+
+class Segment:
+    """Random access to the frames of a segment; nothing is read before it is needed.
+
+    Args:
+        root: folder of the data set.
+        name: `<split folder>/<segment>`.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root, self.name = root, name
+
+    @cached_property
+    def _lidar(self) -> tuple[ComponentFile, NDArray[np.int64]]:
+        return self._keyed("lidar")
+
+    @cached_property
+    def _lidar_pose(self) -> tuple[ComponentFile, NDArray[np.int64]]:
+        return self._keyed("lidar_pose")
+
+    @cached_property
+    def _images(self) -> tuple[ComponentFile, NDArray[np.int64]]:
+        return self._keyed("camera_image")
+
+    def _keyed(self, component: str) -> tuple[ComponentFile, NDArray[np.int64]]:
+        file = ComponentFile.of(self.root, component, self.name)
+        return file, file.read([TIME])[TIME].to_numpy()
+
+    @cached_property
+    def _poses(self) -> dict[int, NDArray[np.float64]]:
+        file = ComponentFile.of(self.root, "vehicle_pose", self.name)
+        table = file.read([TIME, "world_from_vehicle.transform"])
+        poses = transforms(table, "world_from_vehicle.transform", file.path)
+        return dict(zip(table[TIME].to_pylist(), poses, strict=True))
+
+    @cached_property
+    def _mounts(self) -> dict[int, tuple[NDArray[np.float64], tuple[float, float], list[float] | None]]:
+        """Per laser: vehicle from sensor, least and largest inclination, and all inclinations where they are listed."""
+        file = ComponentFile.of(self.root, "lidar_calibration", self.name)
+        names = ["beam_inclination.min", "beam_inclination.max", "beam_inclination.values"]
+        table = file.read([LASER, "extrinsic.transform", *names])
+        matrices = transforms(table, "extrinsic.transform", file.path)
+        rows = zip(table[LASER].to_pylist(), matrices, *(table[name].to_pylist() for name in names), strict=True)
+        return {laser: (matrix, (low, high), values or None) for laser, matrix, low, high, values in rows}
+
+    def points(self, timestamp: int) -> NDArray[np.float64]:
+        """Points (P, 6) of all lasers and both returns of a frame, first all first returns of each laser.
+
+        Columns: x, y, z in the vehicle frame at the time of the frame (m), intensity, elongation, no-label zone.
+
+        Raises:
+            DataError: a component, row or calibration is missing, or an image has another shape than it says.
+        """
+        file, times = self._lidar
+        frame = f"{self.name}/{timestamp}"
+        fields = [f"{name}.{part}" for name in _RETURNS for part in ("values", "shape")]
+        table = file.rows(times, timestamp, [LASER, *fields], frame)
+        if timestamp not in self._poses:
+            path = ComponentFile.of(self.root, "vehicle_pose", self.name).path
+            raise DataError("component has no row for the frame", file=path, token=frame)
+        pixel_pose = self._pixel_pose(timestamp, frame)
+        parts = []
+        for i, laser in enumerate(table[LASER].to_pylist()):
+            if laser not in self._mounts:
+                path = ComponentFile.of(self.root, "lidar_calibration", self.name).path
+                raise DataError("calibration is missing", file=path, token=frame, field=f"laser {laser}")
+            matrix, (low, high), values = self._mounts[laser]
+            for name in _RETURNS:
+                image = _image(table, name, i, 4, file.path, frame)
+                if image is None:
+                    continue
+                beams = uniform_inclinations(low, high, len(image)) if values is None else np.array(values)
+                if len(beams) != len(image):
+                    message = f"{len(beams)} beams are calibrated, the range image has {len(image)} rows"
+                    raise DataError(message, file=file.path, token=frame, field=f"laser {laser}")
+                pose = pixel_pose if laser == TOP else None
+                if pose is not None and pose.shape[:2] != image.shape[:2]:
+                    raise DataError("pixel poses have another shape", file=file.path, token=frame, field=name)
+                parts.append(points_from_range_image(image, beams, matrix, pose, self._poses[timestamp]))
+        return np.concatenate(parts) if parts else np.zeros((0, 6))
+
+    def _pixel_pose(self, timestamp: int, frame: str) -> NDArray[np.float32] | None:
+        file, times = self._lidar_pose
+        name = _RETURNS[0]
+        table = file.rows(times, timestamp, [LASER, f"{name}.values", f"{name}.shape"], frame)
+        of_top = [i for i, laser in enumerate(table[LASER].to_pylist()) if laser == TOP]
+        return _image(table, name, of_top[0], 6, file.path, frame) if of_top else None
+
+    def image(self, timestamp: int, camera: int) -> NDArray[np.uint8]:
+        """The picture (H, W, 3) of one camera.
+
+        Raises:
+            DataError: it is missing or unreadable.
+        """
+        file, times = self._images
+        frame = f"{self.name}/{timestamp}"
+        table = file.rows(times, timestamp, [CAMERA, "image"], frame)
+        found = [row["image"] for row in table.to_pylist() if row[CAMERA] == camera]
+        if not found:
+            raise DataError("image is missing", file=file.path, token=frame, field=f"camera {camera}")
+        try:
+            with Image.open(BytesIO(found[0])) as picture:
+                return np.asarray(picture.convert("RGB"))
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError) as error:
+            message = f"unreadable image: {error}"
+            raise DataError(message, file=file.path, token=frame, field=f"camera {camera}") from error
+
+
+def _image(table: pa.Table, name: str, row: int, channels: int, path: Path, frame: str) -> NDArray[np.float32] | None:
+    """A range image (H, W, channels); None where the laser has none."""
+    values, shape = table[f"{name}.values"][row], table[f"{name}.shape"][row].as_py()
+    if not values.is_valid or not shape:
+        return None
+    flat = values.values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if len(shape) != 3 or shape[2] != channels or len(flat) != shape[0] * shape[1] * shape[2]:
+        raise DataError(f"{len(flat)} values do not make an image of shape {shape}", file=path, token=frame, field=name)
+    if not np.isfinite(flat).all():
+        raise DataError("range image holds values that are not finite", file=path, token=frame, field=name)
+    return flat.reshape(shape)

@@ -1,0 +1,70 @@
+"""What every simulated data set needs: a folder that appears only when it is complete, and processes for the scenes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from bevkd.errors import ConfigError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextmanager
+def fresh_root(out: Path, workers: int) -> Iterator[Path]:
+    """A temporary folder beside `out` that becomes `out` when the block succeeds, and disappears when it does not.
+
+    Raises:
+        ConfigError: `out` exists and is not an empty folder, or there is no worker.
+    """
+    out = Path(out).absolute()
+    if workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is not an empty folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.parent / f".{out.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)  # left behind by a killed run
+    try:
+        yield temporary
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Worker processes start with one thread each; they share the cores among themselves."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> list[Result]:
+    """The results of all jobs, in their order, whatever the number of processes."""
+    if workers == 1:
+        return [work(job) for job in jobs]
+    # Spawned, not forked: the caller may have threads of its own (a progress bar, a tensor library).
+    context = multiprocessing.get_context("spawn")
+    with _single_threaded(), ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        try:
+            return list(pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers)))))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
