@@ -18,6 +18,7 @@ include: "workflow/rules/resources.smk"
 
 wildcard_constraints:
     index=one_of(DATASETS),
+    root=one_of(SIMULATED),
     run=one_of(ROWS),
     seed=r"\d+",
     cache=one_of(CACHES),

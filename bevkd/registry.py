@@ -21,6 +21,7 @@ _PACKAGES = {
     "image_backbone": "bevkd.models.backbone",
     "bev_encoder": "bevkd.models.bev",
     "reader": "bevkd.data.readers",
+    "submission": "bevkd.train.submissions",
 }
 
 

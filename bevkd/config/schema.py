@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from bevkd.classes import CLASSES
 from bevkd.errors import ConfigError
-from bevkd.geometry import BEVGrid
+from bevkd.geometry import Area, BEVGrid
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -28,12 +28,23 @@ UNIDISTILL_TASKS: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True, config=_STRICT)
 class GridConfig:
-    """BEV grid in the ego frame: half side (m), cell (m), and the height range that encoders see (m)."""
+    """BEV grid in the ego frame: half side (m), cell (m), and the height range that encoders see (m).
+
+    A LiDAR whose labels cover one side only has another range along x or y, given by its two ends.
+    """
 
     reach: float = Field(default=54.0, gt=0)
+    x: tuple[float, float] | None = None
+    y: tuple[float, float] | None = None
     cell: float = Field(default=0.6, gt=0)
     z_min: float = -3.0
     z_max: float = 5.0
+
+    @property
+    def area(self) -> Area:
+        """What the grid covers."""
+        around = (-self.reach, self.reach)
+        return Area(*(self.x or around), *(self.y or around))
 
     def build(self) -> BEVGrid:
         """The grid of the dense BEV maps.
@@ -42,7 +53,7 @@ class GridConfig:
             ConfigError: the area is not a whole number of cells.
         """
         try:
-            return BEVGrid.centred(self.reach, self.cell)
+            return BEVGrid.over(self.area, self.cell)
         except ValueError as error:
             raise ConfigError(f"model.grid: {error}") from None
 
@@ -186,7 +197,8 @@ class BEVAugmentConfig:
     rotate_deg: float = 45.0
     scale: tuple[float, float] = (0.9, 1.1)
     translate_std: float = 0.5
-    flip: bool = True
+    flip: bool = True  # left and right
+    flip_x: bool = True  # also front and back, where `flip`; not where labels cover one side only
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -95,7 +95,7 @@ def draw_bev(config: BEVAugmentConfig, rng: np.random.Generator) -> BEVTransform
     rotate = float(rng.uniform(-angle, angle))
     scale = float(rng.uniform(*config.scale))
     x, y, z = rng.normal(0.0, config.translate_std, 3) if config.translate_std > 0 else np.zeros(3)
-    flip_x, flip_y = (rng.random(2) < 0.5) & config.flip
+    flip_x, flip_y = (rng.random(2) < 0.5) & (config.flip and config.flip_x, config.flip)
     return BEVTransform(rotate, scale, (float(x), float(y), float(z)), bool(flip_x), bool(flip_y))
 
 
@@ -103,9 +103,11 @@ def variant_bev(config: AugmentConfig, variant: int, rng: np.random.Generator) -
     """BEV transform of a fixed variant.
 
     Where flips are all there is, variant k is (flip_x, flip_y) = (k & 1, k >> 1 & 1): four variants hold every
-    case once.
+    case once. Without flips of front and back it is flip_y = k & 1.
     """
     if flips_only(config.bev):
         flip = config.bev.flip
+        if not config.bev.flip_x:
+            return BEVTransform(flip_y=flip and bool(variant & 1))
         return BEVTransform(flip_x=flip and bool(variant & 1), flip_y=flip and bool(variant >> 1 & 1))
     return draw_bev(config.bev, rng)

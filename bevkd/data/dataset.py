@@ -177,10 +177,18 @@ class FrameDataset:
 
     def boxes(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Usable annotations of frame `i` before augmentation: boxes (M, 9), NaN velocity set to 0, and labels (M,)."""
-        frame, table = int(self._frames[i]), self.index.boxes
-        rows = np.arange(table.start[frame], table.start[frame + 1])
-        rows = rows[self._usable[rows]]
+        table, rows = self.index.boxes, self._rows(i)
         return np.nan_to_num(table.boxes[rows]), table.labels[rows]
+
+    def _rows(self, i: int) -> NDArray[np.int64]:
+        frame, start = int(self._frames[i]), self.index.boxes.start
+        rows = np.arange(start[frame], start[frame + 1])
+        return rows[self._usable[rows]]
+
+    def annotations(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """As `boxes`, and the difficulty (M,) of each."""
+        rows = self._rows(i)
+        return *self.boxes(i), self.index.boxes.difficulty[rows]
 
     def class_lists(self) -> list[list[int]]:
         """For class-balanced sampling: for each class the labelled frames that contain it."""
@@ -280,18 +288,17 @@ class FrameDataset:
         out[:, :3] = points[:, :3] @ matrix[:3, :3].T.astype(np.float32)
         if matrix[:3, 3].any():
             out[:, :3] += matrix[:3, 3].astype(np.float32)
-        reach = np.float32(self.model.grid.reach)
-        return out[(np.abs(out[:, 0]) <= reach) & (np.abs(out[:, 1]) <= reach)]
+        return out[self.model.grid.area.holds(out)]
 
     def _in_range(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Boxes whose centre lies in the grid and that have a corner in the range that encoders see."""
-        grid = self.model.grid
+        grid, area = self.model.grid, self.model.grid.area
         if len(boxes) == 0:
             return np.zeros(0, dtype=bool)
         corners = box_corners(boxes)
-        corner_in = (np.abs(corners[..., :2]) <= grid.reach).all(axis=-1)
+        corner_in = area.holds(corners.reshape(-1, 3)).reshape(len(boxes), 8)
         corner_in &= (corners[..., 2] >= grid.z_min) & (corners[..., 2] <= grid.z_max)
-        centre_in = ((boxes[:, :2] >= -grid.reach) & (boxes[:, :2] < grid.reach)).all(axis=-1)
+        centre_in = area.holds(boxes) & (boxes[:, 0] < area.x_max) & (boxes[:, 1] < area.y_max)
         return np.asarray(corner_in.any(axis=-1) & centre_in)
 
     def _camera_sample(self, i: int, raw: RawFrame, rng: np.random.Generator | None) -> CameraSample:

@@ -170,6 +170,7 @@ class BoxTable:
         labels: (M,) class index or -1.
         points: (M,) LiDAR + radar points inside.
         lidar_points: (M,) LiDAR points inside.
+        difficulty: (M,) see `BOXES`; -1 where a data set has none.
         tokens, instances: (M,) annotation and instance tokens.
     """
 
@@ -178,6 +179,7 @@ class BoxTable:
     labels: NDArray[np.int64]
     points: NDArray[np.int64]
     lidar_points: NDArray[np.int64]
+    difficulty: NDArray[np.int64]
     tokens: list[str]
     instances: list[str]
 
@@ -314,6 +316,7 @@ def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64]) -> BoxTable:
         labels=table["label"].to_numpy().astype(np.int64),
         points=lidar + table["num_radar_pts"].to_numpy(),
         lidar_points=lidar,
+        difficulty=table["difficulty"].fill_null(-1).to_numpy().astype(np.int64),
         tokens=table["token"].to_pylist(),
         instances=table["instance"].to_pylist(),
     )

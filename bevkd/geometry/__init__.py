@@ -7,7 +7,7 @@ from bevkd.geometry.boxes import (
     transform_boxes,
     wrap_angle,
 )
-from bevkd.geometry.grid import BEVGrid
+from bevkd.geometry.grid import Area, BEVGrid
 from bevkd.geometry.transforms import (
     apply,
     invert,
@@ -19,6 +19,7 @@ from bevkd.geometry.transforms import (
 )
 
 __all__ = [
+    "Area",
     "BEVGrid",
     "apply",
     "box_corners",

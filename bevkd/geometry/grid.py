@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # the geometry itself needs no torch, and what only evaluates or converts starts without it
     import torch
     from torch import Tensor
+
+
+class Area(NamedTuple):
+    """A rectangle of the ground in the ego frame (m)."""
+
+    x_min: float
+    x_max: float
+    y_min: float
+    y_max: float
+
+    def holds(self, xy: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Which points (N, 2+) lie inside; edges belong to it."""
+        x, y = xy[:, 0], xy[:, 1]
+        return np.asarray((x >= self.x_min) & (x <= self.x_max) & (y >= self.y_min) & (y <= self.y_max))
 
 
 @dataclass(frozen=True)
@@ -30,16 +47,28 @@ class BEVGrid:
     H: int
 
     @classmethod
+    def over(cls, area: Area, cell: float) -> BEVGrid:
+        """Grid over an area.
+
+        Raises:
+            ValueError: a side is not a positive multiple of `cell`.
+        """
+        counts = []
+        for low, high in ((area.x_min, area.x_max), (area.y_min, area.y_max)):
+            n = round((high - low) / cell)
+            if n < 1 or abs(n * cell - (high - low)) > 1e-6 * abs(high - low):
+                raise ValueError(f"a grid of {high - low} m cannot be cut into cells of {cell} m")
+            counts.append(n)
+        return cls(area.x_min, area.y_min, cell, *counts)
+
+    @classmethod
     def centred(cls, reach: float, cell: float) -> BEVGrid:
         """Square grid over [-reach, reach) metres.
 
         Raises:
             ValueError: `2 * reach` is not a multiple of `cell`.
         """
-        n = round(2 * reach / cell)
-        if abs(n * cell - 2 * reach) > 1e-6 * reach:
-            raise ValueError(f"a grid of {2 * reach} m cannot be cut into cells of {cell} m")
-        return cls(-reach, -reach, cell, n, n)
+        return cls.over(Area(-reach, reach, -reach, reach), cell)
 
     @property
     def x_max(self) -> float:

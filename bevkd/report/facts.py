@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bevkd.classes import CLASSES
+from bevkd.classes import LABEL_INDEX
 from bevkd.config import DataConfig, ModelConfig, RowConfig, to_plain
 from bevkd.data.index import read_stamp
 from bevkd.errors import DataError
@@ -56,7 +56,7 @@ def dataset_facts(data: DataConfig) -> DatasetFacts:
             "labelled": sum(name != data.train_split or s is None or 0 in s for s in labelled),
         }
         counts = Counter(labels[owner == name].tolist())
-        by_class[name] = {CLASSES[i]: counts.get(i, 0) for i in range(len(CLASSES))}
+        by_class[name] = {label: counts.get(LABEL_INDEX[label], 0) for label in data.classes}
     conditions = {}
     for name in ("weather", "lighting"):
         known = [str(value) for value in frames[name] if value]

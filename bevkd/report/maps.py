@@ -16,7 +16,7 @@ def response_maps(spec: ResponseMaps, runs: Runs) -> Figure:
     """One scene per row, one detector per column; x to the right, y up; one colour scale per scene."""
     ids = [pool(column.run)[0] for column in spec.columns]
     config = runs.config(ids[0])
-    reader = SceneReader(config.data, config.model.grid.reach)
+    reader = SceneReader(config.data, config.model.grid.area)
     split = config.data.report_split
     scenes = [reader.scene(token) for token in reader.fullest(split, spec.frames)]
     frames = [(scene.split, scene.token) for scene in scenes]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,29 @@ _ERRORS = {
 }
 
 
+# As in `bevkd.eval.kitti` and `bevkd.eval.waymo`, which take seconds to import.
+KITTI_CLASSES, KITTI_LEVELS = ("Car", "Pedestrian", "Cyclist"), ("easy", "moderate", "hard")
+WAYMO_TYPES = ("VEHICLE", "PEDESTRIAN", "SIGN", "CYCLIST")
+
+
 @dataclass(frozen=True)
 class Metric:
     """One column of a table.
 
     Attributes:
-        key: name in configs and CSV files: `mAP`, `NDS`, `mATE` ..., `AP_<class>`.
-        unit: unit of the printed value; every value is the devkit's times 100.
+        key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
+            positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`.
+        unit: unit of the printed value.
         higher_is_better: direction.
-        field: path inside the devkit's metrics summary.
+        field: path inside the metrics file.
+        factor: from the file's value to the printed one.
     """
 
     key: str
     unit: str
     higher_is_better: bool
     field: tuple[str, ...]
+    factor: float = 100.0
 
     @property
     def arrow(self) -> str:
@@ -54,6 +63,12 @@ def _known() -> dict[str, Metric]:
     }
     table |= {key: Metric(key, unit, False, ("tp_errors", name)) for key, (name, unit) in _ERRORS.items()}
     table |= {f"AP_{name}": Metric(f"AP_{name}", "%", True, ("mean_dist_aps", name)) for name in CLASSES}
+    for kind, name, level in product(("2d", "bev", "3d", "aos"), (*KITTI_CLASSES, "mean"), KITTI_LEVELS):
+        key = f"{kind}_{name}_{level}"
+        table[key] = Metric(key, "%", True, (name, kind, level, "R40"), factor=1.0)
+    for level, kind, name in product((1, 2), ("AP", "APH"), WAYMO_TYPES):
+        key = f"L{level}_{kind}_{name.lower()}"
+        table[key] = Metric(key, "%", True, (f"OBJECT_TYPE_TYPE_{name}_LEVEL_{level}", kind.lower()))
     return table
 
 
@@ -78,14 +93,14 @@ def value_of(summary: Any, key: str, file: Path) -> float:
         DataError: the file lacks the field, or it is not a finite number.
     """
     value = summary
-    field = metric(key).field
+    field, factor = metric(key).field, metric(key).factor
     for name in field:
         if not isinstance(value, dict) or name not in value:
             raise DataError("metrics file lacks a field", file=file, field=".".join(field))
         value = value[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(f"metric is not a finite number: {value!r}", file=file, field=".".join(field))
-    return 100.0 * float(value)
+    return factor * float(value)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import Normal, Stroke
 
 from bevkd.config import RowConfig
-from bevkd.data.images import open_image
 from bevkd.errors import ConfigError, DataError
-from bevkd.geometry import box_corners_bev
+from bevkd.geometry import Area, box_corners_bev
 from bevkd.report.metrics import Runs
 from bevkd.report.scenes import Array, Prediction, Scene, SceneReader, predict_frames
 from bevkd.report.spec import Detections, pool
@@ -32,18 +31,18 @@ class Layer:
     prediction: Prediction
 
 
-def draw_bev(axes: Axes, scene: Scene, layer: Layer, reach: float) -> None:
+def draw_bev(axes: Axes, scene: Scene, layer: Layer, area: Area) -> None:
     """LiDAR points, ground truth dashed, the layer solid; a tick on each box shows its heading."""
     if scene.points is not None:
-        near = (np.abs(scene.points[:, :2]) <= reach).all(axis=1)
+        near = area.holds(scene.points)
         x, y = scene.points[near, :2].T
         axes.scatter(x, y, s=0.6, c="0.65", lw=0, rasterized=True)
     _bev_boxes(axes, scene.boxes, TRUTH, "--")
     _bev_boxes(axes, layer.prediction.boxes, layer.colour, "-")
     axes.plot(0, 0, marker=">", color="k", ms=5)
     axes.set_aspect("equal")
-    axes.set_xlim(-reach, reach)
-    axes.set_ylim(-reach, reach)
+    axes.set_xlim(area.x_min, area.x_max)
+    axes.set_ylim(area.y_min, area.y_max)
     axes.grid(visible=False)
 
 
@@ -61,9 +60,8 @@ def _bev_boxes(axes: Axes, boxes: Array, colour: str, line: str) -> None:
 def draw_cameras(axes: list[Axes], scene: Scene, layer: Layer) -> None:
     """The frame's images with ground truth dashed and the layer solid."""
     for place, view in zip(axes, scene.cameras, strict=False):
-        image = open_image(view.file, scene.token)
-        width, height = image.size
-        place.imshow(np.asarray(image), extent=(0, width, height, 0))
+        height, width = view.image.shape[:2]
+        place.imshow(view.image, extent=(0, width, height, 0))
         outlined = [Stroke(linewidth=1.8, foreground="white", alpha=0.35), Normal()]
         for boxes, colour, line in ((scene.boxes, TRUTH, "--"), (layer.prediction.boxes, layer.colour, "-")):
             lines = LineCollection(view.lines(boxes), colors=colour, linestyles=line, linewidths=1.0)
@@ -75,12 +73,12 @@ def draw_cameras(axes: list[Axes], scene: Scene, layer: Layer) -> None:
         place.axis("off")
 
 
-def _row(part: Figure | SubFigure, scene: Scene, layer: Layer, reach: float) -> None:
+def _row(part: Figure | SubFigure, scene: Scene, layer: Layer, area: Area) -> None:
     """BEV on the left, the cameras in two rows on the right."""
     columns = max(1, -(-len(scene.cameras) // 2))
     grid = part.add_gridspec(2, columns + 1, width_ratios=[1.35, *[1.6] * columns])
     bev = part.add_subplot(grid[:, 0])
-    draw_bev(bev, scene, layer, reach)
+    draw_bev(bev, scene, layer, area)
     bev.set_title(layer.label, color=layer.colour, fontweight="bold")
     bev.set_xlabel("x, forward (m)")
     bev.set_ylabel("y, left (m)")
@@ -93,7 +91,7 @@ def height(layers: int) -> float:
     return _LAYER * layers + _TITLE
 
 
-def block(figure: Figure | SubFigure, scene: Scene, layers: list[Layer], reach: float) -> None:
+def block(figure: Figure | SubFigure, scene: Scene, layers: list[Layer], area: Area) -> None:
     """One frame: a title, then one row per layer."""
     text = f"{scene.name}: {scene.description}" if scene.description else scene.name
     # The title gets a part of its own: the layout engine does not make room for one above subfigures.
@@ -101,15 +99,15 @@ def block(figure: Figure | SubFigure, scene: Scene, layers: list[Layer], reach: 
     title, *parts = np.array(figure.subfigures(len(ratios), 1, height_ratios=ratios), dtype=object)
     title.text(0.5, 0.5, f"{text}\nground truth dashed red, detections solid", ha="center", va="center", fontsize=10)
     for part, layer in zip(parts, layers, strict=True):
-        _row(part, scene, layer, reach)
+        _row(part, scene, layer, area)
 
 
 def detections(spec: Detections, runs: Runs) -> Figure:
     """The fullest frames of the report split, one block each."""
     ids = [pool(column.run)[0] for column in spec.columns]
     config = runs.config(ids[0])
-    reach = config.model.grid.reach
-    reader = SceneReader(config.data, reach)
+    area = config.model.grid.area
+    reader = SceneReader(config.data, area)
     scenes = [reader.scene(token) for token in reader.fullest(config.data.report_split, spec.frames)]
     frames = [(scene.split, scene.token) for scene in scenes]
     found = [predict_frames(runs, run, runs.row(run).seeds[0], frames) for run in ids]
@@ -121,7 +119,7 @@ def detections(spec: Detections, runs: Runs) -> Figure:
             seen = found[k][i]
             shown = seen.best(len(scene.boxes)) if spec.min_score is None else seen.above(spec.min_score)
             layers.append(Layer(column.label, PALETTE[k], shown))
-        block(part, scene, layers, reach)
+        block(part, scene, layers, area)
     return figure
 
 
@@ -164,8 +162,8 @@ def view_frame(runs: Runs, run: str, token: str, out: Path, seed: int = 0, min_s
     if seed not in row.seeds:
         raise ConfigError(f"run {run!r} has no seed {seed}; it has {', '.join(map(str, row.seeds))}")
     config = runs.config(run)
-    reach = config.model.grid.reach
-    scene = SceneReader(config.data, reach).scene(token)
+    area = config.model.grid.area
+    scene = SceneReader(config.data, area).scene(token)
     layers = []
     for colour, (label, other, other_seed) in zip(PALETTE, companions(runs, run, seed), strict=False):
         if not (runs.folder(other, other_seed) / "model.pt").exists():
@@ -174,5 +172,5 @@ def view_frame(runs: Runs, run: str, token: str, out: Path, seed: int = 0, min_s
         layers.append(Layer(label, colour, found.above(min_score)))
     with style():
         figure = canvas(11.5, height(len(layers)))
-        block(figure, scene, layers, reach)
+        block(figure, scene, layers, area)
         return [save(figure, out / f"{run}_{token}.png")]

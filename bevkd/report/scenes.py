@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from bevkd.config import DataConfig
 from bevkd.data.index import FrameIndex, read_stamp
-from bevkd.data.points import read_lidar, transform
+from bevkd.data.points import transform
 from bevkd.errors import DataError, nearest
-from bevkd.geometry import box_corners, invert
+from bevkd.geometry import Area, box_corners, invert
+from bevkd.registry import lookup
 from bevkd.report.metrics import Runs
 
 Array = NDArray[np.float64]
@@ -28,7 +29,7 @@ class CameraView:
     """One image: `camera_from_ego` leads from the ego frame of the keyframe to the camera at its own time stamp."""
 
     channel: str
-    file: Path
+    image: NDArray[np.uint8]
     camera_from_ego: Array
     intrinsics: Array
 
@@ -77,10 +78,11 @@ class SceneReader:
         DataError: there is no index.
     """
 
-    def __init__(self, data: DataConfig, reach: float) -> None:
-        self.data, self.reach = data, reach
+    def __init__(self, data: DataConfig, area: Area) -> None:
+        self.data, self.area = data, area
         splits = sorted(read_stamp(data.index)["splits"])
         self.index = FrameIndex.open(data.index, "+".join(splits), sensors=("lidar", "camera"))
+        self.files = lookup("reader", self.index.facts["reader"])(data.root)
         self.row = {token: i for i, token in enumerate(self.index.columns["token"])}
 
     def scene(self, token: str) -> Scene:
@@ -99,15 +101,15 @@ class SceneReader:
             s = index.sensors.position.get(record)
             if s is None:  # another modality than the two that are drawn
                 continue
-            file = Path(self.data.root) / index.sensors.filename[s]
+            file = index.sensors.filename[s]
             # Sensors fire at their own time stamps, so the way between them leads through the global frame.
             ego_from_ego = invert(index.global_from_ego[i]) @ index.sensors.global_from_ego[s]
             ego_from_sensor = ego_from_ego @ index.sensors.ego_from_sensor[s]
             if index.sensors.modality[s] == "lidar":
-                points = transform(read_lidar(file, token), ego_from_sensor)
+                points = transform(self.files.lidar(file, token), ego_from_sensor)
             else:
-                view = (index.sensors.channel[s], file, invert(ego_from_sensor), index.sensors.intrinsics[s])
-                cameras.append(CameraView(*view))
+                view = (invert(ego_from_sensor), index.sensors.intrinsics[s])
+                cameras.append(CameraView(index.sensors.channel[s], self.files.image(file, token), *view))
         rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
         cameras.sort(key=lambda view: (rank.get(view.channel, len(rank)), view.channel))
         words = {name: index.columns[name][i] for name in ("scene_name", "split", "description")}
@@ -117,7 +119,7 @@ class SceneReader:
         table = self.index.boxes
         part = slice(table.start[i], table.start[i + 1])
         boxes, labels = table.boxes[part], table.labels[part]
-        seen = (labels >= 0) & (table.points[part] > 0) & (np.abs(boxes[:, :2]) <= self.reach).all(axis=1)
+        seen = (labels >= 0) & (table.points[part] > 0) & self.area.holds(boxes)
         return boxes[seen], labels[seen]
 
     def fullest(self, split: str, count: int) -> list[str]:

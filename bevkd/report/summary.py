@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,12 @@ from bevkd.report.logs import seed_curves
 from bevkd.report.metrics import Runs
 from bevkd.report.spec import ClaimConfig, TableConfig, load_claims, load_tables
 
+# What `metrics.json` says of a run, by the format of its data set.
+_MAIN = {
+    "nuscenes": ("mAP", "NDS"),
+    "kitti": ("3d_mean_moderate", "bev_mean_moderate"),
+    "waymo": ("L2_AP_vehicle", "L2_AP_pedestrian", "L2_AP_cyclist"),
+}
 _KEYS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 
@@ -31,15 +37,16 @@ def reported_runs(runs: Runs) -> list[str]:
 def write(runs: Runs, results: Path) -> list[Path]:
     """Write `metrics.json`, `plots/seeds.csv`, `plots/classes.csv` and `plots/training.csv`.
 
+    The plots over runs show those on nuScenes, whose metrics can be compared.
+
     Raises:
         DataError: a run, or the ledger, is missing.
     """
     names = reported_runs(runs)
-    found = {run: runs.values(run, "report", [*_KEYS, *(f"AP_{c}" for c in CLASSES)]) for run in names}
-    means = {
-        run: {key: round(float(np.mean([v[key] for v in seeds.values()])), 3) for key in ("mAP", "NDS")}
-        for run, seeds in found.items()
-    }
+    reader = {run: runs.config(run).data.reader for run in names}
+    nuscenes = [*_KEYS, *(f"AP_{name}" for name in CLASSES)]
+    found = {run: runs.values(run, "report", nuscenes) for run in names if reader[run] == "nuscenes"}
+    means = {run: _means(runs.values(run, "report", _MAIN[reader[run]])) for run in names}
     verdicts = Counter(finding.verdict for finding in from_csv(results / "claims.csv"))
     metrics = {"runs": means, "claims": {name: verdicts[name] for name in sorted(verdicts)}}
     write_json(results / "metrics.json", metrics, indent=2)
@@ -65,6 +72,11 @@ def write(runs: Runs, results: Path) -> list[Path]:
         _csv(plots / "classes.csv", ["run", "class", "AP"], classes),
         _csv(plots / "training.csv", ["run", "step", "total"], training),
     ]
+
+
+def _means(seeds: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    keys = next(iter(seeds.values()))
+    return {key: round(float(np.mean([values[key] for values in seeds.values()])), 3) for key in keys}
 
 
 def _csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bevkd.data.kitti.boxes import image_box, placement
 from bevkd.data.kitti.calibration import Calibration as FrameCalibration
 from bevkd.data.kitti.calibration import read_calibration
-from bevkd.geometry import apply, box_corners, pose, quaternion_from_matrix
+from bevkd.geometry import pose, quaternion_from_matrix
 from bevkd.io import write_json, write_text
 from bevkd.sim import camera, lidar
 from bevkd.sim.builder import WorldBuilder, sample_conditions
@@ -35,11 +36,9 @@ _CAMERA_0 = (0.27, 0.0, -0.08)  # of the reference camera in the LiDAR's frame
 _BASELINES = (0.0, 0.54, -0.06, 0.48)  # of cameras 0 to 3 along the rectified x axis
 _AHEAD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # camera axes (right, down, forward) from LiDAR axes
 _VAN_HEIGHT_M = 1.85
-_NEAR_M = 0.1
 _MIN_PIXELS, _MIN_POINTS = 4, 1
 # Visible share of an object down to which it counts as fully visible (0) or partly occluded (1).
 _OCCLUSION = (0.8, 0.4)
-_EDGES = [(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,7 @@ def _simulate_frame(
             continue
         box = np.array([*local[i, :2], thing.size[2] / 2, *thing.size, local[i, 2]])
         box[:3] -= _MOUNT
-        frame = _in_image(box, calibration, (config.camera.width, config.camera.height))
+        frame = image_box(box, calibration, (config.camera.width, config.camera.height))
         if frame is None:
             continue
         if np.abs(local[i, :2]).max() > config.world.reach_m or returns[i] < _MIN_POINTS:
@@ -191,34 +190,9 @@ def _simulate_frame(
     return dict(classes)
 
 
-def _in_image(box: Array, calibration: FrameCalibration, size: tuple[int, int]) -> tuple[Array, float] | None:
-    """The box (x1, y1, x2, y2) in the image and its truncation; None where it is not in the image."""
-    corners = apply(calibration.rectified_from_ego, box_corners(box[None])[0])
-    points = [corner for corner in corners if corner[2] > _NEAR_M]
-    for a, b in _EDGES:
-        if (corners[a, 2] > _NEAR_M) != (corners[b, 2] > _NEAR_M):
-            share = (_NEAR_M - corners[a, 2]) / (corners[b, 2] - corners[a, 2])
-            points.append(corners[a] + share * (corners[b] - corners[a]))
-    if not points:
-        return None
-    homogeneous = np.column_stack([np.array(points), np.ones(len(points))]) @ calibration.projection.T
-    pixels = homogeneous[:, :2] / homogeneous[:, 2:]
-    whole = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
-    limit = np.array([size[0] - 1, size[1] - 1, size[0] - 1, size[1] - 1], dtype=np.float64)
-    inside = np.clip(whole, 0.0, limit)
-    area = float(np.prod(inside[2:] - inside[:2]))
-    if area <= 0:
-        return None
-    return inside, 1.0 - area / float(np.prod(whole[2:] - whole[:2]))
-
-
 def _line(kind: str, box: Array, frame: tuple[Array, float], occluded: int, calibration: FrameCalibration) -> str:
     """One object as KITTI writes it."""
-    bottom = box[:3] - (0.0, 0.0, box[5] / 2)
-    x, y, z = apply(calibration.rectified_from_ego, bottom[None])[0]
-    ahead = calibration.rectified_from_ego[:3, :3] @ (np.cos(box[6]), np.sin(box[6]), 0.0)
-    angle = np.arctan2(-ahead[2], ahead[0])
-    alpha = (angle - np.arctan2(x, z) + np.pi) % (2 * np.pi) - np.pi
-    (x1, y1, x2, y2), truncated = frame
-    values = (truncated, occluded, alpha, x1, y1, x2, y2, box[5], box[4], box[3], x, y, z, angle)
-    return f"{kind} " + " ".join(str(v) if isinstance(v, int) else f"{v:.2f}" for v in values)
+    place, angle, alpha = placement(box[None], calibration)
+    corners, truncated = frame
+    numbers = (alpha[0], *corners, box[5], box[4], box[3], *place[0], angle[0])
+    return f"{kind} {truncated:.2f} {occluded} " + " ".join(f"{value:.2f}" for value in numbers)

@@ -17,7 +17,8 @@ from bevkd.eval.nuscenes import Boxes as GlobalBoxes
 from bevkd.eval.nuscenes import GroundTruth, Predictions, evaluate
 from bevkd.train.checkpoint import load_detector
 from bevkd.train.loop import train
-from bevkd.train.predict import detect, evaluation_config, to_global
+from bevkd.train.predict import detect
+from bevkd.train.submissions.nuscenes import evaluation_config, to_global
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def overfit(run: RunConfig, out: Path, frames: int = 1, min_points: int = 6) -> 
     chosen = training_tokens(run, frames)
     places = [data.tokens.index(token) for token in chosen]
     found = detect(detector, data, precision=run.train.precision, only=places)
+    seen = [to_global(found[token], data.global_from_ego[place]) for token, place in zip(chosen, places, strict=True)]
     truth = [_annotations(data, place) for place in places]
     config = evaluation_config(run)
     gt = GroundTruth(
@@ -86,7 +88,7 @@ def overfit(run: RunConfig, out: Path, frames: int = 1, min_points: int = 6) -> 
         _join(truth),
         _join(truth).take(np.zeros(0, dtype=np.int64)),
     )
-    metrics = evaluate(gt, Predictions(_join([found[token] for token in chosen])), config)
+    metrics = evaluate(gt, Predictions(_join(seen)), config)
     distance = np.linalg.norm((gt.boxes.translation - gt.ego_translation[gt.boxes.frame])[:, :2], axis=1)
     reach = np.array([config.class_range[name] for name in CLASSES])
     near = gt.boxes.label[distance < reach[gt.boxes.label]]

@@ -11,9 +11,9 @@ import pytest
 from shapely.geometry import Polygon
 
 from bevkd.cli import main
+from bevkd.data.kitti.objects import COLUMNS, Objects
 from bevkd.errors import DataError
 from bevkd.eval.kitti import CLASSES, DIFFICULTIES, evaluate_files, read_folder
-from bevkd.data.kitti.objects import COLUMNS, Objects
 from bevkd.eval.kitti.overlap import bev, box
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "real" / "kitti_eval" / "set_a"

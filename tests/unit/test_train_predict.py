@@ -11,7 +11,7 @@ from bevkd.classes import CLASS_INDEX, CLASSES
 from bevkd.data.batch import Boxes
 from bevkd.eval.nuscenes.constants import ATTRIBUTES
 from bevkd.geometry import pose, rotation_from_quaternion
-from bevkd.train.predict import attributes, multiply_quaternions, to_global
+from bevkd.train.submissions.nuscenes import attributes, multiply_quaternions, to_global
 
 
 def test_attributes_follow_the_rules() -> None:

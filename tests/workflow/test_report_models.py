@@ -58,13 +58,13 @@ def test_figures_of_detectors(runs: Runs, tmp_path: Path, spec: ResponseMaps | D
 
 def test_predictions_are_those_of_the_frame(runs: Runs):
     config = runs.config("lidar_base")
-    reader = SceneReader(config.data, config.model.grid.reach)
+    reader = SceneReader(config.data, config.model.grid.area)
     tokens = reader.fullest("val", 2)
     found = predict_frames(runs, "lidar_base", 0, [("val", token) for token in tokens])
     again = predict_frames(runs, "lidar_base", 0, [("val", tokens[1])])[0]
     assert np.array_equal(found[1].boxes, again.boxes)
     assert not np.array_equal(found[0].response, found[1].response)
-    cells = round(2 * config.model.grid.reach / config.model.grid.cell)
+    cells = round(2 * config.model.grid.area / config.model.grid.cell)
     assert found[0].response.shape == (cells, cells)
     strong = found[0].above(0.5)
     assert len(strong.boxes) == len(strong.labels) == (found[0].scores >= 0.5).sum()
@@ -83,7 +83,7 @@ def test_view_shows_teacher_student_and_distilled(runs: Runs, tmp_path: Path):
     ]
     assert companions(runs, "lidar_base", 0) == [("lidar_base", "lidar_base", 0)]
     config = runs.config("l_to_c")
-    token = SceneReader(config.data, config.model.grid.reach).fullest("train", 1)[0]
+    token = SceneReader(config.data, config.model.grid.area).fullest("train", 1)[0]
     (path,) = view_frame(runs, "l_to_c", token, tmp_path)
     assert path.name == f"l_to_c_{token}.png"
     with Image.open(path) as image:
@@ -92,7 +92,7 @@ def test_view_shows_teacher_student_and_distilled(runs: Runs, tmp_path: Path):
 
 def test_view_errors(runs: Runs, tmp_path: Path):
     config = runs.config("l_to_c")
-    token = SceneReader(config.data, config.model.grid.reach).fullest("val", 1)[0]
+    token = SceneReader(config.data, config.model.grid.area).fullest("val", 1)[0]
     with pytest.raises(DataError, match="no such frame"):
         view_frame(runs, "l_to_c", "nothing", tmp_path)
     with pytest.raises(ConfigError, match="unknown run"):

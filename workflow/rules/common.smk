@@ -58,7 +58,6 @@ CACHE = f"results/cache/{SCALE}"
 LOGS = f"results/logs/{SCALE}"
 BENCHMARKS = f"results/benchmarks/{SCALE}"
 ENV = "../envs/bevkd.yaml"
-SIMULATED = f"data/nuscenes_sim/{SCALE}"
 NUSCENES_TABLES = (
     "attribute calibrated_sensor category ego_pose instance log map sample sample_annotation sample_data scene"
     " sensor visibility"
@@ -90,12 +89,16 @@ def config_digest(wildcards):
     return digest(plain)
 
 
-# Index folder -> dataset settings; teacher cache -> the first run that reads it.
+# Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that
+# reads it.
 DATASETS = {}
+SIMULATED = {}
 CACHES = {}
 for _run in ROWS:
     _config = run_config(_run)
     DATASETS.setdefault(_config.data.index, _config.data)
+    if ROWS[_run].dataset.endswith("_sim"):
+        SIMULATED[_config.data.root] = _config.data.reader
     if ROWS[_run].teacher and ROWS[_run].teacher_mode == "cached":
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
@@ -103,11 +106,13 @@ TEACHERS = sorted({row.teacher for row in ROWS.values() if row.teacher})
 
 
 def dataset_files(wildcards):
-    """What an index is made from: the simulated data set as a whole, or the tables of a real one."""
+    """What an index is made from: the simulated data set as a whole, or files that say what a real one holds."""
     data = DATASETS[wildcards.index]
-    if Path(data.root) == Path(SIMULATED):
-        return {"root": SIMULATED}
-    return {"tables": [f"{data.root}/{data.version}/{table}.json" for table in NUSCENES_TABLES]}
+    if data.root in SIMULATED:
+        return {"root": data.root}
+    if data.reader == "nuscenes":
+        return {"tables": [f"{data.root}/{data.version}/{table}.json" for table in NUSCENES_TABLES]}
+    return {"training": f"{data.root}/training/{'calib' if data.reader == 'kitti' else 'vehicle_pose'}"}
 
 
 def run_file(run, seed, name):

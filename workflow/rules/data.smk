@@ -3,11 +3,11 @@
 
 rule simulate:
     output:
-        root=directory(SIMULATED),
+        root=directory("{root}"),
     log:
-        f"{LOGS}/simulate.log",
+        f"{LOGS}/simulate/{{root}}.log",
     benchmark:
-        f"{BENCHMARKS}/simulate.tsv"
+        f"{BENCHMARKS}/simulate/{{root}}.tsv"
     priority: 300
     conda:
         ENV
@@ -16,10 +16,11 @@ rule simulate:
         mem_mb=lambda wildcards, threads: 700 * threads,
         runtime=60,
     params:
+        format=lambda wildcards: SIMULATED[wildcards.root],
         scale=SCALE,
         seed=SETTINGS.seed,
     shell:
-        "python workflow/scripts/launch.py 0 simulate --dataset nuscenes --scale {params.scale} --seed {params.seed}"
+        "python workflow/scripts/launch.py 0 simulate --dataset {params.format} --scale {params.scale} --seed {params.seed}"
         " --out {output.root} --workers {threads} > {log} 2>&1"
 
 

@@ -1,4 +1,5 @@
-# Detections and metrics of a trained run on one split.
+# Detections and metrics of a trained run on one split. The detections lie beside the metrics, in the format of the data
+# set's benchmark: a file (nuScenes, Waymo) or a folder (KITTI).
 
 
 rule evaluate:
@@ -6,7 +7,6 @@ rule evaluate:
         index=lambda wildcards: index_of(wildcards.run),
         model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
     output:
-        predictions=f"{RUNS}/{{run}}/seed{{seed}}/predictions_{{split}}.json",
         metrics=f"{RUNS}/{{run}}/seed{{seed}}/metrics_{{split}}.json",
     log:
         f"{LOGS}/evaluate/{{run}}-seed{{seed}}-{{split}}.log",

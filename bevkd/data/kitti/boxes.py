@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.data.kitti.calibration import Calibration
-from bevkd.data.kitti.objects import NO_PLACE, Objects
-from bevkd.geometry import apply, yaw_from_rotation
+from bevkd.data.kitti.objects import Objects
+from bevkd.geometry import apply, box_corners, wrap_angle, yaw_from_rotation
 
 Array = NDArray[np.float64]
 
 # Easy, moderate, hard: least height in the image (pixels), most occlusion, most truncation.
 LIMITS = ((40.0, 0, 0.15), (25.0, 1, 0.30), (25.0, 2, 0.50))
 BEYOND = len(LIMITS)  # harder than hard
+_NEAR_M = 0.1  # what is closer to the camera's plane is cut off before it is projected
+_EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 
 
 def difficulty(objects: Objects) -> NDArray[np.int8]:
@@ -29,11 +31,6 @@ def difficulty(objects: Objects) -> NDArray[np.int8]:
         keeps = (height >= least) & (objects.column("occluded") <= occluded)
         out[keeps & (objects.column("truncated") <= truncated)] = level
     return out
-
-
-def placed(objects: Objects) -> NDArray[np.bool_]:
-    """Objects that have a place in 3D (N,); regions of no care have none."""
-    return np.asarray(objects.column("x") != NO_PLACE)
 
 
 def rotations(objects: Objects, calibration: Calibration) -> Array:
@@ -72,3 +69,50 @@ def count_points(points: NDArray[np.float32], objects: Objects, calibration: Cal
         across = np.sin(angle) * off[:, 0] + np.cos(angle) * off[:, 2]
         out[i] = int(((np.abs(along) <= length / 2) & (np.abs(across) <= width / 2)).sum())
     return out
+
+
+def placement(boxes: Array, calibration: Calibration) -> tuple[Array, Array, Array]:
+    """Boxes (N, 7+) of the ego frame as KITTI writes them.
+
+    Returns:
+        the middle of the bottom face in the rectified camera frame (N, 3), `rotation_y` (N,), and `alpha` (N,), the
+        rotation as the camera sees it.
+    """
+    bottom = np.array(boxes[:, :3], dtype=np.float64)
+    bottom[:, 2] -= boxes[:, 5] / 2
+    place = apply(calibration.rectified_from_ego, bottom)
+    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6]), np.zeros(len(boxes))], axis=-1)
+    ahead = heading @ calibration.rectified_from_ego[:3, :3].T
+    angle = np.arctan2(-ahead[:, 2], ahead[:, 0])
+    return place, angle, wrap_angle(angle - np.arctan2(place[:, 0], place[:, 2]))
+
+
+def image_box(box: Array, calibration: Calibration, size: tuple[int, int]) -> tuple[Array, float] | None:
+    """Where a box (7+,) of the ego frame is in the image.
+
+    Args:
+        box: one box.
+        calibration: of the frame.
+        size: width and height of the image.
+
+    Returns:
+        x1, y1, x2, y2 (pixels) of the part inside the image, and the share of the whole that lies outside; None where
+        nothing of it is in the image.
+    """
+    corners = apply(calibration.rectified_from_ego, box_corners(box[None])[0])
+    points = [corner for corner in corners if corner[2] > _NEAR_M]
+    for a, b in _EDGES:
+        if (corners[a, 2] > _NEAR_M) != (corners[b, 2] > _NEAR_M):
+            share = (_NEAR_M - corners[a, 2]) / (corners[b, 2] - corners[a, 2])
+            points.append(corners[a] + share * (corners[b] - corners[a]))
+    if not points:
+        return None
+    homogeneous = np.column_stack([np.array(points), np.ones(len(points))]) @ calibration.projection.T
+    pixels = homogeneous[:, :2] / homogeneous[:, 2:]
+    whole = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+    limit = np.array([size[0] - 1, size[1] - 1, size[0] - 1, size[1] - 1], dtype=np.float64)
+    inside = np.clip(whole, 0.0, limit)
+    area = float(np.prod(inside[2:] - inside[:2]))
+    if area <= 0:
+        return None
+    return inside, 1.0 - area / float(np.prod(whole[2:] - whole[:2]))

@@ -17,9 +17,9 @@ from PIL import Image, UnidentifiedImageError
 
 from bevkd.classes import LABEL_INDEX
 from bevkd.data.index import BOXES, SENSORS, stamp
-from bevkd.data.kitti.boxes import count_points, difficulty, ego_boxes, placed, rotations
+from bevkd.data.kitti.boxes import count_points, difficulty, ego_boxes, rotations
 from bevkd.data.kitti.calibration import Calibration, read_calibration
-from bevkd.data.kitti.objects import OTHER, TYPES, Objects, read_folder
+from bevkd.data.kitti.objects import OTHER, TYPES, Objects, placed, read_folder
 from bevkd.data.labelled import read_labelled
 from bevkd.data.points import read_lidar
 from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
@@ -32,6 +32,7 @@ VERSION = "object"
 LIDAR, CAMERA = "velodyne", "image_2"
 SPLITS = ("train", "tune", "val", "test")  # files of ImageSets that are read; `trainval` repeats two of them
 _SPELLING = {"car": "Car", "dontcare": "DontCare"}
+_TEST = "test_"  # in front of the tokens of `testing`
 _CHUNK = 64  # frames that a process looks at in one go
 
 
@@ -113,10 +114,15 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     return out
 
 
+def member(token: str) -> tuple[str, str]:
+    """Folder and name of a frame: frames of `testing` share names with those of `training`."""
+    return ("testing", token.removeprefix(_TEST)) if token.startswith(_TEST) else ("training", token)
+
+
 def _members(root: Path) -> list[tuple[str, str]]:
-    """(token, `<folder>/<name>`) of every frame: those of `testing` share names with those of `training`."""
+    """(token, `<folder>/<name>`) of every frame."""
     out = []
-    for folder, prefix in (("training", ""), ("testing", "test_")):
+    for folder, prefix in (("training", ""), ("testing", _TEST)):
         names = sorted(path.stem for path in (root / folder / LIDAR).glob("*.bin"))
         out += [(f"{prefix}{name}", f"{folder}/{name}") for name in names]
     if not out:
@@ -134,7 +140,7 @@ def _splits(root: Path, members: list[tuple[str, str]]) -> dict[str, str]:
     for split, path in lists.items():
         for line, word in enumerate(path.read_text(encoding="utf-8").split(), start=1):
             # The benchmark's own test list counts frames of `testing`; a held-out part of `training` is fine, too.
-            token = f"test_{word}" if split == "test" and f"test_{word}" in out else word
+            token = f"{_TEST}{word}" if split == "test" and f"{_TEST}{word}" in out else word
             if token not in out:
                 raise DataError(f"entry {line} names a frame that is not there", file=path, token=word)
             if out[token]:
@@ -182,7 +188,7 @@ def _look_at(root: Path, members: list[str]) -> list[_Found]:
         folder, name = member.split("/")
         base = root / folder
         calibration = read_calibration(base / "calib" / f"{name}.txt", name)
-        size = _image_size(base / CAMERA / f"{name}.png", name)
+        size = image_size(base / CAMERA / f"{name}.png", name)
         points = read_lidar(base / LIDAR / f"{name}.bin", name, columns=4)
         has_labels = (base / "label_2").is_dir()
         objects = read_folder(base / "label_2", [name] if has_labels else [], scored=False)
@@ -191,7 +197,12 @@ def _look_at(root: Path, members: list[str]) -> list[_Found]:
     return out
 
 
-def _image_size(path: Path, name: str) -> tuple[int, int]:
+def image_size(path: Path, name: str) -> tuple[int, int]:
+    """Width and height of an image, from its header.
+
+    Raises:
+        DataError: it is missing or unreadable.
+    """
     try:
         with Image.open(path) as image:
             return image.size

@@ -57,6 +57,11 @@ class Objects:
         return Objects(self.frame[keep], self.kind[keep], self.values[keep])
 
 
+def placed(objects: Objects) -> NDArray[np.bool_]:
+    """Objects that have a place in 3D (N,); regions of no care have none."""
+    return np.asarray(objects.column("x") != NO_PLACE)
+
+
 def read_folder(folder: str | Path, frames: Sequence[str], *, scored: bool) -> Objects:
     """Read `<folder>/<frame>.txt` of every frame.
 

@@ -10,13 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bevkd.classes import LABEL_INDEX
-from bevkd.data.index import LIDAR_SWEEPS
+from bevkd.data.index import BOXES, LIDAR_SWEEPS
 from bevkd.data.waymo.components import CAMERA, CAMERAS, TIME, ComponentFile, numbers, transforms
 from bevkd.errors import DataError
 from bevkd.geometry import quaternion_from_yaw
 
 TYPES = {0: "unknown", 1: "vehicle", 2: "pedestrian", 3: "sign", 4: "cyclist"}
 LIDAR = "LIDAR"  # all lasers together: their points come in the vehicle frame
+UNLABELLED = "testing/"
 HARD_POINTS = 5  # an object with no more LiDAR points than this is of level 2
 # Waymo cameras look along x with y to the left and z up; the index has x to the right, y down and z forward.
 CAMERA_FROM_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -167,6 +168,8 @@ def _cameras(root: Path, segment: str, times: NDArray[np.int64]) -> list[tuple[i
 def _boxes(root: Path, segment: str, times: NDArray[np.int64], tokens: list[str]) -> dict[str, Any]:
     """Columns of `boxes`. Velocities (m/s) are along the axes of the vehicle frame and relative to the ground."""
     file = ComponentFile.of(root, "lidar_box", segment)
+    if segment.startswith(UNLABELLED) and not file.path.exists():  # whose labels are not published
+        return {name: [] for name in BOXES.names} | {"box": np.zeros((0, 9)), "rotation": np.zeros((0, 4))}
     place = [f"box.{part}" for part in ("center.x", "center.y", "center.z", "size.x", "size.y", "size.z", "heading")]
     objects = [TIME, "key.laser_object_id", "type", "num_lidar_points_in_box"]
     speed = [name for name in ("speed.x", "speed.y") if file.has(name)]

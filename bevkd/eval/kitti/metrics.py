@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.data.kitti.objects import NO_ANGLE, TYPES, Floats, Ints, Objects
+from bevkd.data.kitti.boxes import LIMITS
+from bevkd.data.kitti.objects import NO_ANGLE, TYPES, Floats, Ints, Objects, placed
 from bevkd.eval.kitti.matching import NOBODY, assign, preferences
-from bevkd.eval.kitti.overlap import Measure, bev, box, image, overlapping, placed
+from bevkd.eval.kitti.overlap import Measure, bev, box, image, overlapping
 
 CLASSES = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}  # with the overlap that a match must exceed
 _NEIGHBOUR = {"Car": "van", "Pedestrian": "person_sitting"}
-# Least height in the image (pixels), most occlusion, most truncation.
-DIFFICULTIES = {"easy": (40.0, 0, 0.15), "moderate": (25.0, 1, 0.3), "hard": (25.0, 2, 0.5)}
+DIFFICULTIES = dict(zip(("easy", "moderate", "hard"), LIMITS, strict=True))
 METRICS: dict[str, Measure] = {"2d": image, "bev": bev, "3d": box}
 STEPS = 40
 VALID, IGNORED, FOREIGN = 0, 1, -1

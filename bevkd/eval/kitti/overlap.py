@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bevkd.data.kitti.objects import NO_PLACE, Floats, Ints, Objects
+from bevkd.data.kitti.objects import Floats, Ints, Objects, placed
 from bevkd.eval.groups import Groups
 from bevkd.models.ops.rotated import intersection_area
 
@@ -46,11 +45,6 @@ def box(a: Objects, b: Objects) -> tuple[Floats, Floats, Floats]:
     (bottom_a, height_a), (bottom_b, height_b) = ((o.column("y"), o.column("height")) for o in (a, b))
     shared = np.minimum(bottom_a, bottom_b) - np.maximum(bottom_a - height_a, bottom_b - height_b)
     return inter * np.maximum(shared, 0.0), areas[0] * height_a, areas[1] * height_b
-
-
-def placed(objects: Objects) -> NDArray[np.bool_]:
-    """Which objects (N,) have a place in 3D."""
-    return objects.column("x") != NO_PLACE
 
 
 def _footprint(objects: Objects) -> Floats:

@@ -1,0 +1,86 @@
+"""KITTI: a folder of result files, one per frame, and the benchmark's average precision."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bevkd.classes import LABELS
+from bevkd.config import RunConfig
+from bevkd.data import FrameDataset
+from bevkd.data.batch import Boxes
+from bevkd.data.kitti import Calibration, read_calibration
+from bevkd.data.kitti.boxes import image_box, placement
+from bevkd.data.kitti.convert import CAMERA, image_size, member, spelling
+from bevkd.errors import ConfigError
+from bevkd.eval.kitti import evaluate_files
+from bevkd.registry import register
+
+logger = logging.getLogger(__name__)
+
+
+def result_lines(boxes: Boxes, calibration: Calibration, size: tuple[int, int]) -> list[str]:
+    """Detections of one frame as lines of a result file; those that are not in the image are left out, as in KITTI.
+
+    Args:
+        boxes: in the ego frame.
+        calibration: of the frame.
+        size: width and height of the image.
+    """
+    values, scores = boxes.boxes.double().cpu().numpy(), boxes.scores.double().cpu().numpy()
+    place, angle, alpha = placement(values, calibration)
+    lines = []
+    for i, label in enumerate(boxes.labels.tolist()):
+        seen = image_box(values[i], calibration, size)
+        if seen is None:
+            continue
+        length, width, height = values[i, 3:6]
+        numbers = (alpha[i], *seen[0], height, width, length, *place[i], angle[i])
+        words = " ".join(f"{value:.4f}" for value in numbers)
+        lines.append(f"{spelling(LABELS[label])} -1 -1 {words} {scores[i]:.6f}")
+    return lines
+
+
+@register("submission", "kitti")
+class KittiSubmission:
+    """`predictions_<split>/<frame>.txt`."""
+
+    @staticmethod
+    def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:
+        """Write one result file per frame; the folder appears when it is complete."""
+        root = Path(run.data.root)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{stem.name}.", suffix=".tmp", dir=stem.parent))
+        try:
+            for token in frames.tokens:
+                folder, name = member(token)
+                calibration = read_calibration(root / folder / "calib" / f"{name}.txt", token)
+                size = image_size(root / folder / CAMERA / f"{name}.png", token)
+                lines = result_lines(found[token], calibration, size)
+                (temporary / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            if stem.exists():
+                shutil.rmtree(stem)
+            os.replace(temporary, stem)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return stem
+
+    @staticmethod
+    def evaluate(run: RunConfig, frames: FrameDataset, results: Path, out: Path) -> dict[str, Any]:
+        """Write and return average precision in percent; see `bevkd.eval.kitti`.
+
+        Raises:
+            ConfigError: the frames are those of `testing`, whose labels are not published.
+        """
+        folder, _ = member(frames.tokens[0])
+        labels = Path(run.data.root) / folder / "label_2"
+        if not labels.is_dir():
+            raise ConfigError(f"split {frames.split!r} has no labels: there is no folder {labels}")
+        metrics = evaluate_files(labels, results, out)
+        logger.info("%s on %s: %s", run.run, frames.split, metrics["mean"]["3d"]["moderate"])
+        return metrics

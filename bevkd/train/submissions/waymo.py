@@ -1,0 +1,71 @@
+"""Waymo: the arrays that the metrics read, and average precision per type, range and level."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.classes import LABEL_INDEX
+from bevkd.config import RunConfig
+from bevkd.data import FrameDataset
+from bevkd.data.batch import Boxes
+from bevkd.eval.waymo import TYPES, evaluate_files
+from bevkd.io import atomic_path
+from bevkd.registry import register
+
+logger = logging.getLogger(__name__)
+
+_TYPE_OF_LABEL = {LABEL_INDEX[name.lower()]: number for name, number in TYPES.items()}
+
+
+def arrays(frames: FrameDataset, found: Mapping[str, Boxes]) -> dict[str, NDArray[Any]]:
+    """The arrays of `bevkd evaluate waymo`: detections, and the annotations that have LiDAR points.
+
+    No detection is said to lie in a no-label zone.
+    """
+    pred: dict[str, list[Any]] = {name: [] for name in ("box", "type", "frame", "score")}
+    truth: dict[str, list[Any]] = {name: [] for name in ("box", "type", "frame", "difficulty")}
+    for i, token in enumerate(frames.tokens):
+        seen = found[token]
+        labels = seen.labels.cpu().numpy()
+        pred["box"].append(seen.boxes[:, :7].float().cpu().numpy())
+        pred["type"].append(_types(labels))
+        pred["frame"].append(np.full(len(labels), i))
+        pred["score"].append(seen.scores.float().cpu().numpy())
+        boxes, labels, difficulty = frames.annotations(i)
+        truth["box"].append(boxes[:, :7].astype(np.float32))
+        truth["type"].append(_types(labels))
+        truth["frame"].append(np.full(len(labels), i))
+        truth["difficulty"].append(difficulty)
+    out = {f"pred_{name}": np.concatenate(parts) for name, parts in pred.items()}
+    out |= {f"gt_{name}": np.concatenate(parts) for name, parts in truth.items()}
+    return out | {"pred_nlz": np.zeros(len(out["pred_box"]), dtype=bool)}
+
+
+def _types(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.array([_TYPE_OF_LABEL[int(label)] for label in labels], dtype=np.int64)
+
+
+@register("submission", "waymo")
+class WaymoSubmission:
+    """`predictions_<split>.npz`, annotations included."""
+
+    @staticmethod
+    def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:
+        """Write the arrays to `<stem>.npz`."""
+        results = stem.with_suffix(".npz")
+        with atomic_path(results) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, **arrays(frames, found))
+        return results
+
+    @staticmethod
+    def evaluate(run: RunConfig, frames: FrameDataset, results: Path, out: Path) -> dict[str, Any]:
+        """Write and return AP and APH; see `bevkd.eval.waymo`."""
+        metrics = evaluate_files(results, out)
+        logger.info("%s on %s: %s", run.run, frames.split, metrics["OBJECT_TYPE_TYPE_VEHICLE_LEVEL_2"])
+        return metrics

@@ -1,0 +1,274 @@
+"""KITTI in its on-disk format: simulated, converted, read; and what bad files get."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.data.kitti import Calibration, Objects, convert_kitti, read_calibration, read_folder
+from bevkd.data.kitti.boxes import count_points, difficulty, ego_boxes, image_box, placement, rotations
+from bevkd.data.kitti.objects import COLUMNS, placed
+from bevkd.data.load import FrameLoader
+from bevkd.errors import DataError
+from bevkd.geometry import apply, box_corners
+from bevkd.sim import KITTI_SCALES, simulate_kitti
+from bevkd.sim.config import LabelledConfig, SplitConfig
+
+TINY = replace(
+    KITTI_SCALES["smoke"],
+    splits=SplitConfig(train=4, tune=1, val=1, keyframes_per_scene=2),
+    labelled=LabelledConfig(count=6, subsets=2),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kitti")
+    simulate_kitti(TINY, folder / "data", seed=3)
+    convert_kitti(folder / "data", folder / "index")
+    return folder
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made / "data", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def calibration(seed: int) -> Calibration:
+    rng = np.random.default_rng(seed)
+    rectified_from_ego = np.eye(4)
+    ahead = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+    rectified_from_ego[:3, :3] = Rotation.from_rotvec(rng.normal(0, 0.02, 3)).as_matrix() @ ahead
+    rectified_from_ego[:3, 3] = rng.normal(0, 0.3, 3)
+    projection = np.array([[700.0, 0, 600, 45], [0, 700, 180, 0.2], [0, 0, 1, 0.003]])
+    return Calibration(projection, rectified_from_ego)
+
+
+def objects(rng: np.random.Generator, n: int) -> Objects:
+    values = np.zeros((n, len(COLUMNS) - 1))
+    columns = {
+        "height": rng.uniform(1, 3, n),
+        "width": rng.uniform(0.5, 2.5, n),
+        "length": rng.uniform(0.5, 8, n),
+        "x": rng.uniform(-10, 10, n),
+        "y": rng.uniform(1, 2, n),
+        "z": rng.uniform(5, 40, n),
+        "rotation_y": rng.uniform(-np.pi, np.pi, n),
+    }
+    for name, column in columns.items():
+        values[:, COLUMNS.index(name) - 1] = column
+    return Objects(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), values)
+
+
+def test_boxes_follow_the_benchmarks_description() -> None:
+    """Corners as the development kit draws them: x along the length, y down from 0 to -h, turned about y."""
+    rng, calib = np.random.default_rng(0), calibration(1)
+    found = objects(rng, 20)
+    boxes, turns = ego_boxes(found, calib), rotations(found, calib)
+    for i in range(20):
+        x, y, z, angle = (found.column(name)[i] for name in ("x", "y", "z", "rotation_y"))
+        height, width, length = (found.column(name)[i] for name in ("height", "width", "length"))
+        turn = Rotation.from_rotvec([0, angle, 0]).as_matrix()
+        middle = apply(calib.ego_from_rectified, np.array([[x, y - height / 2, z]]))[0]
+        np.testing.assert_allclose(boxes[i, :3], middle, atol=1e-9)
+        np.testing.assert_allclose(boxes[i, 3:6], [length, width, height])
+        nose = calib.ego_from_rectified[:3, :3] @ turn @ [length / 2, 0, 0]
+        np.testing.assert_allclose(turns[i] @ [length / 2, 0, 0], nose, atol=1e-9)
+        assert boxes[i, 6] == pytest.approx(np.arctan2(nose[1], nose[0]))
+        left = turns[i] @ [0, 1, 0]
+        np.testing.assert_allclose(np.cross(turns[i] @ [0, 0, 1], turns[i] @ [1, 0, 0]), left, atol=1e-9)
+        assert np.linalg.det(turns[i]) == pytest.approx(1.0)
+
+
+def test_placement_undoes_what_reading_does() -> None:
+    """Where the camera stands upright, a box that is written has the numbers it was read from."""
+    rng = np.random.default_rng(2)
+    upright = np.eye(4)
+    upright[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]
+    upright[:3, 3] = (0.1, -0.2, 0.3)
+    calib = Calibration(calibration(0).projection, upright)
+    found = objects(rng, 50)
+    place, angle, alpha = placement(ego_boxes(found, calib), calib)
+    np.testing.assert_allclose(place, np.stack([found.column(name) for name in "xyz"], axis=-1), atol=1e-9)
+    np.testing.assert_allclose(angle, found.column("rotation_y"), atol=1e-9)
+    seen = found.column("rotation_y") - np.arctan2(found.column("x"), found.column("z"))
+    np.testing.assert_allclose(np.exp(1j * alpha), np.exp(1j * seen), atol=1e-9)
+
+
+def test_image_box_is_the_hull_of_the_projected_corners() -> None:
+    calib, box = calibration(3), np.array([15.0, 1.0, -1.0, 4.0, 1.8, 1.5, 0.4])
+    corners = apply(calib.rectified_from_ego, box_corners(box[None])[0])
+    pixels = np.column_stack([corners, np.ones(8)]) @ calib.projection.T
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    found = image_box(box, calib, (1242, 375))
+    assert found is not None
+    np.testing.assert_allclose(found[0], [*pixels.min(axis=0), *pixels.max(axis=0)])
+    assert found[1] == pytest.approx(0.0)
+    left = image_box(np.array([15.0, 12.0, -1.0, 4.0, 1.8, 1.5, 0.4]), calib, (1242, 375))
+    assert left is not None
+    assert 0 < left[1] < 1
+    assert left[0][0] == 0
+    assert image_box(np.array([-15.0, 0, -1, 4, 1.8, 1.5, 0]), calib, (1242, 375)) is None
+
+
+def test_points_are_counted_in_the_turned_box() -> None:
+    rng, calib = np.random.default_rng(4), calibration(5)
+    found = objects(rng, 8)
+    points = np.concatenate([box[:3] + rng.normal(0, 1.5, (300, 3)) for box in ego_boxes(found, calib)]).astype(
+        np.float32
+    )
+    counts = count_points(points, found, calib)
+    boxes, turns = ego_boxes(found, calib), rotations(found, calib)
+    for i in range(8):
+        local = (points - boxes[i, :3]) @ turns[i]
+        assert counts[i] == (np.abs(local) <= boxes[i, 3:6] / 2).all(axis=1).sum()
+    assert counts.max() > 50
+
+
+def test_difficulties() -> None:
+    rows = [(40, 0, 0.15, 0), (39.9, 0, 0.15, 1), (25, 1, 0.3, 1), (25, 2, 0.3, 2), (25, 0, 0.5, 2), (24.9, 0, 0, 3)]
+    rows += [(100, 3, 0, 3), (100, 0, 0.51, 3)]
+    values = np.zeros((len(rows), len(COLUMNS) - 1))
+    for i, (height, occluded, truncated, _) in enumerate(rows):
+        for name, value in (("y2", height), ("occluded", occluded), ("truncated", truncated)):
+            values[i, COLUMNS.index(name) - 1] = value
+    found = Objects(np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64), values)
+    assert difficulty(found).tolist() == [row[3] for row in rows]
+
+
+def test_same_seed_same_bytes_whatever_the_workers(made: Path, tmp_path: Path) -> None:
+    simulate_kitti(TINY, tmp_path / "again", seed=3, workers=2)
+    files = sorted(path.relative_to(made / "data") for path in (made / "data").rglob("*") if path.is_file())
+    assert len(files) == 12 * 4 + 4 + 2
+    assert all((made / "data" / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
+
+
+def test_index_says_what_the_files_say(made: Path) -> None:
+    facts = read_stamp(made / "index")
+    assert facts["splits"] == ["train", "tune", "val"]
+    assert facts["labelled_subsets"] == [0, 1]
+    index = FrameIndex.open(made / "index", "train+tune+val", sensors=("lidar", "camera"))
+    assert len(index) == 12
+    assert index.columns["split"] == ["train"] * 8 + ["tune"] * 2 + ["val"] * 2
+    labels = read_folder(made / "data/training/label_2", index.columns["token"], scored=False)
+    labels = labels.select(placed(labels))
+    assert len(labels) == len(index.boxes.labels) > 30
+    np.testing.assert_allclose(index.boxes.boxes[:, 5], labels.column("height"))
+    assert np.isnan(index.boxes.boxes[:, 7:]).all()
+    assert (index.boxes.lidar_points > 0).mean() > 0.9
+    assert {0, 1} <= set(index.boxes.difficulty.tolist()) <= {0, 1, 2, 3}
+    raw = FrameLoader(index, made / "data", sensors=("lidar", "camera"), lidar_sweeps=0, radar_sweeps=0).load(0)
+    assert raw.points is not None
+    assert raw.images is not None
+    assert raw.points.shape[1] == 5
+    assert 0 <= raw.points[:, 3].min() <= raw.points[:, 3].max() <= 1
+    assert raw.images[0].shape == (188, 621, 3)
+
+
+def test_projected_boxes_are_the_labelled_ones(made: Path) -> None:
+    index = FrameIndex.open(made / "index", "train")
+    for frame, token in enumerate(index.columns["token"]):
+        calib = read_calibration(made / "data/training/calib" / f"{token}.txt")
+        labels = read_folder(made / "data/training/label_2", [token], scored=False)
+        labels = labels.select(placed(labels))
+        for i, box in enumerate(index.boxes.boxes[index.boxes.start[frame] : index.boxes.start[frame + 1]]):
+            found = image_box(box, calib, (621, 188))
+            assert found is not None
+            corners = [labels.column(name)[i] for name in ("x1", "y1", "x2", "y2")]
+            np.testing.assert_allclose(found[0], corners, atol=0.02 * 621)
+
+
+def test_without_lists_everything_is_for_training(copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copy / "ImageSets")
+    assert read_stamp(convert_kitti(copy, tmp_path / "index"))["splits"] == ["train"]
+
+
+def test_testing_has_no_labels(copy: Path, tmp_path: Path) -> None:
+    shutil.copytree(copy / "training", copy / "testing")
+    shutil.rmtree(copy / "testing" / "label_2")
+    (copy / "ImageSets" / "test.txt").write_text("000000\n000001\n")
+    index = FrameIndex.open(convert_kitti(copy, tmp_path / "index", workers=2), "test")
+    assert index.columns["token"] == ["test_000000", "test_000001"]
+    assert len(index.boxes.labels) == 0
+
+
+def _labelled_file(root: Path) -> Path:
+    return max((root / "training/label_2").glob("*.txt"), key=lambda path: path.stat().st_size)
+
+
+def test_frames_without_objects_are_valid(copy: Path, tmp_path: Path) -> None:
+    path = _labelled_file(copy)
+    path.write_text("")
+    index = FrameIndex.open(convert_kitti(copy, tmp_path / "index"), "train")
+    frame = index.columns["token"].index(path.stem)
+    assert index.boxes.start[frame] == index.boxes.start[frame + 1]
+
+
+def test_what_is_current_is_left_alone(copy: Path, tmp_path: Path) -> None:
+    out = convert_kitti(copy, tmp_path / "index")
+    before = (out / "frames.parquet").stat().st_mtime_ns
+    convert_kitti(copy, out)
+    assert (out / "frames.parquet").stat().st_mtime_ns == before
+    _labelled_file(copy).write_text("")
+    convert_kitti(copy, out)
+    assert (out / "frames.parquet").stat().st_mtime_ns != before
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+BAD: list[tuple[str, Callable[[Path], object], str, str | None, str | None]] = [
+    ("training/calib/000001.txt", lambda p: p.unlink(), "missing", "000001", None),
+    ("training/calib/000001.txt", lambda p: _replace(p, "R0_rect", "R1_rect"), "missing", "000001", "R0_rect"),
+    ("training/calib/000001.txt", lambda p: _replace(p, "P2: ", "P2: 1.0 "), "13 values, not 12", "000001", "P2"),
+    ("training/calib/000001.txt", lambda p: _replace(p, "P2: ", "P2: nan "), "values", "000001", "P2"),
+    ("training/label_2/000001.txt", lambda p: p.write_text("Car 0 0 0\n"), "4 columns, not 15", "000001", None),
+    (
+        "training/label_2/000001.txt",
+        lambda p: p.write_text("Car 0 0 0 1 1 2 2 1.5 -1.6 4 1 1 10 0\n"),
+        "negative size",
+        "000001",
+        "width",
+    ),
+    ("training/label_2/000001.txt", lambda p: p.unlink(), "cannot be read", "000001", None),
+    ("training/velodyne/000001.bin", lambda p: p.write_bytes(p.read_bytes()[:-4]), "truncated", "000001", "filename"),
+    ("training/velodyne/000001.bin", lambda p: p.write_bytes(b""), "truncated", "000001", "filename"),
+    ("training/image_2/000001.png", lambda p: p.unlink(), "missing", "000001", None),
+    ("training/image_2/000001.png", lambda p: p.write_bytes(b"PNG"), "unreadable", "000001", None),
+    ("ImageSets/val.txt", lambda p: p.write_text("000999\n"), "not there", "000999", None),
+    ("ImageSets/val.txt", lambda p: p.write_text("000000\n"), "split 'train' as well", "000000", None),
+    ("labelled.json", lambda p: p.write_text('{"0": ["nowhere"]}'), "does not exist", "nowhere", "0"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message", "token", "field"), BAD)
+def test_bad_files(
+    copy: Path,
+    tmp_path: Path,
+    name: str,
+    change: Callable[[Path], object],
+    message: str,
+    token: str | None,
+    field: str | None,
+) -> None:
+    change(copy / name)
+    with pytest.raises(DataError, match=message) as error:
+        convert_kitti(copy, tmp_path / "indices" / "index")
+    assert (error.value.file, error.value.token, error.value.field) == (copy / name, token, field)
+    assert not (tmp_path / "indices").exists() or not any((tmp_path / "indices").iterdir())
+
+
+def test_no_frames(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no frame"):
+        convert_kitti(tmp_path, tmp_path / "index")

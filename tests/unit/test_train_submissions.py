@@ -1,0 +1,133 @@
+"""Detections in the benchmarks' own formats: what is annotated, handed in as detections, is found by every metric."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from bevkd.config import RunConfig
+from bevkd.config.schema import DataConfig, GridConfig, HeadConfig, ModelConfig, RowConfig
+from bevkd.data import FrameDataset
+from bevkd.data.batch import Boxes
+from bevkd.data.kitti import read_folder
+from bevkd.errors import ConfigError
+from bevkd.registry import lookup, names
+from bevkd.report.metrics import KITTI_CLASSES, KITTI_LEVELS, WAYMO_TYPES, value_of
+from bevkd.sim import KITTI_SCALES, WAYMO_SCALES, simulate_kitti, simulate_waymo
+from bevkd.sim.config import LabelledConfig, SplitConfig
+
+CLASSES = {"kitti": ("car", "pedestrian", "cyclist"), "waymo": ("vehicle", "pedestrian", "cyclist")}
+
+
+def run_of(reader: str, folder: Path) -> RunConfig:
+    classes = CLASSES[reader]
+    grid = GridConfig(reach=80.0, cell=0.8)
+    return RunConfig(
+        run="r",
+        scale="smoke",
+        seed=0,
+        row=RowConfig(id="r", dataset="d", model="m"),
+        model=ModelConfig(sensors=("lidar",), grid=grid, head=HeadConfig(tasks=(classes,))),
+        data=DataConfig(
+            reader=reader, root=str(folder / "data"), index=str(folder / "index"), classes=classes, lidar_sweeps=0
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def kitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kitti")
+    config = replace(
+        KITTI_SCALES["smoke"],
+        splits=SplitConfig(train=2, tune=1, val=4, keyframes_per_scene=2),
+        labelled=LabelledConfig(count=4, subsets=1),
+    )
+    simulate_kitti(config, folder / "data", seed=5)
+    lookup("reader", "kitti").convert(folder / "data", None, folder / "index")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def waymo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("waymo")
+    smoke = WAYMO_SCALES["smoke"]
+    config = replace(
+        smoke,
+        splits=replace(smoke.splits, train=2, tune=1, val=2, keyframes_per_scene=2),
+        labelled=LabelledConfig(count=4, subsets=1),
+    )
+    simulate_waymo(config, folder / "data", seed=5)
+    lookup("reader", "waymo").convert(folder / "data", None, folder / "index")
+    return folder
+
+
+def perfect(frames: FrameDataset) -> dict[str, Boxes]:
+    """The annotations as detections, with different scores."""
+    out, rng = {}, np.random.default_rng(0)
+    for i, token in enumerate(frames.tokens):
+        boxes, labels = frames.boxes(i)
+        n = len(labels)
+        out[token] = Boxes(
+            torch.from_numpy(boxes).float(),
+            torch.from_numpy(labels),
+            torch.zeros(n, dtype=torch.long),
+            torch.from_numpy(rng.uniform(0.3, 1, n)).float(),
+        )
+    return out
+
+
+def test_every_reader_has_a_submission() -> None:
+    assert names("submission") == names("reader")
+
+
+def test_kitti_annotations_are_found(kitti: Path, tmp_path: Path) -> None:
+    run = run_of("kitti", kitti)
+    frames = FrameDataset(run.data, run.model, "val", train=False, seed=0)
+    submission = lookup("submission", "kitti")
+    results = submission.write(run, frames, perfect(frames), tmp_path / "predictions_val")
+    assert sorted(path.stem for path in results.iterdir()) == sorted(frames.tokens)
+    written = read_folder(results, frames.tokens, scored=True)
+    labels = read_folder(kitti / "data/training/label_2", frames.tokens, scored=False)
+    cars = labels.select(labels.kind == 0)
+    found = written.select(written.kind == 0)
+    assert len(cars) == len(found) > 5
+    for name, tolerance in (("height", 1e-3), ("length", 1e-3), ("x", 0.01), ("z", 0.01), ("x1", 6.0), ("y2", 6.0)):
+        np.testing.assert_allclose(found.column(name), cars.column(name), atol=tolerance)
+    metrics = submission.evaluate(run, frames, results, tmp_path / "metrics.json")
+    assert set(KITTI_CLASSES) | {"mean"} == set(metrics)
+    assert set(metrics["Car"]["3d"]) == set(KITTI_LEVELS)
+    # Every annotated car is found; with few of them not all forty recall positions are reached.
+    assert value_of(metrics, "3d_Car_hard", tmp_path) > 60
+    assert value_of(metrics, "bev_Car_hard", tmp_path) >= value_of(metrics, "3d_Car_hard", tmp_path)
+    again = submission.write(run, frames, {t: Boxes.empty() for t in frames.tokens}, tmp_path / "predictions_val")
+    assert all(path.read_text() == "" for path in again.iterdir())
+    nothing = submission.evaluate(run, frames, again, tmp_path / "metrics.json")
+    assert value_of(nothing, "3d_Car_hard", tmp_path) == 0
+
+
+def test_kitti_testing_cannot_be_evaluated(kitti: Path, tmp_path: Path) -> None:
+    run = run_of("kitti", kitti)
+    frames = cast(Any, SimpleNamespace(tokens=["test_000000"], split="test"))
+    with pytest.raises(ConfigError, match="no labels"):
+        lookup("submission", "kitti").evaluate(run, frames, tmp_path, tmp_path / "m.json")
+
+
+def test_waymo_annotations_are_found(waymo: Path, tmp_path: Path) -> None:
+    run = run_of("waymo", waymo)
+    frames = FrameDataset(run.data, run.model, "val", train=False, seed=0)
+    submission = lookup("submission", "waymo")
+    results = submission.write(run, frames, perfect(frames), tmp_path / "predictions_val")
+    metrics = submission.evaluate(run, frames, results, tmp_path / "metrics.json")
+    for kind in WAYMO_TYPES:
+        assert f"OBJECT_TYPE_TYPE_{kind}_LEVEL_2" in metrics
+    for key in ("L1_AP_vehicle", "L2_AP_vehicle", "L2_APH_vehicle", "L2_AP_pedestrian"):
+        assert value_of(metrics, key, tmp_path) == pytest.approx(100.0, abs=0.1)
+    with np.load(results) as arrays:
+        assert len(arrays["gt_box"]) == len(arrays["pred_box"]) > 10
+        assert set(arrays["gt_difficulty"].tolist()) <= {1, 2}
