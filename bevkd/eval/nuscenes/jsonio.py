@@ -19,10 +19,16 @@ from typing import Any
 from bevkd.errors import DataError
 
 _fast_loads: Callable[[bytes], Any]
+_fast_dumps: Callable[[Any], bytes]
 try:
+    from orjson import dumps as _fast_dumps
     from orjson import loads as _fast_loads
 except ImportError:  # several times faster, not required
     _fast_loads = json.loads
+
+    def _fast_dumps(value: Any) -> bytes:
+        return json.dumps(value).encode()
+
 
 PIECE_BYTES = 1 << 18  # small enough for the parsed piece to stay in the processor's cache: 1.5 times faster than 1 MiB
 # Group 1 ends the piece before a border; the end of the match begins the next piece.
@@ -38,6 +44,11 @@ def loads(text: bytes) -> Any:
         return _fast_loads(text)
     except json.JSONDecodeError:
         return json.loads(text)
+
+
+def dumps(value: Any, *, finite: bool) -> bytes:
+    """JSON text. With values that are not finite, which orjson would write as null, as Python writes it."""
+    return _fast_dumps(value) if finite else json.dumps(value).encode()
 
 
 def iter_records(path: Path) -> Iterator[list[dict[str, Any]]]:

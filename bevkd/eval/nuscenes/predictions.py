@@ -18,7 +18,7 @@ from bevkd.eval.nuscenes.boxes import Boxes, make_boxes
 from bevkd.eval.nuscenes.columns import BAD_VALUE, matrix
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX, ATTRIBUTES
 from bevkd.eval.nuscenes.ground_truth import GroundTruth
-from bevkd.eval.nuscenes.jsonio import collector_paused, read_results
+from bevkd.eval.nuscenes.jsonio import collector_paused, dumps, read_results
 from bevkd.io import atomic_path
 
 DEFAULT_META: dict[str, bool] = {f"use_{source}": False for source in ("camera", "lidar", "radar", "map", "external")}
@@ -165,15 +165,17 @@ def write_submission(path: str | Path, frames: Mapping[str, Boxes], meta: Mappin
     Raises:
         DataError: a value that the format does not allow: not finite, or a size that is not positive.
     """
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
-        stream.write('{"meta": ' + json.dumps(DEFAULT_META | dict(meta or {})) + ', "results": {')
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(b'{"meta": ' + json.dumps(DEFAULT_META | dict(meta or {})).encode() + b', "results": {')
         for i, (token, boxes) in enumerate(frames.items()):
             for name in ("translation", "size", "rotation", "score"):
                 values = getattr(boxes, name)
                 if not np.isfinite(values).all() or (name == "size" and (values <= 0).any()):
                     raise DataError("detection is not finite or not positive", file=path, token=token, field=name)
-            stream.write(f"{', ' if i else ''}{json.dumps(token)}: {json.dumps(_records(token, boxes))}")
-        stream.write("}}\n")
+            known = bool(np.isfinite(boxes.velocity).all())
+            stream.write((b", " if i else b"") + json.dumps(token).encode() + b": ")
+            stream.write(dumps(_records(token, boxes), finite=known))
+        stream.write(b"}}\n")
 
 
 def _records(token: str, boxes: Boxes) -> list[dict[str, Any]]:
