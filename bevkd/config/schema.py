@@ -216,6 +216,22 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class AnchorConfig:
+    """Anchors of one class for anchor-based heads: two per cell, along x and along y.
+
+    Attributes:
+        size: length, width, height (m).
+        bottom: height of the lower face in the ego frame (m).
+        matched, unmatched: overlap in BEV from which an anchor is a positive, and below which it is a negative.
+    """
+
+    size: tuple[float, float, float]
+    bottom: float
+    matched: float = 0.6
+    unmatched: float = 0.45
+
+
+@dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Which frames, and what of them."""
 
@@ -226,10 +242,12 @@ class DataConfig:
     train_split: str = "train"
     tune_split: str = "tune"
     report_split: str = "val"
+    train_stride: int = Field(default=1, ge=1)  # train on every k-th keyframe of each scene (Waymo "D5": 5)
     lidar_sweeps: int = Field(default=10, ge=0)  # previous sweeps beside the key sweep
     lidar_sweep_stride: int = Field(default=1, ge=1)  # every k-th previous sweep: as many points over a longer time
     radar_sweeps: int = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
+    anchors: dict[str, AnchorConfig] = Field(default_factory=dict)  # by class, for heads that have anchors
     min_points: int = 1  # LiDAR + radar points a training box must have
     cbgs: bool = True
     image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)

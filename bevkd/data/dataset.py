@@ -104,6 +104,8 @@ class FrameDataset:
         keep = labelled if train and frames == "labelled" else np.ones(len(labelled), dtype=bool)
         if train and frames == "all" and self.index.facts["labelled_subsets"] is not None:
             keep = self.index.keyframe.copy()  # the labelled list already says which frames are unlabelled
+        if train and data.train_stride > 1:
+            keep &= self._every(data.train_stride)
         self._frames = np.flatnonzero(keep)
         if len(self._frames) == 0:
             raise DataError("no frame in the data set", file=data.index, field=split)
@@ -203,6 +205,17 @@ class FrameDataset:
         """Every frame once, as epoch 0 sees it."""
         return (self.get(i, 0) for i in range(len(self)))
 
+    def _every(self, stride: int) -> NDArray[np.bool_]:
+        """Every `stride`-th keyframe of each scene, in the order of time, and no frame between keyframes."""
+        seen: dict[str, int] = {}
+        keep = np.zeros(len(self.index), dtype=bool)
+        for i in np.argsort(self.index.timestamp, kind="stable"):
+            if self.index.keyframe[i]:
+                name = self.index.columns["scene_name"][i]
+                seen[name] = seen.get(name, -1) + 1
+                keep[i] = seen[name] % stride == 0
+        return keep
+
     def _labelled_mask(self) -> NDArray[np.bool_]:
         index = self.index
         subsets = index.facts["labelled_subsets"]
@@ -238,6 +251,7 @@ class FrameDataset:
         facts = self.index.facts
         sweeps = [data.lidar_sweeps, data.lidar_sweep_stride]
         made_of = [facts["source"], self.split, self.labelled_subset, sweeps, data.min_points, data.classes]
+        made_of += [data.train_stride] * (data.train_stride > 1)
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
             build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)

@@ -72,15 +72,14 @@ def count_points(points: NDArray[np.float32], objects: Objects, calibration: Cal
 
 
 def placement(boxes: Array, calibration: Calibration) -> tuple[Array, Array, Array]:
-    """Boxes (N, 7+) of the ego frame as KITTI writes them.
+    """Boxes (N, 7+) of the ego frame as KITTI writes them: upright in the camera frame, with the same centre.
 
     Returns:
         the middle of the bottom face in the rectified camera frame (N, 3), `rotation_y` (N,), and `alpha` (N,), the
         rotation as the camera sees it.
     """
-    bottom = np.array(boxes[:, :3], dtype=np.float64)
-    bottom[:, 2] -= boxes[:, 5] / 2
-    place = apply(calibration.rectified_from_ego, bottom)
+    place = apply(calibration.rectified_from_ego, boxes[:, :3])
+    place[:, 1] += boxes[:, 5] / 2
     heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6]), np.zeros(len(boxes))], axis=-1)
     ahead = heading @ calibration.rectified_from_ego[:3, :3].T
     angle = np.arctan2(-ahead[:, 2], ahead[:, 0])
