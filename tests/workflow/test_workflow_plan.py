@@ -65,7 +65,8 @@ def test_every_target_exists() -> None:
 def test_clean_clone_plans_every_default_run(clone: Path, scale: str) -> None:
     plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", f"scale={scale}")
     counts = jobs(plan)
-    assert counts["simulate"] == counts["convert"] == counts["report"] == counts["claims"] == 1
+    assert counts["simulate"] == counts["convert"] == 3  # one data set in each format
+    assert counts["report"] == counts["claims"] == 1
     trained = set(re.findall(rf"output: results/runs/{scale}/(\w+)/seed(\d+)/model.pt", plan))
     assert trained >= {(run_id, str(seed)) for run_id, seed in DEFAULT_RUNS}
     assert re.search(r"estimated cost: (\d+) of \1 trainings to do, about \d+ CPU minutes", plan)
@@ -77,9 +78,11 @@ def test_the_paper_scale_is_planned_on_the_real_data_set(tmp_path: Path) -> None
     tables.mkdir(parents=True)
     for name in NUSCENES_TABLES:
         (tables / f"{name}.json").write_text("[]\n")  # a plan looks at names and times only
+    for name in ("kitti/training/calib", "waymo/training/vehicle_pose"):
+        (folder / "data" / name).mkdir(parents=True)
     counts = jobs(plan := snakemake(folder, "--cores", "2", "--dry-run", "--config", "scale=paper"))
     assert "simulate" not in counts
-    assert counts["convert"] == 1
+    assert counts["convert"] == 3
     assert counts["train"] == len(DEFAULT_RUNS)
     assert "data/index/nuscenes/frames.parquet" in plan
 

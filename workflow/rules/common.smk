@@ -97,7 +97,7 @@ CACHES = {}
 for _run in ROWS:
     _config = run_config(_run)
     DATASETS.setdefault(_config.data.index, _config.data)
-    if ROWS[_run].dataset.endswith("_sim"):
+    if _config.data.root == f"data/{_config.data.reader}_sim/{SCALE}":
         SIMULATED[_config.data.root] = _config.data.reader
     if ROWS[_run].teacher and ROWS[_run].teacher_mode == "cached":
         CACHES.setdefault(cache_name(_config), _run)

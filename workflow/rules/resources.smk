@@ -86,8 +86,8 @@ def print_estimate(pairs, cores):
     }
     seconds = sum(training_seconds(run) + cost.start + cost.evaluate for run, _ in missing)
     seconds += len(caches) * (cost.start + cost.cache) + (cost.report if missing else 0)
-    if not all(Path(index_of(run)).exists() for run, _ in pairs):
-        seconds += cost.simulate + cost.convert + 2 * cost.start
+    missing_indices = {index_of(run) for run, _ in pairs if not Path(index_of(run)).exists()}
+    seconds += len(missing_indices) * (cost.simulate + cost.convert + 2 * cost.start)
     print(
         f"estimated cost: {len(missing)} of {len(pairs)} trainings to do, about {seconds / 60:.0f} CPU minutes"
         f" ({seconds / 60 / cores:.0f} minutes on {cores} cores)",
