@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from shapely.geometry import Polygon
 
 CLASSES = {"car": 0.7, "pedestrian": 0.5, "cyclist": 0.5}
+KINDS = ("Car", "Pedestrian", "Cyclist", "Van", "Person_sitting", "Truck", "car")
 NEIGHBOUR = {"car": "van", "pedestrian": "person_sitting"}
 LIMITS = {"easy": (40, 0, 0.15), "moderate": (25, 1, 0.3), "hard": (25, 2, 0.5)}
 
@@ -161,3 +163,48 @@ def evaluate(frames: list[tuple[list[Thing], list[Thing]]]) -> dict[str, Any]:
                     cells["aos"][level] = cell(alike)
         out[name.capitalize()] = cells
     return out
+
+
+def random_line(rng: np.random.Generator, kind: str, like: list[float] | None = None) -> list[float]:
+    """Columns after the type; with `like`, a noisy copy of another object."""
+    if like is not None:
+        noise = rng.normal(0, 1, 14) * ([0, 0, 0.2] + [1.5] * 4 + [0.05] * 3 + [0.1, 0.1, 0.1, 0.05])
+        v = (np.array(like) + noise).tolist()
+        v[4], v[6] = min(v[4], v[6]), max(v[4], v[6])
+        v[3], v[5] = min(v[3], v[5]), max(v[3], v[5])
+        return [-1, -1, *v[2:7], *[max(0.1, s) for s in v[7:10]], *v[10:]]
+    x1, y1 = rng.uniform(0, 1000), rng.uniform(100, 200)
+    height = float(rng.choice([24.0, 24.9, 25.0, 39.5, 40.0, 60.0, 90.0]))
+    size = {"Car": (1.5, 1.6, 4.0), "Cyclist": (1.7, 0.6, 1.8)}.get(kind, (1.7, 0.7, 0.8))
+    place = [rng.uniform(-8, 8), rng.uniform(1.4, 1.8), rng.uniform(5, 25)]
+    truncation = float(rng.choice([0.0, 0.15, 0.2, 0.3, 0.4, 0.6]))
+    angles = (rng.uniform(-3, 3), rng.uniform(-3, 3))
+    return [truncation, int(rng.integers(0, 4)), angles[0], x1, y1, x1 + 60, y1 + height, *size, *place, angles[1]]
+
+
+def random_set(folder: Path, seed: int, frames: int = 20) -> None:
+    """Crowded frames with ties, low boxes, other classes, don't-care regions and frames without anything."""
+    rng = np.random.default_rng(seed)
+    for part in ("labels", "results"):
+        (folder / part).mkdir()
+    for frame in range(frames):
+        labels, results = [], []
+        for _ in range(0 if frame == 3 else int(rng.integers(0, 9))):
+            kind = str(rng.choice(KINDS))
+            row = random_line(rng, kind)
+            labels.append((kind, row))
+            for _ in range(int(rng.integers(0, 4))):
+                other = str(rng.choice(KINDS)) if rng.random() < 0.25 else kind
+                score = float(rng.choice([0.1, 0.3, 0.5, 0.7, 0.9])) if rng.random() < 0.5 else float(rng.uniform())
+                exact = rng.random() < 0.2  # equal overlaps: the order of the file decides
+                results.append((other, [*(row if exact else random_line(rng, kind, row)), score]))
+        for _ in range(int(rng.integers(0, 3))):
+            x, y = rng.uniform(0, 900), rng.uniform(80, 180)
+            labels.append(("DontCare", [-1, -1, -10, x, y, x + 200, y + 120, -1, -1, -1, -1000, -1000, -1000, -10]))
+        for _ in range(int(rng.integers(0, 5))):
+            results.append((str(rng.choice(KINDS)), [*random_line(rng, "Car"), float(rng.uniform())]))
+        if frame == 5:
+            results = []
+        for part, rows in (("labels", labels), ("results", results)):
+            text = "".join(f"{kind} {' '.join(repr(v) for v in row)}\n" for kind, row in rows)
+            (folder / part / f"{frame:06d}.txt").write_text(text)

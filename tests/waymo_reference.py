@@ -1,6 +1,6 @@
 """Waymo's metrics the slow way: one frame, breakdown and cut-off at a time, all assignments tried.
 
-Written for tests; shares nothing with `bevkd.eval.waymo` but names.
+Written for tests and benchmarks; shares nothing with `bevkd.eval.waymo` but names.
 """
 
 from __future__ import annotations
@@ -131,3 +131,35 @@ def evaluate(data: dict[str, np.ndarray], let: bool = False) -> dict[str, dict[s
             kinds = ("ap", "aph", "apl") if let else ("ap", "aph")
             out[f"{name}_LEVEL_{level}"] = {kind: area(curves[level, kind]) for kind in kinds}
     return out
+
+
+def random_sets(seed: int, frames: int = 6) -> dict[str, np.ndarray]:
+    """Crowds of near-duplicates, so that predictions compete for annotations and annotations for predictions."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[Any]] = {"pred": [], "gt": []}
+    for frame in range(frames):
+        for _ in range(0 if frame == 2 else int(rng.integers(1, 4))):
+            kind = int(rng.choice([0, 1, 1, 2, 2, 3, 4]))
+            away, angle = rng.choice([12.0, 29.5, 30.5, 49.8, 60.0]), rng.uniform(-3, 3)
+            centre = [away * np.cos(angle), away * np.sin(angle), rng.uniform(-0.5, 0.5)]
+            box = np.array([*centre, 3.0, 2.0, 1.6, rng.uniform(-4, 4)])
+            for _ in range(int(rng.integers(1, 3))):
+                near = box + rng.normal(0, 1, 7) * [0.25, 0.25, 0.05, 0.05, 0.05, 0.05, 0.1]
+                rows["gt"].append((near, kind, frame, int(rng.integers(1, 3))))
+            for _ in range(int(rng.integers(0, 3))):
+                near = box + rng.normal(0, 1, 7) * [0.3, 0.3, 0.05, 0.05, 0.05, 0.05, 0.6]
+                score = round(float(rng.uniform()), int(rng.integers(1, 4)))
+                rows["pred"].append((near, kind, frame, score, bool(rng.random() < 0.2)))
+    order = {part: rng.permutation(len(rows[part])) for part in rows}
+    columns = {part: list(zip(*[rows[part][i] for i in order[part]], strict=True)) for part in rows}
+    return {
+        "pred_box": np.array(columns["pred"][0], dtype=np.float32),
+        "pred_type": np.array(columns["pred"][1], dtype=np.uint8),
+        "pred_frame": np.array(columns["pred"][2], dtype=np.int64),
+        "pred_score": np.array(columns["pred"][3], dtype=np.float32),
+        "pred_nlz": np.array(columns["pred"][4], dtype=bool),
+        "gt_box": np.array(columns["gt"][0], dtype=np.float32),
+        "gt_type": np.array(columns["gt"][1], dtype=np.uint8),
+        "gt_frame": np.array(columns["gt"][2], dtype=np.int64),
+        "gt_difficulty": np.array(columns["gt"][3], dtype=np.uint8),
+    }

@@ -39,42 +39,10 @@ def test_small_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert parts[key] == pytest.approx(want, abs=1e-12), key
 
 
-def random_sets(seed: int, frames: int = 6) -> dict[str, np.ndarray]:
-    """Crowds of near-duplicates, so that predictions compete for annotations and annotations for predictions."""
-    rng = np.random.default_rng(seed)
-    rows: dict[str, list[Any]] = {"pred": [], "gt": []}
-    for frame in range(frames):
-        for _ in range(0 if frame == 2 else int(rng.integers(1, 4))):
-            kind = int(rng.choice([0, 1, 1, 2, 2, 3, 4]))
-            away, angle = rng.choice([12.0, 29.5, 30.5, 49.8, 60.0]), rng.uniform(-3, 3)
-            centre = [away * np.cos(angle), away * np.sin(angle), rng.uniform(-0.5, 0.5)]
-            box = np.array([*centre, 3.0, 2.0, 1.6, rng.uniform(-4, 4)])
-            for _ in range(int(rng.integers(1, 3))):
-                near = box + rng.normal(0, 1, 7) * [0.25, 0.25, 0.05, 0.05, 0.05, 0.05, 0.1]
-                rows["gt"].append((near, kind, frame, int(rng.integers(1, 3))))
-            for _ in range(int(rng.integers(0, 3))):
-                near = box + rng.normal(0, 1, 7) * [0.3, 0.3, 0.05, 0.05, 0.05, 0.05, 0.6]
-                score = round(float(rng.uniform()), int(rng.integers(1, 4)))
-                rows["pred"].append((near, kind, frame, score, bool(rng.random() < 0.2)))
-    order = {part: rng.permutation(len(rows[part])) for part in rows}
-    columns = {part: list(zip(*[rows[part][i] for i in order[part]], strict=True)) for part in rows}
-    return {
-        "pred_box": np.array(columns["pred"][0], dtype=np.float32),
-        "pred_type": np.array(columns["pred"][1], dtype=np.uint8),
-        "pred_frame": np.array(columns["pred"][2], dtype=np.int64),
-        "pred_score": np.array(columns["pred"][3], dtype=np.float32),
-        "pred_nlz": np.array(columns["pred"][4], dtype=bool),
-        "gt_box": np.array(columns["gt"][0], dtype=np.float32),
-        "gt_type": np.array(columns["gt"][1], dtype=np.uint8),
-        "gt_frame": np.array(columns["gt"][2], dtype=np.int64),
-        "gt_difficulty": np.array(columns["gt"][3], dtype=np.uint8),
-    }
-
-
 @pytest.mark.parametrize("let", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_a_loop_on_random_sets(tmp_path: Path, seed: int, let: bool) -> None:
-    data = random_sets(seed)
+def test_equals_a_loop_on_reference.random_sets(tmp_path: Path, seed: int, let: bool) -> None:
+    data = reference.random_sets(seed)
     np.savez(tmp_path / "sets.npz", **data)  # type: ignore[arg-type]
     found = evaluate_files(tmp_path / "sets.npz", tmp_path / "out.json", LetConfig() if let else None)
     expected = reference.evaluate(data, let)
@@ -87,7 +55,7 @@ def test_equals_a_loop_on_random_sets(tmp_path: Path, seed: int, let: bool) -> N
 
 
 def test_error_along_the_line_of_sight_is_tolerated(tmp_path: Path) -> None:
-    data = random_sets(0)
+    data = reference.random_sets(0)
     gt = np.array([[31.43, 0.0, 2.184, 4.0, 2.0, 1.6, 0.0]], dtype=np.float32)  # 30 m ahead of the sensor
     found = {}
     for shift in (0.0, 1.5, 3.5):
@@ -126,7 +94,7 @@ def test_average_precision_by_hand() -> None:
     ],
 )
 def test_bad_arrays_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    data: dict[str, Any] = random_sets(1)
+    data: dict[str, Any] = reference.random_sets(1)
     for name, value in change.items():
         if value is None:
             del data[name]
@@ -147,7 +115,7 @@ def test_broken_files_and_no_boxes(tmp_path: Path) -> None:
     for name in ("text.npz", "nothing.npz"):
         with pytest.raises(DataError, match="cannot be read"):
             read_sets(tmp_path / name)
-    data = {name: values[:0] for name, values in random_sets(0).items()}
+    data = {name: values[:0] for name, values in reference.random_sets(0).items()}
     np.savez(tmp_path / "empty.npz", **data)  # type: ignore[arg-type]
     found = evaluate_files(tmp_path / "empty.npz", tmp_path / "out.json")
     assert len(found) == 32
