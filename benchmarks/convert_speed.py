@@ -1,4 +1,4 @@
-"""Conversion of simulated KITTI and Waymo: frames per second, and memory that does not grow with the number of segments.
+"""Conversion of simulated KITTI and Waymo: frames per second, and memory that does not grow with the segments.
 
     python benchmarks/convert_speed.py [--frames 400] [--segments 5 80] [--workers 1]
 

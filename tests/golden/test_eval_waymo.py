@@ -41,7 +41,7 @@ def test_small_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 @pytest.mark.parametrize("let", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_a_loop_on_reference.random_sets(tmp_path: Path, seed: int, let: bool) -> None:
+def test_equals_a_loop_on_random_sets(tmp_path: Path, seed: int, let: bool) -> None:
     data = reference.random_sets(seed)
     np.savez(tmp_path / "sets.npz", **data)  # type: ignore[arg-type]
     found = evaluate_files(tmp_path / "sets.npz", tmp_path / "out.json", LetConfig() if let else None)
