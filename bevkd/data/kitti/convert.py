@@ -53,8 +53,8 @@ class _Found:
 def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     """Write the index of a KITTI object detection folder.
 
-    Splits are the lists `ImageSets/{train,tune,val,test}.txt`; frames that no list names belong to none. Without such
-    lists every frame of `training` is in `train` and every frame of `testing` in `test`. Labels are read where there
+    Splits are the lists `ImageSets/{train,tune,val,test}.txt`; frames of `training` that no list names belong to none.
+    Without lists every frame of `training` is in `train`, without `test.txt` every frame of `testing` in `test`. Labels are read where there
     is a folder of them. Regions of no care have no box in 3D and are left out; so are the road planes that some
     distributions add. KITTI frames are single: no sweeps, no velocities, no time stamps, and the ego frame (the
     velodyne's) serves as the global one.
@@ -146,6 +146,8 @@ def _splits(root: Path, members: list[tuple[str, str]]) -> dict[str, str]:
             if out[token]:
                 raise DataError(f"entry {line} names a frame of split {out[token]!r} as well", file=path, token=word)
             out[token] = split
+    if "test" not in lists:
+        out |= dict.fromkeys((token for token, folder in members if folder.startswith("testing/")), "test")
     return out
 
 
