@@ -159,3 +159,20 @@ def test_environment_yml_installs_the_project_under_the_same_pins() -> None:
         assert need.name.lower() in pinned, f"{need.name} has no pin in constraints.txt"
         version = next(iter(pinned[need.name.lower()])).version
         assert need.specifier.contains(version), f"the pin of {need.name} breaks pyproject.toml"
+
+
+def test_published_settings_of_kitti_and_waymo() -> None:
+    kitti = load_run("kitti_pillar", "paper", 0)
+    grid = kitti.model.grid.build().refined(2)
+    assert (grid.W, grid.H, kitti.model.lidar.cell) == (432, 496, 0.16)  # PointDistiller spec, 4.1
+    assert (kitti.train.epochs, kitti.train.batch_size) == (80, 6)
+    assert kitti.data.anchors["car"].size == (3.9, 1.6, 1.56)
+    assert set(kitti.data.anchors) == set(kitti.data.classes) == {n for task in kitti.model.head.tasks for n in task}
+    strides = {name: load_run(f"{name}_pillar", "paper", 0).data.train_stride for name in ("waymo", "waymo_d5")}
+    assert strides == {"waymo": 1, "waymo_d5": 5}
+    waymo = load_run("waymo_d5_pillar", "paper", 0)
+    assert waymo.model.grid.build().refined(2).W == 468
+    assert set(waymo.data.anchors) == set(waymo.data.classes)
+    for run in ("kitti_lidar", "waymo_lidar"):  # at the published scale on the real data
+        assert load_run(run, "paper", 0).data.root == f"data/{run.split('_')[0]}"
+        assert load_run(run, "smoke", 0).data.root == f"data/{run.split('_')[0]}_sim/smoke"

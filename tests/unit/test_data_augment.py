@@ -96,3 +96,14 @@ def test_ranges_of_the_recipe() -> None:
 def test_epochs_choose_all_variants_evenly(variants: int) -> None:
     chosen = np.array([variant_of(5, epoch, f"t{i}", variants) for epoch in range(20) for i in range(50)])
     assert np.bincount(chosen, minlength=variants).min() > 0.8 * len(chosen) / variants
+
+
+def test_where_labels_cover_one_side_front_and_back_are_never_flipped() -> None:
+    only_flips = BEVAugmentConfig(rotate_deg=0.0, scale=(1.0, 1.0), translate_std=0.0, flip_x=False)
+    variants = [variant_bev(AugmentConfig(variants=2, bev=only_flips), k, variant_generator("a", k)) for k in (0, 1)]
+    assert [(v.flip_x, v.flip_y) for v in variants] == [(False, False), (False, True)]
+    rng = np.random.default_rng(0)
+    drawn = [draw_bev(BEVAugmentConfig(flip_x=False), rng) for _ in range(60)]
+    assert not any(v.flip_x for v in drawn)
+    assert 10 < sum(v.flip_y for v in drawn) < 50
+    assert not any(v.flip_y for v in [draw_bev(BEVAugmentConfig(flip=False), rng) for _ in range(20)])

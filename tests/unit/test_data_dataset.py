@@ -364,3 +364,32 @@ def test_frames_must_have_the_sensors(smoke_dataset: Any, tmp_path: Path, data: 
     with pytest.raises(DataError, match="camera records"):
         FrameDataset(data, MODEL, "val", train=False, seed=0)
     FrameDataset(data, replace(MODEL, sensors=("lidar",)), "val", train=False, seed=0)
+
+
+def test_every_second_keyframe_of_each_scene(data: DataConfig) -> None:
+    every = FrameDataset(data, MODEL, "train", train=True, seed=0, labelled_subset=-1)
+    thinned = replace(data, train_stride=2)
+    half = FrameDataset(thinned, MODEL, "train", train=True, seed=0, labelled_subset=-1)
+    first = {}
+    for token, scene in zip(every.tokens, every.scenes, strict=True):
+        first.setdefault(scene, token)
+    assert half.tokens == list(first.values())  # the first of two keyframes per scene
+    assert len(FrameDataset(thinned, MODEL, "val", train=False, seed=0)) == len(
+        FrameDataset(data, MODEL, "val", train=False, seed=0)
+    )
+
+
+def test_an_area_ahead_cuts_points_and_boxes(data: DataConfig) -> None:
+    ahead = replace(MODEL, sensors=("lidar",), grid=GridConfig(x=(0.0, 25.6), y=(-12.8, 12.8), cell=0.8))
+    around = FrameDataset(data, replace(MODEL, sensors=("lidar",)), "val", train=False, seed=0)
+    cut = FrameDataset(data, ahead, "val", train=False, seed=0)
+    kept = 0
+    for whole, part in zip(around, cut, strict=True):
+        assert whole.points is not None
+        assert part.points is not None
+        x, y = whole.points[:, 0], whole.points[:, 1]
+        assert len(part.points) == ((x >= 0) & (x <= 25.6) & (np.abs(y) <= 12.8)).sum()
+        x, y = whole.boxes[:, 0], whole.boxes[:, 1]
+        np.testing.assert_array_equal(part.boxes, whole.boxes[(x >= 0) & (np.abs(y + 1e-12) <= 12.8)])
+        kept += len(part.boxes)
+    assert kept > 0

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bevkd.geometry import (
+    Area,
     BEVGrid,
     apply,
     box_corners,
@@ -113,3 +114,17 @@ def test_a_grid_must_divide() -> None:
         BEVGrid.centred(54.0, 0.7)
     assert BEVGrid.centred(54.0, 0.6).refined(8).W == 1440
     assert BEVGrid.centred(54.0, 0.6).scaled(4).H == 45
+
+
+def test_a_grid_over_an_area_that_is_not_square() -> None:
+    """PointPillars' KITTI range: 69.12 m ahead, 39.68 m to either side, pillars of 0.16 m."""
+    area = Area(0.0, 69.12, -39.68, 39.68)
+    grid = BEVGrid.over(area, 0.16)
+    assert (grid.W, grid.H) == (432, 496)
+    assert (grid.x_min, grid.y_min) == (0.0, -39.68)
+    assert grid.x_max == pytest.approx(69.12)
+    points = np.array([[0, 0, 9], [69.12, 39.68, 9], [-0.01, 0, 9], [1, 40, 9], [70, 0, 9]], dtype=np.float64)
+    assert area.holds(points).tolist() == [True, True, False, False, False]
+    for bad in (Area(0.0, 69.1, -39.68, 39.68), Area(1.0, 0.0, -1.0, 1.0)):
+        with pytest.raises(ValueError, match="cannot be cut"):
+            BEVGrid.over(bad, 0.16)

@@ -133,3 +133,13 @@ def test_waymo_annotations_are_found(waymo: Path, tmp_path: Path) -> None:
     with np.load(results) as arrays:
         assert len(arrays["gt_box"]) == len(arrays["pred_box"]) > 10
         assert set(arrays["gt_difficulty"].tolist()) <= {1, 2}
+
+
+def test_tables_name_the_evaluators_classes() -> None:
+    from bevkd.eval.kitti import CLASSES as kitti_classes
+    from bevkd.eval.kitti import DIFFICULTIES
+    from bevkd.eval.waymo import TYPES
+
+    assert tuple(kitti_classes) == KITTI_CLASSES
+    assert tuple(DIFFICULTIES) == KITTI_LEVELS
+    assert tuple(TYPES) == WAYMO_TYPES

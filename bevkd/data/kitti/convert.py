@@ -54,10 +54,10 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     """Write the index of a KITTI object detection folder.
 
     Splits are the lists `ImageSets/{train,tune,val,test}.txt`; frames of `training` that no list names belong to none.
-    Without lists every frame of `training` is in `train`, without `test.txt` every frame of `testing` in `test`. Labels are read where there
-    is a folder of them. Regions of no care have no box in 3D and are left out; so are the road planes that some
-    distributions add. KITTI frames are single: no sweeps, no velocities, no time stamps, and the ego frame (the
-    velodyne's) serves as the global one.
+    Without lists every frame of `training` is in `train`, without `test.txt` every frame of `testing` in `test`.
+    Labels are read where there is a folder of them. Regions of no care have no box in 3D and are left out; so are the
+    road planes that some distributions add. KITTI frames are single: no sweeps, no velocities, no time stamps, and the
+    ego frame (the velodyne's) serves as the global one.
 
     An index that was made from the same files by the same format is left as it is. Otherwise the new one replaces
     whatever index `out` held, in one rename and only when it is complete.
