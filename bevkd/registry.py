@@ -20,6 +20,7 @@ _PACKAGES = {
     "fuser": "bevkd.models.fuser",
     "image_backbone": "bevkd.models.backbone",
     "bev_encoder": "bevkd.models.bev",
+    "head": "bevkd.models.heads",
     "reader": "bevkd.data.readers",
     "submission": "bevkd.train.submissions",
 }

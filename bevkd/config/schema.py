@@ -118,9 +118,31 @@ class BEVConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class HeadConfig:
-    """CenterPoint head."""
+class QueryConfig:
+    """TransFusion head (UniDistill spec, 8.5): queries from the heat map, a transformer decoder, Hungarian matching."""
 
+    proposals: int = Field(default=200, ge=1)
+    channels: int = Field(default=128, ge=1)
+    attention_heads: int = Field(default=8, ge=1)
+    layers: int = Field(default=1, ge=1)
+    feedforward: int = Field(default=256, ge=1)
+    branch_channels: int = Field(default=64, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    local_max: int = 3  # a query starts where its class's heat is the maximum of this window (cells)
+    # Small things stand close together: every cell may start a query of theirs.
+    every_cell: tuple[str, ...] = ("pedestrian", "traffic_cone")
+    cost: tuple[float, float, float] = (0.15, 0.25, 0.25)  # of matching: class (focal), place (L1), overlap (3D IoU)
+    class_weight: float = 1.0
+    heatmap_weight: float = 1.0
+    box_weight: float = 0.25
+
+
+@dataclass(frozen=True, config=_STRICT)
+class HeadConfig:
+    """Detection head: `center` (CenterPoint) or `transfusion`."""
+
+    kind: str = "center"
+    query: QueryConfig = QueryConfig()
     tasks: tuple[tuple[str, ...], ...] = UNIDISTILL_TASKS
     shared_channels: int = 64
     branch_channels: int = 64  # 0: one convolution per branch

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
 from bevkd.errors import ConfigError
-from bevkd.models.decode import decode
-from bevkd.models.head import CenterHead
-from bevkd.models.losses import DetectionLoss
-from bevkd.models.outputs import REGRESSION, BEVOutputs, FeatureSpec, SparseCells
+from bevkd.models.outputs import BEVOutputs, FeatureSpec, SparseCells
 from bevkd.models.stage import SensorFeatures
 from bevkd.registry import lookup
 
@@ -47,14 +44,13 @@ class Detector(nn.Module):
         self.fuser = lookup("fuser", config.fuser.kind)(config, widths) if len(widths) > 1 else None
         low: int = widths[0] if self.fuser is None else self.fuser.out_channels  # type: ignore[assignment]
         self.bev = lookup("bev_encoder", config.bev.kind)(config, low)
-        self.head = CenterHead(config, self.bev.out_channels)
-        self.criterion = DetectionLoss(config)
-        per_task = sum(width for name, width in REGRESSION if name != "iou" or config.head.iou_branch)
+        self.head = lookup("head", config.head.kind)(config, self.bev.out_channels)
+        self.criterion = self.head.criterion()
         self.spec = FeatureSpec(
             low_channels=low,
             high_channels=self.bev.out_channels,
             classes=len(self.head.class_order),
-            regression_maps=per_task * len(config.head.tasks),
+            regression_maps=self.head.regression_maps,
             sensors=tuple(config.sensors),
         )
 
@@ -74,16 +70,18 @@ class Detector(nn.Module):
         if until in ("high", "heads"):
             outputs.high, outputs.stages = self.bev(low)
         if until == "heads":
-            outputs.heads = self.head(outputs.high)
+            outputs.heads, outputs.queries = self.head(outputs.high)
         return outputs
 
     def loss(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
-        """Weighted `total` and its detached, unweighted terms; see `DetectionLoss`."""
-        return self.criterion(outputs, batch)
+        """Weighted `total` and its detached, unweighted terms, as the head's criterion defines them."""
+        losses: dict[str, Tensor] = self.criterion(outputs, batch)
+        return losses
 
     def decode(self, outputs: BEVOutputs) -> Boxes:
         """Boxes with scores, flat and sorted by frame."""
-        return decode(outputs, self.config)
+        boxes: Boxes = self.head.decode(outputs)
+        return boxes
 
     def _fuse(self, maps: list[Tensor]) -> Tensor:
         return maps[0] if self.fuser is None else self.fuser(maps)

@@ -63,6 +63,17 @@ def depth_loss(logits: Tensor, depth: Tensor, depth_min: float, depth_step: floa
     return binary_cross_entropy(probability, target, reduction="sum") / count
 
 
+def depth_term(outputs: BEVOutputs, batch: Batch, config: ModelConfig) -> Tensor:
+    """`depth_loss` of a batch.
+
+    Raises:
+        ValueError: no camera branch, or a batch without depth targets.
+    """
+    if outputs.depth is None or batch.cameras is None or batch.cameras.depth is None:
+        raise ValueError("loss.depth_weight needs a camera branch and a batch with depth targets")
+    return depth_loss(outputs.depth, batch.cameras.depth, config.camera.depth_min, config.camera.depth_step)
+
+
 class DetectionLoss(nn.Module):
     """Weighted detection loss of a detector.
 
@@ -98,10 +109,7 @@ class DetectionLoss(nn.Module):
             for name, value in named.items():
                 terms[name] = terms[name] + value.detach() if name in terms else value.detach()
         if weights.depth_weight > 0:
-            if outputs.depth is None or batch.cameras is None or batch.cameras.depth is None:
-                raise ValueError("loss.depth_weight needs a camera branch and a batch with depth targets")
-            camera = self.config.camera
-            depth = depth_loss(outputs.depth, batch.cameras.depth, camera.depth_min, camera.depth_step)
+            depth = depth_term(outputs, batch, self.config)
             total = total + weights.depth_weight * depth
             terms["depth"] = depth.detach()
         return {"total": total, **terms}

@@ -25,6 +25,23 @@ class TaskOutput:
 
 
 @dataclass
+class QueryOutput:
+    """What a transformer head says of P object queries per frame.
+
+    Attributes:
+        logits: (B, P, K) class logits, classes in the order of `BEVOutputs.class_order`.
+        code: (B, P, 10) centre (cells of the grid), z, log l, log w, log h, sin, cos, vx, vy.
+        label: (B, P) the class (index into `class_order`) that a query was started for.
+        score: (B, P, K) heat of every class at the cell that a query was started from.
+    """
+
+    logits: Tensor
+    code: Tensor
+    label: Tensor
+    score: Tensor
+
+
+@dataclass
 class SparseCells:
     """Features of occupied voxels or pillars: `features` (V, C), `coordinates` (V, 3 or 4) as (frame, [z,] y, x)."""
 
@@ -43,6 +60,7 @@ class BEVOutputs:
         high: pre-head BEV map, F_high (B, C, H, W).
         heads: one `TaskOutput` per head task; the class order over tasks is `class_order`.
         class_order: (K_total,) class indices (`bevkd.classes`) of the concatenated heat maps.
+        queries: what a transformer head says of its queries; its `heads` hold the heat maps that started them.
         depth: (B, N, D, h, w) depth logits of the camera branch.
         cells: occupied voxels or pillars of the LiDAR branch.
     """
@@ -53,6 +71,7 @@ class BEVOutputs:
     class_order: tuple[int, ...]
     sensors: dict[str, Tensor] = field(default_factory=dict)
     stages: list[Tensor] = field(default_factory=list)
+    queries: QueryOutput | None = None
     depth: Tensor | None = None
     cells: SparseCells | None = None
 

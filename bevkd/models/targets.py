@@ -16,7 +16,7 @@ from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
 from bevkd.models.boxcode import encode
-from bevkd.models.head import class_order
+from bevkd.models.tasks import class_order
 
 # Candidate window around a centre. 9 x 9 always holds the nine nearest anchors, also at the border and for centres
 # beyond it, where they line up along the edge.

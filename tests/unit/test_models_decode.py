@@ -10,8 +10,8 @@ from models_batch import make_boxes, model_config
 from bevkd.config.schema import DecodeConfig, HeadConfig, ModelConfig
 from bevkd.models.boxcode import encode
 from bevkd.models.decode import decode
-from bevkd.models.head import class_order
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+from bevkd.models.tasks import class_order
 
 
 def config(**settings: object) -> ModelConfig:

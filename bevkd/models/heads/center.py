@@ -5,29 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bevkd.classes import LABEL_INDEX
 from bevkd.config.schema import BEVConfig, ModelConfig
-from bevkd.errors import ConfigError, nearest
+from bevkd.data.batch import Boxes
+from bevkd.models.decode import decode
+from bevkd.models.heads.base import Head
 from bevkd.models.layers import conv_bn_relu
-from bevkd.models.outputs import REGRESSION, TaskOutput
+from bevkd.models.losses import DetectionLoss
+from bevkd.models.outputs import REGRESSION, BEVOutputs, QueryOutput, TaskOutput
+from bevkd.registry import register
 
 # sigmoid(-2.19) = 0.1: the prior that keeps the focal loss of untrained heat maps small.
 HEATMAP_BIAS = -2.19
-
-
-def class_order(tasks: tuple[tuple[str, ...], ...]) -> tuple[int, ...]:
-    """Class indices of the concatenated heat maps.
-
-    Raises:
-        ConfigError: unknown or repeated class name.
-    """
-    names = [name for task in tasks for name in task]
-    for name in names:
-        if name not in LABEL_INDEX:
-            raise ConfigError(f"head.tasks: unknown class {name!r}{nearest(name, LABEL_INDEX)}")
-    if len(set(names)) != len(names):
-        raise ConfigError("head.tasks: a class belongs to two tasks")
-    return tuple(LABEL_INDEX[name] for name in names)
 
 
 class TaskHead(nn.Module):
@@ -66,20 +54,30 @@ class TaskHead(nn.Module):
         return TaskOutput(heatmap=named.pop("hm"), regression=named)
 
 
-class CenterHead(nn.Module):
+@register("head", "center")
+class CenterHead(Head):
     """Shared 3x3 convolution and one `TaskHead` per task."""
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
-        super().__init__()
+        super().__init__(config)
         head = config.head
-        self.class_order = class_order(head.tasks)
         self.shared = conv_bn_relu(in_channels, head.shared_channels, config.bev)
         self.tasks = nn.ModuleList(
             TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, config.bev)
             for task in head.tasks
         )
+        per_task = sum(width for name, width in REGRESSION if name != "iou" or head.iou_branch)
+        self.regression_maps = per_task * len(head.tasks)
 
-    def forward(self, high: Tensor) -> list[TaskOutput]:
+    def forward(self, high: Tensor) -> tuple[list[TaskOutput], QueryOutput | None]:
         """F_high (B, C, H, W) to one `TaskOutput` per task."""
         shared = self.shared(high)
-        return [task(shared) for task in self.tasks]
+        return [task(shared) for task in self.tasks], None
+
+    def criterion(self) -> nn.Module:
+        """Heat-map and regression losses; see `DetectionLoss`."""
+        return DetectionLoss(self.config)
+
+    def decode(self, outputs: BEVOutputs) -> Boxes:
+        """Boxes with scores; see `bevkd.models.decode.decode`."""
+        return decode(outputs, self.config)

@@ -1,0 +1,1 @@
+"""Detection heads by name (`head.kind`): one file each, registered as `head`."""
