@@ -60,7 +60,7 @@ class WaymoSubmission:
         """Write the arrays to `<stem>.npz`."""
         results = stem.with_suffix(".npz")
         with atomic_path(results) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **arrays(frames, found))
+            np.savez_compressed(stream, allow_pickle=False, **arrays(frames, found))
         return results
 
     @staticmethod
