@@ -305,6 +305,11 @@ class TrainConfig:
     reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
     frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
 
+    @property
+    def frames_per_batch(self) -> int:
+        """Labelled and unlabelled frames of a global batch."""
+        return self.batch_size + self.unlabelled_per_batch
+
 
 @dataclass(frozen=True, config=_STRICT)
 class MethodConfig:

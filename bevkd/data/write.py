@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 
 from bevkd.data.index import FRAMES, read_stamp, stamp
 from bevkd.errors import BevkdError, DataError
+from bevkd.io import atomic_folder
 
 
 def write_frames(
@@ -73,24 +71,7 @@ def is_current(out: Path, version: str, source: str) -> bool:
 @contextmanager
 def fresh_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes `out` when the block succeeds, and disappears when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists() and any(out.iterdir()) and not (out / "frames.parquet").exists():
         raise DataError("folder is not empty and holds no index", file=out)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
+    with atomic_folder(out) as temporary:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        for path in temporary.iterdir():
-            with open(path, "rb") as stream:
-                os.fsync(stream.fileno())
-        if out.exists():
-            old = temporary.with_suffix(".old")
-            os.replace(out, old)
-            os.replace(temporary, out)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

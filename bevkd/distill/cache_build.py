@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +22,7 @@ from bevkd.distill.build import method_options
 from bevkd.distill.cache import BOXES, FORMAT, MANIFEST, TeacherCache, description
 from bevkd.distill.teacher import SCORE_THRESHOLD, teach
 from bevkd.errors import ConfigError, DataError
-from bevkd.io import digest, write_json
+from bevkd.io import atomic_folder, digest, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -146,9 +144,7 @@ def build_cache(
     twin = type(method)(method.for_cache(method.config), method.teacher, method.teacher).eval()
     net: Any = teacher.to(device).eval()
     out_dir, entries = Path(out_dir), [(i, v) for i, count in enumerate(counts) for v in range(count)]
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", suffix=".tmp", dir=out_dir.parent))
-    try:
+    with atomic_folder(out_dir) as temporary:
         with _Writer(temporary) as writer:
             for start in range(0, len(entries), batch_size):
                 part = entries[start : start + batch_size]
@@ -172,14 +168,6 @@ def build_cache(
             "labelled": [bool(flag) for flag in dataset.labelled],
         }
         write_json(temporary / MANIFEST, manifest, indent=None)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if out_dir.exists():
-            shutil.rmtree(out_dir)
-        temporary.rename(out_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return TeacherCache.open(out_dir)
 
 

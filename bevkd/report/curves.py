@@ -44,7 +44,7 @@ def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
 
 def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
     """One panel per metric; a point is the mean over the seeds of a run, its bar their range."""
-    figure = canvas(4.2 * len(spec.metrics), 3.6)
+    figure = canvas(4.2 * len(spec.metrics), 3.8)  # the legend below the panels included
     (row,) = axes_grid(figure, 1, len(spec.metrics))
     for i, series in enumerate(spec.series):
         found = [
@@ -63,7 +63,8 @@ def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
         axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).unit}")
         axes.set_xlabel("training steps (each point a full schedule)")
         axes.set_ylim(bottom=0)
-    row[0].legend()
+    handles, labels = row[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 

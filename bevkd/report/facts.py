@@ -96,8 +96,7 @@ def run_facts(runs: Runs, run: str) -> RunFacts:
         lines = read_lines(path)
         steps = int(lines[-1]["step"])
         seconds.append(training_seconds(path))
-        train = runs.config(run).train
-        frames = steps * (train.batch_size + train.unlabelled_per_batch)
+        frames = steps * runs.config(run).train.frames_per_batch
         rates.append(frames / seconds[-1] if seconds[-1] > 0 else math.nan)
     return RunFacts(row, loss_weights(runs, run), steps, float(np.mean(seconds)), float(np.mean(rates)))
 

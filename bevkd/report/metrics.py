@@ -66,9 +66,9 @@ def _known() -> dict[str, Metric]:
     for kind, name, level in product(("2d", "bev", "3d", "aos"), (*KITTI_CLASSES, "mean"), KITTI_LEVELS):
         key = f"{kind}_{name}_{level}"
         table[key] = Metric(key, "%", True, (name, kind, level, "R40"), factor=1.0)
-    for level, kind, name in product((1, 2), ("AP", "APH"), WAYMO_TYPES):
-        key = f"L{level}_{kind}_{name.lower()}"
-        table[key] = Metric(key, "%", True, (f"OBJECT_TYPE_TYPE_{name}_LEVEL_{level}", kind.lower()))
+    for number, kind, name in product((1, 2), ("AP", "APH"), WAYMO_TYPES):
+        key = f"L{number}_{kind}_{name.lower()}"
+        table[key] = Metric(key, "%", True, (f"OBJECT_TYPE_TYPE_{name}_LEVEL_{number}", kind.lower()))
     return table
 
 

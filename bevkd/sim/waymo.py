@@ -90,7 +90,7 @@ def simulate_waymo(config: SimConfig, out: Path, seed: int, workers: int = 1) ->
     config.validate()
     splits = config.splits
     with fresh_root(out, workers) as root:
-        jobs = []
+        jobs: list[_Job] = []
         for split, folder in _FOLDERS.items():
             for component in COMPONENTS:
                 (root / folder / component).mkdir(parents=True)

@@ -58,7 +58,7 @@ def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
     return BatchPlan(
         np.flatnonzero(labelled),
         np.flatnonzero(~labelled),
-        config.batch_size + config.unlabelled_per_batch,
+        config.frames_per_batch,
         config.unlabelled_per_batch,
         run.seed,
         class_lists=class_lists,

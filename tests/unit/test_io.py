@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bevkd.errors import ConfigError, DataError
-from bevkd.io import atomic_path, digest, read_json, write_json
+from bevkd.io import atomic_folder, atomic_path, digest, read_json, write_json
 from bevkd.registry import lookup, register
 
 
@@ -17,6 +17,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise RuntimeError("crash")
     assert read_json(path) == {"x": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_replaced_when_complete_and_readable_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    path = tmp_path / "a"
+    for content in ("1", "2"):
+        with atomic_folder(path) as temporary:
+            (temporary / content).write_text(content)
+    assert [p.name for p in path.iterdir()] == ["2"]
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    with pytest.raises(RuntimeError), atomic_folder(path) as temporary:
+        (temporary / "3").write_text("half")
+        raise RuntimeError("crash")
+    assert [p.name for p in path.iterdir()] == ["2"]
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "plain"}
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00"])

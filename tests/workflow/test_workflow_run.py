@@ -83,7 +83,9 @@ def documented_resume() -> list[list[str]]:
     """Arguments of Snakemake in `make resume`, as make expands them."""
     plan = run(ROOT, "make", "--dry-run", "VENV=venv", "CORES=all", "ARGS=", "resume").stdout
     lines = [line.split() for line in plan.splitlines()]
-    return [line[1:] for line in lines if line and line[0] == "venv/bin/snakemake"]
+    recipe = [line for line in lines if line and line[0] == "venv/bin/snakemake"]
+    assert len(recipe) == 2
+    return [line[1:] for line in recipe]
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class Calibration:
     @cached_property
     def ego_from_rectified(self) -> Array:
         """(4, 4); a true inverse, for the published rotations are rounded."""
-        return np.linalg.inv(self.rectified_from_ego)
+        return np.asarray(np.linalg.inv(self.rectified_from_ego), dtype=np.float64)
 
     @cached_property
     def ego_from_camera(self) -> Array:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from bevkd.data.kitti.boxes import image_box, placement
 from bevkd.data.kitti.convert import CAMERA, image_size, member, spelling
 from bevkd.errors import ConfigError
 from bevkd.eval.kitti import evaluate_files
+from bevkd.io import atomic_folder
 from bevkd.registry import register
 
 logger = logging.getLogger(__name__)
@@ -54,20 +52,13 @@ class KittiSubmission:
     def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:
         """Write one result file per frame; the folder appears when it is complete."""
         root = Path(run.data.root)
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{stem.name}.", suffix=".tmp", dir=stem.parent))
-        try:
+        with atomic_folder(stem) as temporary:
             for token in frames.tokens:
                 folder, name = member(token)
                 calibration = read_calibration(root / folder / "calib" / f"{name}.txt", token)
                 size = image_size(root / folder / CAMERA / f"{name}.png", token)
                 lines = result_lines(found[token], calibration, size)
                 (temporary / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            if stem.exists():
-                shutil.rmtree(stem)
-            os.replace(temporary, stem)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return stem
 
     @staticmethod

@@ -59,8 +59,9 @@ class WaymoSubmission:
     def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:
         """Write the arrays to `<stem>.npz`."""
         results = stem.with_suffix(".npz")
+        content: dict[str, Any] = arrays(frames, found)
         with atomic_path(results) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **arrays(frames, found))
+            np.savez_compressed(stream, **content)
         return results
 
     @staticmethod
