@@ -53,7 +53,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Path:
     write_runs(runs, ROWS, dict.fromkeys(need for item in items for need in item.needs(ROWS)))
     data = DataConfig(root=str(smoke_dataset.root), version="v1.0-sim", index=str(smoke_dataset.index))
     for path in runs.glob("sim/*/seed*/config.yaml"):
-        config = yaml.load(path.read_text(), yaml.CSafeLoader) | {"data": to_plain(data)}
+        config = yaml.load(path.read_text(), yaml.CSafeLoader)
+        config["data"] = to_plain(data) | {"reader": config["data"]["reader"]}
         path.write_text(yaml.safe_dump(config))
     results = runs.parent
     for table in load_tables().values():

@@ -64,8 +64,8 @@ def test_predictions_are_those_of_the_frame(runs: Runs):
     again = predict_frames(runs, "lidar_base", 0, [("val", tokens[1])])[0]
     assert np.array_equal(found[1].boxes, again.boxes)
     assert not np.array_equal(found[0].response, found[1].response)
-    cells = round(2 * config.model.grid.area / config.model.grid.cell)
-    assert found[0].response.shape == (cells, cells)
+    grid = config.model.grid.build()
+    assert found[0].response.shape == (grid.H, grid.W)
     strong = found[0].above(0.5)
     assert len(strong.boxes) == len(strong.labels) == (found[0].scores >= 0.5).sum()
     few = found[0].best(3)
