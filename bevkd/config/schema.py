@@ -81,6 +81,7 @@ class CameraConfig:
     """Camera encoder: image backbone, neck, lift-splat."""
 
     encoder: str = "lss"
+    input: Literal["rgb", "lidar"] = "rgb"  # `lidar`: depths of LiDAR points as an image (MonoDistill)
     backbone: str = "resnet"
     # Passed to the backbone's own configuration (layer type, widths, depths); empty: ResNet-50 / Swin-T.
     backbone_options: dict[str, Any] = Field(default_factory=dict)
@@ -199,6 +200,11 @@ class ModelConfig:
     head: HeadConfig = HeadConfig()
     loss: LossConfig = LossConfig()
     decode: DecodeConfig = DecodeConfig()
+
+    @property
+    def reads_lidar_images(self) -> bool:
+        """Whether its images are LiDAR points seen by the cameras."""
+        return "camera" in self.sensors and self.camera.input == "lidar"
 
 
 @dataclass(frozen=True, config=_STRICT)

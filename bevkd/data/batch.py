@@ -19,6 +19,7 @@ class Cameras:
         ego_from_camera: (B, N, 4, 4): camera frame at its own time stamp to the ego frame of the keyframe.
         image_aug: (B, N, 3, 3): homogeneous source pixels (u, v, 1) to pixels of `images`.
         depth: (B, N, H / stride, W / stride) metres, nearest LiDAR point per block, 0 where there is none; or None.
+        lidar: (B, N, H, W) metres, nearest LiDAR point per pixel of `images`, 0 where there is none; or None.
     """
 
     images: Tensor
@@ -26,6 +27,7 @@ class Cameras:
     ego_from_camera: Tensor
     image_aug: Tensor
     depth: Tensor | None = None
+    lidar: Tensor | None = None
 
 
 @dataclass

@@ -43,6 +43,7 @@ class _CameraView:
     images: NDArray[np.uint8]
     image_aug: NDArray[np.float64]
     depth: NDArray[np.float32] | None
+    lidar: NDArray[np.float32] | None
 
 
 class FrameDataset:
@@ -60,6 +61,7 @@ class FrameDataset:
             there too).
         labelled_subset: which of the data set's labelled lists is used; -1: every keyframe is labelled.
         depth_targets: also depth per camera from the key LiDAR sweep.
+        lidar_images: also that sweep at the resolution of the images; default: if `model` reads it.
         sensors: modalities to load instead of the model's own (for a teacher with other sensors).
 
     Attributes:
@@ -84,21 +86,24 @@ class FrameDataset:
         frames: Literal["labelled", "all"] = "labelled",
         labelled_subset: int = 0,
         depth_targets: bool = False,
+        lidar_images: bool | None = None,
         sensors: tuple[str, ...] | None = None,
     ) -> None:
         self.data, self.model, self.split, self.train, self.seed = data, model, split, train, seed
         self.labelled_subset = labelled_subset
         self.sensors = tuple(sensors) if sensors is not None else tuple(model.sensors)
         self.depth_targets = depth_targets
-        if depth_targets and "camera" not in self.sensors:
-            raise ConfigError("depth targets need a camera among the sensors")
+        self.lidar_images = model.reads_lidar_images if lidar_images is None else lidar_images
+        projected = self.depth_targets or self.lidar_images
+        if projected and "camera" not in self.sensors:
+            raise ConfigError("depth targets and LiDAR images need a camera among the sensors")
         for modality, wanted, most in (
             ("lidar", data.lidar_sweeps * data.lidar_sweep_stride, LIDAR_SWEEPS),
             ("radar", data.radar_sweeps, RADAR_SWEEPS),
         ):
             if wanted > most:
                 raise ConfigError(f"data.{modality}_sweeps reach back {wanted} sweeps, an index lists {most}")
-        needed = tuple(dict.fromkeys((*self.sensors, *(("lidar",) if depth_targets else ()))))
+        needed = tuple(dict.fromkeys((*self.sensors, *(("lidar",) if projected else ()))))
         self.index = FrameIndex.open(data.index, split, sensors=needed, between=train and frames == "all")
         labelled = self._labelled_mask()
         keep = labelled if train and frames == "labelled" else np.ones(len(labelled), dtype=bool)
@@ -123,7 +128,7 @@ class FrameDataset:
             lidar_sweeps=data.lidar_sweeps,
             lidar_sweep_stride=data.lidar_sweep_stride,
             radar_sweeps=data.radar_sweeps,
-            key_points=depth_targets,
+            key_points=projected,
         )
         self._check_sensors(needed)
         classes = np.array([LABEL_INDEX[name] for name in data.classes], dtype=np.int64)
@@ -330,6 +335,7 @@ class FrameDataset:
             ego_from_camera=raw.ego_from_camera,
             image_aug=view.image_aug,
             depth=view.depth,
+            lidar=view.lidar,
             mean=self.data.image_mean,
             std=self.data.image_std,
         )
@@ -339,7 +345,10 @@ class FrameDataset:
         assert raw.intrinsics is not None
         assert raw.ego_from_camera is not None
         target = self.model.camera.image_size
-        images, matrices, depths = [], [], []
+        images, matrices = [], []
+        strides = {"depth": self.model.camera.stride} if self.depth_targets else {}
+        strides |= {"lidar": 1} if self.lidar_images else {}
+        maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in strides}
         for n, source in enumerate(raw.images):
             size = (source.shape[0], source.shape[1])
             change: ImageTransform
@@ -349,16 +358,9 @@ class FrameDataset:
                 change = test_transform(size, target)
             images.append(source if change.identity else np.asarray(change.apply(Image.fromarray(source))))
             matrices.append(change.matrix())
-            if raw.key_points is not None and self.depth_targets:
-                depths.append(
-                    depth_map(
-                        raw.key_points,
-                        raw.ego_from_camera[n],
-                        raw.intrinsics[n],
-                        matrices[-1],
-                        size,
-                        target,
-                        self.model.camera.stride,
-                    )
-                )
-        return _CameraView(np.stack(images), np.stack(matrices), np.stack(depths) if depths else None)
+            for name, stride in strides.items():
+                assert raw.key_points is not None
+                place = (raw.ego_from_camera[n], raw.intrinsics[n], matrices[-1])
+                maps[name].append(depth_map(raw.key_points, *place, size, target, stride))
+        depth, lidar = (np.stack(maps[name]) if name in maps else None for name in ("depth", "lidar"))
+        return _CameraView(np.stack(images), np.stack(matrices), depth, lidar)

@@ -24,6 +24,7 @@ class CameraSample:
         ego_from_camera: (N, 4, 4) float64.
         image_aug: (N, 3, 3) float64.
         depth: (N, H / stride, W / stride) metres, or None.
+        lidar: (N, H, W) metres, or None.
         mean, std: of the normalisation, per RGB channel.
     """
 
@@ -32,6 +33,7 @@ class CameraSample:
     ego_from_camera: NDArray[np.float64]
     image_aug: NDArray[np.float64]
     depth: NDArray[np.float32] | None
+    lidar: NDArray[np.float32] | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -111,10 +113,12 @@ def _cameras(samples: list[CameraSample]) -> Cameras | None:
         torch.mul(pixels[..., channel], 1.0 / std, out=images[:, :, channel])
         images[:, :, channel].sub_(mean / std)
     depth = [s.depth for s in samples if s.depth is not None]
+    lidar = [s.lidar for s in samples if s.lidar is not None]
     return Cameras(
         images=images,
         intrinsics=_float(np.stack([s.intrinsics for s in samples])),
         ego_from_camera=_float(np.stack([s.ego_from_camera for s in samples])),
         image_aug=_float(np.stack([s.image_aug for s in samples])),
         depth=torch.from_numpy(np.stack(depth)) if depth else None,
+        lidar=torch.from_numpy(np.stack(lidar)) if lidar else None,
     )

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from bevkd.data.batch import Boxes
+from bevkd.data.batch import Boxes, Cameras
 from bevkd.distill.crucial_points import crucial_points
 from bevkd.geometry import BEVGrid
 from bevkd.models.outputs import BEVOutputs, FeatureSpec
@@ -42,12 +42,15 @@ class DistillContext:
         batch_size: number of frames B.
         boxes: annotations on labelled frames; on unlabelled frames the teacher's boxes stand in.
         labelled: (B,) bool.
+        cameras, bev_aug: of the batch; where targets come from a cache, None.
     """
 
     grid: BEVGrid
     batch_size: int
     boxes: Boxes
     labelled: Tensor
+    cameras: Cameras | None = None
+    bev_aug: Tensor | None = None
 
     @cached_property
     def points(self) -> Tensor:

@@ -14,7 +14,7 @@ from bevkd.models.outputs import BEVOutputs
 
 STAGES = ("low", "high", "heads")
 # The last stage that has to run for a field of `BEVOutputs`.
-_STAGE_OF = {"sensors": "low", "cells": "low", "depth": "low", "low": "low", "stages": "high", "high": "high"}
+_STAGE_OF = dict.fromkeys(("sensors", "cells", "depth", "image", "low"), "low") | {"stages": "high", "high": "high"}
 SCORE_THRESHOLD = 0.3
 
 
@@ -72,7 +72,8 @@ def teach(
         if outputs is not None and unlabelled and method.needs_boxes:
             decoded = teacher.decode(outputs)
             taught = decoded.select((decoded.scores > score_threshold) & ~labelled[decoded.frame])
-        context = DistillContext(grid, len(batch), sorted_boxes(batch.boxes, taught, labelled), labelled)
+        boxes = sorted_boxes(batch.boxes, taught, labelled)
+        context = DistillContext(grid, len(batch), boxes, labelled, batch.cameras, batch.bev_aug)
         targets = method.targets(outputs, context) if outputs is not None else {}
     return {name: Target(_ordinary(t.values), _ordinary(t.frame)) for name, t in targets.items()}, context
 

@@ -52,6 +52,7 @@ class Detector(nn.Module):
             classes=len(self.head.class_order),
             regression_maps=self.head.regression_maps,
             sensors=tuple(config.sensors),
+            image_channels=sum((tuple(e.image_channels) for e in self.encoders.values()), ()),  # type: ignore[arg-type]
         )
 
     def forward(self, batch: Batch, until: Until = "heads") -> BEVOutputs:
@@ -64,6 +65,7 @@ class Detector(nn.Module):
             heads=[],
             class_order=self.head.class_order,
             sensors={sensor: f.bev for sensor, f in features.items()},
+            image=features["camera"].image if "camera" in features else [],
             depth=_depth(features),
             cells=_cells(features),
         )

@@ -61,6 +61,7 @@ class BEVOutputs:
         heads: one `TaskOutput` per head task; the class order over tasks is `class_order`.
         class_order: (K_total,) class indices (`bevkd.classes`) of the concatenated heat maps.
         queries: what a transformer head says of its queries; its `heads` hold the heat maps that started them.
+        image: levels of the image backbone (B, N, C, h, w), fine to coarse.
         depth: (B, N, D, h, w) depth logits of the camera branch.
         cells: occupied voxels or pillars of the LiDAR branch.
     """
@@ -72,6 +73,7 @@ class BEVOutputs:
     sensors: dict[str, Tensor] = field(default_factory=dict)
     stages: list[Tensor] = field(default_factory=list)
     queries: QueryOutput | None = None
+    image: list[Tensor] = field(default_factory=list)
     depth: Tensor | None = None
     cells: SparseCells | None = None
 
@@ -100,3 +102,4 @@ class FeatureSpec:
     classes: int
     regression_maps: int
     sensors: tuple[str, ...]
+    image_channels: tuple[int, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -19,20 +19,24 @@ class SensorFeatures:
         bev: the map.
         cells: occupied voxels or pillars (LiDAR, radar).
         depth: depth logits (B, N, D, h, w) (camera).
+        image: levels of the image backbone (B, N, C, h, w), fine to coarse (camera).
     """
 
     bev: Tensor
     cells: SparseCells | None = None
     depth: Tensor | None = None
+    image: list[Tensor] = field(default_factory=list)
 
 
 class SensorEncoder(nn.Module):
-    """Base class of sensor encoders: built from a `ModelConfig`, `out_channels` known after construction.
+    """Base class of sensor encoders: built from a `ModelConfig`, `out_channels` known after construction, and those of
+    the image backbone's levels if there is one.
 
     Raises on a batch that lacks the sensor: ValueError.
     """
 
     out_channels: int
+    image_channels: tuple[int, ...] = ()
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bevkd.data.batch import Batch, Boxes
+from bevkd.data.batch import Batch, Boxes, Cameras
 from bevkd.distill import DistillContext, FeatureSpec
 from bevkd.geometry import BEVGrid
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
@@ -13,10 +13,21 @@ from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 GRID = BEVGrid(-12.8, -9.6, 0.8, 32, 24)  # not square, to catch exchanged axes
 TASKS = (1, 2, 2, 1, 2, 2)
 LOW, HIGH = 6, 8
+IMAGE, CAMERAS, LEVELS = (16, 24), 2, (4, 6, 8)  # pixels, cameras, widths of the image backbone's levels
 
 
 def spec(*sensors: str) -> FeatureSpec:
-    return FeatureSpec(LOW, HIGH, sum(TASKS), 11 * len(TASKS), sensors)
+    return FeatureSpec(LOW, HIGH, sum(TASKS), 11 * len(TASKS), sensors, LEVELS)
+
+
+def make_cameras(batch: int) -> Cameras:
+    """Cameras at the ego origin, one looking ahead and one back."""
+    ahead = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    back = torch.diag(torch.tensor([-1.0, -1, 1, 1])) @ ahead
+    k = torch.tensor([[12.0, 0, 12], [0, 12, 8], [0, 0, 1]])
+    poses = torch.stack([ahead, back]).expand(batch, -1, -1, -1)
+    images = torch.zeros(batch, CAMERAS, 3, *IMAGE)
+    return Cameras(images, k.expand(batch, CAMERAS, 3, 3), poses, torch.eye(3).expand(batch, CAMERAS, 3, 3))
 
 
 def make_boxes(per_frame: list[int], seed: int = 0, grid: BEVGrid = GRID) -> Boxes:
@@ -39,17 +50,23 @@ def make_outputs(batch: int, seed: int = 0, grad: bool = False, grid: BEVGrid = 
         return torch.randn(batch, channels, grid.H, grid.W, generator=g).requires_grad_(grad)
 
     heads = [TaskOutput(maps(k), {name: maps(width) for name, width in REGRESSION}) for k in TASKS]
-    return BEVOutputs(low=maps(LOW), high=maps(HIGH), heads=heads, class_order=tuple(range(10)))
+    out = BEVOutputs(low=maps(LOW), high=maps(HIGH), heads=heads, class_order=tuple(range(10)))
+    for k, width in enumerate(LEVELS):
+        size = (IMAGE[0] >> (k + 1), IMAGE[1] >> (k + 1))
+        out.image.append(torch.randn(batch, CAMERAS, width, *size, generator=g).requires_grad_(grad))
+    return out
 
 
 def leaves(outputs: BEVOutputs) -> list[Tensor]:
     heads = [t for h in outputs.heads for t in (h.heatmap, *h.regression.values())]
-    return [outputs.low, outputs.high, *heads]
+    return [outputs.low, outputs.high, *heads, *outputs.image]
 
 
 def make_context(per_frame: list[int], seed: int = 0, labelled: list[bool] | None = None) -> DistillContext:
     flags = torch.tensor(labelled if labelled is not None else [True] * len(per_frame))
-    return DistillContext(GRID, len(per_frame), make_boxes(per_frame, seed), flags)
+    count = len(per_frame)
+    aug = torch.eye(4).expand(count, 4, 4)
+    return DistillContext(GRID, count, make_boxes(per_frame, seed), flags, make_cameras(count), aug)
 
 
 def make_batch(tokens: list[str], variants: list[int], labelled: list[bool]) -> Batch:
@@ -64,7 +81,8 @@ def make_batch(tokens: list[str], variants: list[int], labelled: list[bool]) -> 
             torch.cat([torch.full((3,), i) for i, _ in kept]),
             torch.cat([b.scores for _, b in kept]),
         )
-    return Batch(tokens, variants, torch.tensor(labelled), torch.eye(4).expand(len(tokens), 4, 4), boxes)
+    aug, cameras = torch.eye(4).expand(len(tokens), 4, 4), make_cameras(len(tokens))
+    return Batch(tokens, variants, torch.tensor(labelled), aug, boxes, cameras=cameras)
 
 
 class ToyTeacher(nn.Module):
@@ -86,6 +104,7 @@ class ToyTeacher(nn.Module):
             return torch.cat(maps) * self.scale
 
         low = self.norm(cat([p.low for p in parts]))
+        image = [cat([p.image[k] for p in parts]) for k in range(len(LEVELS))]
         nothing = low.new_zeros(len(parts), 0, GRID.H, GRID.W)
         high = nothing if until == "low" else cat([p.high for p in parts])
         heads = []
@@ -93,7 +112,7 @@ class ToyTeacher(nn.Module):
             for k in range(len(TASKS)):
                 regression = {n: cat([p.heads[k].regression[n] for p in parts]) for n, _ in REGRESSION}
                 heads.append(TaskOutput(cat([p.heads[k].heatmap for p in parts]), regression))
-        return BEVOutputs(low=low, high=high, heads=heads, class_order=tuple(range(10)))
+        return BEVOutputs(low=low, high=high, heads=heads, class_order=tuple(range(10)), image=image)
 
     def decode(self, outputs: BEVOutputs) -> Boxes:
         """Two boxes per frame, one above and one below the usual threshold, at places read from the maps."""

@@ -33,6 +33,7 @@ DENSE_AND_TRIO = [{"name": "dense"}, {"name": "unidistill", "weight": 0.5, "opti
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "unidistill": TRIO,
     "dense": [{}, {"per_task": False, "threshold": 0.6}],
+    "monodistill": [{"channels": 8}, {"channels": 8, "levels": 2}],
     "imitation": [{}, {"mask": "fg", "taps": ["low", "high"]}],
     "combine": [{"methods": DENSE_AND_TRIO}],
 }

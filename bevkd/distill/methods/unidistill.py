@@ -150,6 +150,8 @@ class UniDistill(DistillMethod):
                 raise ConfigError(
                     f"student map {levels[name]!r} has {inputs} channels, the teacher's {outputs}: enable the adapter"
                 )
+        if "response" in self.on and not teacher.regression_maps:
+            raise ConfigError("the teacher's head has no regression maps: set response: {enabled: false}")
         if "response" in self.on and (student.regression_maps, student.classes) != (
             teacher.regression_maps,
             teacher.classes,
@@ -163,13 +165,14 @@ class UniDistill(DistillMethod):
 
     @classmethod
     def for_cache(cls, config: UniDistillConfig) -> UniDistillConfig:
-        """All three losses on: rows that differ in weights or in the losses they use share one cache."""
+        """All losses on: rows that differ in weights or in the losses they use share one cache. The response is left
+        as it is, because some heads have none.
+        """
         return replace(
             config,
             weights=WeightConfig(1, 1, 1),
             feature=replace(config.feature, enabled=True),
             relation=replace(config.relation, enabled=True),
-            response=replace(config.response, enabled=True),
         )
 
     @classmethod
@@ -177,6 +180,7 @@ class UniDistill(DistillMethod):
         """Points, levels, mask and axis order; temperatures and clips act later."""
         return {
             "method": "unidistill",
+            "response": config.response.enabled,
             "feature": [config.feature.points, config.feature.level],
             "relation": [config.relation.points, config.relation.level],
             "mask": [config.response.min_overlap, config.response.min_radius],

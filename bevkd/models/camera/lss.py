@@ -14,6 +14,9 @@ from bevkd.models.ops.lift_splat import SplatPlan, frustum_cells, lift_splat, pl
 from bevkd.models.stage import SensorEncoder, SensorFeatures
 from bevkd.registry import lookup, register
 
+# Mean and deviation (m) of the projected LiDAR depths that MonoDistill's teacher reads (UniDistill spec, 8.4).
+LIDAR_MEAN, LIDAR_STD = 8.765, 11.275
+
 
 def depth_bins(camera: CameraConfig) -> int:
     """Number of depth bins; bin i is the plane at `depth_min + i * depth_step` metres.
@@ -47,19 +50,21 @@ class LiftSplatEncoder(SensorEncoder):
         self.neck = Neck(*levels, camera.stride, camera.neck_channels, config.bev)
         self.depth_and_context = nn.Conv2d(self.neck.out_channels, self.bins + camera.out_channels, 1)
         self.out_channels = camera.out_channels
+        self.image_channels = tuple(self.backbone.channels)
         self._geometry: Tensor | None = None
         self._plan: SplatPlan | None = None
 
     def forward(self, batch: Batch) -> SensorFeatures:
-        """BEV map (B, out_channels, H, W), signed, and depth logits (B, N, D, h, w)."""
+        """BEV map (B, out_channels, H, W), signed, depth logits (B, N, D, h, w), and the backbone's levels."""
         if batch.cameras is None:
             raise ValueError("the batch has no images")
-        images = batch.cameras.images
+        images = self._images(batch.cameras)
         b, n, _, height, width = images.shape
         if (height, width) != tuple(self.config.camera.image_size):
             raise ValueError(f"images of {height} x {width}, but camera.image_size is {self.config.camera.image_size}")
         size = (height // self.config.camera.stride, width // self.config.camera.stride)
-        features = self.neck(self.backbone(images.flatten(0, 1).contiguous(memory_format=torch.channels_last)), size)
+        levels = self.backbone(images.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        features = self.neck(levels, size)
         mixed = self.depth_and_context(features)  # (B * N, D + C, h, w)
         plan = self._splat_plan(batch.cameras, batch.bev_aug, size)
         # The sum over a column runs in float32: a bf16 accumulator would lose the small terms.
@@ -70,7 +75,15 @@ class LiftSplatEncoder(SensorEncoder):
             bev = lift_splat(context.reshape(-1, self.out_channels), depth, plan)
         bev = bev.view(b, self.grid.H, self.grid.W, -1).permute(0, 3, 1, 2)
         logits = logits.permute(0, 3, 1, 2).unflatten(0, (b, n))
-        return SensorFeatures(bev, depth=logits)
+        return SensorFeatures(bev, depth=logits, image=[level.unflatten(0, (b, n)) for level in levels])
+
+    def _images(self, cameras: Cameras) -> Tensor:
+        """What the backbone sees (B, N, 3, H, W); LiDAR depths three times over, so that the backbone is the same."""
+        if self.config.camera.input == "rgb":
+            return cameras.images
+        if cameras.lidar is None:
+            raise ValueError("the batch has no LiDAR images")
+        return ((cameras.lidar - LIDAR_MEAN) / LIDAR_STD)[:, :, None].expand(-1, -1, 3, -1, -1)
 
     def _splat_plan(self, cameras: Cameras, bev_aug: Tensor, size: tuple[int, int]) -> SplatPlan:
         """The plan of a batch; the last one is kept, since a fixed rig without augmentation repeats its geometry."""

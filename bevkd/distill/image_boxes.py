@@ -1,0 +1,74 @@
+"""Boxes as the cameras see them: rectangles in the images, and the feature cells these touch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bevkd.data.batch import Boxes, Cameras
+
+_NEAR = 0.1  # m: corners nearer to the image plane are not projected
+_SIGNS = ((-1, -1, -1), (-1, 1, -1), (1, 1, -1), (1, -1, -1), (-1, -1, 1), (-1, 1, 1), (1, 1, 1), (1, -1, 1))
+
+
+def box_corners(boxes: Tensor) -> Tensor:
+    """The eight corners (M, 8, 3) of boxes (M, 7+)."""
+    local = boxes.new_tensor(_SIGNS) * boxes[:, None, 3:6] / 2
+    cos, sin = torch.cos(boxes[:, 6:7]), torch.sin(boxes[:, 6:7])
+    x = cos * local[..., 0] - sin * local[..., 1]
+    y = sin * local[..., 0] + cos * local[..., 1]
+    return torch.stack([x, y, local[..., 2]], dim=-1) + boxes[:, None, :3]
+
+
+def image_rectangles(boxes: Boxes, cameras: Cameras, bev_aug: Tensor) -> tuple[Tensor, Tensor]:
+    """Axis-aligned hulls of the projected corners, cut to the image.
+
+    Corners behind a camera do not count; a box whose centre lies behind it is not seen.
+
+    Args:
+        boxes: M boxes in the augmented ego frame.
+        cameras: geometry of B frames x N cameras.
+        bev_aug: (B, 4, 4) augmented ego from ego.
+
+    Returns:
+        (M, N, 4) u0, v0, u1, v1 in pixels of the augmented images, and (M, N) whether the camera sees the box.
+    """
+    height, width = cameras.images.shape[-2:]
+    b = boxes.boxes.double()
+    points = torch.cat([box_corners(b), b[:, None, :3]], dim=1)  # (M, 9, 3), the centre last
+    camera_from_ego = torch.linalg.inv(bev_aug.double()[:, None] @ cameras.ego_from_camera.double())[boxes.frame]
+    rotation, origin = camera_from_ego[..., :3, :3], camera_from_ego[..., :3, 3]
+    local = points[:, None] @ rotation.transpose(-1, -2) + origin[:, :, None]  # (M, N, 9, 3)
+    pixel_from_camera = (cameras.image_aug.double() @ cameras.intrinsics.double())[boxes.frame]
+    homogeneous = local @ pixel_from_camera.transpose(-1, -2)
+    pixel = homogeneous[..., :8, :2] / local[..., :8, 2:].clamp(min=_NEAR)
+    front = (local[..., :8, 2] > _NEAR)[..., None]
+    low = torch.where(front, pixel, torch.inf).amin(dim=2)
+    high = torch.where(front, pixel, -torch.inf).amax(dim=2)
+    limit = pixel.new_tensor([width, height])
+    low, high = low.clamp(min=0), torch.minimum(high, limit)
+    seen = (local[..., 8, 2] > _NEAR) & (low < high).all(dim=-1)
+    return torch.cat([low, high], dim=-1), seen
+
+
+def rectangle_mask(
+    rectangles: Tensor, seen: Tensor, frame: Tensor, batch_size: int, size: tuple[int, int], image: tuple[int, int]
+) -> Tensor:
+    """Which cells (B, N, h, w) of a feature level the rectangles touch.
+
+    Args:
+        rectangles, seen: see `image_rectangles`.
+        frame: (M,) frame of each rectangle.
+        batch_size: B.
+        size: (h, w) of the level.
+        image: (H, W) of the images.
+    """
+    height, width = size
+    v = torch.arange(height, device=rectangles.device) * (image[0] / height)
+    u = torch.arange(width, device=rectangles.device) * (image[1] / width)
+    u0, v0, u1, v1 = (rectangles[..., k, None] for k in range(4))
+    columns = (u < u1) & (u + image[1] / width > u0)  # (M, N, w)
+    rows = (v < v1) & (v + image[0] / height > v0)
+    inside = rows[..., :, None] & columns[..., None, :] & seen[..., None, None]
+    out = torch.zeros(batch_size, *inside.shape[1:], dtype=torch.int32, device=rectangles.device)
+    return out.index_add_(0, frame, inside.int()) > 0
