@@ -37,7 +37,8 @@ class Metric:
 
     Attributes:
         key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
-            positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`.
+            positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and `LET_<AP|APH|APL>`, the
+            longitudinal error tolerant means over the three types at level 2.
         unit: unit of the printed value.
         higher_is_better: direction.
         field: path inside the metrics file.
@@ -69,6 +70,8 @@ def _known() -> dict[str, Metric]:
     for number, kind, name in product((1, 2), ("AP", "APH"), WAYMO_TYPES):
         key = f"L{number}_{kind}_{name.lower()}"
         table[key] = Metric(key, "%", True, (f"OBJECT_TYPE_TYPE_{name}_LEVEL_{number}", kind.lower()))
+    for kind in ("AP", "APH", "APL"):
+        table[f"LET_{kind}"] = Metric(f"LET_{kind}", "%", True, ("LET", "MEAN_LEVEL_2", kind.lower()))
     return table
 
 

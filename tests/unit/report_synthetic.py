@@ -17,7 +17,7 @@ from bevkd.report.metrics import METRICS
 SENSORS: dict[str, tuple[Any, ...]] = {"camera": ("camera",), "fusion": ("lidar", "camera")}
 ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
 # Beginnings of the keys of a benchmark's metrics; others are nuScenes'.
-STARTS = {"kitti": ("2d_", "bev_", "3d_", "aos_"), "waymo": ("L1_", "L2_")}
+STARTS = {"kitti": ("2d_", "bev_", "3d_", "aos_"), "waymo": ("L1_", "L2_", "LET_")}
 # Plausible mean AP per kind of run, so that figures and tables can be looked at.
 LEVEL = {"lidar": 0.45, "camera": 0.11, "fusion": 0.50, "s7": 0.45, "s6": 0.12, "le": 0.18, "ll": 0.14, "tune": 0.2}
 

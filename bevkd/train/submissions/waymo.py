@@ -14,12 +14,13 @@ from bevkd.classes import LABEL_INDEX
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
-from bevkd.eval.waymo import TYPES, evaluate_files
-from bevkd.io import atomic_path
+from bevkd.eval.waymo import TYPES, LetConfig, evaluate, read_sets
+from bevkd.io import atomic_path, write_json
 from bevkd.registry import register
 
 logger = logging.getLogger(__name__)
 
+_DETECTED = ("VEHICLE", "PEDESTRIAN", "CYCLIST")
 _TYPE_OF_LABEL = {LABEL_INDEX[name.lower()]: number for name, number in TYPES.items()}
 
 
@@ -51,6 +52,14 @@ def _types(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array([_TYPE_OF_LABEL[int(label)] for label in labels], dtype=np.int64)
 
 
+def _with_mean(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    means = {}
+    for level in (1, 2):
+        parts = [metrics[f"OBJECT_TYPE_TYPE_{name}_LEVEL_{level}"] for name in _DETECTED]
+        means[f"MEAN_LEVEL_{level}"] = {key: sum(part[key] for part in parts) / len(parts) for key in parts[0]}
+    return metrics | means
+
+
 @register("submission", "waymo")
 class WaymoSubmission:
     """`predictions_<split>.npz`, annotations included."""
@@ -66,7 +75,13 @@ class WaymoSubmission:
 
     @staticmethod
     def evaluate(run: RunConfig, frames: FrameDataset, results: Path, out: Path) -> dict[str, Any]:
-        """Write and return AP and APH; see `bevkd.eval.waymo`."""
-        metrics = evaluate_files(results, out)
+        """Write and return AP and APH; see `bevkd.eval.waymo`.
+
+        `LET` holds the longitudinal error tolerant metrics, by which camera detectors are ranked. `MEAN_LEVEL_<n>` is
+        the mean over vehicles, pedestrians and cyclists, in both.
+        """
+        sets = read_sets(results)
+        metrics: dict[str, Any] = _with_mean(evaluate(sets)) | {"LET": _with_mean(evaluate(sets, LetConfig()))}
+        write_json(out, metrics, indent=2)
         logger.info("%s on %s: %s", run.run, frames.split, metrics["OBJECT_TYPE_TYPE_VEHICLE_LEVEL_2"])
         return metrics
