@@ -1,6 +1,6 @@
 """Configuration: dataclasses with the published defaults, YAML files with differences."""
 
-from bevkd.config.load import config_dir, load_rows, load_run, merge, parse, read_yaml, run_dir, to_plain
+from bevkd.config.load import config_dir, load_rows, load_run, load_scale, merge, parse, read_yaml, run_dir, to_plain
 from bevkd.config.schema import (
     AugmentConfig,
     BEVConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "first_seeds",
     "load_rows",
     "load_run",
+    "load_scale",
     "merge",
     "parse",
     "read_yaml",

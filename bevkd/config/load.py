@@ -1,4 +1,7 @@
-"""YAML files -> `RunConfig`: dataclass defaults < dataset < model < scale < experiment row < `--set`."""
+"""YAML files -> `RunConfig`.
+
+Later ones win: dataclass defaults, data set, model, scale, experiment row, rules of the scale, `--set`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import RowConfig, RunConfig
 from bevkd.errors import ConfigError, nearest
 
@@ -124,6 +128,27 @@ def load_rows() -> dict[str, RowConfig]:
     return _rows(config_dir().resolve())
 
 
+@cache
+def _scale(folder: Path, scale: str) -> ScaleConfig:
+    settings = parse(ScaleConfig, read_yaml(folder / "scales" / f"{scale}.yaml"), f"scale {scale!r}")
+    for kind, names in (("models", settings.models), ("datasets", settings.datasets)):
+        known = [path.stem for path in (folder / kind).glob("*.yaml")]
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"scale {scale!r}: {kind}: unknown name {name!r}{nearest(name, known)}")
+    settings.check(scale, _rows(folder).values())
+    return settings
+
+
+def load_scale(scale: str) -> ScaleConfig:
+    """A file of config/scales.
+
+    Raises:
+        ConfigError: no such scale, unknown keys or names, a rule for no run.
+    """
+    return _scale(config_dir().resolve(), scale)
+
+
 def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None) -> RunConfig:
     """Resolve one run.
 
@@ -138,19 +163,14 @@ def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None
     plain: dict[str, Any] = {}
     for path in (folder / "datasets" / f"{row.dataset}.yaml", folder / "models" / f"{row.model}.yaml"):
         plain = merge(plain, read_yaml(path))
-    scales = read_yaml(folder / "scales" / f"{scale}.yaml")
-    unknown = set(scales) - {"common", "models", "datasets"}
-    if unknown:
-        raise ConfigError(f"scale {scale!r}: unknown key {sorted(unknown)[0]!r}; known: common, datasets, models")
-    for kind in ("models", "datasets"):
-        known = [path.stem for path in (folder / kind).glob("*.yaml")]
-        for name in scales.get(kind, {}):
-            if name not in known:
-                raise ConfigError(f"scale {scale!r}: {kind}: unknown name {name!r}{nearest(name, known)}")
-    plain = merge(plain, scales.get("common"))
-    plain = merge(plain, scales.get("datasets", {}).get(row.dataset))
-    plain = merge(plain, scales.get("models", {}).get(row.model))
+    settings = load_scale(scale)
+    plain = merge(plain, settings.common)
+    plain = merge(plain, settings.datasets.get(row.dataset))
+    plain = merge(plain, settings.models.get(row.model))
     plain = merge(plain, row.set)
+    for rule in settings.rules:
+        if rule.applies(row):
+            plain = merge(plain, rule.set)
     for text in overrides or []:
         plain = merge(plain, parse_override(text))
     for key in ("run", "scale", "seed", "row"):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bevkd.data.batch import Boxes, Cameras
 
-_NEAR = 0.1  # m: corners nearer to the image plane are not projected
+_NEAR = 0.1  # m: what is nearer to the image plane, or behind it, is projected as if it were there
 _SIGNS = ((-1, -1, -1), (-1, 1, -1), (1, 1, -1), (1, -1, -1), (-1, -1, 1), (-1, 1, 1), (1, 1, 1), (1, -1, 1))
 
 
@@ -23,7 +23,7 @@ def box_corners(boxes: Tensor) -> Tensor:
 def image_rectangles(boxes: Boxes, cameras: Cameras, bev_aug: Tensor) -> tuple[Tensor, Tensor]:
     """Axis-aligned hulls of the projected corners, cut to the image.
 
-    Corners behind a camera do not count; a box whose centre lies behind it is not seen.
+    A box whose centre lies behind a camera is not seen; one that reaches behind it extends to the border.
 
     Args:
         boxes: M boxes in the augmented ego frame.
@@ -40,14 +40,13 @@ def image_rectangles(boxes: Boxes, cameras: Cameras, bev_aug: Tensor) -> tuple[T
     rotation, origin = camera_from_ego[..., :3, :3], camera_from_ego[..., :3, 3]
     local = points[:, None] @ rotation.transpose(-1, -2) + origin[:, :, None]  # (M, N, 9, 3)
     pixel_from_camera = (cameras.image_aug.double() @ cameras.intrinsics.double())[boxes.frame]
-    homogeneous = local @ pixel_from_camera.transpose(-1, -2)
-    pixel = homogeneous[..., :8, :2] / local[..., :8, 2:].clamp(min=_NEAR)
-    front = (local[..., :8, 2] > _NEAR)[..., None]
-    low = torch.where(front, pixel, torch.inf).amin(dim=2)
-    high = torch.where(front, pixel, -torch.inf).amax(dim=2)
-    limit = pixel.new_tensor([width, height])
-    low, high = low.clamp(min=0), torch.minimum(high, limit)
-    seen = (local[..., 8, 2] > _NEAR) & (low < high).all(dim=-1)
+    seen = local[..., 8, 2] > _NEAR
+    corners = torch.cat([local[..., :8, :2], local[..., :8, 2:].clamp(min=_NEAR)], dim=-1)
+    homogeneous = corners @ pixel_from_camera.transpose(-1, -2)
+    pixel = homogeneous[..., :2] / homogeneous[..., 2:]
+    low = pixel.amin(dim=2).clamp(min=0)
+    high = torch.minimum(pixel.amax(dim=2), pixel.new_tensor([width, height]))
+    seen = seen & (low < high).all(dim=-1)
     return torch.cat([low, high], dim=-1), seen
 
 

@@ -46,8 +46,8 @@ def _pictures(folder: Path, target: str) -> list[Picture]:
     return out
 
 
-def _tables(folder: Path, target: str) -> list[tables.Table]:
-    specs = [spec for spec in load_tables().values() if spec.target == target]
+def _tables(folder: Path, target: str, scale: str) -> list[tables.Table]:
+    specs = [spec for spec in load_tables(scale).values() if spec.target == target]
     if target != "all":  # made by hand, kept in git: shown where they are
         specs = [spec for spec in specs if (folder / f"{spec.name}.csv").exists()]
     specs.sort(key=lambda spec: not spec.published)  # what a paper prints comes first
@@ -98,8 +98,10 @@ def context(runs: Runs, results: Path) -> dict[str, Any]:
         "verdicts": Counter(finding.verdict for _, ledger in ledgers for finding in ledger),
         "ledgers": ledgers,
         "sources": {claim.id: claim.source for claim in load_claims().values()},
-        "tables": [*_tables(results / "tables", "all")],
-        "more_tables": [*_tables(results / "tables", "extended"), *_tables(results / "tables", "tuning")],
+        "tables": _tables(results / "tables", "all", runs.scale),
+        "more_tables": [
+            table for target in ("extended", "tuning") for table in _tables(results / "tables", target, runs.scale)
+        ],
         "figures": _pictures(results / "figures", "all"),
         "more_figures": [
             *_pictures(results / "figures", "extended"),

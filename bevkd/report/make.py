@@ -44,7 +44,7 @@ def make_table(
     """
     from bevkd.report import tables
 
-    specs = load_tables()
+    specs = load_tables(scale)
     if name not in specs:
         raise ConfigError(f"unknown table {name!r}{nearest(name, specs)}; known: {', '.join(specs)}")
     found, results = _place(scale, runs, out, rows)
@@ -66,7 +66,7 @@ def make_figure(
     """
     from bevkd.report import figures
 
-    specs = load_figures()
+    specs = load_figures(scale)
     if name not in specs:
         raise ConfigError(f"unknown figure {name!r}{nearest(name, specs)}; known: {', '.join(specs)}")
     found, results = _place(scale, runs, out, rows)
@@ -94,7 +94,7 @@ def make_claims(
     from bevkd.report import claims
 
     found, results = _place(scale, runs, out, rows)
-    findings = [claims.answer(claim, found) for claim in load_claims().values() if claim.target == target]
+    findings = [claims.answer(claim, found) for claim in load_claims(scale).values() if claim.target == target]
     for finding in findings:
         logger.info("%s: %s (%s)", finding.claim, finding.verdict, finding.note)
     path = results / claims_file(target)

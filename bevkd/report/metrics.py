@@ -37,8 +37,8 @@ class Metric:
 
     Attributes:
         key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
-            positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and `LET_<AP|APH|APL>`, the
-            longitudinal error tolerant means over the three types at level 2.
+            positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means over
+            three types at level 2 with longitudinal error tolerance, `LET_<AP|APH|APL>`.
         unit: unit of the printed value.
         higher_is_better: direction.
         field: path inside the metrics file.

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.config import RowConfig, config_dir, parse, read_yaml
+from bevkd.config import RowConfig, config_dir, load_scale, parse, read_yaml
+from bevkd.config.scale import Kind, substituted
 from bevkd.errors import ConfigError, nearest
 from bevkd.report.metrics import METRICS, metric
 
@@ -327,10 +328,15 @@ class ClaimConfig:
         return out
 
 
-def _named(folder: str, kind: Any) -> dict[str, Any]:
+def _content(content: Any, kind: Kind, name: str, scale: str | None) -> Any:
+    """Plain content of an item, with the runs that stand for others at a scale."""
+    return content if scale is None else substituted(content, load_scale(scale).substitutes(kind, name))
+
+
+def _named(folder: Kind, kind: Any, scale: str | None) -> dict[str, Any]:
     out = {}
     for path in sorted((config_dir() / folder).glob("*.yaml")):
-        item = parse(kind, read_yaml(path), str(path))
+        item = parse(kind, _content(read_yaml(path), folder, path.stem, scale), str(path))
         if item.name != path.stem:
             raise ConfigError(f"{path}: name {item.name!r} must be the file's name")
         for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
@@ -339,26 +345,26 @@ def _named(folder: str, kind: Any) -> dict[str, Any]:
     return out
 
 
-def load_tables() -> dict[str, TableConfig]:
-    """All tables by name.
+def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
+    """All tables by name; with a scale, of the runs that stand for others there.
 
     Raises:
         ConfigError: unknown key, wrong type, unknown metric.
     """
-    return _named("tables", TableConfig)
+    return _named("tables", TableConfig, scale)
 
 
-def load_figures() -> dict[str, FigureConfig]:
-    """All figures by name.
+def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
+    """All figures by name; with a scale, of the runs that stand for others there.
 
     Raises:
         ConfigError: unknown key, wrong type, unknown metric.
     """
-    return _named("figures", _AnyFigure)
+    return _named("figures", _AnyFigure, scale)
 
 
-def load_claims() -> dict[str, ClaimConfig]:
-    """All claims by id, in file order.
+def load_claims(scale: str | None = None) -> dict[str, ClaimConfig]:
+    """All claims by id, in file order; with a scale, of the runs that stand for others there.
 
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, an id used twice.
@@ -369,7 +375,8 @@ def load_claims() -> dict[str, ClaimConfig]:
         raise ConfigError(f"{path}: wants one key, claims")
     out: dict[str, ClaimConfig] = {}
     for i, item in enumerate(content["claims"]):
-        claim = parse(ClaimConfig, item, f"{path}: claim {i}")
+        name = item.get("id", "") if isinstance(item, dict) else ""
+        claim = parse(ClaimConfig, _content(item, "claims", str(name), scale), f"{path}: claim {i}")
         if claim.id in out:
             raise ConfigError(f"{path}: claim {claim.id!r} is given twice")
         out[claim.id] = claim

@@ -28,7 +28,7 @@ _KEYS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 def reported_runs(runs: Runs) -> list[str]:
     """Run ids behind the tables and claims of target `all`, in the order of the experiment rows."""
-    items: list[TableConfig | ClaimConfig] = [*load_tables().values(), *load_claims().values()]
+    items: list[TableConfig | ClaimConfig] = [*load_tables(runs.scale).values(), *load_claims(runs.scale).values()]
     items = [item for item in items if item.target == "all"]
     wanted = {run for item in items for run, _ in item.needs(runs.rows)}
     return [run for run in runs.rows if run in wanted]

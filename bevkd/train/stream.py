@@ -24,8 +24,12 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def training_frames(run: RunConfig, model: ModelConfig | None = None) -> FrameDataset:
-    """Training frames of a run with the sensors of `model` (default: the student's)."""
+def training_frames(
+    run: RunConfig, model: ModelConfig | None = None, *, lidar_images: bool | None = None
+) -> FrameDataset:
+    """Training frames of a run with the sensors of `model` (default: the student's), and LiDAR images as asked for
+    (default: as `model` reads them).
+    """
     model = model or run.model
     return FrameDataset(
         run.data,
@@ -36,6 +40,7 @@ def training_frames(run: RunConfig, model: ModelConfig | None = None) -> FrameDa
         frames=run.row.frames,
         labelled_subset=run.row.labelled_subset,
         depth_targets="camera" in model.sensors and model.loss.depth_weight > 0,
+        lidar_images=lidar_images,
     )
 
 

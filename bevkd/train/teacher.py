@@ -91,7 +91,8 @@ def student_frames(run: RunConfig, out: Path) -> FrameDataset:
     if run.row.teacher is None or run.row.teacher_mode == "cached":
         return training_frames(run)
     _, teacher_run = load_detector(teacher_path(run, out))
-    return training_frames(run, merged_model(run.model, teacher_run.model))
+    either = run.model.reads_lidar_images or teacher_run.model.reads_lidar_images
+    return training_frames(run, merged_model(run.model, teacher_run.model), lidar_images=either)
 
 
 def build_engine(run: RunConfig, out: Path, student: Detector) -> DistillEngine | None:

@@ -256,6 +256,32 @@ def test_only_the_sensors_asked_for(data: DataConfig) -> None:
         FrameDataset(data, replace(MODEL, sensors=("lidar",)), "train", train=True, seed=0, depth_targets=True)
 
 
+def test_lidar_images_are_there_for_models_that_read_them(data: DataConfig) -> None:
+    camera = replace(MODEL, sensors=("camera",))
+    reader = replace(camera, camera=replace(camera.camera, input="lidar"))
+    ds = FrameDataset(data, reader, "train", train=True, seed=0, depth_targets=True)
+    batch = collate([ds.get(0, 0), ds.get(1, 0)])
+    assert batch.points is None
+    assert batch.cameras is not None
+    assert batch.cameras.lidar is not None
+    assert batch.cameras.depth is not None
+    height, width = reader.camera.image_size
+    assert batch.cameras.lidar.shape == (2, 6, height, width)
+    # The nearest point of a block is that of its pixels.
+    stride = reader.camera.stride
+    far = torch.where(batch.cameras.lidar > 0, batch.cameras.lidar, torch.inf)
+    nearest = -torch.nn.functional.max_pool2d(-far.flatten(0, 1), stride).unflatten(0, (2, 6))
+    torch.testing.assert_close(torch.where(nearest.isinf(), 0.0, nearest), batch.cameras.depth)
+    plain = collate([FrameDataset(data, camera, "train", train=True, seed=0).get(0, 0)])
+    assert plain.cameras is not None
+    assert plain.cameras.lidar is None
+    asked = collate([FrameDataset(data, camera, "train", train=True, seed=0, lidar_images=True).get(0, 0)])
+    assert asked.cameras is not None
+    assert asked.cameras.lidar is not None
+    with pytest.raises(ConfigError, match="camera"):
+        FrameDataset(data, replace(MODEL, sensors=("lidar",)), "train", train=True, seed=0, lidar_images=True)
+
+
 def test_depth_agrees_with_the_points(data: DataConfig) -> None:
     ds = FrameDataset(replace(data, lidar_sweeps=0), MODEL, "val", train=False, seed=0, depth_targets=True)
     sample = ds.get(0, 0)

@@ -64,9 +64,9 @@ NUSCENES_TABLES = (
 ).split()
 
 ROWS = first_seeds(load_rows(), SETTINGS.seeds)
-TABLES = load_tables()
-FIGURES = load_figures()
-CLAIMS = load_claims()
+TABLES = load_tables(SCALE)
+FIGURES = load_figures(SCALE)
+CLAIMS = load_claims(SCALE)
 SUFFIXES = {"table": (".csv", ".md", ".tex"), "figure": (".png", ".pdf")}
 
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from bevkd.config import DataConfig, ModelConfig, RowConfig, TrainConfig
+from bevkd.config.scale import Kind, Substitutes
 from bevkd.config.workflow import WorkflowConfig
 from bevkd.io import write_json
 from bevkd.report.spec import ClaimConfig, FigureConfig, TableConfig
@@ -31,12 +32,24 @@ class Settings:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Rule:
+    """Settings of the rows that match, see `bevkd.config.scale`."""
+
+    set: Settings
+    runs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Scale:
     """config/scales/*.yaml."""
 
     common: Settings = field(default_factory=Settings)
     models: dict[str, Settings] = field(default_factory=dict)
     datasets: dict[str, Settings] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    instead: dict[Kind, Substitutes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=_STRICT)
