@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.classes import LABEL_INDEX
+from bevkd.classes import LABEL_INDEX, LABELS
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
+from bevkd.errors import ConfigError
 from bevkd.eval.waymo import TYPES, evaluate_files
 from bevkd.io import atomic_path
 from bevkd.registry import register
@@ -27,6 +28,9 @@ def arrays(frames: FrameDataset, found: Mapping[str, Boxes]) -> dict[str, NDArra
     """The arrays of `bevkd evaluate waymo`: detections, and the annotations that have LiDAR points.
 
     No detection is said to lie in a no-label zone.
+
+    Raises:
+        ConfigError: the detector has classes that Waymo does not evaluate.
     """
     pred: dict[str, list[Any]] = {name: [] for name in ("box", "type", "frame", "score")}
     truth: dict[str, list[Any]] = {name: [] for name in ("box", "type", "frame", "difficulty")}
@@ -48,7 +52,12 @@ def arrays(frames: FrameDataset, found: Mapping[str, Boxes]) -> dict[str, NDArra
 
 
 def _types(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.array([_TYPE_OF_LABEL[int(label)] for label in labels], dtype=np.int64)
+    try:
+        return np.array([_TYPE_OF_LABEL[int(label)] for label in labels], dtype=np.int64)
+    except KeyError as error:
+        name = LABELS[error.args[0]]
+        known = ", ".join(TYPES).lower()
+        raise ConfigError(f"model.head.tasks: {name!r} is no class of Waymo; known: {known}") from None
 
 
 @register("submission", "waymo")
@@ -66,7 +75,13 @@ class WaymoSubmission:
 
     @staticmethod
     def evaluate(run: RunConfig, frames: FrameDataset, results: Path, out: Path) -> dict[str, Any]:
-        """Write and return AP and APH; see `bevkd.eval.waymo`."""
+        """Write and return AP and APH; see `bevkd.eval.waymo`.
+
+        Raises:
+            ConfigError: the frames are those of `testing`, whose labels are not published.
+        """
+        if not frames.has_annotations:
+            raise ConfigError(f"split {frames.split!r} has no labels")
         metrics = evaluate_files(results, out)
         logger.info("%s on %s: %s", run.run, frames.split, metrics["OBJECT_TYPE_TYPE_VEHICLE_LEVEL_2"])
         return metrics
