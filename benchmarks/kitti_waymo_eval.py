@@ -101,7 +101,7 @@ def summary(frames: int, medians: dict[str, float], worst: float) -> dict[str, A
         "ours_cpu_s": round(medians["ours"], 3),
         "reference_cpu_s": round(medians["reference"], 3),
         "ratio": round(medians["reference"] / medians["ours"], 1),
-        "largest_difference": worst,
+        "largest_difference": float(worst),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bevkd import __version__
 from bevkd.errors import DataError
+from bevkd.registry import lookup
 
 _PACKAGES = (
     "torch",
@@ -31,6 +32,8 @@ _PACKAGES = (
     "nuscenes-devkit",
     "onnx",
 )
+# Format -> a folder that only it has.
+_LAYOUTS = {"kitti": "training/velodyne", "waymo": "training/vehicle_pose"}
 
 
 def _version(package: str) -> str | None:
@@ -71,12 +74,11 @@ def _fast_paths() -> dict[str, dict[str, Any]]:
 
 
 def _examine_dataset(root: Path, version: str) -> list[str]:
-    """The first problem that indexing a nuScenes folder meets (the index is thrown away), or nothing."""
-    from bevkd.data import convert_nuscenes
-
+    """The first problem that indexing a folder meets (the index is thrown away), or nothing."""
+    kind = next((name for name, mark in _LAYOUTS.items() if (root / mark).is_dir()), "nuscenes")
     with tempfile.TemporaryDirectory(prefix="bevkd-doctor-") as folder:
         try:
-            convert_nuscenes(root, version, Path(folder) / "index")
+            lookup("reader", kind).convert(root, version, Path(folder) / "index")
         except DataError as error:
             return [str(error)]
     return []
@@ -86,8 +88,8 @@ def examine(root: Path | None = None, version: str = "v1.0-trainval") -> dict[st
     """Collect the findings; `problems` lists what a user should mend.
 
     Args:
-        root: a nuScenes-format folder to look at, or none.
-        version: its version.
+        root: a data set folder to look at, or none; which format it has is seen by its layout.
+        version: its version (nuScenes).
     """
     packages = {name: _version(name) for name in _PACKAGES}
     problems = [f"{n} is not installed" for n in ("torch", "numpy", "snakemake", "dvc") if packages[n] is None]

@@ -51,10 +51,15 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         # A folder cannot be renamed over one that holds files.
         with suppress(FileNotFoundError):
             os.replace(path, old)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _flush(file: Path) -> None:

@@ -245,7 +245,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class AnchorConfig:
-    """Anchors of one class for anchor-based heads: two per cell, along x and along y.
+    """Anchors of one class, two per cell, along x and along y; for anchor-based heads (the CenterPoint head has none).
 
     Attributes:
         size: length, width, height (m).
@@ -273,6 +273,7 @@ class DataConfig:
     train_stride: int = Field(default=1, ge=1)  # train on every k-th keyframe of each scene (Waymo "D5": 5)
     lidar_sweeps: int = Field(default=10, ge=0)  # previous sweeps beside the key sweep
     lidar_sweep_stride: int = Field(default=1, ge=1)  # every k-th previous sweep: as many points over a longer time
+    lidar_in_view: bool = False  # only points that a camera sees, where labels cover no others (KITTI)
     radar_sweeps: int = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
     anchors: dict[str, AnchorConfig] = Field(default_factory=dict)  # by class, for heads that have anchors

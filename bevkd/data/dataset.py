@@ -104,7 +104,8 @@ class FrameDataset:
             if wanted > most:
                 raise ConfigError(f"data.{modality}_sweeps reach back {wanted} sweeps, an index lists {most}")
         needed = tuple(dict.fromkeys((*self.sensors, *(("lidar",) if projected else ()))))
-        self.index = FrameIndex.open(data.index, split, sensors=needed, between=train and frames == "all")
+        view = ("camera",) if data.lidar_in_view and "lidar" in needed else ()
+        self.index = FrameIndex.open(data.index, split, sensors=(*needed, *view), between=train and frames == "all")
         labelled = self._labelled_mask()
         keep = labelled if train and frames == "labelled" else np.ones(len(labelled), dtype=bool)
         if train and frames == "all" and self.index.facts["labelled_subsets"] is not None:
@@ -127,13 +128,15 @@ class FrameDataset:
             sensors=self.sensors,
             lidar_sweeps=data.lidar_sweeps,
             lidar_sweep_stride=data.lidar_sweep_stride,
+            lidar_in_view=data.lidar_in_view,
             radar_sweeps=data.radar_sweeps,
             key_points=projected,
         )
         self._check_sensors(needed)
         classes = np.array([LABEL_INDEX[name] for name in data.classes], dtype=np.int64)
         boxes = self.index.boxes
-        self._usable = np.isin(boxes.labels, classes) & (boxes.points >= data.min_points)
+        self._of_classes = np.isin(boxes.labels, classes)
+        self._usable = self._of_classes & (boxes.points >= data.min_points)
         self._random_images = train and data.augment.image.enabled
         self._raw: dict[int, RawFrame] = {}
         self._views: dict[int, _CameraView] = {}
@@ -188,14 +191,25 @@ class FrameDataset:
         return np.nan_to_num(table.boxes[rows]), table.labels[rows]
 
     def _rows(self, i: int) -> NDArray[np.int64]:
-        frame, start = int(self._frames[i]), self.index.boxes.start
-        rows = np.arange(start[frame], start[frame + 1])
+        rows = self._all_rows(i)
         return rows[self._usable[rows]]
 
+    def _all_rows(self, i: int) -> NDArray[np.int64]:
+        frame, start = int(self._frames[i]), self.index.boxes.start
+        return np.arange(start[frame], start[frame + 1])
+
     def annotations(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        """As `boxes`, and the difficulty (M,) of each."""
-        rows = self._rows(i)
-        return *self.boxes(i), self.index.boxes.difficulty[rows]
+        """Boxes (M, 9), labels (M,) and difficulties (M,) of frame `i` as a benchmark counts them: every box of the
+        classes with a LiDAR point, whatever `data.min_points` says of training.
+        """
+        table, rows = self.index.boxes, self._all_rows(i)
+        rows = rows[self._of_classes[rows] & (table.lidar_points[rows] > 0)]
+        return np.nan_to_num(table.boxes[rows]), table.labels[rows], table.difficulty[rows]
+
+    @property
+    def has_annotations(self) -> bool:
+        """Whether the split has any box at all: those of a test set are not published."""
+        return len(self.index.boxes.labels) > 0
 
     def class_lists(self) -> list[list[int]]:
         """For class-balanced sampling: for each class the labelled frames that contain it."""
@@ -256,7 +270,7 @@ class FrameDataset:
         facts = self.index.facts
         sweeps = [data.lidar_sweeps, data.lidar_sweep_stride]
         made_of = [facts["source"], self.split, self.labelled_subset, sweeps, data.min_points, data.classes]
-        made_of += [data.train_stride] * (data.train_stride > 1)
+        made_of += [data.train_stride] * (data.train_stride > 1) + ["in view"] * data.lidar_in_view
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
             build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)

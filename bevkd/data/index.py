@@ -146,6 +146,7 @@ class SensorTable:
         position: row of the index -> position in the other fields.
         channel, filename: names, lists of length S.
         timestamp: (S,) microseconds.
+        size: (S, 2) width and height of the image, zeros for sensors that are no camera.
         intrinsics: (S, 3, 3), zeros for sensors that are no camera.
         ego_from_sensor, global_from_ego: (S, 4, 4).
     """
@@ -156,6 +157,7 @@ class SensorTable:
     filename: list[str]
     token: list[str]
     timestamp: NDArray[np.int64]
+    size: NDArray[np.int64]
     intrinsics: NDArray[np.float64]
     ego_from_sensor: NDArray[np.float64]
     global_from_ego: NDArray[np.float64]
@@ -295,6 +297,7 @@ def _sensors(folder: Path, scenes: pa.Array, modalities: Sequence[str], camera_s
         filename=table["filename"].to_pylist(),
         token=table["token"].to_pylist(),
         timestamp=table["timestamp"].to_numpy(),
+        size=np.stack([table["width"].to_numpy(), table["height"].to_numpy()], axis=-1).astype(np.int64),
         intrinsics=matrices(table["intrinsics"], 3, 3),
         ego_from_sensor=matrices(table["ego_from_sensor"], 4, 4),
         global_from_ego=matrices(table["global_from_ego"], 4, 4),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.data.index import FrameIndex
-from bevkd.data.points import merge_sweeps, transform
+from bevkd.data.points import Points, merge_sweeps, transform
 from bevkd.data.radar import RadarFilter, merge_radar, read_radar
 from bevkd.geometry import invert
 from bevkd.registry import lookup
@@ -44,6 +44,7 @@ class FrameLoader:
         sensors: modalities to load.
         lidar_sweeps: previous LiDAR sweeps to merge.
         lidar_sweep_stride: take every k-th previous sweep.
+        lidar_in_view: drop LiDAR points that no camera of the frame sees.
         radar_sweeps: previous sweeps to merge per radar.
         key_points: also the key sweep alone (for depth targets).
         radar_filter: radar points to keep.
@@ -58,13 +59,14 @@ class FrameLoader:
         lidar_sweeps: int,
         radar_sweeps: int,
         lidar_sweep_stride: int = 1,
+        lidar_in_view: bool = False,
         key_points: bool = False,
         radar_filter: RadarFilter | None = None,
     ) -> None:
         self.index, self.root, self.sensors = index, Path(root), sensors
         self.files = lookup("reader", index.facts["reader"])(root)
         self.lidar_sweeps, self.radar_sweeps = lidar_sweeps, radar_sweeps
-        self.lidar_sweep_stride = lidar_sweep_stride
+        self.lidar_sweep_stride, self.lidar_in_view = lidar_sweep_stride, lidar_in_view
         self.key_points, self.radar_filter = key_points, radar_filter
 
     def records(self, frame: int, modality: str) -> list[int]:
@@ -114,10 +116,22 @@ class FrameLoader:
             merged = merge_sweeps(
                 [(p, m, float(t)) for p, m, t in zip(sweeps, poses, ages, strict=True)], self.lidar_sweeps
             )
-            raw.points = merged
+            raw.points = merged[self._seen(frame, merged)] if self.lidar_in_view else merged
             raw.key_points = merged[: len(sweeps[0])] if self.key_points else None
         else:
             raw.key_points = transform(sweeps[0], poses[0])
+
+    def _seen(self, frame: int, points: Points) -> NDArray[np.bool_]:
+        """Which points (P, 3+) of the ego frame lie in the image of some camera."""
+        at, sensors = self.records(frame, "camera"), self.index.sensors
+        out = np.zeros(len(points), dtype=bool)
+        for i, ego_from_camera in zip(at, self.ego_from_sensor(frame, at), strict=True):
+            camera_from_ego = invert(ego_from_camera)
+            local = points[:, :3] @ camera_from_ego[:3, :3].T + camera_from_ego[:3, 3]
+            pixel = local @ sensors.intrinsics[i].T  # times the depth
+            inside = (pixel[:, :2] >= 0) & (pixel[:, :2] < local[:, 2:] * sensors.size[i])
+            out |= (local[:, 2] > 0) & inside.all(axis=1)
+        return out
 
     def _load_radar(self, frame: int) -> NDArray[np.float32]:
         sensors = self.index.sensors

@@ -16,6 +16,8 @@ from bevkd.data.index import FRAMES, read_stamp, stamp
 from bevkd.errors import BevkdError, DataError
 from bevkd.io import atomic_folder
 
+_FILES = {f"{name}.parquet" for name in ("frames", "unlabelled", "sensors", "boxes")}
+
 
 def write_frames(
     path: Path,
@@ -70,8 +72,12 @@ def is_current(out: Path, version: str, source: str) -> bool:
 
 @contextmanager
 def fresh_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `out` when the block succeeds, and disappears when it does not."""
-    if out.exists() and any(out.iterdir()) and not (out / "frames.parquet").exists():
+    """A temporary folder that becomes `out` when the block succeeds, and disappears when it does not.
+
+    Raises:
+        DataError: `out` holds something else than (parts of) an index.
+    """
+    if out.exists() and {path.name for path in out.iterdir()} - _FILES:
         raise DataError("folder is not empty and holds no index", file=out)
     with atomic_folder(out) as temporary:
         yield temporary

@@ -46,7 +46,7 @@ def write(runs: Runs, results: Path) -> list[Path]:
     reader = {run: runs.config(run).data.reader for run in names}
     nuscenes = [*_KEYS, *(f"AP_{name}" for name in CLASSES)]
     found = {run: runs.values(run, "report", nuscenes) for run in names if reader[run] == "nuscenes"}
-    means = {run: _means(runs.values(run, "report", _MAIN[reader[run]])) for run in names}
+    means = {run: _means(runs.values(run, "report", _MAIN.get(reader[run], ()))) for run in names}
     verdicts = Counter(finding.verdict for finding in from_csv(results / "claims.csv"))
     metrics = {"runs": means, "claims": {name: verdicts[name] for name in sorted(verdicts)}}
     write_json(results / "metrics.json", metrics, indent=2)

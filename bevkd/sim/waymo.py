@@ -367,9 +367,7 @@ def _boxes(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Class and row of `lidar_box` of every object with LiDAR points."""
     ego = world.ego.pose(t_s)
-    local, velocity = world.in_ego(t_s, ego), world.velocities(t_s)
-    cos, sin = np.cos(ego[2]), np.sin(ego[2])
-    velocity = np.stack([cos * velocity[:, 0] + sin * velocity[:, 1], cos * velocity[:, 1] - sin * velocity[:, 0]], -1)
+    local, velocity = world.in_ego(t_s, ego), world.velocities(t_s)  # Waymo's speeds are those of the world frame
     index = np.flatnonzero((np.abs(local[:, :2]) <= job.config.world.reach_m).all(axis=1))
     names = [waymo_type(world.objects[i].kind, world.objects[i].attribute) for i in index]
     index = np.array([i for i, name in zip(index, names, strict=True) if name], dtype=np.int64)

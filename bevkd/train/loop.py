@@ -23,7 +23,7 @@ from bevkd import __version__
 from bevkd.config import RunConfig, to_plain
 from bevkd.data import BatchPlan
 from bevkd.data.batch import Batch
-from bevkd.errors import BevkdError, CheckpointError, Interrupted
+from bevkd.errors import BevkdError, CheckpointError, ConfigError, Interrupted
 from bevkd.io import write_json, write_text
 from bevkd.models.detector import Detector, build_detector
 from bevkd.train import checkpoint as ckpt
@@ -89,6 +89,7 @@ def train(run: RunConfig, out: Path, *, restart: bool = False, stop_after: int |
         TrainingError: the loss is not finite; `out/failed_batch.json` names the batch.
         Interrupted: stopped by SIGINT, SIGTERM or `stop_after`, with a checkpoint to resume from.
     """
+    check_classes(run)
     out = Path(out)
     with torch_settings(run.train), exclusive(out), StopRequest() as stop:
         fabric = build_fabric(run.train)
@@ -107,6 +108,19 @@ def train(run: RunConfig, out: Path, *, restart: bool = False, stop_after: int |
         if state is not None:
             ckpt.check_same_run(state, run, teacher, out / ckpt.CURRENT)
         return _fit(fabric, run, out, state, teacher, stop, stop_after)
+
+
+def check_classes(run: RunConfig) -> None:
+    """Head and data must speak of the same classes: objects of others would be background without a word.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    head, data = {name for task in run.model.head.tasks for name in task}, set(run.data.classes)
+    if head != data:
+        sides = (("model.head.tasks", head - data), ("data.classes", data - head))
+        only = "; ".join(f"only {where} has {', '.join(sorted(names))}" for where, names in sides if names)
+        raise ConfigError(f"run {run.run!r} at scale {run.scale!r}: {only}")
 
 
 def build_student(run: RunConfig) -> Detector:

@@ -191,6 +191,46 @@ def test_without_lists_everything_is_for_training(copy: Path, tmp_path: Path) ->
     assert read_stamp(convert_kitti(copy, tmp_path / "index"))["splits"] == ["train"]
 
 
+def test_the_benchmarks_own_test_list_is_left_out_without_its_frames(copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copy / "testing", ignore_errors=True)
+    lists = copy / "ImageSets"
+    first = (lists / "train.txt").read_text().split()[0]
+    for names in ("007000\n007001\n", f"{first}\n"):  # beyond the frames of training, or the name of one of them
+        (lists / "test.txt").write_text(names)
+        convert_kitti(copy, tmp_path / "index")
+        assert "test" not in read_stamp(tmp_path / "index")["splits"]
+    held_out = (lists / "val.txt").read_text()
+    (lists / "val.txt").unlink()
+    (lists / "test.txt").write_text(held_out)  # a held-out part of training
+    convert_kitti(copy, tmp_path / "index")
+    assert len(FrameIndex.open(tmp_path / "index", "test")) == len(held_out.split())
+    (lists / "val.txt").write_bytes("a".encode("utf-16"))
+    with pytest.raises(DataError, match=r"val\.txt"):
+        convert_kitti(copy, tmp_path / "index")
+
+
+def test_points_that_the_camera_does_not_see_are_dropped(made: Path) -> None:
+    index = FrameIndex.open(made / "index", "train")
+    options = {"sensors": ("lidar",), "lidar_sweeps": 0, "radar_sweeps": 0}
+    every, seen = (
+        FrameLoader(index, made / "data", **options, lidar_in_view=flag).load(0).points  # type: ignore[arg-type]
+        for flag in (False, True)
+    )
+    assert every is not None
+    assert seen is not None
+    camera = FrameLoader(index, made / "data", **options).records(0, "camera")[0]  # type: ignore[arg-type]
+    calib = read_calibration(made / "data" / "training" / "calib" / f"{index.columns['token'][0]}.txt", "")
+    homogeneous = apply(calib.rectified_from_ego, every[:, :3].astype(np.float64))
+    image = np.column_stack([homogeneous, np.ones(len(every))]) @ calib.projection.T
+    pixel = image[:, :2] / image[:, 2:]
+    width, height = index.sensors.size[camera]
+    inside = (image[:, 2] > 0) & (pixel >= 0).all(axis=1) & (pixel[:, 0] < width) & (pixel[:, 1] < height)
+    assert 0.05 < inside.mean() < 0.5
+    assert abs(len(seen) - inside.sum()) <= 2  # single precision at the border
+    known = {tuple(row) for row in every[inside].tolist()}
+    assert sum(tuple(row) not in known for row in seen.tolist()) <= 2
+
+
 def test_testing_has_no_labels(copy: Path, tmp_path: Path) -> None:
     shutil.copytree(copy / "training", copy / "testing")
     shutil.rmtree(copy / "testing" / "label_2")

@@ -244,19 +244,29 @@ def corrupt(path: Path) -> None:
 
 
 SIZE, POSE = "[LiDARBoxComponent].box.size.x", "[VehiclePoseComponent].world_from_vehicle.transform"
+BEAMS = "[LiDARCalibrationComponent].beam_inclination.values"
+CENTRE, RETURN = "[CameraCalibrationComponent].intrinsic.c_u", "[LiDARComponent].range_image_return2.values"
 BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("stats", lambda p: p.unlink(), "component is missing"),
     ("lidar_box", lambda p: p.unlink(), "component is missing"),
     ("camera_calibration", lambda p: p.unlink(), "component is missing"),
     ("camera_image", lambda p: p.write_bytes(b"PAR1"), "cannot be read as Parquet"),
     ("vehicle_pose", lambda p: rewrite(p, lambda t: t.drop_columns([POSE])), "column is missing"),
-    ("vehicle_pose", column(POSE, lambda v: v[1].__setitem__(3, float("nan"))), "not a finite 4x4 matrix"),
+    ("vehicle_pose", column(POSE, lambda v: v[1].__setitem__(3, float("nan"))), "not an invertible 4x4 matrix"),
     ("vehicle_pose", lambda p: rewrite(p, lambda t: t.slice(0, 0)), "no frame"),
     ("lidar_box", column(SIZE, lambda v: v.__setitem__(2, -1.0)), "sizes must be positive"),
     ("lidar_box", column("key.frame_timestamp_micros", lambda v: v.__setitem__(2, 5)), "frame that is not there"),
     ("lidar", lambda p: rewrite(p, lambda t: t.slice(5)), "no row for the frame"),
     ("stats", lambda p: rewrite(p, lambda t: t.slice(1)), "no row for the frame"),
     ("lidar_box", corrupt, "broken row group|cannot be read"),
+    ("lidar_calibration", lambda p: p.unlink(), "component is missing"),
+    ("lidar_calibration", lambda p: rewrite(p, lambda t: t.slice(1)), "calibration is missing"),
+    ("lidar_calibration", column(BEAMS, lambda v: v[0].__setitem__(1, None)), "inclinations are missing"),
+    ("lidar_pose", lambda p: p.unlink(), "component is missing"),
+    ("lidar_pose", lambda p: rewrite(p, lambda t: t.slice(1)), "no row for the frame"),
+    ("lidar", lambda p: rewrite(p, lambda t: t.drop_columns([RETURN])), "column is missing"),
+    ("camera_calibration", column(CENTRE, lambda v: v.__setitem__(0, None)), "invertible 3x3"),
+    ("vehicle_pose", column(POSE, lambda v: v.__setitem__(1, [0.0] * 16)), "not an invertible 4x4 matrix"),
 ]
 
 
@@ -271,6 +281,60 @@ def test_bad_components(
         convert_waymo(copy, out)
     assert error.value.file == path
     assert not out.exists()
+
+
+def test_velocities_follow_the_axes_of_the_vehicle(made: Path) -> None:
+    """Waymo's speeds are along the axes of the world; an object moves from frame to frame as the index says."""
+    index = FrameIndex.open(made / "index", "train")
+    boxes, turned = index.boxes, 0
+    for i in range(len(index) - 1):
+        if index.columns["scene_name"][i] != index.columns["scene_name"][i + 1]:
+            continue
+        seconds = (index.timestamp[i + 1] - index.timestamp[i]) * 1e-6
+        now, then = (
+            {boxes.instances[row]: row for row in range(boxes.start[k], boxes.start[k + 1])} for k in (i, i + 1)
+        )
+        poses = index.global_from_ego[i], index.global_from_ego[i + 1]
+        for instance in now.keys() & then.keys():
+            a, b = boxes.boxes[now[instance]], boxes.boxes[then[instance]]
+            places = [pose[:2, :2] @ box[:2] + pose[:2, 3] for pose, box in zip(poses, (a, b), strict=True)]
+            moved = (places[1] - places[0]) / seconds
+            assert np.abs(poses[0][:2, :2] @ a[7:] - moved).max() < 0.3
+            turned += np.hypot(*moved) > 2 and abs(poses[0][1, 0]) > 0.3
+    assert turned > 5
+
+
+def test_lidar_only_downloads_are_indexed(copy: Path, tmp_path: Path, made: Path) -> None:
+    for component in ("camera_image", "camera_calibration", "stats"):
+        for folder in copy.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder / component)
+    index = FrameIndex.open(convert_waymo(copy, tmp_path / "index"), "train")
+    assert set(index.sensors.modality) == {"lidar"}
+    assert set(index.columns["weather"]) == {""}
+    whole = FrameIndex.open(made / "index", "train")
+    assert np.array_equal(index.boxes.boxes, whole.boxes.boxes, equal_nan=True)
+
+
+def test_an_index_that_lost_a_part_is_made_again(copy: Path, tmp_path: Path) -> None:
+    out = convert_waymo(copy, tmp_path / "index")
+    (out / "frames.parquet").unlink()  # as Snakemake does before it makes an output again
+    convert_waymo(copy, out)
+    assert len(FrameIndex.open(out, "train")) > 0
+    (out / "notes.txt").write_text("mine")
+    (out / "frames.parquet").unlink()
+    with pytest.raises(DataError, match="not empty"):
+        convert_waymo(copy, out)
+
+
+def test_points_without_the_pose_of_their_pixels_are_refused(copy: Path) -> None:
+    path = sorted((copy / "training" / "lidar_pose").glob("*.parquet"))[0]
+    time = pq.read_table(path)["key.frame_timestamp_micros"][0].as_py()
+    column("[LiDARPoseComponent].range_image_return1.values", lambda v: v.__setitem__(0, None))(path)
+    with pytest.raises(DataError, match="pixel poses are missing") as error:
+        Segment(copy, f"training/{path.stem}").points(time)
+    assert error.value.file == path
+    assert error.value.field == "laser 1"
 
 
 def test_bad_range_images(copy: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from bevkd.classes import LABEL_INDEX
 from bevkd.config import RunConfig
 from bevkd.config.schema import DataConfig, GridConfig, HeadConfig, ModelConfig, RowConfig
 from bevkd.data import FrameDataset
@@ -133,6 +134,33 @@ def test_waymo_annotations_are_found(waymo: Path, tmp_path: Path) -> None:
     with np.load(results) as arrays:
         assert len(arrays["gt_box"]) == len(arrays["pred_box"]) > 10
         assert set(arrays["gt_difficulty"].tolist()) <= {1, 2}
+
+
+def test_waymo_truth_does_not_depend_on_settings_of_training(waymo: Path) -> None:
+    run = run_of("waymo", waymo)
+    counts = []
+    for least in (0, 1, 30):
+        data = replace(run.data, min_points=least)
+        frames = FrameDataset(data, run.model, "val", train=False, seed=0)
+        counts.append(sum(len(frames.annotations(i)[0]) for i in range(len(frames))))
+    assert counts[0] == counts[1] == counts[2] > 10
+
+
+def test_waymo_refuses_other_classes_and_splits_without_labels(waymo: Path, tmp_path: Path) -> None:
+    run = run_of("waymo", waymo)
+    frames = FrameDataset(run.data, run.model, "val", train=False, seed=0)
+    submission = lookup("submission", "waymo")
+    found = perfect(frames)
+    for boxes in found.values():
+        boxes.labels[:] = LABEL_INDEX["bus"]
+    with pytest.raises(ConfigError, match="'bus' is no class of Waymo"):
+        submission.write(run, frames, found, tmp_path / "predictions_val")
+    results = submission.write(run, frames, perfect(frames), tmp_path / "predictions_val")
+    table = frames.index.boxes
+    nothing = {name: getattr(table, name)[:0] for name in ("boxes", "labels", "points", "lidar_points", "difficulty")}
+    object.__setattr__(frames.index, "boxes", replace(table, **nothing))
+    with pytest.raises(ConfigError, match="has no labels"):
+        submission.evaluate(run, frames, results, tmp_path / "metrics.json")
 
 
 def test_tables_name_the_evaluators_classes() -> None:

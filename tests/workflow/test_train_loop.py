@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 from train_case import folder, tiny_model, tiny_run
 
-from bevkd.config import RunConfig, parse
+from bevkd.config import RunConfig, load_run, parse
 from bevkd.errors import CheckpointError, ConfigError, DataError, Interrupted
 from bevkd.train import TrainingError, load_detector, train
 from bevkd.train import loop as loop_module
@@ -176,6 +176,13 @@ def test_another_configuration_is_refused_unless_restarted(smoke_dataset: Any, t
     assert len(losses(out)) == 3
     same = tiny_run(smoke_dataset, steps=3, lr=1e-3, log_every=2, checkpoint_every=7)  # does not change the result
     train(same, out)
+
+
+def test_head_and_data_must_have_the_same_classes(smoke_dataset: Any, tmp_path: Path) -> None:
+    run = load_run("kitti_pillar", "sim", 0)  # a row for the published scale, which names its classes
+    with pytest.raises(ConfigError, match=r"only model\.head\.tasks has barrier.*only data\.classes has cyclist"):
+        train(run, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_teacher_is_refused(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:

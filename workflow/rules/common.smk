@@ -112,7 +112,8 @@ def dataset_files(wildcards):
         return {"root": data.root}
     if data.reader == "nuscenes":
         return {"tables": [f"{data.root}/{data.version}/{table}.json" for table in NUSCENES_TABLES]}
-    return {"training": f"{data.root}/training/{'calib' if data.reader == 'kitti' else 'vehicle_pose'}"}
+    parts = {"kitti": "training/calib", "waymo": "training/vehicle_pose"}
+    return {"part": f"{data.root}/{parts.get(data.reader, '')}".rstrip("/")}
 
 
 def run_file(run, seed, name):

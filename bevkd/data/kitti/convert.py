@@ -54,7 +54,8 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     """Write the index of a KITTI object detection folder.
 
     Splits are the lists `ImageSets/{train,tune,val,test}.txt`; frames of `training` that no list names belong to none.
-    Without lists every frame of `training` is in `train`, without `test.txt` every frame of `testing` in `test`.
+    Without lists every frame of `training` is in `train`, without `test.txt` every frame of `testing` in `test`. The
+    benchmark's own `test.txt` counts frames of `testing`; where these are not there, it is left out.
     Labels are read where there is a folder of them. Regions of no care have no box in 3D and are left out; so are the
     road planes that some distributions add. KITTI frames are single: no sweeps, no velocities, no time stamps, and the
     ego frame (the velodyne's) serves as the global one.
@@ -137,8 +138,16 @@ def _splits(root: Path, members: list[tuple[str, str]]) -> dict[str, str]:
     if not lists:
         return {token: "train" if folder.startswith("training/") else "test" for token, folder in members}
     out = dict.fromkeys((token for token, _ in members), "")
+    testing = any(folder.startswith("testing/") for _, folder in members)
     for split, path in lists.items():
-        for line, word in enumerate(path.read_text(encoding="utf-8").split(), start=1):
+        try:
+            words = path.read_text(encoding="utf-8").split()
+        except UnicodeDecodeError as error:
+            raise DataError(f"cannot be read as text: {error}", file=path) from error
+        if split == "test" and not testing and any(out.get(word, "test") for word in words):
+            log.warning("%s: left out, for there is no folder testing/velodyne", path)
+            continue
+        for line, word in enumerate(words, start=1):
             # The benchmark's own test list counts frames of `testing`; a held-out part of `training` is fine, too.
             token = f"{_TEST}{word}" if split == "test" and f"{_TEST}{word}" in out else word
             if token not in out:

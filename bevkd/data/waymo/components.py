@@ -82,28 +82,26 @@ class ComponentFile:
             DataError: the file or a column is missing, or a row group is broken.
         """
         fields = list(fields)
-        self._require(fields)
+        self.require(fields)
         try:
             table = self._parquet.read(columns=[self.column(field) for field in fields])
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"broken row group: {error}", file=self.path) from error
         return table.select([self.column(field) for field in fields]).rename_columns(fields)
 
-    def rows(self, keys: NDArray[np.int64], wanted: int, fields: Iterable[str], frame: str) -> pa.Table:
-        """The rows whose entry of `keys` is `wanted`, decoded a few rows at a time.
+    def rows(self, at: NDArray[np.int64], fields: Iterable[str], frame: str) -> pa.Table:
+        """Some rows, decoded a few at a time; what is held meanwhile is at most a row group of these columns.
 
         Args:
-            keys: (N,) one number per row of the file.
-            wanted: the number.
+            at: (n,) ascending positions in the file.
             fields: columns to read.
             frame: for messages.
 
         Raises:
-            DataError: there is no such row, a column is missing, or a row group is broken.
+            DataError: no row is asked for, a column is missing, or a row group is broken.
         """
         fields = list(fields)
-        self._require(fields)
-        at = np.flatnonzero(keys == wanted)
+        self.require(fields)
         if len(at) == 0:
             raise DataError("component has no row for the frame", file=self.path, token=frame)
         parts, first = [], 0
@@ -130,25 +128,34 @@ class ComponentFile:
                 break
         return parts
 
-    def _require(self, fields: list[str]) -> None:
+    def require(self, fields: Iterable[str]) -> None:
+        """Check that columns are there.
+
+        Raises:
+            DataError: the file or a column is missing.
+        """
         for field in fields:
             if not self.has(field):
                 raise DataError("column is missing", file=self.path, field=self.column(field))
 
 
 def numbers(table: pa.Table, field: str) -> NDArray[np.float64]:
-    """A numeric column as float64 (N,); null becomes NaN."""
-    return np.asarray(table[field].cast(pa.float64()).to_numpy(), dtype=np.float64)
+    """A numeric column as float64 (N,); null, and what is no number, becomes NaN."""
+    try:
+        return np.asarray(table[field].cast(pa.float64()).to_numpy(), dtype=np.float64)
+    except pa.ArrowInvalid:
+        return np.full(len(table), np.nan)
 
 
 def transforms(table: pa.Table, field: str, file: Path) -> NDArray[np.float64]:
     """A column of 4x4 matrices, (N, 4, 4).
 
     Raises:
-        DataError: a row is null, has another number of values, or one that is not finite.
+        DataError: a row is null, has another number of values, or does not hold an invertible transform.
     """
     rows = table[field].to_pylist()
     for i, row in enumerate(rows):
-        if row is None or len(row) != 16 or not np.isfinite(row).all():
-            raise DataError(f"row {i} is not a finite 4x4 matrix", file=file, field=field)
+        good = row is not None and len(row) == 16 and None not in row and np.isfinite(row).all()
+        if not good or abs(np.linalg.det(np.reshape(row, (4, 4)))) < 1e-6:
+            raise DataError(f"row {i} is not an invertible 4x4 matrix", file=file, field=field)
     return np.array(rows, dtype=np.float64).reshape(-1, 4, 4)

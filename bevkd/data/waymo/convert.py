@@ -16,12 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bevkd.data.index import BOXES, FRAMES, SENSORS, stamp
+from bevkd import __version__
+from bevkd.data.index import BOXES, FORMAT, FRAMES, SENSORS, stamp
 from bevkd.data.labelled import read_labelled
 from bevkd.data.waymo.components import COMPONENTS
 from bevkd.data.waymo.tables import segment_tables
 from bevkd.data.write import arrow_table, fresh_folder, is_current
 from bevkd.errors import DataError
+from bevkd.io import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,9 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     if is_current(out, VERSION, source):
         log.info("%s is up to date", out)
         return out
-    parts = out.parent / f".{out.name}.{source[:12]}.parts"
+    parts = out.parent / f".{out.name}.{source[:12]}-{FORMAT}-{__version__}.parts"
+    for stale in set(out.parent.glob(f".{out.name}.*.parts")) - {parts}:  # of other files, or of other code
+        shutil.rmtree(stale, ignore_errors=True)
     parts.mkdir(parents=True, exist_ok=True)
     for _ in _work(partial(_write_part, root, parts), segments, workers):
         pass
@@ -136,10 +140,8 @@ def _write_part(root: Path, parts: Path, segment: str) -> str:
     columns = segment_tables(root, segment, FOLDERS[folder])
     for name in ("sensors", "boxes", "frames"):
         table = arrow_table(_SCHEMAS[name], columns[name])
-        path = _part(parts, segment, name)
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(table, temporary)
-        temporary.replace(path)
+        with atomic_path(_part(parts, segment, name)) as temporary:
+            pq.write_table(table, temporary)
     return segment
 
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bevkd.data.waymo.components import CAMERA, LASER, TIME, TOP, ComponentFile, transforms
-from bevkd.data.waymo.range_image import points_from_range_image, uniform_inclinations
+from bevkd.data.waymo.lasers import RETURNS, Laser, read_lasers
+from bevkd.data.waymo.range_image import points_from_range_image
 from bevkd.errors import DataError
-
-_RETURNS = ("range_image_return1", "range_image_return2")
 
 
 class Segment:
@@ -38,8 +37,10 @@ class Segment:
         return self._keyed("lidar_pose")
 
     @cached_property
-    def _images(self) -> tuple[ComponentFile, NDArray[np.int64]]:
-        return self._keyed("camera_image")
+    def _images(self) -> tuple[ComponentFile, NDArray[np.int64], NDArray[np.int64]]:
+        file = ComponentFile.of(self.root, "camera_image", self.name)
+        keys = file.read([TIME, CAMERA])
+        return file, keys[TIME].to_numpy(), keys[CAMERA].to_numpy()
 
     def _keyed(self, component: str) -> tuple[ComponentFile, NDArray[np.int64]]:
         file = ComponentFile.of(self.root, component, self.name)
@@ -53,14 +54,8 @@ class Segment:
         return dict(zip(table[TIME].to_pylist(), poses, strict=True))
 
     @cached_property
-    def _mounts(self) -> dict[int, tuple[NDArray[np.float64], tuple[float, float], list[float] | None]]:
-        """Per laser: vehicle from sensor, least and largest inclination, and all inclinations where they are listed."""
-        file = ComponentFile.of(self.root, "lidar_calibration", self.name)
-        names = ["beam_inclination.min", "beam_inclination.max", "beam_inclination.values"]
-        table = file.read([LASER, "extrinsic.transform", *names])
-        matrices = transforms(table, "extrinsic.transform", file.path)
-        rows = zip(table[LASER].to_pylist(), matrices, *(table[name].to_pylist() for name in names), strict=True)
-        return {laser: (matrix, (low, high), values or None) for laser, matrix, low, high, values in rows}
+    def _lasers(self) -> dict[int, Laser]:
+        return read_lasers(self.root, self.name)
 
     def points(self, timestamp: int) -> NDArray[np.float64]:
         """Points (P, 6) of all lasers and both returns of a frame, first all first returns of each laser.
@@ -72,38 +67,43 @@ class Segment:
         """
         file, times = self._lidar
         frame = f"{self.name}/{timestamp}"
-        fields = [f"{name}.{part}" for name in _RETURNS for part in ("values", "shape")]
-        table = file.rows(times, timestamp, [LASER, *fields], frame)
+        fields = [f"{name}.{part}" for name in RETURNS for part in ("values", "shape")]
+        table = file.rows(np.flatnonzero(times == timestamp), [LASER, *fields], frame)
         if timestamp not in self._poses:
             path = ComponentFile.of(self.root, "vehicle_pose", self.name).path
             raise DataError("component has no row for the frame", file=path, token=frame)
         pixel_pose = self._pixel_pose(timestamp, frame)
         parts = []
         for i, laser in enumerate(table[LASER].to_pylist()):
-            if laser not in self._mounts:
+            if laser not in self._lasers:
                 path = ComponentFile.of(self.root, "lidar_calibration", self.name).path
                 raise DataError("calibration is missing", file=path, token=frame, field=f"laser {laser}")
-            matrix, (low, high), values = self._mounts[laser]
-            for name in _RETURNS:
+            mount = self._lasers[laser]
+            for name in RETURNS:
                 image = _image(table, name, i, 4, file.path, frame)
                 if image is None:
                     continue
-                beams = uniform_inclinations(low, high, len(image)) if values is None else np.array(values)
+                beams = mount.inclinations(len(image))
                 if len(beams) != len(image):
                     message = f"{len(beams)} beams are calibrated, the range image has {len(image)} rows"
                     raise DataError(message, file=file.path, token=frame, field=f"laser {laser}")
                 pose = pixel_pose if laser == TOP else None
                 if pose is not None and pose.shape[:2] != image.shape[:2]:
                     raise DataError("pixel poses have another shape", file=file.path, token=frame, field=name)
-                parts.append(points_from_range_image(image, beams, matrix, pose, self._poses[timestamp]))
+                matrix, ego = mount.vehicle_from_sensor, self._poses[timestamp]
+                parts.append(points_from_range_image(image, beams, matrix, pose, ego))
         return np.concatenate(parts) if parts else np.zeros((0, 6))
 
-    def _pixel_pose(self, timestamp: int, frame: str) -> NDArray[np.float32] | None:
+    def _pixel_pose(self, timestamp: int, frame: str) -> NDArray[np.float32]:
+        """The vehicle's pose (H, W, 6) at every pixel of the top laser."""
         file, times = self._lidar_pose
-        name = _RETURNS[0]
-        table = file.rows(times, timestamp, [LASER, f"{name}.values", f"{name}.shape"], frame)
+        name = RETURNS[0]
+        table = file.rows(np.flatnonzero(times == timestamp), [LASER, f"{name}.values", f"{name}.shape"], frame)
         of_top = [i for i, laser in enumerate(table[LASER].to_pylist()) if laser == TOP]
-        return _image(table, name, of_top[0], 6, file.path, frame) if of_top else None
+        found = _image(table, name, of_top[0], 6, file.path, frame) if of_top else None
+        if found is None:
+            raise DataError("pixel poses are missing", file=file.path, token=frame, field=f"laser {TOP}")
+        return found
 
     def image(self, timestamp: int, camera: int) -> NDArray[np.uint8]:
         """The picture (H, W, 3) of one camera.
@@ -111,14 +111,14 @@ class Segment:
         Raises:
             DataError: it is missing or unreadable.
         """
-        file, times = self._images
+        file, times, cameras = self._images
         frame = f"{self.name}/{timestamp}"
-        table = file.rows(times, timestamp, [CAMERA, "image"], frame)
-        found = [row["image"] for row in table.to_pylist() if row[CAMERA] == camera]
-        if not found:
+        at = np.flatnonzero((times == timestamp) & (cameras == camera))
+        if len(at) == 0:
             raise DataError("image is missing", file=file.path, token=frame, field=f"camera {camera}")
+        found = file.rows(at[:1], ["image"], frame)["image"][0].as_py()
         try:
-            with Image.open(BytesIO(found[0])) as picture:
+            with Image.open(BytesIO(found)) as picture:
                 return np.asarray(picture.convert("RGB"))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError) as error:
             message = f"unreadable image: {error}"

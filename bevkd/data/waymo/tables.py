@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from bevkd.classes import LABEL_INDEX
 from bevkd.data.index import BOXES, LIDAR_SWEEPS
-from bevkd.data.waymo.components import CAMERA, CAMERAS, TIME, ComponentFile, numbers, transforms
+from bevkd.data.waymo.components import CAMERA, CAMERAS, LASER, TIME, TOP, ComponentFile, numbers, transforms
+from bevkd.data.waymo.lasers import RETURNS, read_lasers
 from bevkd.errors import DataError
 from bevkd.geometry import quaternion_from_yaw
 
@@ -51,11 +53,7 @@ def segment_tables(root: Path, segment: str, split: str) -> dict[str, dict[str, 
     words = _words(root, segment, times)
     n = len(times)
     tokens = [f"{name}_{time}" for time in times]
-    lidar = ComponentFile.of(root, "lidar", segment).read([TIME])[TIME].to_numpy()
-    missing = ~np.isin(times, lidar)
-    if missing.any():
-        path = ComponentFile.of(root, "lidar", segment).path
-        raise DataError("component has no row for the frame", file=path, token=tokens[int(np.argmax(missing))])
+    _check_lidar(root, segment, times, tokens)
     sensors, keys = _sensors(root, segment, times, world_from_vehicle)
     frames = {
         "token": tokens,
@@ -71,11 +69,33 @@ def segment_tables(root: Path, segment: str, split: str) -> dict[str, dict[str, 
         "radar_sweeps": [[] for _ in range(n)],
         **words,
     }
-    return {"frames": frames, "sensors": sensors, "boxes": _boxes(root, segment, times, tokens)}
+    return {"frames": frames, "sensors": sensors, "boxes": _boxes(root, segment, times, tokens, world_from_vehicle)}
+
+
+def _check_lidar(root: Path, segment: str, times: NDArray[np.int64], tokens: list[str]) -> None:
+    """What reading points will need is there: range images of calibrated lasers, and the pose of the top one's pixels.
+
+    Range images themselves are not decoded; a broken one is found when it is read.
+    """
+    calibrated = read_lasers(root, segment)
+    for component, returns in (("lidar", RETURNS), ("lidar_pose", RETURNS[:1])):
+        file = ComponentFile.of(root, component, segment)
+        file.require([f"{name}.{part}" for name in returns for part in ("values", "shape")])
+        keys = file.read([TIME, LASER])
+        laser, time = keys[LASER].to_numpy(), keys[TIME].to_numpy()
+        missing = ~np.isin(times, time[laser == TOP])
+        if missing.any():
+            token = tokens[int(np.argmax(missing))]
+            raise DataError("component has no row for the frame", file=file.path, token=token, field=f"laser {TOP}")
+        for number in np.setdiff1d(laser, list(calibrated)).tolist():
+            path = ComponentFile.of(root, "lidar_calibration", segment).path
+            raise DataError("calibration is missing", file=path, token=segment, field=f"laser {number}")
 
 
 def _words(root: Path, segment: str, times: NDArray[np.int64]) -> dict[str, list[str]]:
     file = ComponentFile.of(root, "stats", segment)
+    if not file.path.parent.is_dir():  # it holds words only
+        return {name: [""] * len(times) for name in ("location", "lighting", "weather")}
     table = file.read([TIME, "location", "time_of_day", "weather"])
     rows = {row[TIME]: row for row in table.to_pylist()}
     out: dict[str, list[str]] = {"location": [], "lighting": [], "weather": []}
@@ -131,14 +151,17 @@ def _sensors(
 
 
 def _cameras(root: Path, segment: str, times: NDArray[np.int64]) -> list[tuple[int, int, dict[str, Any]]]:
-    """(camera, frame time, row) by frame, then by camera."""
+    """(camera, frame time, row) by frame, then by camera; none where both folders of camera components are absent."""
     file = ComponentFile.of(root, "camera_calibration", segment)
+    folders = [ComponentFile.of(root, name, segment).path.parent for name in ("camera_calibration", "camera_image")]
+    if not any(folder.is_dir() for folder in folders):
+        return []
     names = [f"intrinsic.{part}" for part in ("f_u", "f_v", "c_u", "c_v")]
     table = file.read([CAMERA, "extrinsic.transform", "width", "height", *names])
     matrices = transforms(table, "extrinsic.transform", file.path)
     mounts = {}
     for row, matrix in zip(table.to_pylist(), matrices, strict=True):
-        fu, fv, cu, cv = (row[name] for name in names)
+        fu, fv, cu, cv = (math.nan if row[name] is None else row[name] for name in names)
         if not (fu and fv) or not np.isfinite([fu, fv, cu, cv]).all():
             message = "a camera needs an invertible 3x3 matrix"
             raise DataError(message, file=file.path, token=segment, field=f"camera {row[CAMERA]}")
@@ -165,8 +188,10 @@ def _cameras(root: Path, segment: str, times: NDArray[np.int64]) -> list[tuple[i
     return sorted(out, key=lambda item: (item[1], item[0]))
 
 
-def _boxes(root: Path, segment: str, times: NDArray[np.int64], tokens: list[str]) -> dict[str, Any]:
-    """Columns of `boxes`. Velocities (m/s) are along the axes of the vehicle frame and relative to the ground."""
+def _boxes(
+    root: Path, segment: str, times: NDArray[np.int64], tokens: list[str], poses: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Columns of `boxes`. Waymo gives velocities (m/s) along the axes of the world; here they follow the vehicle's."""
     file = ComponentFile.of(root, "lidar_box", segment)
     if segment.startswith(UNLABELLED) and not file.path.exists():  # whose labels are not published
         return {name: [] for name in BOXES.names} | {"box": np.zeros((0, 9)), "rotation": np.zeros((0, 4))}
@@ -195,8 +220,9 @@ def _boxes(root: Path, segment: str, times: NDArray[np.int64], tokens: list[str]
             raise DataError(
                 message, file=file.path, token=tokens[frame[at]], field=table["key.laser_object_id"][at].as_py()
             )
-    for column, name in zip((7, 8), speed, strict=False):
-        box[:, column] = numbers(table, name)
+    if len(speed) == 2:
+        in_world = np.stack([numbers(table, name) for name in speed], axis=-1)
+        box[:, 7:] = np.einsum("nji,nj->ni", poses[frame, :2, :2], in_world)
     names = [TYPES.get(kind, "unknown") for kind in table["type"].to_pylist()]
     points = np.nan_to_num(numbers(table, "num_lidar_points_in_box")).astype(np.int32)
     said = np.nan_to_num(numbers(table, level[0])) if level else np.zeros(n)

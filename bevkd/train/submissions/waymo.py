@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.classes import LABEL_INDEX
+from bevkd.classes import LABEL_INDEX, LABELS
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
+from bevkd.errors import ConfigError
 from bevkd.eval.waymo import TYPES, LetConfig, evaluate, read_sets
 from bevkd.io import atomic_path, write_json
 from bevkd.registry import register
@@ -28,6 +29,9 @@ def arrays(frames: FrameDataset, found: Mapping[str, Boxes]) -> dict[str, NDArra
     """The arrays of `bevkd evaluate waymo`: detections, and the annotations that have LiDAR points.
 
     No detection is said to lie in a no-label zone.
+
+    Raises:
+        ConfigError: the detector has classes that Waymo does not evaluate.
     """
     pred: dict[str, list[Any]] = {name: [] for name in ("box", "type", "frame", "score")}
     truth: dict[str, list[Any]] = {name: [] for name in ("box", "type", "frame", "difficulty")}
@@ -49,7 +53,12 @@ def arrays(frames: FrameDataset, found: Mapping[str, Boxes]) -> dict[str, NDArra
 
 
 def _types(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.array([_TYPE_OF_LABEL[int(label)] for label in labels], dtype=np.int64)
+    try:
+        return np.array([_TYPE_OF_LABEL[int(label)] for label in labels], dtype=np.int64)
+    except KeyError as error:
+        name = LABELS[error.args[0]]
+        known = ", ".join(TYPES).lower()
+        raise ConfigError(f"model.head.tasks: {name!r} is no class of Waymo; known: {known}") from None
 
 
 def _with_mean(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -79,7 +88,12 @@ class WaymoSubmission:
 
         `LET` holds the longitudinal error tolerant metrics, by which camera detectors are ranked. `MEAN_LEVEL_<n>` is
         the mean over vehicles, pedestrians and cyclists, in both.
+
+        Raises:
+            ConfigError: the frames are those of `testing`, whose labels are not published.
         """
+        if not frames.has_annotations:
+            raise ConfigError(f"split {frames.split!r} has no labels")
         sets = read_sets(results)
         metrics: dict[str, Any] = _with_mean(evaluate(sets)) | {"LET": _with_mean(evaluate(sets, LetConfig()))}
         write_json(out, metrics, indent=2)
