@@ -246,6 +246,23 @@ def profile(
 
 
 @app.command()
+def bench(
+    run: Run,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    warmup: Annotated[int, typer.Option(help="Steps before the timed ones.")] = 50,
+    steps: Annotated[int, typer.Option(help="Timed steps.")] = 200,
+    runs: RunsRoot = _RUNS,
+) -> None:
+    """What a training step of a run costs, without its teacher, with it live and cached: `cost.json` beside the run."""
+    from bevkd.bench.step import cost_of
+    from bevkd.config import load_run, run_dir
+
+    out = run_dir(run, scale, seed, runs)
+    cost_of(load_run(run, scale, seed), out, out / "cost.json", warmup, steps)
+
+
+@app.command()
 def doctor(
     root: Annotated[Path | None, typer.Option(help="A data set folder to look at.")] = None,
     version: Annotated[str, typer.Option(help="Its version.")] = "v1.0-trainval",

@@ -18,11 +18,12 @@ from bevkd.config.schema import (
     RunConfig,
     TrainConfig,
 )
-from bevkd.config.workflow import WorkflowConfig, first_seeds
+from bevkd.config.workflow import BenchConfig, WorkflowConfig, first_seeds
 
 __all__ = [
     "AugmentConfig",
     "BEVConfig",
+    "BenchConfig",
     "CameraConfig",
     "DataConfig",
     "DecodeConfig",

@@ -33,6 +33,14 @@ class CostConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class BenchConfig:
+    """How many steps a benchmark of one scale takes."""
+
+    warmup: int = Field(default=50, ge=0)
+    steps: int = Field(default=200, ge=1)
+
+
+@dataclass(frozen=True, config=_STRICT)
 class WorkflowConfig:
     """config/config.yaml. Threads, memory and partitions are not here: they belong to rules and profiles."""
 
@@ -42,6 +50,7 @@ class WorkflowConfig:
     gpus: int | Literal["auto"] = "auto"  # GPU jobs at a time; auto: what this machine has; 0: CPU
     gpus_per_run: int = Field(default=1, ge=1)  # more than one: training through torchrun (DDP)
     cost: dict[str, CostConfig] = Field(default_factory=dict)  # by scale
+    bench: dict[str, BenchConfig] = Field(default_factory=dict)  # by scale
 
 
 def first_seeds(rows: Mapping[str, RowConfig], count: int) -> dict[str, RowConfig]:

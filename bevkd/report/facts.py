@@ -101,6 +101,9 @@ def run_facts(runs: Runs, run: str) -> RunFacts:
     return RunFacts(row, loss_weights(runs, run), steps, float(np.mean(seconds)), float(np.mean(rates)))
 
 
+_IMAGE_LEVELS = (1,) * 4  # as many as any image backbone has
+
+
 def loss_weights(runs: Runs, run: str) -> dict[str, float]:
     """Weights of a run's distillation losses as its method resolves them for this pair of sensors; empty without one.
 
@@ -115,7 +118,8 @@ def loss_weights(runs: Runs, run: str) -> dict[str, float]:
     if row.method is None:
         return {}
     # Weights depend on the sensors alone, so one channel of everything makes the method cheap to build.
-    own, other = (FeatureSpec(1, 1, 1, 1, runs.config(name).model.sensors) for name in (run, row.teacher or run))
+    names = (run, row.teacher or run)
+    own, other = (FeatureSpec(1, 1, 1, 1, runs.config(name).model.sensors, _IMAGE_LEVELS) for name in names)
     return build_method(row.method, own, other).weights()
 
 

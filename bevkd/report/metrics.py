@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -37,12 +37,13 @@ class Metric:
 
     Attributes:
         key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
-            positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means over
-            three types at level 2 with longitudinal error tolerance, `LET_<AP|APH|APL>`.
+            positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means of
+            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Costs: see `_costs`.
         unit: unit of the printed value.
         higher_is_better: direction.
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
+        file: `metrics_<split>.json`, or `cost.json` of `bevkd bench`, whose values may be null.
     """
 
     key: str
@@ -50,6 +51,7 @@ class Metric:
     higher_is_better: bool
     field: tuple[str, ...]
     factor: float = 100.0
+    file: Literal["metrics", "cost"] = "metrics"
 
     @property
     def arrow(self) -> str:
@@ -75,7 +77,23 @@ def _known() -> dict[str, Metric]:
     return table
 
 
-METRICS: Mapping[str, Metric] = _known()
+def _costs() -> dict[str, Metric]:
+    """`<loss_time|step_time|memory>[_increase]_<live|cached>` of a training step."""
+    out = {}
+    for way in ("live", "cached"):
+        for name, unit, field in (
+            ("loss_time", "s", "loss_s"),
+            ("loss_time_increase", "%", "loss_increase"),
+            ("step_time", "s", "step_s"),
+            ("step_time_increase", "%", "step_increase"),
+            ("memory", "GiB", "memory_gib"),
+            ("memory_increase", "GiB", "memory_increase_gib"),
+        ):
+            out[f"{name}_{way}"] = Metric(f"{name}_{way}", unit, False, (way, field), factor=1.0, file="cost")
+    return out
+
+
+METRICS: Mapping[str, Metric] = _known() | _costs()
 
 
 def metric(key: str) -> Metric:
@@ -96,11 +114,13 @@ def value_of(summary: Any, key: str, file: Path) -> float:
         DataError: the file lacks the field, or it is not a finite number.
     """
     value = summary
-    field, factor = metric(key).field, metric(key).factor
+    field, factor, optional = metric(key).field, metric(key).factor, metric(key).file == "cost"
     for name in field:
         if not isinstance(value, dict) or name not in value:
             raise DataError("metrics file lacks a field", file=file, field=".".join(field))
         value = value[name]
+    if value is None and optional:
+        return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(f"metric is not a finite number: {value!r}", file=file, field=".".join(field))
     return factor * float(value)
@@ -156,16 +176,18 @@ class Runs:
         return self.folder(run, seed) / f"metrics_{name}.json"
 
     def values(self, run: str, split: str, keys: Iterable[str]) -> dict[int, dict[str, float]]:
-        """Metrics per seed, in printed units: `{seed: {key: value}}`.
+        """Metrics per seed, in printed units: `{seed: {key: value}}`; costs of the first seed only.
 
         Raises:
             DataError: a run has no metrics file; the message names both.
         """
-        out = {}
-        for seed in self.row(run).seeds:
-            file = self.metrics_file(run, seed, split)
+        out, keys = {}, list(keys)
+        cost = any(metric(key).file == "cost" for key in keys)
+        for seed in self.row(run).seeds[: 1 if cost else None]:
+            file = self.folder(run, seed) / "cost.json" if cost else self.metrics_file(run, seed, split)
             if not file.exists():
-                raise DataError(f"run {run!r} has no metrics for seed {seed} at scale {self.scale!r}", file=file)
+                what = "costs" if cost else "metrics"
+                raise DataError(f"run {run!r} has no {what} for seed {seed} at scale {self.scale!r}", file=file)
             summary = read_json(file)
             out[seed] = {key: value_of(summary, key, file) for key in keys}
         return out

@@ -21,7 +21,7 @@ from bevkd.report.metrics import METRICS, metric
 _STRICT = ConfigDict(extra="forbid")
 Target: TypeAlias = Literal["all", "extended", "tuning"]
 Split: TypeAlias = Literal["report", "tune"]
-Artefact: TypeAlias = Literal["metrics", "log", "model"]
+Artefact: TypeAlias = Literal["metrics", "cost", "log", "model"]
 Need: TypeAlias = tuple[str, int]
 # Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
 Pool: TypeAlias = str | tuple[str, ...]
@@ -58,6 +58,10 @@ class ColumnSpec:
     def __post_init__(self) -> None:
         metric(self.key)
 
+    def printed_for(self, row: RowSpec) -> bool:
+        """Whether the paper prints a number here."""
+        return row.published is not None and self.reference != {} and self.key not in row.unprinted
+
     @property
     def selector(self) -> Selector:
         """Columns of the reference file that this metric fixes."""
@@ -77,6 +81,7 @@ class RowSpec:
     group: str = ""
     role: str = ""  # baseline, teacher, distilled, control, check
     published: Selector | None = None  # added to the table's own selector; none: the papers print no such row
+    unprinted: tuple[str, ...] = ()  # columns that the paper leaves empty in this row
     against: Pool | None = None  # run that the paired difference of `TableConfig.delta` is taken to
 
 
@@ -97,12 +102,21 @@ class TableConfig:
     delta: str | None = None
     notes: tuple[str, ...] = ()
 
-    artefact = "metrics"
+    @property
+    def artefact(self) -> Artefact:
+        """What the table reads of a run: its metrics, or what its training costs."""
+        return metric(self.columns[0].key).file
 
     def __post_init__(self) -> None:
         keys = [column.key for column in self.columns]
+        if len({metric(key).file for key in keys}) > 1:
+            raise ValueError("a table shows metrics or costs, not both")
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("columns must be distinct metrics")
+        if self.rows != "tuning":
+            for row in self.rows:
+                if set(row.unprinted) - set(keys):
+                    raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
         if self.delta is not None and self.delta not in keys:
             raise ValueError(f"delta {self.delta!r} is not a column")
         if self.also and self.rows != "tuning":
@@ -124,10 +138,11 @@ class TableConfig:
         return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose metrics the table prints."""
+        """(run, seed) pairs whose metrics the table prints; of costs the first seed's."""
         specs = self.row_specs(rows)
         runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
-        return needs_of(runs, rows, f"table {self.name!r}")
+        needs = needs_of(runs, rows, f"table {self.name!r}")
+        return needs if self.artefact == "metrics" else [(run, rows[run].seeds[0]) for run in dict.fromkeys(runs)]
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -69,7 +69,8 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
     for column in spec.columns:
         ours = [v[column.key] for v in found.values()]
         paper = math.nan
-        if row.published is not None and (column.reference is None or column.reference):
+        if column.printed_for(row):
+            assert row.published is not None
             paper = select({**spec.published, **column.selector, **row.published}).value
         values[column.key] = Value(paper, sum(ours) / len(ours), sample_std(ours))
     delta = None

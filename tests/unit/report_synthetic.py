@@ -55,6 +55,13 @@ def benchmark_summary(reader: str, mean_ap: float, rng: np.random.Generator) -> 
     return out
 
 
+def cost_summary(taught: bool, rng: np.random.Generator) -> dict[str, Any]:
+    """What `bevkd bench` writes."""
+    plain = {"loss_s": 0.1, "step_s": 0.2, "memory_gib": 0.5}
+    more = {"loss_increase": rng.uniform(1, 90), "step_increase": rng.uniform(1, 50), "memory_increase_gib": 0.1}
+    return {"plain": plain} | {way: plain | (more if taught else dict.fromkeys(more)) for way in ("live", "cached")}
+
+
 def level(row: RowConfig) -> float:
     """A plausible mean AP for a run."""
     base = next((v for k, v in LEVEL.items() if row.id.startswith(k)), LEVEL[row.model.split("_")[0]])
@@ -68,7 +75,7 @@ def write_run(
     folder = run_dir(row.id, scale, seed, root)
     folder.mkdir(parents=True, exist_ok=True)
     train = TrainConfig(steps=int(row.set.get("train", {}).get("steps", steps)))
-    model = ModelConfig(sensors=SENSORS.get(row.model, ("lidar",)))
+    model = ModelConfig(sensors=SENSORS.get(row.model.split("_")[0], ("lidar",)))
     data = DataConfig(reader=row.dataset.split("_")[0])
     config = RunConfig(run=row.id, scale=scale, seed=seed, row=row, train=train, model=model, data=data)
     (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
@@ -76,6 +83,7 @@ def write_run(
     for split in ("val", "tune") if tune else ("val",):
         content = summary(mean_ap, rng) if data.reader not in STARTS else benchmark_summary(data.reader, mean_ap, rng)
         (folder / f"metrics_{split}.json").write_text(json.dumps(content))
+    (folder / "cost.json").write_text(json.dumps(cost_summary(row.teacher is not None, rng)))
     with (folder / "log.jsonl").open("w") as stream:
         for step in range(0, steps, 10):
             det = 10 * np.exp(-step / (steps * (0.5 - 0.1 * bool(row.method)))) + 2 + rng.normal(0, 0.3)

@@ -13,6 +13,7 @@ from snakemake.exceptions import WorkflowError
 sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "scripts"))]
 
 from bevkd.config import (
+    BenchConfig,
     WorkflowConfig,
     config_dir,
     first_seeds,
@@ -141,6 +142,15 @@ def training_inputs(wildcards):
     return inputs
 
 
+def bench_inputs(wildcards):
+    """What measuring a training needs: the index, and the teacher both as a network and as a cache."""
+    row, inputs = ROWS[wildcards.run], {"index": index_of(wildcards.run)}
+    if row.teacher:
+        inputs["teacher"] = teacher_file(wildcards.run)
+        inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
+    return inputs
+
+
 def metrics_file(run, seed, split="report"):
     """Metrics of a run on the split that is reported or on the one for tuning."""
     data = run_config(run).data
@@ -157,6 +167,8 @@ def item_inputs(item):
     if item.artefact == "metrics":
         split = getattr(item, "split", "report")
         return [metrics_file(run, seed, split) for run, seed in pairs]
+    if item.artefact == "cost":
+        return [run_file(run, seed, "cost.json") for run, seed in pairs]
     return [run_file(run, seed, "model.pt") for run, seed in pairs] + sorted({index_of(run) for run, _ in pairs})
 
 

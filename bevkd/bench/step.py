@@ -1,0 +1,200 @@
+"""What a training step of a run costs: seconds and memory, without a teacher, with a live and with a cached one.
+
+UniDistill's Table S8 (spec, section 10) times the computation of the loss: copy to the device, forward passes of
+student and teacher (or the look-up of its targets), all losses. A whole step adds the backward pass, clipping and the
+optimiser.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bevkd.bench.timing import machine
+from bevkd.config import RunConfig, TrainConfig
+from bevkd.data import collate
+from bevkd.data.batch import Batch
+from bevkd.errors import BevkdError, ConfigError
+from bevkd.io import write_json
+from bevkd.train.loop import TrainStep, build_student
+from bevkd.train.optim import build_optimizer, resolve_precision
+from bevkd.train.stream import batch_plan
+from bevkd.train.teacher import build_engine, student_frames
+
+BATCHES = 8  # distinct batches that the steps go round
+_GIB = 2**30
+
+
+class TimedStep:
+    """A training step of a student, with or without a distillation engine, and how long its halves take.
+
+    Args:
+        module: detector and losses; takes the mode of training.
+        train: optimiser, clipping and precision.
+        device: where it runs.
+        clock: seconds, on a CPU; on CUDA the wall clock, synchronised.
+    """
+
+    def __init__(
+        self, module: TrainStep, train: TrainConfig, device: torch.device, clock: Callable[[], float] | None = None
+    ) -> None:
+        self.module = module.to(device).train()
+        self.optimiser = build_optimizer(self.module.parameters(), train)
+        self.clip, self.device = train.grad_clip, device
+        self.clock = clock if clock is not None and device.type != "cuda" else time.perf_counter
+        precision = resolve_precision(train.precision, device.type)
+        self.dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
+        self.mixed = precision != "32-true"
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return self.clock()
+
+    def step(self, batch: Batch) -> tuple[float, float]:
+        """Seconds until the loss is there, and until the weights are updated."""
+        start = self._now()
+        with torch.autocast(self.device.type, self.dtype, enabled=self.mixed):
+            total = self.module(batch.to(self.device))["total"]
+        loss = self._now()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        self.optimiser.step()
+        return loss - start, self._now() - start
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one way to train.
+
+    Attributes:
+        loss_s, step_s: median seconds of the loss and of the whole step.
+        loss_mean_s, loss_p90_s, step_mean_s, step_p90_s: their means and 90th percentiles.
+        memory_gib: peak over whole steps: allocated memory on CUDA, resident memory of the process on a CPU.
+        reserved_gib: what the allocator reserved, CUDA only.
+    """
+
+    loss_s: float
+    step_s: float
+    loss_mean_s: float
+    loss_p90_s: float
+    step_mean_s: float
+    step_p90_s: float
+    memory_gib: float
+    reserved_gib: float | None = None
+
+
+def measure(run: RunConfig, out: Path, warmup: int, steps: int) -> Cost:
+    """Train for some steps on fixed batches, in this process.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: the run cannot be trained.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(run.train.threads)
+    frames = student_frames(run, out)
+    plan = batch_plan(run, frames)
+    batches = [collate([frames.get(i, epoch) for i, epoch in plan.batch(k)]) for k in range(BATCHES)]
+    student = build_student(run)
+    timed = TimedStep(TrainStep(student, build_engine(run, out, student)), run.train, device)
+    for k in range(warmup):
+        timed.step(batches[k % BATCHES])
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = np.array([timed.step(batches[k % BATCHES]) for k in range(steps)])
+    if device.type == "cuda":
+        memory: float = torch.cuda.max_memory_allocated()
+        reserved: float | None = torch.cuda.max_memory_reserved() / _GIB
+    else:
+        memory, reserved = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, None
+    of_loss, of_step = seconds.T
+    return Cost(
+        loss_s=float(np.median(of_loss)),
+        step_s=float(np.median(of_step)),
+        loss_mean_s=float(of_loss.mean()),
+        loss_p90_s=float(np.quantile(of_loss, 0.9)),
+        step_mean_s=float(of_step.mean()),
+        step_p90_s=float(np.quantile(of_step, 0.9)),
+        memory_gib=memory / _GIB,
+        reserved_gib=reserved,
+    )
+
+
+def ways(run: RunConfig) -> dict[str, RunConfig]:
+    """The run without its teacher, and with it live and cached."""
+    row = run.row
+    out = {"plain": replace(run, row=replace(row, teacher=None, method=None))}
+    if row.teacher is not None:
+        out |= {mode: replace(run, row=replace(row, teacher_mode=mode)) for mode in ("live", "cached")}  # type: ignore[arg-type]
+    return out
+
+
+def _in_child(run: RunConfig, out: Path, warmup: int, steps: int, results: Any) -> None:
+    try:
+        results.put(measure(run, out, warmup, steps))
+    except BevkdError as error:
+        results.put(error)
+    except Exception as error:
+        results.put(ConfigError(f"{type(error).__name__}: {error}"))
+
+
+def _alone(run: RunConfig, out: Path, warmup: int, steps: int) -> Cost:
+    """`measure` in a process of its own, so that its peak memory is its own."""
+    context = get_context("spawn")
+    results = context.Queue()
+    child = context.Process(target=_in_child, args=(run, out, warmup, steps, results))
+    child.start()
+    try:
+        found = results.get()
+    finally:
+        child.join()
+    if isinstance(found, BevkdError):
+        raise found
+    assert isinstance(found, Cost)
+    return found
+
+
+def cost_of(run: RunConfig, out: Path, results: Path, warmup: int = 50, steps: int = 200) -> dict[str, Any]:
+    """Measure a run in every way, each in its own process, one after the other, and write the findings.
+
+    Args:
+        run: the run; with a teacher, which must be trained.
+        out: its folder, from which teacher and cache are found.
+        results: file to write.
+        warmup, steps: of each way; the steps after the warm-up are timed.
+
+    Returns:
+        `{"plain": {...}, "live": {...}, "cached": {...}}` with the fields of `Cost`; for the last two also
+        `loss_increase`, `step_increase` (relative to plain, in %) and `memory_increase_gib`. And the machine. A run
+        without a teacher has no increase (null), and costs what it costs.
+
+    Raises:
+        ConfigError: fewer than one step.
+        ConfigError, CheckpointError, DataError: the run cannot be trained.
+    """
+    if steps < 1 or warmup < 0:
+        raise ConfigError(f"a benchmark needs at least one step, not {steps} after {warmup}")
+    costs = {way: _alone(one, out, warmup, steps) for way, one in ways(run).items()}
+    plain = costs["plain"]
+    content: dict[str, Any] = {"plain": dict(vars(plain))}
+    for way in ("live", "cached"):
+        cost = costs.get(way)
+        content[way] = dict(vars(cost or plain)) | {
+            "loss_increase": 100 * (cost.loss_s / plain.loss_s - 1) if cost else None,
+            "step_increase": 100 * (cost.step_s / plain.step_s - 1) if cost else None,
+            "memory_increase_gib": cost.memory_gib - plain.memory_gib if cost else None,
+        }
+    content |= {"run": run.run, "scale": run.scale, "warmup": warmup, "steps": steps, "machine": machine()}
+    content["frames_per_step"] = run.train.frames_per_batch
+    write_json(results, content, indent=2)
+    return content

@@ -1,0 +1,27 @@
+# What a training step costs (UniDistill, Table S8). Timings want the machine for themselves: the job takes every core,
+# and comes when nothing else can.
+
+
+rule bench:
+    input:
+        unpack(bench_inputs),
+    output:
+        cost=f"{RUNS}/{{run}}/seed{{seed}}/cost.json",
+    log:
+        f"{LOGS}/bench/{{run}}-seed{{seed}}.log",
+    priority: -100
+    conda:
+        ENV
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=GPU,
+        slurm_extra="--exclusive",
+    params:
+        scale=SCALE,
+        steps=SETTINGS.bench.get(SCALE, BenchConfig()).steps,
+        warmup=SETTINGS.bench.get(SCALE, BenchConfig()).warmup,
+    shell:
+        "python workflow/scripts/launch.py {resources.gpu} bench --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
+        " --warmup {params.warmup} --steps {params.steps} > {log} 2>&1"
