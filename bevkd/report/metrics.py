@@ -43,6 +43,7 @@ class Metric:
         higher_is_better: direction.
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
+        digits: how many are printed after the point.
         file: `metrics_<split>.json`, or `cost.json` of `bevkd bench`, whose values may be null.
     """
 
@@ -52,6 +53,7 @@ class Metric:
     field: tuple[str, ...]
     factor: float = 100.0
     file: Literal["metrics", "cost"] = "metrics"
+    digits: int = 1
 
     @property
     def arrow(self) -> str:
@@ -81,15 +83,16 @@ def _costs() -> dict[str, Metric]:
     """`<loss_time|step_time|memory>[_increase]_<live|cached>` of a training step."""
     out = {}
     for way in ("live", "cached"):
-        for name, unit, field in (
-            ("loss_time", "s", "loss_s"),
-            ("loss_time_increase", "%", "loss_increase"),
-            ("step_time", "s", "step_s"),
-            ("step_time_increase", "%", "step_increase"),
-            ("memory", "GiB", "memory_gib"),
-            ("memory_increase", "GiB", "memory_increase_gib"),
+        for name, unit, digits, field in (
+            ("loss_time", "s", 3, "loss_s"),
+            ("loss_time_increase", "%", 0, "loss_increase"),
+            ("step_time", "s", 3, "step_s"),
+            ("step_time_increase", "%", 0, "step_increase"),
+            ("memory", "GiB", 2, "memory_gib"),
+            ("memory_increase", "GiB", 2, "memory_increase_gib"),
         ):
-            out[f"{name}_{way}"] = Metric(f"{name}_{way}", unit, False, (way, field), factor=1.0, file="cost")
+            key = f"{name}_{way}"
+            out[key] = Metric(key, unit, False, (way, field), factor=1.0, file="cost", digits=digits)
     return out
 
 

@@ -27,13 +27,15 @@ class Grid:
 
 
 def ours_text(mean: float, std: float, digits: int = 1) -> str:
-    """`12.3 ± 0.4`, or `12.3` for a single seed."""
+    """`12.3 ± 0.4`, `12.3` for a single seed, or a dash."""
+    if math.isnan(mean):
+        return "—"
     return f"{mean:.{digits}f}" + ("" if math.isnan(std) else f" ± {std:.{digits}f}")
 
 
-def paper_text(value: float) -> str:
+def paper_text(value: float, digits: int = 1) -> str:
     """`12.3`, or a dash."""
-    return "—" if math.isnan(value) else f"{value:.1f}"
+    return "—" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def delta_text(row: Row) -> str:
@@ -67,8 +69,9 @@ def grids(table: Table) -> list[Grid]:
         for row in table.rows:
             cells = [row.label, *([row.role] if with_role else [])]
             for key in keys:
-                value = row.values[key]
-                cells += [paper_text(value.paper)] * (key in printed) + [ours_text(value.ours, value.std)]
+                value, digits = row.values[key], metric(key).digits
+                cells += [paper_text(value.paper, digits)] * (key in printed)
+                cells += [ours_text(value.ours, value.std, digits)]
             rows.append((*cells, *([delta_text(row)] if show_delta else []), str(row.n)))
         sizes = tuple((name, len(list(members))) for name, members in groupby(row.group for row in table.rows))
         out.append(Grid(panel, tuple(head), tuple(rows), sizes))

@@ -50,7 +50,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Path:
     runs = tmp_path_factory.mktemp("page") / "results/runs"
     specs = [*load_tables().values(), *load_figures().values(), *load_claims().values()]
     items = [item for item in specs if item.target == "all"]
-    write_runs(runs, ROWS, dict.fromkeys(need for item in items for need in item.needs(ROWS)))
+    needs = dict.fromkeys(need for item in items for need in item.needs(ROWS))
+    teachers = [(row.teacher, row.teacher_seed) for row in (ROWS[run] for run, _ in needs) if row.teacher]
+    write_runs(runs, ROWS, needs | dict.fromkeys(teachers))
     data = DataConfig(root=str(smoke_dataset.root), version="v1.0-sim", index=str(smoke_dataset.index))
     for path in runs.glob("sim/*/seed*/config.yaml"):
         config = yaml.load(path.read_text(), yaml.CSafeLoader)
