@@ -17,23 +17,21 @@ import copy
 import logging
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from bevkd.bench.step import Chosen, TimedStep
 from bevkd.config import MethodConfig, RunConfig, load_run, run_dir
-from bevkd.data import FrameDataset, collate
-from bevkd.data.batch import Batch
+from bevkd.data import collate
 from bevkd.distill import DistillEngine, TeacherCache, build_cache, build_cache_method, build_method
 from bevkd.io import write_json
 from bevkd.models.detector import Detector, build_detector
 from bevkd.train.checkpoint import load_detector
 from bevkd.train.loop import TrainStep
-from bevkd.train.optim import build_optimizer, resolve_precision
 from bevkd.train.stream import batch_plan, training_frames
 from bevkd.train.teacher import merged_model
 
@@ -58,59 +56,9 @@ PATHS: dict[tuple[str, str], list[str]] = {
 }
 
 
-@dataclass
-class Chosen:
-    """The frames of the benchmark's batches, as a data set to cache."""
-
-    frames: FrameDataset
-    index: list[int]
-
-    @property
-    def tokens(self) -> list[str]:
-        """Their tokens."""
-        return [self.frames.tokens[i] for i in self.index]
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """Which of them are labelled."""
-        return self.frames.labelled[self.index]
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def get_variant(self, i: int, variant: int) -> Any:
-        """One of them under a fixed augmentation."""
-        return self.frames.get_variant(self.index[i], variant)
-
-
-class Timed:
-    """One student with or without a distillation engine."""
-
-    def __init__(self, run: RunConfig, student: Detector, engine: DistillEngine | None, device: torch.device) -> None:
-        self.module = TrainStep(copy.deepcopy(student), engine).to(device).train()
-        self.optimiser = build_optimizer(self.module.parameters(), run.train)
-        self.clip, self.device = run.train.grad_clip, device
-        precision = resolve_precision(run.train.precision, device.type)
-        self.dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
-        self.mixed = precision != "32-true"
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-            return time.perf_counter()
-        return time.process_time()
-
-    def step(self, batch: Batch) -> tuple[float, float]:
-        """Seconds until the loss is there, and until the weights are updated."""
-        start = self._now()
-        with torch.autocast(self.device.type, self.dtype, enabled=self.mixed):
-            total = self.module(batch)["total"]
-        loss = self._now()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
-        self.optimiser.step()
-        return loss - start, self._now() - start
+def contestant(run: RunConfig, student: Detector, engine: DistillEngine | None, device: torch.device) -> TimedStep:
+    """A step of a copy of the student, timed by the process's CPU time where there is no CUDA."""
+    return TimedStep(TrainStep(copy.deepcopy(student), engine), run.train, device, time.process_time)
 
 
 def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple[Detector, bool]:
@@ -122,9 +70,9 @@ def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple
     frames = training_frames(run)
     plan = batch_plan(run, frames)
     torch.manual_seed(0)
-    timed = Timed(run, build_detector(run.model), None, device)
+    timed = contestant(run, build_detector(run.model), None, device)
     for k in range(steps):
-        timed.step(collate([frames.get(i, epoch) for i, epoch in plan.batch(k)]).to(device))
+        timed.step(collate([frames.get(i, epoch) for i, epoch in plan.batch(k)]))
     return timed.module.detector.eval(), False
 
 
@@ -139,7 +87,7 @@ def measure(
     chosen = Chosen(frames, sorted({i for batch in members for i, _ in batch}))
     torch.manual_seed(0)
     student = build_detector(run.model)
-    timed = {("plain", "none"): Timed(run, student, None, device)}
+    timed = {("plain", "none"): contestant(run, student, None, device)}
     with tempfile.TemporaryDirectory() as folder:
         for name in methods:
             config = METHODS[name]
@@ -149,7 +97,7 @@ def measure(
             for kind in ("cached", "live"):
                 source: dict[str, Any] = {"teacher": teacher} if kind == "live" else {"cache": TeacherCache.open(out)}
                 method = build_method(config, student.spec, teacher.spec)
-                timed[name, kind] = Timed(run, student, DistillEngine(method, student.grid, **source), device)
+                timed[name, kind] = contestant(run, student, DistillEngine(method, student.grid, **source), device)
         times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in timed}
         for k in range(rounds + 5):  # the first five warm up
             for key, one in timed.items():

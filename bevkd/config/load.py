@@ -169,8 +169,9 @@ def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None
     plain = merge(plain, settings.models.get(row.model))
     plain = merge(plain, row.set)
     for rule in settings.rules:
-        if rule.applies(row):
+        if rule.applies(rows[run]):
             plain = merge(plain, rule.set)
+            row = replace(row, teacher_mode=rule.teacher_mode or row.teacher_mode)
     for text in overrides or []:
         plain = merge(plain, parse_override(text))
     for key in ("run", "scale", "seed", "row"):

@@ -28,9 +28,11 @@ class RuleConfig:
         models: names of models; none: any.
         datasets: names of data sets; none: any.
         set: the settings.
+        teacher_mode: whether their teachers run in the step or come from a cache; none: as the rows say.
     """
 
-    set: dict[str, Any]
+    set: dict[str, Any] = Field(default_factory=dict)
+    teacher_mode: Literal["cached", "live"] | None = None
     runs: tuple[str, ...] = ("*",)
     models: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()

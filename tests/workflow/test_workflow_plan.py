@@ -83,8 +83,23 @@ def test_the_paper_scale_is_planned_on_the_real_data_set(tmp_path: Path) -> None
     counts = jobs(plan := snakemake(folder, "--cores", "2", "--dry-run", "--config", "scale=paper"))
     assert "simulate" not in counts
     assert counts["convert"] == 3
-    assert counts["train"] == len(DEFAULT_RUNS)
+    assert counts["train"] == len(DEFAULT_RUNS) + 6  # and the baselines of Tables S6 and S7
     assert "data/index/nuscenes/frames.parquet" in plan
+
+
+def test_the_paper_scale_is_planned_without_any_data(clone: Path) -> None:
+    """Live teachers, baselines with the loss of their table, and a note for every data set that is not there."""
+    plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", "scale=paper")
+    counts = jobs(plan)
+    assert "cache_teacher" not in counts
+    assert counts["convert"] == 3
+    for root in ("data/nuscenes", "data/kitti", "data/waymo"):
+        assert plan.count(f"{root}: there is no") == 1
+    trained = set(re.findall(r"output: results/runs/paper/(\w+)/seed(\d+)/model.pt", plan))
+    extra = {(run, str(seed)) for run in ("s6_base", "s7_base") for seed in (0, 1, 2)}
+    assert trained == {(run_id, str(seed)) for run_id, seed in DEFAULT_RUNS} | extra
+    for table in ("unidistill_s2", "unidistill_s8"):
+        assert f"results/paper/tables/{table}.csv" in plan
 
 
 def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:

@@ -100,21 +100,33 @@ for _run in ROWS:
     DATASETS.setdefault(_config.data.index, _config.data)
     if _config.data.root == f"data/{_config.data.reader}_sim/{SCALE}":
         SIMULATED[_config.data.root] = _config.data.reader
-    if ROWS[_run].teacher and ROWS[_run].teacher_mode == "cached":
+    if _config.row.teacher and _config.row.teacher_mode == "cached":
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 TEACHERS = sorted({row.teacher for row in ROWS.values() if row.teacher})
 
 
 def dataset_files(wildcards):
-    """What an index is made from: the simulated data set as a whole, or files that say what a real one holds."""
+    """What an index is made from: the simulated data set as a whole, or files that say what a real one holds.
+
+    Without the files of a real one there is still a plan; the conversion then says what it lacks.
+    """
     data = DATASETS[wildcards.index]
     if data.root in SIMULATED:
         return {"root": data.root}
-    if data.reader == "nuscenes":
-        return {"tables": [f"{data.root}/{data.version}/{table}.json" for table in NUSCENES_TABLES]}
-    parts = {"kitti": "training/calib", "waymo": "training/vehicle_pose"}
-    return {"part": f"{data.root}/{parts.get(data.reader, '')}".rstrip("/")}
+    marks = {"kitti": ["training/calib"], "waymo": ["training/vehicle_pose"]}
+    marks["nuscenes"] = [f"{data.version}/{table}.json" for table in NUSCENES_TABLES]
+    files = [f"{data.root}/{mark}" for mark in marks.get(data.reader, [])]
+    if any(not Path(file).exists() for file in files):
+        note_missing(data.root, data.reader)
+        return {}
+    return {"files": files}
+
+
+@functools.cache
+def note_missing(root, reader):
+    """Say once that a data set is not there."""
+    print(f"{root}: there is no {reader} data set here; the plan is made as if there were", file=sys.stderr)
 
 
 def run_file(run, seed, name):
@@ -134,7 +146,7 @@ def teacher_file(run):
 
 def training_inputs(wildcards):
     """What a training reads: the index and, when distilled, the teacher's targets or its weights."""
-    row, inputs = ROWS[wildcards.run], {"index": index_of(wildcards.run)}
+    row, inputs = run_config(wildcards.run).row, {"index": index_of(wildcards.run)}
     if row.teacher and row.teacher_mode == "cached":
         inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
     elif row.teacher:
@@ -143,11 +155,10 @@ def training_inputs(wildcards):
 
 
 def bench_inputs(wildcards):
-    """What measuring a training needs: the index, and the teacher both as a network and as a cache."""
-    row, inputs = ROWS[wildcards.run], {"index": index_of(wildcards.run)}
-    if row.teacher:
+    """What measuring a training needs: the index and the teacher's weights."""
+    inputs = {"index": index_of(wildcards.run)}
+    if ROWS[wildcards.run].teacher:
         inputs["teacher"] = teacher_file(wildcards.run)
-        inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
     return inputs
 
 

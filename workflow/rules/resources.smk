@@ -82,7 +82,9 @@ def print_estimate(pairs, cores):
         )
         return
     caches = {
-        cache_name(run_config(run)) for run, _ in missing if ROWS[run].teacher_mode == "cached" and ROWS[run].teacher
+        cache_name(run_config(run))
+        for run, _ in missing
+        if ROWS[run].teacher and run_config(run).row.teacher_mode == "cached"
     }
     seconds = sum(training_seconds(run) + cost.start + cost.evaluate for run, _ in missing)
     seconds += len(caches) * (cost.start + cost.cache) + (cost.report if missing else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -35,7 +35,8 @@ class Settings:
 class Rule:
     """Settings of the rows that match, see `bevkd.config.scale`."""
 
-    set: Settings
+    set: Settings = field(default_factory=Settings)
+    teacher_mode: Literal["cached", "live"] | None = None
     runs: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
