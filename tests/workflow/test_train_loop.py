@@ -180,7 +180,7 @@ def test_another_configuration_is_refused_unless_restarted(smoke_dataset: Any, t
 
 def test_the_head_must_know_the_classes_of_the_data(smoke_dataset: Any, tmp_path: Path) -> None:
     run = load_run("kitti_pillar", "sim", 0)  # a row for the published scale, which names its classes
-    with pytest.raises(ConfigError, match="lacks cyclist of data.classes"):
+    with pytest.raises(ConfigError, match=r"lacks cyclist of data\.classes"):
         train(run, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
