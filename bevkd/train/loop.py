@@ -111,16 +111,15 @@ def train(run: RunConfig, out: Path, *, restart: bool = False, stop_after: int |
 
 
 def check_classes(run: RunConfig) -> None:
-    """Head and data must speak of the same classes: objects of others would be background without a word.
+    """The head must know every class of the data: objects of others would be background without a word.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: it does not.
     """
-    head, data = {name for task in run.model.head.tasks for name in task}, set(run.data.classes)
-    if head != data:
-        sides = (("model.head.tasks", head - data), ("data.classes", data - head))
-        only = "; ".join(f"only {where} has {', '.join(sorted(names))}" for where, names in sides if names)
-        raise ConfigError(f"run {run.run!r} at scale {run.scale!r}: {only}")
+    unknown = set(run.data.classes) - {name for task in run.model.head.tasks for name in task}
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise ConfigError(f"run {run.run!r} at scale {run.scale!r}: model.head.tasks lacks {names} of data.classes")
 
 
 def build_student(run: RunConfig) -> Detector:
