@@ -1,0 +1,140 @@
+"""Every published configuration behind UniDistill's tables is built and takes one step, on a reduced batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from models_batch import make_batch, make_cameras, paint
+
+from bevkd.config import ModelConfig, RunConfig, load_rows, load_run, to_plain
+from bevkd.data.batch import Batch
+from bevkd.distill import DistillEngine, build_method
+from bevkd.models.detector import build_detector
+from bevkd.models.tasks import class_order
+from bevkd.report.spec import load_tables, pool
+from bevkd.train.loop import TrainStep
+from bevkd.train.optim import build_optimizer
+from bevkd.train.teacher import merged_model
+
+TABLES = [f"unidistill_{name}" for name in ("paths", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")]
+
+
+def published_runs() -> dict[str, RunConfig]:
+    """One run per distinct combination of student, teacher and method in the tables."""
+    rows, tables = load_rows(), load_tables("paper")
+    out: dict[str, RunConfig] = {}
+    for table in TABLES:
+        for row in tables[table].row_specs(rows):
+            for name in pool(row.run):
+                run = load_run(name, "paper", 0)
+                teacher = load_run(run.row.teacher, "paper", 0).model if run.row.teacher else None
+                out.setdefault(repr((to_plain(run.model), teacher, run.row.method)), run)
+    return {run.run: run for run in out.values()}
+
+
+RUNS = published_runs()
+
+
+def batch_for(models: list[ModelConfig]) -> Batch:
+    """One frame with two cameras, labelled with classes of the head, and whatever any of the models reads."""
+    model = models[0]
+    batch = make_batch(model, frames=1)
+    camera = next((m.camera for m in models if "camera" in m.sensors), model.camera)
+    batch.cameras = make_cameras(1, camera.image_size, cameras=2)
+    paint(batch.cameras, batch.boxes)
+    g = torch.Generator().manual_seed(0)
+    height, width = camera.image_size
+    hits = torch.rand(1, 2, height, width, generator=g) < 0.05
+    batch.cameras.lidar = torch.where(hits, 2 + 50 * torch.rand(hits.shape, generator=g), 0.0)
+    s = camera.stride
+    batch.cameras.depth = (
+        torch.where(hits, batch.cameras.lidar, math.inf).unfold(2, s, s).unfold(3, s, s).amin((-1, -2))
+    )
+    batch.cameras.depth[batch.cameras.depth.isinf()] = 0
+    order = class_order(model.head.tasks)
+    batch.boxes.labels = torch.tensor([order[i % len(order)] for i in range(len(batch.boxes))])
+    return batch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_one_step(name: str) -> None:
+    run = RUNS[name]
+    torch.manual_seed(0)
+    student = build_detector(run.model)
+    models, engine = [run.model], None
+    if run.row.teacher is not None:
+        assert run.row.method is not None
+        assert run.row.teacher_mode == "live"  # augmentations are drawn anew, nothing can be cached
+        teacher = build_detector(load_run(run.row.teacher, "paper", 0).model)
+        merged_model(run.model, teacher.config)  # one grid, one image size
+        models.append(teacher.config)
+        engine = DistillEngine(build_method(run.row.method, student.spec, teacher.spec), student.grid, teacher=teacher)
+    step = TrainStep(student, engine).train()
+    optimiser = build_optimizer(step.parameters(), run.train)
+    losses = step(batch_for(models))
+    for key, value in losses.items():
+        assert torch.isfinite(value), key
+    if engine is not None:
+        assert losses["kd_total"] > 0
+    losses["total"].backward()
+    for key, parameter in step.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, key
+            assert torch.isfinite(parameter.grad).all(), key
+    before = [p.detach().clone() for p in student.head.parameters()]
+    optimiser.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, student.head.parameters(), strict=True))
+
+
+def test_published_settings() -> None:
+    """UniDistill spec, sections 2 to 4, 7 and 8."""
+    for table in TABLES:
+        for row in load_tables("paper")[table].row_specs(load_rows()):
+            for name in pool(row.run):
+                run = load_run(name, "paper", 0)
+                model, train = run.model, run.train
+                waymo = run.data.reader == "waymo"
+                assert train.epochs == (18 if waymo else 20), name
+                assert (train.batch_size, train.grad_clip, train.weight_decay) == (20, 0.1, 0.01), name
+                assert train.lr == (2e-4 if model.sensors == ("camera",) else 1e-3), name
+                assert run.data.cbgs == (not waymo), name
+                assert model.camera.image_size == (256, 704), name
+                grid = model.grid.build()
+                if not waymo:
+                    assert (grid.W, grid.H, grid.cell) == (180, 180, 0.6), name
+                if "lidar" in model.sensors:
+                    assert (model.lidar.encoder, model.lidar.cell) == ("voxel", 0.08 if waymo else 0.075), name
+                queries = model.head.kind == "transfusion"
+                alone = table in ("unidistill_s6", "unidistill_s7") or "reweighted" in name or queries
+                assert model.loss.auto_scaling == (not alone), name
+                half = table in ("unidistill_s4", "unidistill_s5")
+                assert run.data.train_stride == (10 if waymo else 2 if half else 1), name
+
+
+def test_transfusion_as_published() -> None:
+    query = load_run("s4_p1", "paper", 0).model.head.query
+    assert (query.proposals, query.channels, query.attention_heads, query.layers, query.local_max) == (
+        200,
+        128,
+        8,
+        1,
+        3,
+    )
+    assert query.cost == (0.15, 0.25, 0.25)
+    assert query.every_cell == ("pedestrian", "traffic_cone")
+    assert (query.class_weight, query.heatmap_weight, query.box_weight) == (1.0, 1.0, 0.25)
+
+
+def test_heads_backbones_and_inputs_are_one_line_of_yaml() -> None:
+    """Tables S2, S4 and S5 differ from the plain detectors in one setting each (and in what follows from it)."""
+    plain = load_run("camera_base", "paper", 0).model
+    swin, projected = load_run("s5_camera", "paper", 0).model, load_run("lidar_image_long", "paper", 0).model
+    assert replace(swin, camera=replace(swin.camera, backbone="resnet", frozen_stem=True)) == plain
+    assert replace(projected, camera=replace(projected.camera, input="rgb", frozen_stem=True)) == plain
+    lidar, queries = load_run("lidar_base", "paper", 0).model, load_run("s4_lidar", "paper", 0).model
+    head = replace(queries.head, kind="center", iou_branch=True)
+    assert replace(queries, head=head, loss=lidar.loss, decode=lidar.decode) == lidar

@@ -1,0 +1,109 @@
+"""What a training step costs, measured on tiny but real runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from train_case import folder, tiny_model, tiny_run
+
+from bevkd.bench import step as bench
+from bevkd.bench.step import Cost, TimedStep, cost_of, measure, ways
+from bevkd.errors import ConfigError
+from bevkd.report.metrics import METRICS, value_of
+from bevkd.train import train
+
+
+@pytest.fixture(scope="module")
+def teacher(smoke_dataset: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a trained LiDAR teacher."""
+    root = tmp_path_factory.mktemp("bench")
+    run = tiny_run(smoke_dataset, "teacher")
+    train(run, folder(root, run))
+    return root
+
+
+def taught(smoke_dataset: Any) -> Any:
+    model = tiny_model("camera")
+    return tiny_run(smoke_dataset, "student", model=model, teacher="teacher", method="imitation")
+
+
+def test_every_way_is_measured(smoke_dataset: Any, teacher: Path) -> None:
+    run = taught(smoke_dataset)
+    found = {way: measure(one, folder(teacher, run), 1, 3) for way, one in ways(run).items()}
+    assert list(found) == ["plain", "live", "cached"]
+    for cost in found.values():
+        assert 0 < cost.loss_s < cost.step_s
+        assert cost.loss_s <= cost.loss_p90_s
+        assert cost.step_s <= cost.step_p90_s
+        assert 0.1 < cost.memory_gib < 16
+    assert list(ways(tiny_run(smoke_dataset))) == ["plain"]
+
+
+def test_a_cached_teacher_is_looked_up_and_a_live_one_runs(
+    smoke_dataset: Any, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen = taught(smoke_dataset), {}
+    original = bench._time
+
+    def spy(timed: TimedStep, *rest: Any) -> Cost:
+        engine = timed.module.engine
+        seen[len(seen)] = None if engine is None else ("cache" if engine.cache is not None else "teacher")  # type: ignore[union-attr]
+        return original(timed, *rest)
+
+    monkeypatch.setattr(bench, "_time", spy)
+    for one in ways(run).values():
+        measure(one, folder(teacher, run), 0, 1)
+    assert list(seen.values()) == [None, "teacher", "cache"]
+
+
+def test_the_clock_is_read_between_loss_and_update(smoke_dataset: Any, tmp_path: Path) -> None:
+    run, ticks = tiny_run(smoke_dataset), itertools.count()
+    student = bench.build_student(run)
+    device = bench.torch.device("cpu")
+    timed = TimedStep(bench.TrainStep(student, None), run.train, device, clock=lambda: float(next(ticks)))
+    frames = bench.student_frames(run, folder(tmp_path, run))
+    batch = bench.collate([frames.get(0, 0), frames.get(1, 0)])
+    before = [p.detach().clone() for p in student.parameters()]
+    assert timed.step(batch) == (1.0, 2.0)
+    assert any(not bench.torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True))
+
+
+def test_findings_are_written_with_increases(smoke_dataset: Any, teacher: Path, tmp_path: Path) -> None:
+    run = taught(smoke_dataset)
+    out = tmp_path / "cost.json"
+    content = cost_of(run, folder(teacher, run), out, warmup=0, steps=2)
+    assert json.loads(out.read_text()) == content
+    for way in ("live", "cached"):
+        ratio = content[way]["loss_s"] / content["plain"]["loss_s"]
+        assert content[way]["loss_increase"] == pytest.approx(100 * (ratio - 1))
+        more = content[way]["memory_gib"] - content["plain"]["memory_gib"]
+        assert content[way]["memory_increase_gib"] == pytest.approx(more)
+    assert content["frames_per_step"] == 2
+    assert content["machine"]["threads"] >= 1
+    for key, metric in METRICS.items():
+        if metric.file == "cost":
+            assert math.isfinite(value_of(content, key, out))
+
+
+def test_a_run_without_a_teacher_has_no_increase(smoke_dataset: Any, tmp_path: Path) -> None:
+    run = tiny_run(smoke_dataset)
+    content = cost_of(run, folder(tmp_path, run), tmp_path / "cost.json", warmup=0, steps=2)
+    assert content["live"]["loss_s"] == content["cached"]["loss_s"] == content["plain"]["loss_s"]
+    assert content["live"]["loss_increase"] is None
+    assert math.isnan(value_of(content, "loss_time_increase_live", tmp_path))
+    assert value_of(content, "loss_time_live", tmp_path) == content["plain"]["loss_s"]
+
+
+def test_errors_of_the_child_are_those_of_the_parent(smoke_dataset: Any, tmp_path: Path) -> None:
+    run = taught(smoke_dataset)  # its teacher is not trained here
+    out = tmp_path / "cost.json"
+    with pytest.raises(ConfigError, match="teacher"):
+        cost_of(run, folder(tmp_path, run), out, warmup=0, steps=1)
+    with pytest.raises(ConfigError, match="at least one step"):
+        cost_of(run, folder(tmp_path, run), out, steps=0)
+    assert not out.exists()
