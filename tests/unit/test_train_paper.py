@@ -23,12 +23,12 @@ TABLES = [f"unidistill_{name}" for name in ("paths", "s1", "s2", "s3", "s4", "s5
 
 
 def published_runs() -> dict[str, RunConfig]:
-    """One run per distinct combination of student, teacher and method in the tables."""
+    """One run per distinct combination of student, teacher and method in the tables; controls repeat those of others."""
     rows, tables = load_rows(), load_tables("paper")
     out: dict[str, RunConfig] = {}
     for table in TABLES:
         for row in tables[table].row_specs(rows):
-            for name in pool(row.run):
+            for name in pool(row.run) if row.role != "control" else ():
                 run = load_run(name, "paper", 0)
                 teacher = load_run(run.row.teacher, "paper", 0).model if run.row.teacher else None
                 out.setdefault(repr((to_plain(run.model), teacher, run.row.method)), run)
@@ -50,10 +50,8 @@ def batch_for(models: list[ModelConfig]) -> Batch:
     hits = torch.rand(1, 2, height, width, generator=g) < 0.05
     batch.cameras.lidar = torch.where(hits, 2 + 50 * torch.rand(hits.shape, generator=g), 0.0)
     s = camera.stride
-    batch.cameras.depth = (
-        torch.where(hits, batch.cameras.lidar, math.inf).unfold(2, s, s).unfold(3, s, s).amin((-1, -2))
-    )
-    batch.cameras.depth[batch.cameras.depth.isinf()] = 0
+    nearest = torch.where(hits, batch.cameras.lidar, math.inf).unfold(2, s, s).unfold(3, s, s).amin((-1, -2))
+    batch.cameras.depth = torch.where(nearest.isinf(), 0.0, nearest)
     order = class_order(model.head.tasks)
     batch.boxes.labels = torch.tensor([order[i % len(order)] for i in range(len(batch.boxes))])
     return batch
