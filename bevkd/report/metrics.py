@@ -44,7 +44,7 @@ class Metric:
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
-        file: `metrics_<split>.json`, or `cost.json` of `bevkd bench`, whose values may be null.
+        file: `metrics_<split>.json`; `cost.json` of `bevkd bench`, whose values may be null; or the training log.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Metric:
     higher_is_better: bool
     field: tuple[str, ...]
     factor: float = 100.0
-    file: Literal["metrics", "cost"] = "metrics"
+    file: Literal["metrics", "cost", "log"] = "metrics"
     digits: int = 1
 
     @property
@@ -96,7 +96,9 @@ def _costs() -> dict[str, Metric]:
     return out
 
 
-METRICS: Mapping[str, Metric] = _known() | _costs()
+# The detection loss at the end of training: mean over the last tenth of the schedule, distillation left out.
+_LOSSES = {"det_loss": Metric("det_loss", "training loss", False, ("det",), factor=1.0, file="log", digits=2)}
+METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES
 
 
 def metric(key: str) -> Metric:
@@ -184,8 +186,11 @@ class Runs:
         Raises:
             DataError: a run has no metrics file; the message names both.
         """
-        out, keys = {}, list(keys)
-        cost = any(metric(key).file == "cost" for key in keys)
+        keys = list(keys)
+        kinds = {metric(key).file for key in keys}
+        if kinds == {"log"}:
+            return self._losses(run, keys)
+        out, cost = {}, "cost" in kinds
         for seed in self.row(run).seeds[: 1 if cost else None]:
             file = self.folder(run, seed) / "cost.json" if cost else self.metrics_file(run, seed, split)
             if not file.exists():
@@ -193,6 +198,19 @@ class Runs:
                 raise DataError(f"run {run!r} has no {what} for seed {seed} at scale {self.scale!r}", file=file)
             summary = read_json(file)
             out[seed] = {key: value_of(summary, key, file) for key in keys}
+        return out
+
+    def _losses(self, run: str, keys: list[str]) -> dict[int, dict[str, float]]:
+        """Mean of logged losses over the last tenth of the schedule, per seed."""
+        from bevkd.report.logs import curve
+
+        out: dict[int, dict[str, float]] = {}
+        for seed in self.row(run).seeds:
+            out[seed] = {}
+            for key in keys:
+                loss = self.config(run).model.loss
+                steps, values = curve(self.folder(run, seed) / "log.jsonl", metric(key).field[0], loss)
+                out[seed][key] = float(values[steps > 0.9 * steps[-1]].mean())
         return out
 
 

@@ -309,7 +309,10 @@ class ClaimConfig:
     source: str = ""  # where the paper says so
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
 
-    artefact = "metrics"
+    @property
+    def artefact(self) -> Artefact:
+        """What the claim reads of a run."""
+        return metric(self.metric).file
 
     def __post_init__(self) -> None:
         metric(self.metric)

@@ -23,7 +23,7 @@ TABLES = [f"unidistill_{name}" for name in ("paths", "s1", "s2", "s3", "s4", "s5
 
 
 def published_runs() -> dict[str, RunConfig]:
-    """One run per distinct combination of student, teacher and method in the tables; controls repeat those of others."""
+    """One run per distinct combination of student, teacher and method in the tables, controls left out."""
     rows, tables = load_rows(), load_tables("paper")
     out: dict[str, RunConfig] = {}
     for table in TABLES:
