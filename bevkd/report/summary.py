@@ -21,7 +21,7 @@ from bevkd.report.spec import ClaimConfig, TableConfig, load_claims, load_tables
 _MAIN = {
     "nuscenes": ("mAP", "NDS"),
     "kitti": ("3d_mean_moderate", "bev_mean_moderate"),
-    "waymo": ("L2_AP_vehicle", "L2_AP_pedestrian", "L2_AP_cyclist"),
+    "waymo": ("L2_AP_vehicle", "L2_AP_pedestrian", "L2_AP_cyclist", "LET_APL"),
 }
 _KEYS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
