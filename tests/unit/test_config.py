@@ -10,7 +10,7 @@ from bevkd.config import config_dir, load_rows, load_run, merge, parse, to_plain
 from bevkd.config.load import parse_override
 from bevkd.config.schema import RunConfig, TrainConfig
 from bevkd.errors import ConfigError
-from bevkd.report.spec import load_claims, load_tables, pool
+from bevkd.report.spec import load_claims, load_figures, load_tables, pool
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -176,3 +176,45 @@ def test_published_settings_of_kitti_and_waymo() -> None:
     for run in ("kitti_lidar", "waymo_lidar"):  # at the published scale on the real data
         assert load_run(run, "paper", 0).data.root == f"data/{run.split('_')[0]}"
         assert load_run(run, "smoke", 0).data.root == f"data/{run.split('_')[0]}_sim/smoke"
+
+
+def test_rules_of_a_scale_win_over_rows_and_want_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(config_dir(), tmp_path / "config")
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
+    path = tmp_path / "config" / "scales" / "tiny.yaml"
+    content = yaml.safe_load((tmp_path / "config" / "scales" / "smoke.yaml").read_text())
+    content["rules"] = [
+        {"runs": ["camera_*"], "models": ["camera"], "set": {"train": {"steps_factor": 3.0, "lr": 0.5}}},
+        {"runs": ["unidistill_p?"], "teacher_mode": "live"},
+    ]
+    path.write_text(yaml.safe_dump(content))
+    long, lidar = load_run("camera_long", "tiny", 0), load_run("lidar_long", "tiny", 0)
+    assert (long.train.steps, long.train.lr) == (36, 0.5)  # the row says twice, not thrice
+    assert (lidar.train.steps, lidar.train.lr) == (30, 3e-3)
+    assert load_run("unidistill_p4", "tiny", 0).row.teacher_mode == "live"
+    assert load_run("s6_feature", "tiny", 0).row.teacher_mode == "cached"
+    for number, rules, message in (
+        (0, [{"runs": ["camra_*"], "set": {}}], "no run is called 'camra_"),
+        (1, [{"runs": ["camera_*"], "datasets": ["kitti"], "set": {}}], "rule 0 is for no run"),
+        (2, [{"run": ["camera_*"]}], "run"),
+    ):
+        other = path.with_stem(f"tiny{number}")
+        other.write_text(yaml.safe_dump(content | {"rules": rules}))
+        with pytest.raises(ConfigError, match=message):
+            load_run("camera_base", other.stem, 0)
+
+
+def test_runs_stand_for_others_at_the_published_scale() -> None:
+    def used(items: dict, name: str) -> set[str]:
+        return {run for run, _ in items[name].needs(load_rows())}
+
+    for scale, base in (("sim", "camera_base"), ("paper", "s6_base")):
+        for items in (load_tables(scale)["unidistill_s6"], load_figures(scale)["unidistill_s1"]):
+            runs = {run for run, _ in items.needs(load_rows())}
+            assert {"camera_base", "s6_base"} & runs == {base}
+        assert load_claims(scale)["s6_feature_adapter_beats_baseline"].than == base
+        assert "camera_base" in used(load_tables(scale), "unidistill_s1")
+    # Where they do not, both would be one and the same training.
+    for name, twin in (("s6_base", "camera_base"), ("s7_base", "lidar_base")):
+        own, other = load_run(name, "sim", 0), load_run(twin, "sim", 0)
+        assert (own.model, own.train, own.data) == (other.model, other.train, other.data)
