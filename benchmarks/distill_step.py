@@ -47,13 +47,15 @@ METHODS: dict[str, MethodConfig] = {
     "dense + unidistill": MethodConfig("combine", {"methods": [{"name": "dense"}, TRIO]}),
     "pseudo_boxes": MethodConfig("pseudo_boxes"),
 }
-# (teacher, student) -> methods: UniDistill on its four paths, everything on the path of the label-efficiency study.
-PATHS: dict[tuple[str, str], list[str]] = {
-    ("L", "C"): list(METHODS),
-    ("L+C", "L"): ["unidistill"],
-    ("L+C", "C"): ["unidistill"],
-    ("C", "L"): ["unidistill"],
-}
+# Teacher, student, methods, and whether half of a batch is unlabelled: UniDistill on its four paths as its rows run it,
+# and everything on the path of the label-efficiency study.
+CASES: list[tuple[str, str, list[str], bool]] = [
+    ("L+C", "L", ["unidistill"], False),
+    ("L+C", "C", ["unidistill"], False),
+    ("C", "L", ["unidistill"], False),
+    ("L", "C", ["unidistill"], False),
+    ("L", "C", list(METHODS), True),
+]
 
 
 def contestant(run: RunConfig, student: Detector, engine: DistillEngine | None, device: torch.device) -> TimedStep:
@@ -130,12 +132,14 @@ def main() -> None:
     torch.set_num_threads(1)
     teachers = {name: teacher_of(name, options.scale, options.teacher_steps, device) for name in MODELS}
     rows = []
-    for (source, target), methods in PATHS.items():
+    for source, target, methods, unlabelled in CASES:
         run = load_run(MODELS[target], options.scale, 0)
-        half = run.train.batch_size // 2
-        run = replace(run, row=replace(run.row, frames="all"), train=replace(run.train, unlabelled_per_batch=half))
+        if unlabelled:
+            half = run.train.batch_size // 2
+            train = replace(run.train, batch_size=half, unlabelled_per_batch=half)
+            run = replace(run, row=replace(run.row, frames="all"), train=train)
         for row in measure(teachers[source][0], run, methods, options.rounds, options.batches, device):
-            rows.append({"path": f"{source} -> {target}"} | row)
+            rows.append({"path": f"{source} -> {target}", "unlabelled": unlabelled} | row)
             logger.info(
                 "%-9s %-26s %-7s loss %7.1f ms x%.3f   step %7.1f ms x%.3f",
                 *(rows[-1][k] for k in ("path", "method", "teacher_mode")),
@@ -147,7 +151,7 @@ def main() -> None:
         "clock": "wall" if device.type == "cuda" else "process CPU time",
         "torch": torch.__version__,
         "rounds": options.rounds,
-        "batch": "half labelled, half unlabelled",
+        "batch": "four labelled frames, or half of them unlabelled",
         "trained_teachers": {name: trained for name, (_, trained) in teachers.items()},
         "rows": rows,
     }
