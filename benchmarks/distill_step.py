@@ -94,7 +94,7 @@ def measure(
         for name in methods:
             config = METHODS[name]
             maker = build_cache_method(config, teacher.spec)
-            out, variants = Path(folder) / name, run.data.augment.variants
+            out, variants = Path(folder) / name, [frames.variant_count(i) for i in chosen.index]
             build_cache(maker, teacher, chosen, out, variants, 8, teacher_digest="", device=device)
             for kind in ("cached", "live"):
                 source: dict[str, Any] = {"teacher": teacher} if kind == "live" else {"cache": TeacherCache.open(out)}
