@@ -118,6 +118,8 @@ elif command == "cache":
     write(Path("results/cache", scale, cache, "manifest.json"))
 elif command == "predict":
     write(*(folder / f"{kind}_{options['--split']}.json" for kind in ("predictions", "metrics")))
+elif command == "bench":
+    write(folder / "cost.json", text="{}")
 elif command == "table":
     write(*(out / "tables" / f"{name}.{end}" for end in ("csv", "md", "tex")), text="row,mAP_ours\\na,1\\n")
 elif command == "figure":

@@ -12,7 +12,7 @@ rule bench:
     priority: -100
     conda:
         ENV
-    threads: workflow.cores or 1
+    threads: os.cpu_count()  # as many as a job may have; `workflow.cores` is not known to every command
     resources:
         mem_mb=4000,
         runtime=60,
