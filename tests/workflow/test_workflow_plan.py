@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 from itertools import pairwise
@@ -85,6 +86,15 @@ def test_the_paper_scale_is_planned_on_the_real_data_set(tmp_path: Path) -> None
     assert counts["convert"] == 3
     assert counts["train"] == len(DEFAULT_RUNS) + 6  # and the baselines of Tables S6 and S7
     assert "data/index/nuscenes/frames.parquet" in plan
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="with one core every job has the machine for itself")
+def test_benchmarks_have_the_machine_for_themselves(clone: Path) -> None:
+    plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", "scale=smoke", "--", "table_unidistill_s8")
+    measured = re.findall(r"rule bench:.*?threads: (\d+)", plan, flags=re.DOTALL)
+    assert measured == ["2"] * 7
+    assert jobs(plan)["bench"] == 7
+    assert "rule bench:" not in snakemake(clone, "--cores", "2", "--dry-run", "--", "table_unidistill_s7")
 
 
 def test_the_paper_scale_is_planned_without_any_data(clone: Path) -> None:
