@@ -252,14 +252,16 @@ def bench(
     seed: Seed = 0,
     warmup: Annotated[int, typer.Option(help="Steps before the timed ones.")] = 50,
     steps: Annotated[int, typer.Option(help="Timed steps.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
     runs: RunsRoot = _RUNS,
 ) -> None:
-    """What a training step of a run costs, without its teacher, with it live and cached: `cost.json` beside the run."""
+    """What a training step of a run costs: without its teacher, with it live and cached."""
     from bevkd.bench.step import cost_of
     from bevkd.config import load_run, run_dir
+    from bevkd.report.metrics import cost_file
 
-    out = run_dir(run, scale, seed, runs)
-    cost_of(load_run(run, scale, seed), out, out / "cost.json", warmup, steps)
+    file = cost_file(run, scale, runs) if out is None else out
+    cost_of(load_run(run, scale, seed), run_dir(run, scale, seed, runs), file, warmup, steps)
 
 
 @app.command()

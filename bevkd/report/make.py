@@ -9,17 +9,12 @@ from pathlib import Path
 from bevkd.config import RowConfig, load_rows
 from bevkd.errors import ConfigError, nearest
 from bevkd.io import write_text
-from bevkd.report.metrics import Runs
+from bevkd.report.metrics import Runs, results_dir
 from bevkd.report.spec import Target, load_claims, load_figures, load_tables
 
 logger = logging.getLogger(__name__)
 
 RUNS = Path("results/runs")
-
-
-def results_dir(scale: str, runs: Path = RUNS) -> Path:
-    """Folder of tables, figures, ledger and report: the one above `runs` at scale sim, a sub-folder of it otherwise."""
-    return runs.parent if scale == "sim" else runs.parent / scale
 
 
 def _place(scale: str, runs: Path, out: Path | None, rows: Mapping[str, RowConfig] | None) -> tuple[Runs, Path]:

@@ -44,7 +44,7 @@ class Metric:
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
-        file: `metrics_<split>.json`; `cost.json` of `bevkd bench`, whose values may be null; or the training log.
+        file: `metrics_<split>.json`; what `bevkd bench` found, whose values may be null; or the training log.
     """
 
     key: str
@@ -131,6 +131,16 @@ def value_of(summary: Any, key: str, file: Path) -> float:
     return factor * float(value)
 
 
+def results_dir(scale: str, runs: Path = Path("results/runs")) -> Path:
+    """Folder of tables, figures, ledger and report: the one above `runs` at scale sim, a sub-folder of it otherwise."""
+    return runs.parent if scale == "sim" else runs.parent / scale
+
+
+def cost_file(run: str, scale: str, runs: Path) -> Path:
+    """What `bevkd bench` found of a run; not in the run's folder, which is finished when its training is."""
+    return results_dir(scale, runs) / "costs" / f"{run}.json"
+
+
 @dataclass(frozen=True)
 class Runs:
     """The finished runs of one scale.
@@ -192,7 +202,7 @@ class Runs:
             return self._losses(run, keys)
         out, cost = {}, "cost" in kinds
         for seed in self.row(run).seeds[: 1 if cost else None]:
-            file = self.folder(run, seed) / "cost.json" if cost else self.metrics_file(run, seed, split)
+            file = cost_file(run, self.scale, self.root) if cost else self.metrics_file(run, seed, split)
             if not file.exists():
                 what = "costs" if cost else "metrics"
                 raise DataError(f"run {run!r} has no {what} for seed {seed} at scale {self.scale!r}", file=file)

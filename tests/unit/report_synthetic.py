@@ -12,7 +12,7 @@ import yaml
 
 from bevkd.classes import CLASSES
 from bevkd.config import DataConfig, ModelConfig, RowConfig, RunConfig, TrainConfig, run_dir, to_plain
-from bevkd.report.metrics import METRICS
+from bevkd.report.metrics import METRICS, cost_file
 
 SENSORS: dict[str, tuple[Any, ...]] = {"camera": ("camera",), "fusion": ("lidar", "camera")}
 ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
@@ -83,7 +83,9 @@ def write_run(
     for split in ("val", "tune") if tune else ("val",):
         content = summary(mean_ap, rng) if data.reader not in STARTS else benchmark_summary(data.reader, mean_ap, rng)
         (folder / f"metrics_{split}.json").write_text(json.dumps(content))
-    (folder / "cost.json").write_text(json.dumps(cost_summary(row.teacher is not None, rng)))
+    cost = cost_file(row.id, scale, root)
+    cost.parent.mkdir(parents=True, exist_ok=True)
+    cost.write_text(json.dumps(cost_summary(row.teacher is not None, rng)))
     with (folder / "log.jsonl").open("w") as stream:
         for step in range(0, steps, 10):
             det = 10 * np.exp(-step / (steps * (0.5 - 0.1 * bool(row.method)))) + 2 + rng.normal(0, 0.3)

@@ -119,7 +119,7 @@ elif command == "cache":
 elif command == "predict":
     write(*(folder / f"{kind}_{options['--split']}.json" for kind in ("predictions", "metrics")))
 elif command == "bench":
-    write(folder / "cost.json", text="{}")
+    write(out, text="{}")
 elif command == "table":
     write(*(out / "tables" / f"{name}.{end}" for end in ("csv", "md", "tex")), text="row,mAP_ours\\na,1\\n")
 elif command == "figure":

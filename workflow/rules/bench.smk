@@ -6,9 +6,9 @@ rule bench:
     input:
         unpack(bench_inputs),
     output:
-        cost=f"{RUNS}/{{run}}/seed{{seed}}/cost.json",
+        cost=f"{RESULTS}/costs/{{run}}.json",
     log:
-        f"{LOGS}/bench/{{run}}-seed{{seed}}.log",
+        f"{LOGS}/bench/{{run}}.log",
     priority: -100
     conda:
         ENV
@@ -20,8 +20,9 @@ rule bench:
         slurm_extra="--exclusive",
     params:
         scale=SCALE,
+        seed=lambda wildcards: ROWS[wildcards.run].seeds[0],
         steps=SETTINGS.bench.get(SCALE, BenchConfig()).steps,
         warmup=SETTINGS.bench.get(SCALE, BenchConfig()).warmup,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} bench --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
-        " --warmup {params.warmup} --steps {params.steps} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu} bench --run {wildcards.run} --scale {params.scale} --seed {params.seed}"
+        " --warmup {params.warmup} --steps {params.steps} --out {output.cost} > {log} 2>&1"

@@ -179,7 +179,7 @@ def item_inputs(item):
         split = getattr(item, "split", "report")
         return [metrics_file(run, seed, split) for run, seed in pairs]
     if item.artefact == "cost":
-        return [run_file(run, seed, "cost.json") for run, seed in pairs]
+        return [f"{RESULTS}/costs/{run}.json" for run, _ in pairs]
     return [run_file(run, seed, "model.pt") for run, seed in pairs] + sorted({index_of(run) for run, _ in pairs})
 
 
