@@ -236,6 +236,18 @@ def column(name: str, change: Callable[[list[Any]], object]) -> Callable[[Path],
     return apply
 
 
+def words(name: str) -> Callable[[Path], None]:
+    """A column of text instead of numbers."""
+
+    def apply(path: Path) -> None:
+        def one(table: pa.Table) -> pa.Table:
+            return table.set_column(table.schema.get_field_index(name), name, pa.array(["many"] * len(table)))
+
+        rewrite(path, one)
+
+    return apply
+
+
 def corrupt(path: Path) -> None:
     """Break the data pages, not the footer."""
     content = bytearray(path.read_bytes())
@@ -244,6 +256,7 @@ def corrupt(path: Path) -> None:
 
 
 SIZE, POSE = "[LiDARBoxComponent].box.size.x", "[VehiclePoseComponent].world_from_vehicle.transform"
+POINTS = "[LiDARBoxComponent].num_lidar_points_in_box"
 BEAMS = "[LiDARCalibrationComponent].beam_inclination.values"
 CENTRE, RETURN = "[CameraCalibrationComponent].intrinsic.c_u", "[LiDARComponent].range_image_return2.values"
 BAD: list[tuple[str, Callable[[Path], object], str]] = [
@@ -258,6 +271,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("lidar_box", column("key.frame_timestamp_micros", lambda v: v.__setitem__(2, 5)), "frame that is not there"),
     ("lidar", lambda p: rewrite(p, lambda t: t.slice(5)), "no row for the frame"),
     ("stats", lambda p: rewrite(p, lambda t: t.slice(1)), "no row for the frame"),
+    ("lidar_box", words(POINTS), "column is not numeric"),
     ("lidar_box", corrupt, "broken row group|cannot be read"),
     ("lidar_calibration", lambda p: p.unlink(), "component is missing"),
     ("lidar_calibration", lambda p: rewrite(p, lambda t: t.slice(1)), "calibration is missing"),

@@ -139,12 +139,16 @@ class ComponentFile:
                 raise DataError("column is missing", file=self.path, field=self.column(field))
 
 
-def numbers(table: pa.Table, field: str) -> NDArray[np.float64]:
-    """A numeric column as float64 (N,); null, and what is no number, becomes NaN."""
+def numbers(table: pa.Table, field: str, file: Path) -> NDArray[np.float64]:
+    """A numeric column as float64 (N,); null becomes NaN.
+
+    Raises:
+        DataError: the column holds something else.
+    """
     try:
         return np.asarray(table[field].cast(pa.float64()).to_numpy(), dtype=np.float64)
-    except pa.ArrowInvalid:
-        return np.full(len(table), np.nan)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"column is not numeric: {error}", file=file, field=field) from error
 
 
 def transforms(table: pa.Table, field: str, file: Path) -> NDArray[np.float64]:

@@ -45,7 +45,7 @@ def read_lasers(root: Path, segment: str) -> dict[int, Laser]:
     table = file.read([LASER, "extrinsic.transform", low, high, values])
     out = {}
     poses = transforms(table, "extrinsic.transform", file.path)
-    limits = np.stack([numbers(table, low), numbers(table, high)], axis=-1)
+    limits = np.stack([numbers(table, low, file.path), numbers(table, high, file.path)], axis=-1)
     for i, (laser, beams) in enumerate(zip(table[LASER].to_pylist(), table[values].to_pylist(), strict=True)):
         listed = np.array(beams, dtype=np.float64) if beams else None  # null entries become NaN
         if not np.isfinite(limits[i] if listed is None else listed).all():

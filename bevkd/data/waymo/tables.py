@@ -173,7 +173,7 @@ def _cameras(root: Path, segment: str, times: NDArray[np.int64]) -> list[tuple[i
     file = ComponentFile.of(root, "camera_image", segment)
     table = file.read([TIME, CAMERA, "pose.transform", "pose_timestamp"])
     poses = transforms(table, "pose.transform", file.path)
-    stamps = numbers(table, "pose_timestamp")
+    stamps = numbers(table, "pose_timestamp", file.path)
     out = []
     for i, (time, camera) in enumerate(zip(table[TIME].to_pylist(), table[CAMERA].to_pylist(), strict=True)):
         if camera not in CAMERAS:
@@ -210,7 +210,7 @@ def _boxes(
     n = len(table)
     box = np.full((n, 9), np.nan)
     for column, name in enumerate(place):
-        box[:, column] = numbers(table, name)
+        box[:, column] = numbers(table, name, file.path)
     for bad, message in (
         (~np.isfinite(box[:, :7]).all(axis=1), "a box is not finite"),
         (~(box[:, 3:6] > 0).all(axis=1), "box sizes must be positive"),
@@ -221,11 +221,11 @@ def _boxes(
                 message, file=file.path, token=tokens[frame[at]], field=table["key.laser_object_id"][at].as_py()
             )
     if len(speed) == 2:
-        in_world = np.stack([numbers(table, name) for name in speed], axis=-1)
+        in_world = np.stack([numbers(table, name, file.path) for name in speed], axis=-1)
         box[:, 7:] = np.einsum("nji,nj->ni", poses[frame, :2, :2], in_world)
     names = [TYPES.get(kind, "unknown") for kind in table["type"].to_pylist()]
-    points = np.nan_to_num(numbers(table, "num_lidar_points_in_box")).astype(np.int32)
-    said = np.nan_to_num(numbers(table, level[0])) if level else np.zeros(n)
+    points = np.nan_to_num(numbers(table, "num_lidar_points_in_box", file.path)).astype(np.int32)
+    said = np.nan_to_num(numbers(table, level[0], file.path)) if level else np.zeros(n)
     ids = table["key.laser_object_id"].to_pylist()
     return {
         "token": [f"{tokens[f]}/{i}" for f, i in zip(frame, ids, strict=True)],
