@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bevkd.bench.step import Chosen, TimedStep
+from bevkd.bench.step import Chosen, TimedStep, cached_engine
 from bevkd.config import MethodConfig, RunConfig, load_run, run_dir
 from bevkd.data import collate
-from bevkd.distill import DistillEngine, TeacherCache, build_cache, build_cache_method, build_method
+from bevkd.distill import DistillEngine, build_method
 from bevkd.io import write_json
 from bevkd.models.detector import Detector, build_detector
 from bevkd.train.checkpoint import load_detector
@@ -93,13 +93,10 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         for name in methods:
             config = METHODS[name]
-            maker = build_cache_method(config, teacher.spec)
-            out, variants = Path(folder) / name, [frames.variant_count(i) for i in chosen.index]
-            build_cache(maker, teacher, chosen, out, variants, 8, teacher_digest="", device=device)
-            for kind in ("cached", "live"):
-                source: dict[str, Any] = {"teacher": teacher} if kind == "live" else {"cache": TeacherCache.open(out)}
-                method = build_method(config, student.spec, teacher.spec)
-                timed[name, kind] = contestant(run, student, DistillEngine(method, student.grid, **source), device)
+            cached = cached_engine(config, student, teacher, chosen, Path(folder) / name, device)
+            live = DistillEngine(build_method(config, student.spec, teacher.spec), student.grid, teacher=teacher)
+            for kind, engine in (("cached", cached), ("live", live)):
+                timed[name, kind] = contestant(run, student, engine, device)
         times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in timed}
         for k in range(rounds + 5):  # the first five warm up
             for key, one in timed.items():

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bevkd.bench.timing import machine
-from bevkd.config import RunConfig, TrainConfig
+from bevkd.config import MethodConfig, RunConfig, TrainConfig
 from bevkd.data import FrameDataset, Sample, collate
 from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine, TeacherCache, build_cache, build_cache_method, build_method
@@ -33,7 +33,7 @@ from bevkd.train.checkpoint import load_detector
 from bevkd.train.loop import TrainStep, build_student
 from bevkd.train.optim import build_optimizer, resolve_precision
 from bevkd.train.stream import batch_plan, training_frames
-from bevkd.train.teacher import build_engine, student_frames, teacher_path
+from bevkd.train.teacher import CACHE_BATCH, build_engine, student_frames, teacher_path
 
 BATCHES = 8  # distinct batches that the steps go round
 _GIB = 2**30
@@ -134,25 +134,28 @@ def measure(run: RunConfig, out: Path, warmup: int, steps: int) -> Cost:
     student = build_student(run)
     with tempfile.TemporaryDirectory(prefix="bevkd-bench-") as folder:
         if run.row.teacher is not None and run.row.teacher_mode == "cached":
-            index = sorted({i for batch in members for i, _ in batch})
-            engine: DistillEngine | None = _cached_engine(run, out, student, index, Path(folder), device)
+            assert run.row.method is not None
+            teacher, teacher_run = load_detector(teacher_path(run, out))
+            seen = training_frames(run, replace(teacher_run.model, grid=run.model.grid))
+            chosen = Chosen(seen, sorted({i for batch in members for i, _ in batch}))
+            engine: DistillEngine | None = cached_engine(
+                run.row.method, student, teacher, chosen, Path(folder) / "cache", device
+            )
         else:
             engine = build_engine(run, out, student)
         timed = TimedStep(TrainStep(student, engine), run.train, device)
         return _time(timed, batches, warmup, steps)
 
 
-def _cached_engine(
-    run: RunConfig, out: Path, student: Detector, index: list[int], folder: Path, device: torch.device
+def cached_engine(
+    method: MethodConfig, student: Detector, teacher: Detector, frames: Chosen, folder: Path, device: torch.device
 ) -> DistillEngine:
     """Distillation from a cache of some frames only: what a step reads of it does not depend on how many there are."""
-    assert run.row.method is not None
-    teacher, teacher_run = load_detector(teacher_path(run, out))
-    method = build_cache_method(run.row.method, teacher.spec)
-    frames = Chosen(training_frames(run, replace(teacher_run.model, grid=run.model.grid)), index)
-    build_cache(method, teacher, frames, folder / "cache", 1, 8, teacher_digest="", device=device)
-    cache = TeacherCache.open(folder / "cache")
-    return DistillEngine(build_method(run.row.method, student.spec, teacher.spec), student.grid, cache=cache)
+    variants = [frames.frames.variant_count(i) for i in frames.index]
+    maker = build_cache_method(method, teacher.spec)
+    build_cache(maker, teacher, frames, folder, variants, CACHE_BATCH, teacher_digest="", device=device)
+    made = build_method(method, student.spec, teacher.spec)
+    return DistillEngine(made, student.grid, cache=TeacherCache.open(folder))
 
 
 def _time(timed: TimedStep, batches: list[Batch], warmup: int, steps: int) -> Cost:

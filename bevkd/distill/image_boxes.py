@@ -6,18 +6,16 @@ import torch
 from torch import Tensor
 
 from bevkd.data.batch import Boxes, Cameras
+from bevkd.distill.crucial_points import crucial_points
 
 _NEAR = 0.1  # m: what is nearer to the image plane, or behind it, is projected as if it were there
-_SIGNS = ((-1, -1, -1), (-1, 1, -1), (1, 1, -1), (1, -1, -1), (-1, -1, 1), (-1, 1, 1), (1, 1, 1), (1, -1, 1))
 
 
 def box_corners(boxes: Tensor) -> Tensor:
-    """The eight corners (M, 8, 3) of boxes (M, 7+)."""
-    local = boxes.new_tensor(_SIGNS) * boxes[:, None, 3:6] / 2
-    cos, sin = torch.cos(boxes[:, 6:7]), torch.sin(boxes[:, 6:7])
-    x = cos * local[..., 0] - sin * local[..., 1]
-    y = sin * local[..., 0] + cos * local[..., 1]
-    return torch.stack([x, y, local[..., 2]], dim=-1) + boxes[:, None, :3]
+    """The eight corners (M, 8, 3) of boxes (M, 7+), bottom four first."""
+    flat = crucial_points(boxes)[:, :4]
+    heights = (boxes[:, None, 2:3] + sign * boxes[:, None, 5:6] / 2 for sign in (-1, 1))
+    return torch.cat([torch.cat([flat, z.expand(-1, 4, -1)], dim=-1) for z in heights], dim=1)
 
 
 def image_rectangles(boxes: Boxes, cameras: Cameras, bev_aug: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,16 +15,6 @@ from bevkd.bench import step as bench
 from bevkd.bench.step import Cost, TimedStep, cost_of, measure, ways
 from bevkd.errors import ConfigError
 from bevkd.report.metrics import METRICS, value_of
-from bevkd.train import train
-
-
-@pytest.fixture(scope="module")
-def teacher(smoke_dataset: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with a trained LiDAR teacher."""
-    root = tmp_path_factory.mktemp("bench")
-    run = tiny_run(smoke_dataset, "teacher")
-    train(run, folder(root, run))
-    return root
 
 
 def taught(smoke_dataset: Any) -> Any:
@@ -32,9 +22,9 @@ def taught(smoke_dataset: Any) -> Any:
     return tiny_run(smoke_dataset, "student", model=model, teacher="teacher", method="imitation")
 
 
-def test_every_way_is_measured(smoke_dataset: Any, teacher: Path) -> None:
+def test_every_way_is_measured(smoke_dataset: Any, trained: Path) -> None:
     run = taught(smoke_dataset)
-    found = {way: measure(one, folder(teacher, run), 1, 3) for way, one in ways(run).items()}
+    found = {way: measure(one, folder(trained, run), 1, 3) for way, one in ways(run).items()}
     assert list(found) == ["plain", "live", "cached"]
     for cost in found.values():
         assert 0 < cost.loss_s < cost.step_s
@@ -45,7 +35,7 @@ def test_every_way_is_measured(smoke_dataset: Any, teacher: Path) -> None:
 
 
 def test_a_cached_teacher_is_looked_up_and_a_live_one_runs(
-    smoke_dataset: Any, teacher: Path, monkeypatch: pytest.MonkeyPatch
+    smoke_dataset: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, seen = taught(smoke_dataset), {}
     original = bench._time
@@ -57,7 +47,7 @@ def test_a_cached_teacher_is_looked_up_and_a_live_one_runs(
 
     monkeypatch.setattr(bench, "_time", spy)
     for one in ways(run).values():
-        measure(one, folder(teacher, run), 0, 1)
+        measure(one, folder(trained, run), 0, 1)
     assert list(seen.values()) == [None, "teacher", "cache"]
 
 
@@ -73,10 +63,10 @@ def test_the_clock_is_read_between_loss_and_update(smoke_dataset: Any, tmp_path:
     assert any(not bench.torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True))
 
 
-def test_findings_are_written_with_increases(smoke_dataset: Any, teacher: Path, tmp_path: Path) -> None:
+def test_findings_are_written_with_increases(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:
     run = taught(smoke_dataset)
     out = tmp_path / "cost.json"
-    content = cost_of(run, folder(teacher, run), out, warmup=0, steps=2)
+    content = cost_of(run, folder(trained, run), out, warmup=0, steps=2)
     assert json.loads(out.read_text()) == content
     for way in ("live", "cached"):
         ratio = content[way]["loss_s"] / content["plain"]["loss_s"]

@@ -37,15 +37,6 @@ def losses(out: Path) -> list[tuple[int, dict[str, float]]]:
     return [(line["step"], line["losses"]) for line in read_log(out / "log.jsonl")]
 
 
-@pytest.fixture(scope="module")
-def trained(smoke_dataset: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root with a trained LiDAR run `teacher`."""
-    root = tmp_path_factory.mktemp("trained")
-    run = tiny_run(smoke_dataset, "teacher")
-    train(run, folder(root, run))
-    return root
-
-
 def distilled(dataset: Any, name: str, **options: Any) -> RunConfig:
     settings = {"model": tiny_model("camera"), "teacher": "teacher", "method": "unidistill"} | options
     return tiny_run(dataset, name, **settings)
