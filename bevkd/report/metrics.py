@@ -215,10 +215,10 @@ class Runs:
         from bevkd.report.logs import curve
 
         out: dict[int, dict[str, float]] = {}
+        loss = self.config(run).model.loss
         for seed in self.row(run).seeds:
             out[seed] = {}
             for key in keys:
-                loss = self.config(run).model.loss
                 steps, values = curve(self.folder(run, seed) / "log.jsonl", metric(key).field[0], loss)
                 out[seed][key] = float(values[steps > 0.9 * steps[-1]].mean())
         return out

@@ -142,7 +142,7 @@ class TableConfig:
         specs = self.row_specs(rows)
         runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
         needs = needs_of(runs, rows, f"table {self.name!r}")
-        return needs if self.artefact == "metrics" else [(run, rows[run].seeds[0]) for run in dict.fromkeys(runs)]
+        return needs if self.artefact != "cost" else [(run, rows[run].seeds[0]) for run in dict.fromkeys(runs)]
 
 
 @dataclass(frozen=True, config=_STRICT)
