@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from bevkd.distill.sampling import bilinear_cells, gather_cells
+from bevkd.distill.sampling import gather_cells, gather_patches, sample_patches
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -22,8 +22,8 @@ class AdapterConfig:
         kernel: size of the convolution.
         norm: batch normalisation or none.
         act: ReLU or none.
-        where: `read` evaluates the layer only at the cells that the losses read, at a tenth of the cost, so that
-            the batch statistics are those of these cells; `map` evaluates the whole map.
+        where: `read` evaluates the layer only at the points or cells that the losses read, at a tenth of the cost, so
+            that the batch statistics are those of what is read; `map` evaluates the whole map.
     """
 
     enabled: bool | Literal["auto"] = "auto"
@@ -54,25 +54,20 @@ class Adapter(nn.Module):
         """The adapted map at flat cells (n,) of frames (n,): (n, C_teacher)."""
         if self.config.where == "map":
             return gather_cells(self(maps), cell, frame)
-        return self._at(maps, cell, frame)
+        return self._at(gather_patches(maps, cell, frame, self.config.kernel), maps.dtype)
 
     def points(self, maps: Tensor, points: Tensor, frame: Tensor, legacy_transpose: bool) -> Tensor:
-        """The adapted map, bilinearly sampled at normalised points (N, P, 2): (N, P, C_teacher)."""
-        cell, weight = bilinear_cells(points, (maps.shape[-2], maps.shape[-1]), legacy_transpose)  # (N, P, 4)
-        area = maps.shape[-2] * maps.shape[-1]
-        wanted, inverse = torch.unique((frame[:, None, None] * area + cell).flatten(), return_inverse=True)
-        values = self._at(maps, wanted % area, wanted // area)
-        return (values[inverse.view(cell.shape)] * weight[..., None]).sum(-2)
+        """The layer at normalised points (N, P, 2): (N, P, C_teacher).
 
-    def _at(self, maps: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
-        k, width = self.config.kernel, maps.shape[-1]
-        padded = F.pad(maps, [k // 2] * 4).flatten(2)
-        step = torch.arange(k, device=maps.device)
-        row, column = cell // width, cell % width  # in the padded map: of the upper left cell of the patch
-        index = (row[:, None, None] + step[:, None]) * (width + k - 1) + column[:, None, None] + step
-        patches = padded[frame[:, None], :, index.flatten(1)]  # (n, k * k, C_student)
-        weight = self.conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (k * k * C_student, C_teacher)
-        out = (patches.flatten(1) @ weight.to(maps.dtype)).float()
+        The convolution is sampled bilinearly, norm and activation follow.
+        """
+        patches = sample_patches(maps, points, frame, self.config.kernel, legacy_transpose)
+        return self._at(patches.flatten(0, 1), maps.dtype).unflatten(0, points.shape[:2])
+
+    def _at(self, patches: Tensor, dtype: torch.dtype) -> Tensor:
+        """The layer on patches (n, kernel^2, C_student)."""
+        weight = self.conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (kernel^2 * C_student, C_teacher)
+        out = (patches.flatten(1).to(dtype) @ weight.to(dtype)).float()
         if self.conv.bias is not None:
             out = out + self.conv.bias
         return self._finish(out[:, :, None, None])[:, :, 0, 0]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bevkd.geometry import BEVGrid
+from bevkd.models.ops.cells import read_cells
 from bevkd.models.outputs import TaskOutput
 
 # Order of the values; `iou` is a prediction about the box, not part of it.
@@ -35,13 +36,6 @@ def decode_cells(code: Tensor, cell: Tensor, grid: BEVGrid) -> Tensor:
     return torch.cat([xy, code[:, 2:3], size, yaw, code[:, 8:10]], dim=1)
 
 
-def gather_cells(maps: Tensor, cell: Tensor) -> Tensor:
-    """Rows (n, C) in float32 of maps (B, C, H, W) at flat cells (n,)."""
-    area = maps.shape[2] * maps.shape[3]
-    frame = torch.div(cell, area, rounding_mode="floor")
-    return maps.flatten(2)[frame, :, cell % area].float()
-
-
 def gather_code(task: TaskOutput, cell: Tensor) -> Tensor:
     """Predicted codes (n, 10) of a task at flat cells (n,)."""
-    return gather_cells(torch.cat([task.regression[name] for name in CODE], dim=1), cell)
+    return read_cells(torch.cat([task.regression[name] for name in CODE], dim=1), cell)

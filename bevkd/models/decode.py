@@ -10,7 +10,8 @@ from torch import Tensor
 from bevkd.config.schema import DecodeConfig, ModelConfig
 from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
-from bevkd.models.boxcode import decode_cells, gather_cells, gather_code
+from bevkd.models.boxcode import decode_cells, gather_code
+from bevkd.models.ops.cells import read_cells
 from bevkd.models.ops.rotated import nms_circle, nms_rotated
 from bevkd.models.outputs import BEVOutputs, TaskOutput
 
@@ -73,7 +74,7 @@ def _task_candidates(
     boxes = decode_cells(gather_code(task, cell), cell, grid)
     ranks = score
     if "iou" in task.regression and settings.iou_power > 0:
-        iou = ((gather_cells(task.regression["iou"], cell)[:, 0] + 1) / 2).clamp(0, 1)
+        iou = ((read_cells(task.regression["iou"], cell)[:, 0] + 1) / 2).clamp(0, 1)
         ranks = score ** (1 - settings.iou_power) * iou**settings.iou_power
     limit = settings.centre_limit
     near = (boxes[:, :2].abs() <= limit).all(dim=1) & (boxes[:, 2].abs() <= _Z_LIMIT)

@@ -8,8 +8,9 @@ from torch.nn.functional import binary_cross_entropy
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
-from bevkd.models.boxcode import CODE, decode_cells, gather_cells, gather_code
+from bevkd.models.boxcode import CODE, decode_cells, gather_code
 from bevkd.models.layers import full_precision
+from bevkd.models.ops.cells import read_cells
 from bevkd.models.ops.rotated import iou_3d, iou_nearest_bev
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 from bevkd.models.targets import TargetAssigner, TaskTargets
@@ -132,7 +133,7 @@ class DetectionLoss(nn.Module):
         truth = decode_cells(target.regression, target.positive, self.grid)
         if head.iou_branch:
             overlap = iou_nearest_bev(decode_cells(code.detach(), target.positive, self.grid), truth)
-            predicted = gather_cells(task.regression["iou"], target.positive)[:, 0]
+            predicted = read_cells(task.regression["iou"], target.positive)[:, 0]
             named["iou_aware"] = (predicted - (2 * overlap - 1)).abs().sum() / (count + _EPS * unit)
         if weights.iou_weight > 0:
             # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,
