@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from bevkd.distill.sampling import gather_cells, gather_patches, sample_patches
+from bevkd.distill.sampling import PointPlan, gather_cells, gather_patches, read_points
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -40,7 +40,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.config = config
         self.conv = nn.Conv2d(inputs, outputs, config.kernel, padding=config.kernel // 2, bias=config.norm == "none")
-        self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
+        self.norm: nn.Module = nn.BatchNorm1d(outputs, eps=1e-3, momentum=0.01)
         if config.norm == "none":
             self.norm = nn.Identity()
 
@@ -48,7 +48,7 @@ class Adapter(nn.Module):
         """Maps (B, C_student, H, W) -> (B, C_teacher, H, W)."""
         bias = None if self.conv.bias is None else self.conv.bias.to(maps.dtype)
         out = F.conv2d(maps, self.conv.weight.to(maps.dtype), bias, padding=self.conv.padding)
-        return self._finish(out.float())
+        return self._finish(out.float().flatten(2)).unflatten(2, out.shape[2:])
 
     def cells(self, maps: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
         """The adapted map at flat cells (n,) of frames (n,): (n, C_teacher)."""
@@ -56,13 +56,15 @@ class Adapter(nn.Module):
             return gather_cells(self(maps), cell, frame)
         return self._at(gather_patches(maps, cell, frame, self.config.kernel), maps.dtype)
 
-    def points(self, maps: Tensor, points: Tensor, frame: Tensor, legacy_transpose: bool) -> Tensor:
-        """The layer at normalised points (N, P, 2): (N, P, C_teacher).
+    def points(self, maps: Tensor, plan: PointPlan) -> Tensor:
+        """The layer at points, (N, P, C_teacher): the convolution is sampled bilinearly, norm and activation follow.
 
-        The convolution is sampled bilinearly, norm and activation follow.
+        Args:
+            maps: (B, C_student, H, W).
+            plan: of the points, with the kernel of this layer.
         """
-        patches = sample_patches(maps, points, frame, self.config.kernel, legacy_transpose)
-        return self._at(patches.flatten(0, 1), maps.dtype).unflatten(0, points.shape[:2])
+        patches = read_points(maps, plan)
+        return self._at(patches.flatten(0, 1), maps.dtype).unflatten(0, patches.shape[:2])
 
     def _at(self, patches: Tensor, dtype: torch.dtype) -> Tensor:
         """The layer on patches (n, kernel^2, C_student)."""
@@ -70,11 +72,12 @@ class Adapter(nn.Module):
         out = (patches.flatten(1).to(dtype) @ weight.to(dtype)).float()
         if self.conv.bias is not None:
             out = out + self.conv.bias
-        return self._finish(out[:, :, None, None])[:, :, 0, 0]
+        return self._finish(out)
 
-    def _finish(self, maps: Tensor) -> Tensor:
+    def _finish(self, values: Tensor) -> Tensor:
+        """Norm and activation of (n, C) or (B, C, H * W)."""
         # One value has no variance. Among several processes the others may have more, and wait for this one.
         alone = not (distributed.is_available() and distributed.is_initialized())
-        if not alone or maps.shape[0] * maps.shape[2] * maps.shape[3] > 1:
-            maps = self.norm(maps)
-        return F.relu(maps) if self.config.act == "relu" else maps
+        if not alone or values.numel() > values.shape[1]:
+            values = self.norm(values)
+        return F.relu(values) if self.config.act == "relu" else values

@@ -7,7 +7,7 @@ by the same function, either in the step or once beforehand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bevkd.data.batch import Boxes, Cameras
 from bevkd.distill.crucial_points import crucial_points
+from bevkd.distill.sampling import PointPlan, point_plan
 from bevkd.geometry import BEVGrid
 from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
@@ -51,11 +52,19 @@ class DistillContext:
     labelled: Tensor
     cameras: Cameras | None = None
     bev_aug: Tensor | None = None
+    _plans: dict[tuple[int, int, int, bool], PointPlan] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def points(self) -> Tensor:
         """Normalised (gx, gy) of the nine crucial points of every box (N, 9, 2): computed once, read by all losses."""
         return self.grid.normalised(crucial_points(self.boxes.boxes.float()))
+
+    def plan(self, maps: Tensor, kernel: int = 1, legacy_transpose: bool = False) -> PointPlan:
+        """How `points` are read from maps of this size, see `point_plan`: made once for each way of reading."""
+        key = (maps.shape[-2], maps.shape[-1], kernel, legacy_transpose)
+        if key not in self._plans:
+            self._plans[key] = point_plan(self.points, self.boxes.frame, key[:2], kernel, legacy_transpose)
+        return self._plans[key]
 
 
 class DistillMethod(nn.Module):

@@ -6,46 +6,61 @@ device.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from bevkd.models.ops.cells import read_cells
 
 
-def sample_points(maps: Tensor, points: Tensor, frame: Tensor, legacy_transpose: bool = False) -> Tensor:
-    """Bilinear samples (N, P, C) in float32 of maps (B, C, H, W) at points (N, P, 2).
+class PointPlan(NamedTuple):
+    """Which cells of a map a list of points reads, and how they are mixed; serves all maps of one size.
 
-    Zero outside the map; the centre of a cell returns exactly that cell.
+    Attributes:
+        cell: (N, P, cells) flat cells `(b * H + iy) * W + ix`, clamped to the map.
+        weight: (N, P, taps, cells), 0 for cells outside of the map.
+    """
+
+    cell: Tensor
+    weight: Tensor
+
+
+def point_plan(
+    points: Tensor, frame: Tensor, size: tuple[int, int], kernel: int = 1, legacy_transpose: bool = False
+) -> PointPlan:
+    """Plan for bilinear samples at points, with `kernel` > 1 also at whole-cell offsets from each point.
+
+    A convolution is linear: its output, sampled bilinearly at a point, is its kernel applied to these samples of its
+    input. What lies outside of the map is zero, as under zero padding.
 
     Args:
-        maps: BEV maps with H = y, W = x.
-        points: normalised (gx, gy), see `BEVGrid.normalised`.
+        points: (N, P, 2) normalised (gx, gy), see `BEVGrid.normalised`.
         frame: (N,) frame of each entry.
+        size: (H = y, W = x) of the maps.
+        kernel: odd; `kernel`^2 samples (taps) per point, rows first.
         legacy_transpose: swap the axes as the public UniDistill code does, which reads the mirror image in the
             diagonal.
     """
-    corner, part = _corner(maps, points, legacy_transpose)
-    cell, inside = _square(maps, corner, frame[:, None], 2)
+    height, width = size
+    if legacy_transpose:
+        points = points.flip(-1)
+    at = (points.float() + 1) / 2 * points.new_tensor([width, height], dtype=torch.float32) - 0.5
+    corner = torch.floor(at)
+    part = at - corner
     along = torch.stack([1 - part, part], -1)  # (N, P, 2 axes, 2 cells)
-    weight = (along[..., 1, :, None] * along[..., 0, None, :]).flatten(-2) * inside
-    return (read_cells(maps, cell) * weight[..., None]).sum(-2)
+    four = (along[..., 1, :, None] * along[..., 0, None, :]).flatten(-2)
+    cell, inside = square_cells(corner.long() - kernel // 2, frame[:, None], size, kernel + 1)
+    taps = four @ _corner_shifts(kernel, points.device)
+    return PointPlan(cell, taps.unflatten(-1, (kernel**2, -1)) * inside[..., None, :])
 
 
-def sample_patches(maps: Tensor, points: Tensor, frame: Tensor, kernel: int, legacy_transpose: bool = False) -> Tensor:
-    """What a convolution with an odd kernel sees at points (N, P, 2): (N, P, kernel^2, C) in float32, rows first.
-
-    A convolution is linear: its output, sampled bilinearly at a point, is the kernel applied to samples of its input
-    at whole-cell offsets from the point. Cells outside of the map are zero, as under zero padding. Arguments as of
-    `sample_points`.
-    """
-    corner, part = _corner(maps, points, legacy_transpose)
-    side = kernel + 1
-    cell, inside = _square(maps, corner - kernel // 2, frame[:, None], side)
-    # Sample (i, j) of a patch mixes the cells (i, j), (i, j + 1), (i + 1, j) and (i + 1, j + 1) of the square.
-    one = torch.eye(side, device=maps.device)
-    x, y = (torch.lerp(one[:-1], one[1:], part[..., axis, None, None]) for axis in (0, 1))  # (N, P, kernel, side)
-    mix = (y[..., :, None, :, None] * x[..., None, :, None, :]).flatten(-4, -3).flatten(-2)
-    return (mix * inside[..., None, :]) @ read_cells(maps, cell)
+def read_points(maps: Tensor, plan: PointPlan) -> Tensor:
+    """Samples (N, P, taps, C) in float32 of maps (B, C, H, W)."""
+    rows = read_cells(maps, plan.cell)
+    if plan.weight.shape[-2] == 1:
+        return (rows * plan.weight.transpose(-1, -2)).sum(-2, keepdim=True)  # quicker than products of rows
+    return plan.weight @ rows
 
 
 def gather_cells(maps: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
@@ -55,9 +70,25 @@ def gather_cells(maps: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
 
 def gather_patches(maps: Tensor, cell: Tensor, frame: Tensor, kernel: int) -> Tensor:
     """What a convolution with an odd kernel sees at cells as of `gather_cells`: (n, kernel^2, C) in float32."""
-    corner = torch.stack([cell % maps.shape[-1], torch.div(cell, maps.shape[-1], rounding_mode="floor")], -1)
-    index, inside = _square(maps, corner - kernel // 2, frame, kernel)
+    height, width = maps.shape[-2:]
+    corner = torch.stack([cell % width, torch.div(cell, width, rounding_mode="floor")], -1)
+    index, inside = square_cells(corner - kernel // 2, frame, (height, width), kernel)
     return read_cells(maps, index) * inside[..., None]
+
+
+def square_cells(first: Tensor, frame: Tensor, size: tuple[int, int], side: int) -> tuple[Tensor, Tensor]:
+    """Squares of `side`^2 cells, rows first, from their cells (..., 2) of lowest (ix, iy), of frames (...).
+
+    Returns:
+        Flat cells `(b * H + iy) * W + ix` (..., side^2), clamped to the map, and 1 where they are on it, else 0.
+    """
+    height, width = size
+    step = torch.arange(side, device=first.device)
+    ix, iy = first[..., :1] + step, first[..., 1:] + step
+    on_x, on_y = (ix >= 0) & (ix < width), (iy >= 0) & (iy < height)
+    row = frame[..., None] * height + iy.clamp(0, height - 1)
+    cell = row[..., None] * width + ix.clamp(0, width - 1)[..., None, :]
+    return cell.flatten(-2), (on_y[..., None] & on_x[..., None, :]).flatten(-2).float()
 
 
 def pad_ragged(values: Tensor, frame: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
@@ -71,26 +102,9 @@ def pad_ragged(values: Tensor, frame: Tensor, batch_size: int) -> tuple[Tensor, 
     return padded.index_put((frame, slot), values), mask
 
 
-def _corner(maps: Tensor, points: Tensor, legacy_transpose: bool) -> tuple[Tensor, Tensor]:
-    """Cell (ix, iy) whose centre lies below and left of each point, and how far beyond it the point is, [0, 1)."""
-    if legacy_transpose:
-        points = points.flip(-1)
-    size = points.new_tensor([maps.shape[-1], maps.shape[-2]], dtype=torch.float32)
-    at = (points.float() + 1) / 2 * size - 0.5
-    corner = torch.floor(at)
-    return corner.long(), at - corner
-
-
-def _square(maps: Tensor, first: Tensor, frame: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Squares of `side`^2 cells, rows first, from their cells (..., 2) of lowest (ix, iy), of frames (...).
-
-    Returns:
-        Flat cells `(b * H + iy) * W + ix` (..., side^2), clamped to the map, and 1 where they are on it, else 0.
-    """
-    height, width = maps.shape[-2:]
-    step = torch.arange(side, device=maps.device)
-    ix, iy = first[..., :1] + step, first[..., 1:] + step
-    on_x, on_y = (ix >= 0) & (ix < width), (iy >= 0) & (iy < height)
-    row = frame[..., None] * height + iy.clamp(0, height - 1)
-    cell = row[..., None] * width + ix.clamp(0, width - 1)[..., None, :]
-    return cell.flatten(-2), (on_y[..., None] & on_x[..., None, :]).flatten(-2).float()
+def _corner_shifts(kernel: int, device: torch.device) -> Tensor:
+    """(4, kernel^2 * (kernel + 1)^2) of 0 and 1: tap (i, j) takes its corner (a, b) from cell (i + a, j + b)."""
+    side = kernel + 1
+    one = torch.eye(side, device=device)
+    shift = torch.stack([one[:-1], one[1:]])  # (corner, tap, cell) along one axis
+    return torch.einsum("aip,bjq->abijpq", shift, shift).reshape(4, -1)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from bevkd.geometry import BEVGrid
 from bevkd.models.ops.cells import read_cells
-from bevkd.models.outputs import TaskOutput
+from bevkd.models.outputs import REGRESSION, TaskOutput
 
 # Order of the values; `iou` is a prediction about the box, not part of it.
 CODE = ("reg", "height", "dim", "rot", "vel")
+CODE_WIDTH = sum(width for name, width in REGRESSION if name in CODE)  # the first maps of `TaskOutput.joined`
 
 
 def encode(boxes: Tensor, uv: Tensor, ix: Tensor, iy: Tensor) -> Tensor:
@@ -38,4 +39,4 @@ def decode_cells(code: Tensor, cell: Tensor, grid: BEVGrid) -> Tensor:
 
 def gather_code(task: TaskOutput, cell: Tensor) -> Tensor:
     """Predicted codes (n, 10) of a task at flat cells (n,)."""
-    return read_cells(torch.cat([task.regression[name] for name in CODE], dim=1), cell)
+    return read_cells(task.joined, cell)[:, :CODE_WIDTH]

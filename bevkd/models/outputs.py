@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 # Regression branches of a CenterPoint head in the fixed order of UniDistill's response features, with widths.
@@ -18,10 +19,31 @@ class TaskOutput:
         heatmap: (B, K, H, W) logits, one map per class of the task.
         regression: branch name -> (B, k, H, W): `reg` offset to the cell corner (cells), `height` z (m), `dim` log
             (l, w, h), `rot` (sin, cos), `vel` (m/s), `iou` (in [-1, 1] when trained), see `REGRESSION`.
+        merged: one map (B, 10 or 11, H, W) of which the branches of `regression` are slices, if the head computes them
+            at once.
     """
 
     heatmap: Tensor
     regression: dict[str, Tensor]
+    merged: Tensor | None = None
+
+    @property
+    def joined(self) -> Tensor:
+        """The branches in the order of `REGRESSION`, (B, 10 or 11, H, W). Who reads several of them reads this: where
+        it is `merged`, all readers' gradients are added up in one map.
+        """
+        if self.merged is not None:
+            return self.merged
+        return torch.cat([self.regression[name] for name, _ in REGRESSION if name in self.regression], dim=1)
+
+    @classmethod
+    def split(cls, heatmap: Tensor, merged: Tensor) -> TaskOutput:
+        """From one map of all branches, with or without `iou`."""
+        widths = dict(REGRESSION)
+        if merged.shape[1] < sum(widths.values()):
+            del widths["iou"]
+        parts = torch.split(merged, list(widths.values()), dim=1)
+        return cls(heatmap, dict(zip(widths, parts, strict=True)), merged)
 
 
 @dataclass
@@ -77,20 +99,21 @@ class BEVOutputs:
     depth: Tensor | None = None
     cells: SparseCells | None = None
 
+    def heatmaps(self) -> Tensor:
+        """All class maps (B, K, H, W), in the order of `class_order`."""
+        maps = [task.heatmap for task in self.heads]
+        return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
+
     def heatmap_logits(self) -> Tensor:
         """All class maps (B, K, H, W), reordered to `bevkd.classes.LABELS`."""
-        import torch
-
-        stacked = torch.cat([task.heatmap for task in self.heads], dim=1)
+        stacked = self.heatmaps()
         order = sorted(range(len(self.class_order)), key=self.class_order.__getitem__)
         return stacked if order == list(range(len(order))) else stacked[:, order]
 
     def regression_maps(self) -> Tensor:
         """All regression maps (B, tasks * 10 or 11, H, W): per task `reg, height, dim, rot, vel[, iou]`."""
-        import torch
-
-        maps = [task.regression[name] for task in self.heads for name, _ in REGRESSION if name in task.regression]
-        return torch.cat(maps, dim=1)
+        maps = [task.joined for task in self.heads]
+        return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
 
 
 @dataclass(frozen=True)

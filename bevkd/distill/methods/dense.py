@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Target, Targets
 from bevkd.distill.pairwise import weighted
+from bevkd.distill.sampling import gather_cells
 from bevkd.errors import ConfigError
 from bevkd.models.outputs import BEVOutputs
 from bevkd.ranks import rank_count
@@ -38,10 +39,15 @@ class DenseConfig:
     per_task: bool = True
 
 
-def task_maps(outputs: BEVOutputs, tasks: int) -> Tensor:
-    """Regression maps (B, tasks, R / tasks, H * W)."""
+def read_regression(outputs: BEVOutputs, tasks: int, index: Tensor, frame: Tensor) -> Tensor:
+    """Regression values (n, R / tasks) at `(task * H + iy) * W + ix` (n,) of frames (n,)."""
     maps = outputs.regression_maps()
-    return maps.reshape(maps.shape[0], tasks, maps.shape[1] // tasks, -1)
+    cells = maps.shape[-2] * maps.shape[-1]
+    values = gather_cells(maps, index % cells, frame).unflatten(1, (tasks, -1))
+    if tasks == 1:
+        return values[:, 0]
+    task = torch.div(index, cells, rounding_mode="floor")
+    return values.gather(1, task[:, None, None].expand(-1, 1, values.shape[2]))[:, 0]
 
 
 @register("method", "dense")
@@ -74,10 +80,10 @@ class Dense(DistillMethod):
             best = torch.stack([torch.sigmoid(head.heatmap.float()).amax(1) for head in teacher.heads], 1)
         else:
             best = scores.amax(1, keepdim=True)
-        tasks, cells = best.shape[1], best.shape[2] * best.shape[3]
+        tasks = best.shape[1]
         best = best.flatten(1)  # (B, tasks * H * W)
         frame, index = torch.nonzero(best > self.config.threshold, as_tuple=True)
-        values = task_maps(teacher, tasks)[frame, index // cells, :, index % cells].float()
+        values = read_regression(teacher, tasks, index, frame)
         out = {
             "scores": Target(scores, every),
             "regression": Target(values, frame),
@@ -92,8 +98,7 @@ class Dense(DistillMethod):
         term = (torch.sigmoid(logits) - scores).square()
         term = term * F.binary_cross_entropy_with_logits(logits, scores, reduction="none")
         boxes = rank_count(len(context.boxes), logits.device)
-        rows, cells = targets["regression_index"], logits.shape[-2] * logits.shape[-1]
-        maps = task_maps(student, len(student.heads) if self.config.per_task else 1)
-        values = maps[rows.frame, rows.values // cells, :, rows.values % cells].float()
+        rows = targets["regression_index"]
+        values = read_regression(student, len(student.heads) if self.config.per_task else 1, rows.values, rows.frame)
         regression = weighted(targets["regression"].values - values, targets["regression_weight"].values)
         return {"dense": term.sum() / boxes, "regression": regression}

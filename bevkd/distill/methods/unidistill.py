@@ -25,7 +25,7 @@ from bevkd.distill.adapters import Adapter, AdapterConfig
 from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Target, Targets
 from bevkd.distill.masks import cells_of, gaussian_mask
 from bevkd.distill.pairwise import cell_relation, cosine_matrix, map_relation, per_box, pool_to, weighted
-from bevkd.distill.sampling import gather_cells, sample_points
+from bevkd.distill.sampling import gather_cells, read_points
 from bevkd.errors import ConfigError, DataError
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import register
@@ -188,10 +188,10 @@ class UniDistill(DistillMethod):
         }
 
     def _nine(self, maps: Tensor, context: DistillContext, adapter: Adapter | None = None) -> Tensor:
-        frame, legacy = context.boxes.frame, self.config.legacy_transpose
+        legacy = self.config.legacy_transpose
         if adapter is not None and adapter.config.where == "read":
-            return adapter.points(maps, context.points, frame, legacy)
-        return sample_points(maps if adapter is None else adapter(maps), context.points, frame, legacy)
+            return adapter.points(maps, context.plan(maps, adapter.config.kernel, legacy))
+        return read_points(maps if adapter is None else adapter(maps), context.plan(maps, 1, legacy)).squeeze(2)
 
     def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
         """Per box: samples (N, 9, C) and cosines (N, 9, 9); per masked cell: (n, 1 + maps); or whole maps."""
@@ -216,7 +216,7 @@ class UniDistill(DistillMethod):
                 out[name] = Target(cosine_matrix(points) if name == "relation" else points, context.boxes.frame)
         if "response" in self.on:
             # The maximum over classes commutes with temperature, sigmoid and clip, so it is kept as a logit.
-            logit = gather_cells(teacher.heatmap_logits(), cell, frame).amax(1, keepdim=True)
+            logit = gather_cells(teacher.heatmaps(), cell, frame).amax(1, keepdim=True)
             regression = gather_cells(teacher.regression_maps(), cell, frame)
             out["response"] = Target(torch.cat([logit, regression], 1), frame)
         return {name: Target(t.values.detach(), t.frame) for name, t in out.items()}
@@ -256,7 +256,7 @@ class UniDistill(DistillMethod):
     def _response(self, student: BEVOutputs, targets: Targets) -> dict[str, Tensor]:
         cells, weight = targets["mask_cell"], targets["mask_weight"].values
         options, teacher = self.config.response, targets["response"].values
-        logit = gather_cells(student.heatmap_logits(), cells.values, cells.frame).amax(1, keepdim=True)
+        logit = gather_cells(student.heatmaps(), cells.values, cells.frame).amax(1, keepdim=True)
         q_s = torch.sigmoid(logit / options.student_temperature).clamp(options.student_eps, 1 - options.student_eps)
         q_t = torch.sigmoid(teacher[:, :1] / options.teacher_temperature)
         q_t = q_t.clamp(self.teacher_eps, 1 - self.teacher_eps)

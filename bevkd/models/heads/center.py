@@ -28,7 +28,7 @@ class TaskHead(nn.Module):
     def __init__(self, shared: int, classes: int, branch_channels: int, iou: bool, bev: BEVConfig) -> None:
         super().__init__()
         regression = [(name, width) for name, width in REGRESSION if iou or name != "iou"]
-        self.branches = [("hm", classes), *regression]
+        self.classes, self.branches = classes, [("hm", classes), *regression]
         self.merged: nn.Conv2d | None = None
         self.separate = nn.ModuleDict()
         bias: Tensor | None = None
@@ -47,10 +47,10 @@ class TaskHead(nn.Module):
     def forward(self, shared: Tensor) -> TaskOutput:
         """Shared features (B, C, H, W) to the maps of the task."""
         if self.merged is not None:
-            maps = torch.split(self.merged(shared), [width for _, width in self.branches], dim=1)
-            named = {name: part for (name, _), part in zip(self.branches, maps, strict=True)}
-        else:
-            named = {name: self.separate[name](shared) for name, _ in self.branches}
+            maps = self.merged(shared)
+            heatmap, regression = torch.split(maps, [self.classes, maps.shape[1] - self.classes], dim=1)
+            return TaskOutput.split(heatmap, regression)
+        named = {name: self.separate[name](shared) for name, _ in self.branches}
         return TaskOutput(heatmap=named.pop("hm"), regression=named)
 
 
