@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -87,18 +87,28 @@ class Batch:
     radar: Tensor | None = None
     radar_frame: Tensor | None = None
     cameras: Cameras | None = None
+    _flags: list[bool] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def flags(self) -> list[bool]:
+        """`labelled` on the host: read once, before the batch goes to its device."""
+        if self._flags is None:
+            self._flags = self.labelled.tolist()
+        return self._flags
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
-        return _to(self, device)
+        moved: Batch = _to(self, device)
+        moved._flags = self.flags
+        return moved
 
 
 def _to(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, (Batch, Boxes, Cameras)):
-        return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value)})
+        return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value) if f.init})
     return value

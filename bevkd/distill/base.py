@@ -44,6 +44,8 @@ class DistillContext:
         boxes: annotations on labelled frames; on unlabelled frames the teacher's boxes stand in.
         labelled: (B,) bool.
         cameras, bev_aug: of the batch; where targets come from a cache, None.
+        compact: whether targets keep only the cells that count, whose number has to be read back from the device. In a
+            step with a live teacher on an accelerator it is False: the cells of UniDistill's response are then all.
     """
 
     grid: BEVGrid
@@ -52,6 +54,7 @@ class DistillContext:
     labelled: Tensor
     cameras: Cameras | None = None
     bev_aug: Tensor | None = None
+    compact: bool = True
     _plans: dict[tuple[int, int, int, bool], PointPlan] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property

@@ -75,7 +75,7 @@ class TeacherCache:
             values, offsets = (_map(folder / f"{name}{end}.npy") for end in ("", ".offsets"))
             if len(offsets) != entries + 1 or len(values) != rows or offsets[-1] != rows:
                 raise DataError("row counts do not agree", file=folder / f"{name}.npy", field=name)
-            columns[name] = (values, np.asarray(offsets))
+            columns[name] = (np.asarray(values), np.asarray(offsets))
         return cls(folder, manifest, columns)
 
     def check(self, method: DistillMethod, grid: BEVGrid, score_threshold: float) -> None:
@@ -129,10 +129,9 @@ class TeacherCache:
         values, offsets = self._columns[name]
         first, last = offsets[entries], offsets[entries + 1]
         rows = np.concatenate([values[a:b] for a, b in zip(first, last, strict=True)])
-        counts = torch.from_numpy(last - first)
+        frame = np.repeat(np.arange(len(entries)), last - first)
         tensor: Tensor = torch.from_numpy(rows)
-        tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
-        return Target(tensor, torch.repeat_interleave(torch.arange(len(entries)), counts))
+        return Target(tensor.float() if tensor.is_floating_point() else tensor.long(), torch.from_numpy(frame))
 
 
 def _map(path: Path) -> NDArray:

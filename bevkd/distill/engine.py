@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bevkd.data.batch import Batch, Boxes
 from bevkd.distill.base import DistillContext, DistillMethod, Target, Targets
 from bevkd.distill.cache import TeacherCache
-from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, sorted_boxes, teach
+from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, joined_boxes, teach
 from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
 from bevkd.models.outputs import BEVOutputs
@@ -69,15 +69,16 @@ class DistillEngine(nn.Module):
 
     def targets(self, batch: Batch) -> tuple[Targets, DistillContext]:
         """Teacher targets of a batch, from the live teacher or from the cache."""
-        if self._teacher:
-            return teach(self.method, cast(TeacherNet, self._teacher[0]), batch, self.grid, self.score_threshold)
         device = batch.labelled.device
+        if self._teacher:
+            net, compact = cast(TeacherNet, self._teacher[0]), device.type == "cpu"
+            return teach(self.method, net, batch, self.grid, self.score_threshold, compact=compact)
         if self.cache is None:
             return {}, DistillContext(self.grid, len(batch), batch.boxes, batch.labelled)
-        self.cache.check_labels(batch.tokens, batch.labelled.tolist())
+        self.cache.check_labels(batch.tokens, batch.flags)
         stored, taught = self.cache.targets(batch.tokens, batch.variants)
         targets = {name: Target(t.values.to(device), t.frame.to(device)) for name, t in stored.items()}
-        boxes = sorted_boxes(batch.boxes, _moved(taught, device), batch.labelled)
+        boxes = joined_boxes(batch.boxes, _moved(taught, device))
         return targets, DistillContext(self.grid, len(batch), boxes, batch.labelled)
 
 

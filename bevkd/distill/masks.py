@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
-from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
+from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
 
 
 class Cells(NamedTuple):
@@ -27,12 +27,23 @@ def gaussian_mask(
     size = boxes.boxes[:, 3:5].float() / grid.cell
     radius = gaussian_radius(size[:, 0], size[:, 1], min_overlap).floor().long().clamp(min=min_radius)
     centres = torch.floor(grid.to_cells(boxes.boxes[:, :2].float())).long()
-    return draw_gaussians(centres, radius, boxes.frame, batch_size, grid.H, grid.W)
+    reach = reach_of(grid.cell, min_overlap, min_radius)
+    return draw_gaussians(centres, radius, boxes.frame, batch_size, grid.H, grid.W, reach)
 
 
-def cells_of(mask: Tensor) -> Cells:
-    """The cells where a mask (B, H, W) is positive, sorted by frame and cell."""
+def cells_of(mask: Tensor, every: bool = False) -> Cells:
+    """The cells where a mask (B, H, W) is positive, sorted by frame and cell.
+
+    How many there are has to be read back from the device; `every` returns all cells instead, those outside of the mask
+    with weight 0.
+    """
     flat = mask.flatten(1)
+    if every:
+        frame, cell = (
+            i.flatten()
+            for i in torch.meshgrid(*(torch.arange(n, device=mask.device) for n in flat.shape), indexing="ij")
+        )
+        return Cells(cell, frame, flat.flatten().float())
     frame, cell = torch.nonzero(flat > 0, as_tuple=True)
     return Cells(cell, frame, flat[frame, cell].float())
 

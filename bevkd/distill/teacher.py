@@ -36,17 +36,12 @@ def stage_needed(method: DistillMethod, unlabelled: bool) -> str | None:
     return max(stages, key=STAGES.index) if stages else None
 
 
-def sorted_boxes(annotated: Boxes, taught: Boxes, labelled: Tensor) -> Boxes:
-    """Annotations on labelled frames, the teacher's boxes on the others, sorted by frame."""
-    a, t = annotated.select(labelled[annotated.frame]), taught.select(~labelled[taught.frame])
-    if len(t) == 0:
-        return a
-    joined = Boxes(
-        torch.cat([a.boxes, t.boxes]),
-        torch.cat([a.labels, t.labels]),
-        torch.cat([a.frame, t.frame]),
-        torch.cat([a.scores, t.scores]),
-    )
+def joined_boxes(annotated: Boxes, taught: Boxes) -> Boxes:
+    """Annotations, which only labelled frames have, and the teacher's boxes on the other frames, sorted by frame."""
+    if len(taught) == 0:
+        return annotated
+    parts = zip(vars(annotated).values(), vars(taught).values(), strict=True)
+    joined = Boxes(*(torch.cat(part) for part in parts))
     return joined.select(torch.argsort(joined.frame, stable=True))
 
 
@@ -56,13 +51,25 @@ def teach(
     batch: Batch,
     grid: BEVGrid,
     score_threshold: float = SCORE_THRESHOLD,
+    *,
+    compact: bool = True,
 ) -> tuple[Targets, DistillContext]:
     """Targets and context of a batch from a live teacher: the one path that steps and cache builders share.
 
-    The teacher runs under inference mode; what is returned are ordinary tensors without a graph.
+    The teacher runs under inference mode; what is returned are ordinary tensors without a graph. Where every frame is
+    labelled and `compact` is off, UniDistill's targets are made without reading anything back from the device; boxes
+    of unlabelled frames are decoded, which needs to know how many there are.
+
+    Args:
+        method: whose targets.
+        teacher: frozen, in eval mode.
+        batch: frames on the teacher's device.
+        grid: of the BEV maps.
+        score_threshold: the teacher's boxes above it stand in for annotations on unlabelled frames.
+        compact: see `DistillContext`.
     """
     labelled = batch.labelled
-    unlabelled = bool((~labelled).any())
+    unlabelled = not all(batch.flags)
     stage = stage_needed(method, unlabelled)
     with torch.inference_mode():
         outputs = teacher(batch, until=stage) if stage is not None else None
@@ -72,8 +79,8 @@ def teach(
         if outputs is not None and unlabelled and method.needs_boxes:
             decoded = teacher.decode(outputs)
             taught = decoded.select((decoded.scores > score_threshold) & ~labelled[decoded.frame])
-        boxes = sorted_boxes(batch.boxes, taught, labelled)
-        context = DistillContext(grid, len(batch), boxes, labelled, batch.cameras, batch.bev_aug)
+        boxes = joined_boxes(batch.boxes, taught)
+        context = DistillContext(grid, len(batch), boxes, labelled, batch.cameras, batch.bev_aug, compact)
         targets = method.targets(outputs, context) if outputs is not None else {}
     return {name: Target(_ordinary(t.values), _ordinary(t.frame)) for name, t in targets.items()}, context
 

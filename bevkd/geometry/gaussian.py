@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+_LARGEST = 20.0  # m
 
 
 def gaussian_radius(length_cells: Tensor, width_cells: Tensor, min_overlap: float) -> Tensor:
@@ -20,7 +24,17 @@ def gaussian_radius(length_cells: Tensor, width_cells: Tensor, min_overlap: floa
     return torch.minimum(torch.minimum(r1, r2), r3)
 
 
-def draw_gaussians(centres: Tensor, radius: Tensor, plane: Tensor, planes: int, height: int, width: int) -> Tensor:
+def reach_of(cell: float, min_overlap: float, min_radius: int) -> int:
+    """The radius (cells) of a square of `_LARGEST` metres, which no object has: a bound that needs no look at boxes.
+
+    For a square with side s cells, the smallest case of `gaussian_radius` is 2 s (sqrt(o) - o).
+    """
+    return max(min_radius, math.ceil(2 * _LARGEST / cell * (math.sqrt(min_overlap) - min_overlap)))
+
+
+def draw_gaussians(
+    centres: Tensor, radius: Tensor, plane: Tensor, planes: int, height: int, width: int, reach: int | None = None
+) -> Tensor:
     """Maps (planes, height, width) with one Gaussian per entry; overlaps take the maximum.
 
     `exp(-d^2 / (2 s^2))` with `s = (2 * radius + 1) / 6` on the square of side `2 * radius + 1`, cut at the
@@ -33,11 +47,14 @@ def draw_gaussians(centres: Tensor, radius: Tensor, plane: Tensor, planes: int, 
         planes: number of maps.
         height: rows (y) of a map.
         width: columns (x) of a map.
+        reach: no radius is larger, see `reach_of`; what lies beyond is not drawn. None: the largest radius, which has
+            to be read back from the device.
     """
     out = torch.zeros(planes * height * width, device=centres.device)
     if len(centres) == 0:
         return out.view(planes, height, width)
-    reach = int(radius.max())
+    if reach is None:
+        reach = int(radius.max())
     step = torch.arange(-reach, reach + 1, device=centres.device)
     dy, dx = (d.reshape(1, -1) for d in torch.meshgrid(step, step, indexing="ij"))
     ix, iy = centres[:, :1] + dx, centres[:, 1:] + dy  # (N, side^2)
@@ -45,6 +62,6 @@ def draw_gaussians(centres: Tensor, radius: Tensor, plane: Tensor, planes: int, 
     value = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
     inside = (dx.abs() <= radius[:, None]) & (dy.abs() <= radius[:, None])
     inside &= (ix >= 0) & (ix < width) & (iy >= 0) & (iy < height)
-    index = (plane[:, None] * height + iy) * width + ix
-    out.scatter_reduce_(0, index[inside], value[inside], reduce="amax")
+    index = torch.where(inside, (plane[:, None] * height + iy) * width + ix, 0)
+    out.scatter_reduce_(0, index.flatten(), torch.where(inside, value, 0.0).flatten(), reduce="amax")
     return out.view(planes, height, width)

@@ -101,7 +101,7 @@ class DetectionLoss(nn.Module):
 
     def _losses(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
         weights = self.config.loss
-        targets = self.assign(batch.boxes.select(batch.labelled[batch.boxes.frame]), len(batch))
+        targets = self.assign(batch.boxes, len(batch))
         terms: dict[str, Tensor] = {}
         total = outputs.low.new_zeros((), dtype=torch.float32)
         for task, target in zip(outputs.heads, targets, strict=True):

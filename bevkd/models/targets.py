@@ -14,7 +14,7 @@ from torch import Tensor
 from bevkd.config.schema import HeadConfig
 from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
-from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
+from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
 from bevkd.models.boxcode import encode
 from bevkd.models.tasks import class_order
 
@@ -141,7 +141,9 @@ class TargetAssigner:
         size = boxes.boxes[chosen, 3:5].float() / grid.cell
         radius = gaussian_radius(size[:, 0], size[:, 1], self.head.min_overlap).long().clamp(min=self.head.min_radius)
         frame = boxes.frame[chosen]
-        heatmap = draw_gaussians(corner, radius, frame * classes + slot, batch_size * classes, grid.H, grid.W)
+        reach = reach_of(grid.cell, self.head.min_overlap, self.head.min_radius)
+        plane = frame * classes + slot
+        heatmap = draw_gaussians(corner, radius, plane, batch_size * classes, grid.H, grid.W, reach)
         cell = (frame * grid.H + corner[:, 1]) * grid.W + corner[:, 0]
         distance = ((uv - corner - 0.5) ** 2).sum(dim=1)
         winner = _nearest_box_per_cell(cell, distance)

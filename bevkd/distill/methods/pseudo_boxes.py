@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bevkd.distill.base import DistillContext, DistillMethod, Targets
-from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
+from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
 from bevkd.models.outputs import BEVOutputs
 from bevkd.ranks import rank_count
 from bevkd.registry import register
@@ -67,6 +67,7 @@ class PseudoBoxes(DistillMethod):
             context.batch_size * classes,
             grid.H,
             grid.W,
+            reach_of(grid.cell, options.min_overlap, options.min_radius),
         ).view(context.batch_size, classes, grid.H, grid.W)
         p, peak = torch.sigmoid(logits), target == 1
         positive = (1 - p).square() * F.logsigmoid(logits) * peak

@@ -202,7 +202,9 @@ class UniDistill(DistillMethod):
             mask = gaussian_mask(
                 context.boxes, context.grid, context.batch_size, response.min_overlap, response.min_radius
             )
-            cell, frame, weight = cells_of(mask)
+            # A relation among all cells of a map would be too much, whatever it costs to count them.
+            pairs = "relation" in self.on and self.config.relation.points == "gaussian"
+            cell, frame, weight = cells_of(mask, every=not (context.compact or pairs))
             out["mask_cell"], out["mask_weight"] = Target(cell, frame), Target(weight, frame)
         for name in sorted(self.on - {"response"}):
             part: FeatureConfig | RelationConfig = getattr(self.config, name)

@@ -79,7 +79,7 @@ class QueryLoss(nn.Module):
     def _losses(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
         settings, queries = self.config.head.query, outputs.queries
         assert queries is not None
-        boxes = batch.boxes.select(batch.labelled[batch.boxes.frame])
+        boxes = batch.boxes
         (target,) = self.assign(boxes, len(batch))
         logits = outputs.heads[0].heatmap.float()
         counted = batch.labelled[:, None, None, None].float()
