@@ -60,10 +60,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Samples -> batch on the CPU; images are normalised here.
 
     Raises:
-        ValueError: no sample.
+        ValueError: no sample, or one with boxes that is not labelled: losses take every box of a batch for an
+            annotation that may be used.
     """
     if not samples:
         raise ValueError("cannot collate an empty list of samples")
+    for sample in samples:
+        if len(sample.boxes) and not sample.labelled:
+            raise ValueError(f"sample {sample.token} is not labelled and has {len(sample.boxes)} boxes")
     boxes = np.concatenate([s.boxes for s in samples]).astype(np.float32)
     counts = [len(s.boxes) for s in samples]
     points, point_frame = _flat([s.points for s in samples])

@@ -19,15 +19,16 @@ class AdapterConfig:
 
     Attributes:
         enabled: `auto` switches it on only where the teacher is weaker: camera teacher, LiDAR student.
-        kernel: size of the convolution.
+        kernel: size of the convolution. The paper says one convolution layer; a draft in the public code, which is
+            never called there, has 3x3 kernels.
         norm: batch normalisation or none.
         act: ReLU or none.
-        where: `read` evaluates the layer only at the points or cells that the losses read, at a tenth of the cost, so
-            that the batch statistics are those of what is read; `map` evaluates the whole map.
+        where: `read` evaluates the layer only at the points or cells that the losses read, at a fraction of the cost,
+            so that the batch statistics are those of what is read; `map` evaluates the whole map.
     """
 
     enabled: bool | Literal["auto"] = "auto"
-    kernel: Literal[1, 3, 5, 7] = 3
+    kernel: Literal[1, 3, 5, 7] = 1
     norm: Literal["bn", "none"] = "bn"
     act: Literal["relu", "none"] = "relu"
     where: Literal["read", "map"] = "read"
@@ -64,14 +65,14 @@ class Adapter(nn.Module):
             plan: of the points, with the kernel of this layer.
         """
         patches = read_points(maps, plan)
-        return self._at(patches.flatten(0, 1), maps.dtype).unflatten(0, patches.shape[:2])
+        return self._at(patches.flatten(0, 1), maps.dtype, plan.inside.flatten()).unflatten(0, patches.shape[:2])
 
-    def _at(self, patches: Tensor, dtype: torch.dtype) -> Tensor:
-        """The layer on patches (n, kernel^2, C_student)."""
+    def _at(self, patches: Tensor, dtype: torch.dtype, inside: Tensor | None = None) -> Tensor:
+        """The layer on patches (n, kernel^2, C_student), with as much of the bias as lies on the map (n,)."""
         weight = self.conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (kernel^2 * C_student, C_teacher)
         out = (patches.flatten(1).to(dtype) @ weight.to(dtype)).float()
         if self.conv.bias is not None:
-            out = out + self.conv.bias
+            out = out + (self.conv.bias if inside is None else inside[:, None] * self.conv.bias)
         return self._finish(out)
 
     def _finish(self, values: Tensor) -> Tensor:

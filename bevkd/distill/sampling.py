@@ -25,6 +25,11 @@ class PointPlan(NamedTuple):
     cell: Tensor
     weight: Tensor
 
+    @property
+    def inside(self) -> Tensor:
+        """(N, P) how much of each sample lies on the map: 1 but at its border."""
+        return self.weight[:, :, self.weight.shape[2] // 2].sum(-1)
+
 
 def point_plan(
     points: Tensor, frame: Tensor, size: tuple[int, int], kernel: int = 1, legacy_transpose: bool = False
@@ -32,7 +37,7 @@ def point_plan(
     """Plan for bilinear samples at points, with `kernel` > 1 also at whole-cell offsets from each point.
 
     A convolution is linear: its output, sampled bilinearly at a point, is its kernel applied to these samples of its
-    input. What lies outside of the map is zero, as under zero padding.
+    input. What lies outside of the map is zero, cells that are sampled and cells of the padding alike.
 
     Args:
         points: (N, P, 2) normalised (gx, gy), see `BEVGrid.normalised`.
@@ -50,8 +55,10 @@ def point_plan(
     part = at - corner
     along = torch.stack([1 - part, part], -1)  # (N, P, 2 axes, 2 cells)
     four = (along[..., 1, :, None] * along[..., 0, None, :]).flatten(-2)
-    cell, inside = square_cells(corner.long() - kernel // 2, frame[:, None], size, kernel + 1)
-    taps = four @ _corner_shifts(kernel, points.device)
+    side, pad = kernel + 1, kernel // 2
+    cell, inside = square_cells(corner.long() - pad, frame[:, None], size, side)
+    sampled = inside.unflatten(-1, (side, side))[..., pad : pad + 2, pad : pad + 2].flatten(-2)
+    taps = (four * sampled) @ _corner_shifts(kernel, points.device)
     return PointPlan(cell, taps.unflatten(-1, (kernel**2, -1)) * inside[..., None, :])
 
 

@@ -326,6 +326,8 @@ def test_collate(data: DataConfig) -> None:
         assert tensor.dtype == torch.float32
     with pytest.raises(ValueError, match="empty"):
         collate([])
+    with pytest.raises(ValueError, match=r"sample \w+ is not labelled and has \d+ boxes"):
+        collate([replace(samples[0], labelled=False)])
 
 
 def test_frames_between_keyframes_are_unlabelled(smoke_dataset: Any, tmp_path: Path, data: DataConfig) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from bevkd.config import MethodConfig
 from bevkd.distill import DistillMethod, build_method, method_options
 from bevkd.distill.masks import box_mask, cells_of
-from bevkd.distill.sampling import gather_cells, sample_points
+from bevkd.distill.sampling import gather_cells, point_plan, read_points
 from bevkd.errors import ConfigError, DataError
 from bevkd.ranks import rank_count
 from bevkd.registry import names
@@ -269,12 +269,14 @@ def test_adapters_see_float32_and_widen_the_map() -> None:
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("points", ["nine", "gaussian"])
-def test_an_adapter_at_the_cells_that_are_read_equals_the_whole_map(kernel: int, legacy: bool, points: str) -> None:
+def test_an_adapter_at_what_is_read_equals_the_whole_map(kernel: int, legacy: bool, points: str) -> None:
     context, found = make_context([3, 0, 4]), []
     context.boxes.boxes[0, :2] = torch.tensor([GRID.x_max - 0.3, GRID.y_min + 0.1])  # corners outside of the map
     for where in ("read", "map"):
         torch.manual_seed(0)
-        adapter = {"enabled": True, "kernel": kernel, "norm": "none", "where": where}
+        # A rectifier comes after the sampling of points, and before it on a map.
+        act = "relu" if points == "gaussian" else "none"
+        adapter = {"enabled": True, "kernel": kernel, "norm": "none", "act": act, "where": where}
         parts = {"feature": {"points": points}, "relation": {"points": points}}
         method = make("unidistill", {"adapter": adapter, "legacy_transpose": legacy, **parts})
         student, teacher = make_outputs(3, 1, grad=True), make_outputs(3, 2)
@@ -313,7 +315,8 @@ def test_box_mask_marks_cells_inside_and_never_loses_a_small_box() -> None:
 def test_reading_cells_and_points_agree_at_cell_centres() -> None:
     outputs, cells = make_outputs(2, 1), cells_of(make_outputs(2, 9).low[:, 0] > 1.3)
     xy = GRID.cell_centres().view(-1, 2)[cells.cell]
-    sampled = sample_points(outputs.low, GRID.normalised(xy)[:, None], cells.frame)[:, 0]
+    plan = point_plan(GRID.normalised(xy)[:, None], cells.frame, (GRID.H, GRID.W))
+    sampled = read_points(outputs.low, plan)[:, 0, 0]
     torch.testing.assert_close(sampled, gather_cells(outputs.low, cells.cell, cells.frame), atol=1e-4, rtol=1e-4)
 
 

@@ -140,7 +140,7 @@ def test_unlabelled_frames_do_not_count() -> None:
     batch = make_batch(model, frames=3)
     outputs = random_outputs(model, 3)
     mask = torch.tensor([True, False, True])
-    batch.labelled = mask
+    batch = replace(batch, labelled=mask, boxes=batch.boxes.select(mask[batch.boxes.frame]))
     mixed = DetectionLoss(model)(outputs, batch)
     mixed["total"].backward()
     grads = [task.heatmap.grad for task in outputs.heads]
@@ -152,11 +152,11 @@ def test_unlabelled_frames_do_not_count() -> None:
         class_order=outputs.class_order,
         heads=[TaskOutput(t.heatmap[mask], {k: v[mask] for k, v in t.regression.items()}) for t in outputs.heads],
     )
-    chosen = batch.boxes.select(mask[batch.boxes.frame])
+    chosen = replace(batch.boxes)
     chosen.frame = (mask.long().cumsum(0) - 1)[chosen.frame]
     pair = replace(batch, tokens=["a", "b"], labelled=mask[mask], boxes=chosen)
     torch.testing.assert_close(DetectionLoss(model)(alone, pair)["total"], mixed["total"])
-    batch.labelled = torch.zeros(3, dtype=torch.bool)
+    batch = replace(batch, labelled=torch.zeros(3, dtype=torch.bool), boxes=Boxes.empty())
     nothing = DetectionLoss(model)(outputs, batch)["total"]
     assert float(nothing.detach()) == 0
     nothing.backward()

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bevkd.config.schema import HeadConfig
 from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
-from bevkd.models.boxcode import decode_cells, encode, gather_cells
+from bevkd.models.boxcode import decode_cells, encode
+from bevkd.models.ops.cells import read_cells
 from bevkd.models.targets import TargetAssigner, nine_nearest
 
 GRID = BEVGrid(-9.0, -6.0, 0.6, 30, 20)  # 18 m x 12 m: not square
@@ -126,6 +127,6 @@ def test_decode_inverts_encode_on_a_grid_that_is_not_square() -> None:
         torch.testing.assert_close(decoded, boxes, atol=1e-9, rtol=0)
 
 
-def test_gather_cells_reads_row_and_column() -> None:
+def test_reading_cells_reads_row_and_column() -> None:
     maps = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
-    assert gather_cells(maps, torch.tensor([(1 * 4 + 2) * 5 + 3])).tolist() == [maps[1, :, 2, 3].tolist()]
+    assert read_cells(maps, torch.tensor([(1 * 4 + 2) * 5 + 3])).tolist() == [maps[1, :, 2, 3].tolist()]

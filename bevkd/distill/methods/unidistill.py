@@ -7,8 +7,9 @@ Deviations from the public code: the points are sampled on the object (the code 
 reproduces that), path C -> L has the adapters of the paper (absent in the code), boxes are a flat list (the code pads
 with zero boxes, which become real ones), and the teacher's batch norm stays in eval mode.
 
-Deviation from the paper: by default an adapter works at the cells that the losses read and takes its batch statistics
-from these (`adapter.where: map` adapts the whole map, as the paper says, at ten times the cost of the layer).
+Deviation from the paper: by default an adapter works at the points that the losses read: its convolution, which is
+linear, gives there what sampling its output would, but batch statistics are those of the points, and the ReLU comes
+after the sampling (`adapter.where: map` adapts the whole map first, at several times the cost).
 """
 
 from __future__ import annotations
