@@ -162,6 +162,21 @@ def test_dense_equals_its_formula_cell_by_cell() -> None:
     torch.testing.assert_close(losses["regression"], expected, rtol=1e-4, atol=0)
 
 
+def test_dense_compares_equal_classes_whatever_their_order() -> None:
+    method, context, found = make("dense", {}), make_context([3, 1]), []
+    for order in (tuple(range(10)), (9, 20, 4, 3, 17, 5, 6, 12, 8, 0)):
+        student, teacher = make_outputs(2, 1), make_outputs(2, 2)
+        by_label = sorted(order)
+        for outputs in (student, teacher):
+            maps = torch.cat([head.heatmap for head in outputs.heads], 1)
+            slots = torch.split(maps[:, [by_label.index(label) for label in order]], TASKS, dim=1)
+            outputs.class_order = order
+            for head, own in zip(outputs.heads, slots, strict=True):
+                head.heatmap = own
+        found.append(method.losses(student, method.targets(teacher, context), context)["dense"])
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_dense_weights_each_task_by_its_own_classes() -> None:
     student, teacher, context = make_outputs(1, 1), make_outputs(1, 2), make_context([1])
     method = make("dense", {})

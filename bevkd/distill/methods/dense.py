@@ -94,7 +94,10 @@ class Dense(DistillMethod):
 
     def losses(self, student: BEVOutputs, targets: Targets, context: DistillContext) -> dict[str, Tensor]:
         """`dense` and `regression`."""
-        logits, scores = student.heatmap_logits().float(), targets["scores"].values
+        # The scores, which have no gradient, are brought into the order of the student's maps, not these into theirs.
+        logits, known = student.heatmaps().float(), sorted(student.class_order)
+        order = [known.index(label) for label in student.class_order]
+        scores = targets["scores"].values.permute(0, 2, 3, 1)[..., order].permute(0, 3, 1, 2)
         term = (torch.sigmoid(logits) - scores).square()
         term = term * F.binary_cross_entropy_with_logits(logits, scores, reduction="none")
         boxes = rank_count(len(context.boxes), logits.device)

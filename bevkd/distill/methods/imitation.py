@@ -82,8 +82,10 @@ class Imitation(DistillMethod):
             maps, linear = getattr(student, tap), self.regressors[tap]
             assert isinstance(linear, nn.Linear)
             if self.config.mask == "all":
-                mapped = F.conv2d(maps.float(), linear.weight[:, :, None, None], linear.bias)
-                out[f"imitation_{tap}"] = F.mse_loss(mapped, targets[tap].values)
+                # Channels last, as the map lies in memory; in its precision, as every other convolution.
+                weight, bias = linear.weight.to(maps.dtype), linear.bias.to(maps.dtype)
+                mapped = F.linear(maps.permute(0, 2, 3, 1), weight, bias).float()
+                out[f"imitation_{tap}"] = F.mse_loss(mapped, targets[tap].values.permute(0, 2, 3, 1))
             else:
                 cells = targets["cell"]
                 difference = linear(gather_cells(maps, cells.values, cells.frame)) - targets[tap].values
