@@ -70,6 +70,12 @@ def read_points(maps: Tensor, plan: PointPlan) -> Tensor:
     return plan.weight @ rows
 
 
+def sample_points(maps: Tensor, points: Tensor, frame: Tensor, legacy_transpose: bool = False) -> Tensor:
+    """Bilinear samples (N, P, C) in float32 of maps (B, C, H, W) by a plan that is used once, see `point_plan`."""
+    size = (maps.shape[-2], maps.shape[-1])
+    return read_points(maps, point_plan(points, frame, size, legacy_transpose=legacy_transpose))[:, :, 0]
+
+
 def gather_cells(maps: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
     """Values (n, C) in float32 of maps (B, C, H, W) at flat cell indices `iy * W + ix` (n,) of frames (n,)."""
     return read_cells(maps, frame * (maps.shape[-2] * maps.shape[-1]) + cell)

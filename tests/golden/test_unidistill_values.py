@@ -14,7 +14,7 @@ from bevkd.distill.crucial_points import crucial_points
 from bevkd.distill.masks import gaussian_mask
 from bevkd.distill.methods.unidistill import UniDistill
 from bevkd.distill.pairwise import cosine_matrix
-from bevkd.distill.sampling import point_plan, read_points
+from bevkd.distill.sampling import sample_points
 from bevkd.geometry import BEVGrid
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
@@ -22,6 +22,8 @@ from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 GRID = BEVGrid.centred(54.0, 0.6)
 WIDE = BEVGrid(-54.0, -48.0, 0.6, 180, 160)
 CAR = (4.63, 1.96)
+
+FIRST = torch.zeros(1, dtype=torch.long)  # one entry, of frame 0
 
 
 def boxes_at(rows: list[tuple[float, float, float, float, float]], frame: list[int] | None = None) -> Boxes:
@@ -79,11 +81,6 @@ def test_nine_points() -> None:
     torch.testing.assert_close(GRID.normalised(points[4]), torch.tensor([0.185185, -0.074074]), atol=1e-6, rtol=0)
 
 
-def sample_points(maps: torch.Tensor, points: torch.Tensor, legacy: bool = False) -> torch.Tensor:
-    frame, size = torch.zeros(1, dtype=torch.long), (maps.shape[2], maps.shape[3])
-    return read_points(maps, point_plan(points, frame, size, 1, legacy))[0, :, 0]
-
-
 @pytest.mark.parametrize("grid", [GRID, WIDE], ids=["square", "180x160"])
 @pytest.mark.parametrize(("x", "y"), [(30.0, -12.0), (-7.25, 31.4), (0.3, 0.3)])
 def test_sampling_reads_row_and_column(grid: BEVGrid, x: float, y: float) -> None:
@@ -91,7 +88,7 @@ def test_sampling_reads_row_and_column(grid: BEVGrid, x: float, y: float) -> Non
     maps = torch.stack([row, column]).float()[None]
     points = grid.normalised(crucial_points(boxes_at([(x, y, 4, 2, 0.4)]).boxes))
     u, v = (x - grid.x_min) / grid.cell, (y - grid.y_min) / grid.cell
-    read = sample_points(maps, points)[4]
+    read = sample_points(maps, points, FIRST)[0, 4]
     torch.testing.assert_close(read, torch.tensor([v - 0.5, u - 0.5]), atol=1e-3, rtol=0)
 
 
@@ -99,7 +96,7 @@ def test_sampling_with_the_axes_of_the_public_code() -> None:
     row, column = torch.meshgrid(torch.arange(180), torch.arange(180), indexing="ij")
     maps = torch.stack([row, column]).float()[None]
     points = GRID.normalised(torch.tensor([[[30.0, -12.0]]]))
-    right, legacy = (sample_points(maps, points, swap)[0] for swap in (False, True))
+    right, legacy = (sample_points(maps, points, FIRST, swap)[0, 0] for swap in (False, True))
     torch.testing.assert_close(right, torch.tensor([69.5, 139.5]), atol=1e-3, rtol=0)
     torch.testing.assert_close(legacy, torch.tensor([139.5, 69.5]), atol=1e-3, rtol=0)
 
@@ -107,7 +104,7 @@ def test_sampling_with_the_axes_of_the_public_code() -> None:
 def test_a_cell_centre_returns_its_cell_and_outside_is_zero() -> None:
     maps = torch.rand(1, 3, GRID.H, GRID.W)
     centre = torch.tensor([[[-54 + 0.6 * 7.5, -54 + 0.6 * 31.5], [60.0, 0.0]]])
-    read = sample_points(maps, GRID.normalised(centre))
+    read = sample_points(maps, GRID.normalised(centre), FIRST)[0]
     torch.testing.assert_close(read[0], maps[0, :, 31, 7], atol=1e-4, rtol=0)
     assert (read[1] == 0).all()
 

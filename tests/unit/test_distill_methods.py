@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from bevkd.config import MethodConfig
 from bevkd.distill import DistillMethod, build_method, method_options
 from bevkd.distill.masks import box_mask, cells_of
-from bevkd.distill.sampling import gather_cells, point_plan, read_points
+from bevkd.distill.sampling import gather_cells, sample_points
 from bevkd.errors import ConfigError, DataError
 from bevkd.ranks import rank_count
 from bevkd.registry import names
@@ -330,8 +330,7 @@ def test_box_mask_marks_cells_inside_and_never_loses_a_small_box() -> None:
 def test_reading_cells_and_points_agree_at_cell_centres() -> None:
     outputs, cells = make_outputs(2, 1), cells_of(make_outputs(2, 9).low[:, 0] > 1.3)
     xy = GRID.cell_centres().view(-1, 2)[cells.cell]
-    plan = point_plan(GRID.normalised(xy)[:, None], cells.frame, (GRID.H, GRID.W))
-    sampled = read_points(outputs.low, plan)[:, 0, 0]
+    sampled = sample_points(outputs.low, GRID.normalised(xy)[:, None], cells.frame)[:, 0]
     torch.testing.assert_close(sampled, gather_cells(outputs.low, cells.cell, cells.frame), atol=1e-4, rtol=1e-4)
 
 
