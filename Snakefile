@@ -55,6 +55,7 @@ rule tuning:
 rule runs:
     input:
         runs_metrics("all"),
+        runs_responses("all"),
     localrule: True
 
 

@@ -131,6 +131,21 @@ def predict(
     evaluate_run(run_dir(run, scale, seed, runs), split)
 
 
+@app.command()
+def response(
+    run: Run,
+    split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    runs: RunsRoot = _RUNS,
+) -> None:
+    """How high the class scores of a trained run are on objects, in their borders and in the background."""
+    from bevkd.config import run_dir
+    from bevkd.train.response import measure_response
+
+    measure_response(run_dir(run, scale, seed, runs), split)
+
+
 @evaluate_app.command("nuscenes")
 def evaluate_nuscenes(
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
@@ -252,6 +267,7 @@ def bench(
     seed: Seed = 0,
     warmup: Annotated[int, typer.Option(help="Steps before the timed ones.")] = 50,
     steps: Annotated[int, typer.Option(help="Timed steps.")] = 200,
+    repeats: Annotated[int, typer.Option(help="How often all of it is measured.")] = 3,
     out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
     runs: RunsRoot = _RUNS,
 ) -> None:
@@ -261,7 +277,7 @@ def bench(
     from bevkd.report.metrics import cost_file
 
     file = cost_file(run, scale, runs) if out is None else out
-    cost_of(load_run(run, scale, seed), run_dir(run, scale, seed, runs), file, warmup, steps)
+    cost_of(load_run(run, scale, seed), run_dir(run, scale, seed, runs), file, warmup, steps, repeats)
 
 
 @app.command()

@@ -220,37 +220,59 @@ def _alone(run: RunConfig, out: Path, warmup: int, steps: int) -> Cost:
     return found
 
 
-def cost_of(run: RunConfig, out: Path, results: Path, warmup: int = 50, steps: int = 200) -> dict[str, Any]:
-    """Measure a run in every way, each in its own process, one after the other, and write the findings.
+def cost_of(
+    run: RunConfig, out: Path, results: Path, warmup: int = 50, steps: int = 200, repeats: int = 3
+) -> dict[str, Any]:
+    """Measure a run in every way, each in its own process, one after the other, all of it several times; write it.
 
     Args:
         run: the run; with a teacher, which must be trained.
         out: its folder, from which the teacher is found.
         results: file to write.
         warmup, steps: of each way; the steps after the warm-up are timed.
+        repeats: how often; machines have moods, and one measurement has no spread.
 
     Returns:
-        `{"plain": {...}, "live": {...}, "cached": {...}}` with the fields of `Cost`; for the last two also
-        `loss_increase`, `step_increase` (relative to plain, in %) and `memory_increase_gib`. And the machine. A run
-        without a teacher has no increase (null), and costs what it costs.
+        `{"plain": {...}, "live": {...}, "cached": {...}}` with the fields of `Cost`, medians over the repeats; for the
+        last two also `loss_increase`, `step_increase` (relative to the plain way of the same repeat, in %) and
+        `memory_increase_gib`. The same for every repeat under `repeats`. And the machine. A run without a teacher has
+        no increase (null), and costs what it costs.
 
     Raises:
-        ConfigError: fewer than one step.
+        ConfigError: fewer than one step or repeat.
         ConfigError, CheckpointError, DataError: the run cannot be trained.
     """
-    if steps < 1 or warmup < 0:
-        raise ConfigError(f"a benchmark needs at least one step, not {steps} after {warmup}")
-    costs = {way: _alone(one, out, warmup, steps) for way, one in ways(run).items()}
-    plain = costs["plain"]
-    content: dict[str, Any] = {"plain": dict(vars(plain))}
-    for way in ("live", "cached"):
-        cost = costs.get(way)
-        content[way] = dict(vars(cost or plain)) | {
-            "loss_increase": 100 * (cost.loss_s / plain.loss_s - 1) if cost else None,
-            "step_increase": 100 * (cost.step_s / plain.step_s - 1) if cost else None,
-            "memory_increase_gib": cost.memory_gib - plain.memory_gib if cost else None,
-        }
+    if steps < 1 or warmup < 0 or repeats < 1:
+        raise ConfigError(
+            f"a benchmark needs at least one step and repeat, not {steps} after {warmup}, {repeats} times"
+        )
+    found = [
+        _increases({way: _alone(one, out, warmup, steps) for way, one in ways(run).items()}) for _ in range(repeats)
+    ]
+    content: dict[str, Any] = {
+        way: {name: _median([one[way][name] for one in found]) for name in fields} for way, fields in found[0].items()
+    }
+    content["repeats"] = found
     content |= {"run": run.run, "scale": run.scale, "warmup": warmup, "steps": steps, "machine": machine()}
     content["frames_per_step"] = run.train.frames_per_batch
     write_json(results, content, indent=2)
     return content
+
+
+def _increases(costs: dict[str, Cost]) -> dict[str, dict[str, float | None]]:
+    """Costs of one repeat, with what a teacher adds to them."""
+    plain = costs["plain"]
+    out: dict[str, dict[str, float | None]] = {"plain": dict(vars(plain))}
+    for way in ("live", "cached"):
+        cost = costs.get(way)
+        out[way] = dict(vars(cost or plain)) | {
+            "loss_increase": 100 * (cost.loss_s / plain.loss_s - 1) if cost else None,
+            "step_increase": 100 * (cost.step_s / plain.step_s - 1) if cost else None,
+            "memory_increase_gib": cost.memory_gib - plain.memory_gib if cost else None,
+        }
+    return out
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None

@@ -34,10 +34,11 @@ class CostConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class BenchConfig:
-    """How many steps a benchmark of one scale takes."""
+    """How many steps a benchmark of one scale takes, and how often it is repeated."""
 
     warmup: int = Field(default=50, ge=0)
     steps: int = Field(default=200, ge=1)
+    repeats: int = Field(default=3, ge=1)
 
 
 @dataclass(frozen=True, config=_STRICT)

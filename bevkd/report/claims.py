@@ -11,7 +11,8 @@ Verdicts for `no_difference` read the interval as an equivalence test: *reproduc
 *contradicted* when it does not and excludes 0, *inconclusive* otherwise. Failing to find a difference is no proof.
 
 With `over: seeds`, intervals cover student seeds only: teacher, labelled frames and report frames are one fixed draw.
-With `over: subsets`, they cover the labelled subsets, each with its own teacher and the mean over its seeds.
+With `over: subsets`, they cover the labelled subsets, each with its own teacher and the mean over its seeds. With
+`over: repeats`, they cover repeats of a benchmark on one machine, paired by their order.
 There is no correction for the number of claims.
 """
 
@@ -95,7 +96,7 @@ def improvement(claim: ClaimConfig, runs: Runs, rival: Pool) -> Interval:
     pairs = {key: sign * (mine[key][claim.metric] - theirs[key][claim.metric]) for key in mine if key in theirs}
     if not pairs:
         raise DataError(f"claim {claim.id!r}: {claim.better!r} and {rival!r} share no seed")
-    if claim.over == "seeds":
+    if claim.over != "subsets":
         return t_interval(list(pairs.values()))
     subset_of = [runs.row(run).labelled_subset for run in pool(claim.better)]
     groups: dict[int, list[float]] = {}

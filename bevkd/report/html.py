@@ -60,13 +60,13 @@ def _ledgers(results: Path) -> list[tuple[str, list[claims.Finding]]]:
     return [*out, ("Extended runs", claims.from_csv(extended))] if extended.exists() else out
 
 
-def _points(value: float, sign: bool = True) -> str:
+def _points(value: float, sign: bool = True, digits: int = 2) -> str:
     """A difference in printed units, or a dash."""
-    return "—" if math.isnan(value) else f"{value:+.2f}" if sign else f"{value:.2f}"
+    return "—" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
-def _range(low: float, high: float) -> str:
-    return "—" if math.isnan(low) else f"[{low:+.2f}, {high:+.2f}]"
+def _range(low: float, high: float, digits: int = 2) -> str:
+    return "—" if math.isnan(low) else f"[{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _minutes(seconds: float) -> str:

@@ -38,13 +38,15 @@ class Metric:
     Attributes:
         key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
             positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means of
-            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Costs: see `_costs`.
+            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Costs: see `_costs`. Of heat
+            maps: `<border|background>_heat`.
         unit: unit of the printed value.
         higher_is_better: direction.
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
-        file: `metrics_<split>.json`; what `bevkd bench` found, whose values may be null; or the training log.
+        file: `metrics_<split>.json`; what `bevkd response` or `bevkd bench` found, where values of the latter may be
+            null; or the training log.
     """
 
     key: str
@@ -52,7 +54,7 @@ class Metric:
     higher_is_better: bool
     field: tuple[str, ...]
     factor: float = 100.0
-    file: Literal["metrics", "cost", "log"] = "metrics"
+    file: Literal["metrics", "response", "cost", "log"] = "metrics"
     digits: int = 1
 
     @property
@@ -98,7 +100,12 @@ def _costs() -> dict[str, Metric]:
 
 # The detection loss at the end of training: mean over the last tenth of the schedule, distillation left out.
 _LOSSES = {"det_loss": Metric("det_loss", "training loss", False, ("det",), factor=1.0, file="log", digits=2)}
-METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES
+# Mean of the best class score around and away from objects, relative to that on objects.
+_HEAT = {
+    f"{part}_heat": Metric(f"{part}_heat", "% of objects", False, (f"{part}_ratio",), file="response")
+    for part in ("border", "background")
+}
+METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _HEAT
 
 
 def metric(key: str) -> Metric:
@@ -184,14 +191,14 @@ class Runs:
             raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=file)
         return _read_config(file, file.stat().st_mtime_ns)
 
-    def metrics_file(self, run: str, seed: int, split: str) -> Path:
-        """The metrics file for the `report` or the `tune` split of the run's data set."""
+    def metrics_file(self, run: str, seed: int, split: str, kind: str = "metrics") -> Path:
+        """The file of metrics, or of the `response`, for the `report` or the `tune` split of the run's data set."""
         data = self.config(run).data
         name = {"report": data.report_split, "tune": data.tune_split}[split]
-        return self.folder(run, seed) / f"metrics_{name}.json"
+        return self.folder(run, seed) / f"{kind}_{name}.json"
 
     def values(self, run: str, split: str, keys: Iterable[str]) -> dict[int, dict[str, float]]:
-        """Metrics per seed, in printed units: `{seed: {key: value}}`; costs of the first seed only.
+        """Metrics per seed, in printed units: `{seed: {key: value}}`; costs per repeat of the benchmark.
 
         Raises:
             DataError: a run has no metrics file; the message names both.
@@ -200,15 +207,28 @@ class Runs:
         kinds = {metric(key).file for key in keys}
         if kinds == {"log"}:
             return self._losses(run, keys)
-        out, cost = {}, "cost" in kinds
-        for seed in self.row(run).seeds[: 1 if cost else None]:
-            file = cost_file(run, self.scale, self.root) if cost else self.metrics_file(run, seed, split)
+        if kinds == {"cost"}:
+            return self._costs(run, keys)
+        (kind,) = kinds
+        out = {}
+        for seed in self.row(run).seeds:
+            file = self.metrics_file(run, seed, split, kind)
             if not file.exists():
-                what = "costs" if cost else "metrics"
-                raise DataError(f"run {run!r} has no {what} for seed {seed} at scale {self.scale!r}", file=file)
+                raise DataError(f"run {run!r} has no {kind} for seed {seed} at scale {self.scale!r}", file=file)
             summary = read_json(file)
             out[seed] = {key: value_of(summary, key, file) for key in keys}
         return out
+
+    def _costs(self, run: str, keys: list[str]) -> dict[int, dict[str, float]]:
+        """What training costs, per repeat of the benchmark."""
+        file = cost_file(run, self.scale, self.root)
+        if not file.exists():
+            raise DataError(f"run {run!r} has no costs at scale {self.scale!r}", file=file)
+        content = read_json(file)
+        repeats = content.get("repeats") if isinstance(content, dict) else None
+        if not isinstance(repeats, list) or not repeats:
+            raise DataError("not what a benchmark writes", file=file, field="repeats")
+        return {k: {key: value_of(one, key, file) for key in keys} for k, one in enumerate(repeats)}
 
     def _losses(self, run: str, keys: list[str]) -> dict[int, dict[str, float]]:
         """Mean of logged losses over the last tenth of the schedule, per seed."""

@@ -21,7 +21,7 @@ from bevkd.report.metrics import METRICS, metric
 _STRICT = ConfigDict(extra="forbid")
 Target: TypeAlias = Literal["all", "extended", "tuning"]
 Split: TypeAlias = Literal["report", "tune"]
-Artefact: TypeAlias = Literal["metrics", "cost", "log", "model"]
+Artefact: TypeAlias = Literal["metrics", "response", "cost", "log", "model"]
 Need: TypeAlias = tuple[str, int]
 # Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
 Pool: TypeAlias = str | tuple[str, ...]
@@ -104,13 +104,13 @@ class TableConfig:
 
     @property
     def artefact(self) -> Artefact:
-        """What the table reads of a run: its metrics, or what its training costs."""
+        """What the table reads of a run: its metrics, those of its response, or what its training costs."""
         return metric(self.columns[0].key).file
 
     def __post_init__(self) -> None:
         keys = [column.key for column in self.columns]
         if len({metric(key).file for key in keys}) > 1:
-            raise ValueError("a table shows metrics or costs, not both")
+            raise ValueError("the columns of a table come from one kind of file")
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("columns must be distinct metrics")
         if self.rows != "tuning":
@@ -304,7 +304,8 @@ class ClaimConfig:
     kind: Literal["greater", "no_difference"] = "greater"
     margin: float | None = None  # printed units; no_difference only
     controls: tuple[Pool, ...] = ()
-    over: Literal["seeds", "subsets"] = "seeds"  # repetitions: pairs, or means per labelled subset (and its teacher)
+    # Repetitions: pairs of seeds, or means per labelled subset (and its teacher), or repeats of a benchmark.
+    over: Literal["seeds", "subsets", "repeats"] = "seeds"
     target: Literal["all", "extended"] = "all"
     source: str = ""  # where the paper says so
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
@@ -318,6 +319,8 @@ class ClaimConfig:
         metric(self.metric)
         if (self.kind == "no_difference") != (self.margin is not None):
             raise ValueError("margin belongs to no_difference, and only there")
+        if (self.over == "repeats") != (self.artefact == "cost"):
+            raise ValueError("costs, and nothing else, are compared over repeats")
         if self.margin is not None and self.margin <= 0:
             raise ValueError("margin must be positive")
         if self.kind == "no_difference" and self.controls:

@@ -82,7 +82,8 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
         except ValueError as error:
             raise DataError(f"table {spec.name!r}, row {row.label!r}: {error} with {row.against!r}") from error
     ids = pool(row.run)
-    seeds = "; ".join(",".join(str(s) for s in runs.row(run).seeds) for run in ids)
+    repeated = spec.artefact == "cost"  # of one seed
+    seeds = "; ".join(",".join(str(s) for s in runs.row(run).seeds[: 1 if repeated else None]) for run in ids)
     links = [_publish_config(runs, run, results) for run in ids]
     return Row(row.group, row.role, row.label, " ".join(ids), values, delta, len(found), seeds, " ".join(links))
 

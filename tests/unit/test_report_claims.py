@@ -11,7 +11,7 @@ from bevkd.config import RowConfig
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import claims
 from bevkd.report.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED, answer, judge
-from bevkd.report.metrics import Runs
+from bevkd.report.metrics import Runs, cost_file
 from bevkd.report.spec import ClaimConfig, load_claims, pool
 from bevkd.report.stats import Interval
 
@@ -166,6 +166,8 @@ def test_unknown_run_and_disjoint_seeds():
         {"kind": "no_difference", "margin": -1.0},
         {"kind": "no_difference", "margin": 1.0, "controls": ["k"]},
         {"better": ["a", "a2"]},
+        {"over": "repeats"},
+        {"metric": "loss_time_live"},
     ],
 )
 def test_claims_that_make_no_sense(changes: dict[str, object]):
@@ -215,3 +217,21 @@ def test_detection_loss_at_the_end_of_training(tmp_path: Path):
     claim = ClaimConfig(id="c", paper="P", statement="s", metric="det_loss", better="a", than="b")
     assert claim.artefact == "log"
     assert claims.answer(claim, runs).effect == pytest.approx(1.0)  # a lower loss is better
+
+
+def test_costs_are_compared_repeat_by_repeat(tmp_path: Path):
+    rows = {name: RowConfig(id=name, dataset="d", model="camera", seeds=(0,)) for name in ("plain", "taught")}
+    times = {"plain": [0.10, 0.12, 0.11], "taught": [0.30, 0.33, 0.31]}
+    for name, row in rows.items():
+        write_run(tmp_path / "runs", row, 0, 0.1)
+        content = {"repeats": [{"live": {"loss_s": seconds}} for seconds in times[name]]}
+        cost_file(name, "sim", tmp_path / "runs").write_text(json.dumps(content))
+    runs = Runs(tmp_path / "runs", "sim", rows)
+    dearer = claim(metric="loss_time_live", better="plain", than="taught", over="repeats")
+    found = answer(dearer, runs)
+    assert (found.n, found.over, found.verdict) == (3, "repeats", "reproduced")
+    assert found.effect == pytest.approx(sum(b - a for a, b in zip(*times.values(), strict=True)) / 3)
+    for broken in ({}, {"repeats": []}, []):
+        cost_file("plain", "sim", tmp_path / "runs").write_text(json.dumps(broken))
+        with pytest.raises(DataError, match="not what a benchmark writes"):
+            answer(dearer, runs)

@@ -66,13 +66,19 @@ def test_the_clock_is_read_between_loss_and_update(smoke_dataset: Any, tmp_path:
 def test_findings_are_written_with_increases(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:
     run = taught(smoke_dataset)
     out = tmp_path / "cost.json"
-    content = cost_of(run, folder(trained, run), out, warmup=0, steps=2)
+    content = cost_of(run, folder(trained, run), out, warmup=0, steps=2, repeats=3)
     assert json.loads(out.read_text()) == content
-    for way in ("live", "cached"):
-        ratio = content[way]["loss_s"] / content["plain"]["loss_s"]
-        assert content[way]["loss_increase"] == pytest.approx(100 * (ratio - 1))
-        more = content[way]["memory_gib"] - content["plain"]["memory_gib"]
-        assert content[way]["memory_increase_gib"] == pytest.approx(more)
+    assert len(content["repeats"]) == 3
+    for one in content["repeats"]:
+        for way in ("live", "cached"):
+            ratio = one[way]["loss_s"] / one["plain"]["loss_s"]
+            assert one[way]["loss_increase"] == pytest.approx(100 * (ratio - 1))
+            more = one[way]["memory_gib"] - one["plain"]["memory_gib"]
+            assert one[way]["memory_increase_gib"] == pytest.approx(more)
+    for way in ("plain", "live", "cached"):
+        for name, value in content[way].items():
+            seen = sorted(one[way][name] or 0.0 for one in content["repeats"])
+            assert (value or 0.0) == seen[1]
     assert content["frames_per_step"] == 2
     assert content["machine"]["threads"] >= 1
     for key, metric in METRICS.items():
@@ -82,7 +88,7 @@ def test_findings_are_written_with_increases(smoke_dataset: Any, trained: Path, 
 
 def test_a_run_without_a_teacher_has_no_increase(smoke_dataset: Any, tmp_path: Path) -> None:
     run = tiny_run(smoke_dataset)
-    content = cost_of(run, folder(tmp_path, run), tmp_path / "cost.json", warmup=0, steps=2)
+    content = cost_of(run, folder(tmp_path, run), tmp_path / "cost.json", warmup=0, steps=2, repeats=1)
     assert content["live"]["loss_s"] == content["cached"]["loss_s"] == content["plain"]["loss_s"]
     assert content["live"]["loss_increase"] is None
     assert math.isnan(value_of(content, "loss_time_increase_live", tmp_path))
@@ -94,6 +100,7 @@ def test_errors_of_the_child_are_those_of_the_parent(smoke_dataset: Any, tmp_pat
     out = tmp_path / "cost.json"
     with pytest.raises(ConfigError, match="teacher"):
         cost_of(run, folder(tmp_path, run), out, warmup=0, steps=1)
-    with pytest.raises(ConfigError, match="at least one step"):
-        cost_of(run, folder(tmp_path, run), out, steps=0)
+    for settings in ({"steps": 0}, {"repeats": 0}, {"warmup": -1}):
+        with pytest.raises(ConfigError, match="at least one step"):
+            cost_of(run, folder(tmp_path, run), out, **settings)
     assert not out.exists()

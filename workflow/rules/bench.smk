@@ -23,6 +23,7 @@ rule bench:
         seed=lambda wildcards: ROWS[wildcards.run].seeds[0],
         steps=SETTINGS.bench.get(SCALE, BenchConfig()).steps,
         warmup=SETTINGS.bench.get(SCALE, BenchConfig()).warmup,
+        repeats=SETTINGS.bench.get(SCALE, BenchConfig()).repeats,
     shell:
         "python workflow/scripts/launch.py {resources.gpu} bench --run {wildcards.run} --scale {params.scale} --seed {params.seed}"
-        " --warmup {params.warmup} --steps {params.steps} --out {output.cost} > {log} 2>&1"
+        " --warmup {params.warmup} --steps {params.steps} --repeats {params.repeats} --out {output.cost} > {log} 2>&1"

@@ -24,3 +24,26 @@ rule evaluate:
     shell:
         "python workflow/scripts/launch.py {resources.gpu} predict --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
         " --split {wildcards.split} > {log} 2>&1"
+
+
+# Class scores on objects, around them and away from them (UniDistill, Figures S2 and S3).
+rule response:
+    input:
+        index=lambda wildcards: index_of(wildcards.run),
+        model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
+    output:
+        response=f"{RUNS}/{{run}}/seed{{seed}}/response_{{split}}.json",
+    log:
+        f"{LOGS}/response/{{run}}-seed{{seed}}-{{split}}.log",
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=GPU,
+    params:
+        scale=SCALE,
+    shell:
+        "python workflow/scripts/launch.py {resources.gpu} response --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
+        " --split {wildcards.split} > {log} 2>&1"

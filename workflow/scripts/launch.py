@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # also where Python does not do 
 import warm
 
 WORKFLOW_PID = "BEVKD_WORKFLOW_PID"
-_SHORT = ("train", "cache", "predict", "table", "figure", "claims", "report")  # jobs that may start from `warm.py`
+# Jobs that may start from `warm.py`.
+_SHORT = ("train", "cache", "predict", "response", "table", "figure", "claims", "report")
 
 
 def devices() -> list[str]:

@@ -1,0 +1,81 @@
+"""How the heat maps of a trained run look around objects: what UniDistill's Figures S2 and S3 show, as numbers.
+
+The figures show the mean over all response maps, and the text says of them that distillation suppresses the background
+and makes the borders of objects clearer. Regression maps mean nothing where there is no object, so that the numbers are
+made from the best class score of each cell: its mean in the background and in the border of objects, relative to the
+mean on objects.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bevkd.data import collate
+from bevkd.data.batch import Boxes
+from bevkd.distill.masks import box_mask
+from bevkd.errors import DataError
+from bevkd.geometry import BEVGrid
+from bevkd.io import write_json
+from bevkd.train.checkpoint import MODEL, load_detector
+from bevkd.train.optim import resolve_precision
+from bevkd.train.predict import test_frames
+
+BORDER = 2  # cells around an object that are neither object nor background
+PARTS = ("object", "border", "background")
+
+
+def heat_by_part(heat: Tensor, boxes: Boxes, grid: BEVGrid) -> tuple[Tensor, Tensor]:
+    """Sums (3,) of a map of scores over objects, their borders and the background, and how many cells these are (3,).
+
+    Args:
+        heat: (B, H, W).
+        boxes: annotations.
+        grid: of the map.
+    """
+    inside = box_mask(boxes, grid, len(heat))
+    near = F.max_pool2d(inside[:, None], 2 * BORDER + 1, stride=1, padding=BORDER)[:, 0]
+    parts = torch.stack([inside, near - inside, 1 - near]).double()
+    return (parts * heat.double()).sum((1, 2, 3)), parts.sum((1, 2, 3))
+
+
+@torch.inference_mode()
+def measure_response(out: Path, split: str, batch_size: int = 8) -> dict[str, float]:
+    """Write `response_<split>.json` beside the model of the run in `out`.
+
+    Returns:
+        Mean scores on `object`, `border` and `background` cells of all frames, in [0, 1], and the last two relative to
+        the first: `border_ratio`, `background_ratio`.
+
+    Raises:
+        CheckpointError: there is no usable model.
+        ConfigError: no such split.
+        DataError: bad data, or no annotation in the split.
+    """
+    detector, run = load_detector(Path(out) / MODEL)
+    frames, threads = test_frames(run, split), torch.get_num_threads()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    mode = resolve_precision(run.train.precision, device.type)
+    dtype = torch.float16 if mode.startswith("16") else torch.bfloat16
+    total, count = torch.zeros(3, dtype=torch.double, device=device), torch.zeros(3, dtype=torch.double, device=device)
+    detector.to(device)
+    torch.set_num_threads(run.train.threads)
+    try:
+        for first in range(0, len(frames), batch_size):
+            members = range(first, min(first + batch_size, len(frames)))
+            batch = collate([frames.get(i, 0) for i in members]).to(device)
+            with torch.autocast(device.type, dtype=dtype, enabled=mode != "32-true"):
+                heat = detector(batch).heatmaps()
+            found = heat_by_part(heat.float().sigmoid().amax(1), batch.boxes, detector.grid)
+            total, count = total + found[0], count + found[1]
+    finally:
+        torch.set_num_threads(threads)
+    if not count[0]:
+        raise DataError(f"split {split!r} has no annotated object", file=run.data.index)
+    mean = dict(zip(PARTS, (total / count.clamp(min=1)).tolist(), strict=True))
+    content = mean | {f"{part}_ratio": mean[part] / mean["object"] for part in PARTS[1:]}
+    write_json(Path(out) / f"response_{split}.json", content)
+    return content
