@@ -42,6 +42,7 @@ TRIO = {"name": "unidistill"}
 METHODS: dict[str, MethodConfig] = {
     "unidistill": MethodConfig("unidistill"),
     "unidistill, feature only": MethodConfig("unidistill", {"weights": {"relation": 0, "response": 0}}),
+    "unidistill, 3x3 adapters": MethodConfig("unidistill", {"adapter": {"kernel": 3}}),
     "imitation": MethodConfig("imitation"),
     "dense": MethodConfig("dense"),
     "dense + unidistill": MethodConfig("combine", {"methods": [{"name": "dense"}, TRIO]}),
@@ -52,9 +53,9 @@ METHODS: dict[str, MethodConfig] = {
 CASES: list[tuple[str, str, list[str], bool]] = [
     ("L+C", "L", ["unidistill"], False),
     ("L+C", "C", ["unidistill"], False),
-    ("C", "L", ["unidistill"], False),
+    ("C", "L", ["unidistill", "unidistill, 3x3 adapters"], False),
     ("L", "C", ["unidistill"], False),
-    ("L", "C", list(METHODS), True),
+    ("L", "C", [name for name in METHODS if "adapters" not in name], True),
 ]
 
 

@@ -280,7 +280,7 @@ def _check_finite(
     finite = torch.isfinite(losses["total"].detach())
     if precision != "fp16":  # there, the loss scaler skips steps whose gradients overflow
         finite = finite & torch.isfinite(grad_norm)
-    if bool(finite):  # the one device synchronisation of a step
+    if bool(finite):  # the one value that the loop itself waits for
         return
     terms = {name: float(value.detach()) for name, value in losses.items()} | {"grad_norm": float(grad_norm)}
     rank = fabric.global_rank
