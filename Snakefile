@@ -55,7 +55,6 @@ rule tuning:
 rule runs:
     input:
         runs_metrics("all"),
-        runs_responses("all"),
     localrule: True
 
 

@@ -137,13 +137,16 @@ def response(
     split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
     scale: Scale = "sim",
     seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
     runs: RunsRoot = _RUNS,
 ) -> None:
     """How high the class scores of a trained run are on objects, in their borders and in the background."""
     from bevkd.config import run_dir
+    from bevkd.report.metrics import response_file
     from bevkd.train.response import measure_response
 
-    measure_response(run_dir(run, scale, seed, runs), split)
+    file = response_file(run, scale, seed, split, runs) if out is None else out
+    measure_response(run_dir(run, scale, seed, runs), split, file)
 
 
 @evaluate_app.command("nuscenes")

@@ -93,7 +93,7 @@ class Batch:
         return len(self.tokens)
 
     @property
-    def flags(self) -> list[bool]:
+    def labelled_flags(self) -> list[bool]:
         """`labelled` on the host: read once, before the batch goes to its device."""
         if self._flags is None:
             self._flags = self.labelled.tolist()
@@ -102,7 +102,7 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
         moved: Batch = _to(self, device)
-        moved._flags = self.flags
+        moved._flags = self.labelled_flags
         return moved
 
 

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from bevkd.distill.sampling import PointPlan, gather_cells, gather_patches, read_points
 
+_LEAST = 1e-3  # of a sample on the map: less is nothing
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AdapterConfig:
@@ -60,19 +62,22 @@ class Adapter(nn.Module):
     def points(self, maps: Tensor, plan: PointPlan) -> Tensor:
         """The layer at points, (N, P, C_teacher): the convolution is sampled bilinearly, norm and activation follow.
 
+        As on a map, what lies outside of it is zero, and at its border a sample counts by as much of it as is inside.
+
         Args:
             maps: (B, C_student, H, W).
             plan: of the points, with the kernel of this layer.
         """
-        patches = read_points(maps, plan)
-        return self._at(patches.flatten(0, 1), maps.dtype, plan.inside.flatten()).unflatten(0, patches.shape[:2])
+        patches, inside = read_points(maps, plan), plan.inside[..., None]
+        patches = patches / inside.clamp(min=_LEAST)[..., None]
+        return self._at(patches.flatten(0, 1), maps.dtype).unflatten(0, patches.shape[:2]) * inside
 
-    def _at(self, patches: Tensor, dtype: torch.dtype, inside: Tensor | None = None) -> Tensor:
-        """The layer on patches (n, kernel^2, C_student), with as much of the bias as lies on the map (n,)."""
+    def _at(self, patches: Tensor, dtype: torch.dtype) -> Tensor:
+        """The layer on patches (n, kernel^2, C_student)."""
         weight = self.conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (kernel^2 * C_student, C_teacher)
         out = (patches.flatten(1).to(dtype) @ weight.to(dtype)).float()
         if self.conv.bias is not None:
-            out = out + (self.conv.bias if inside is None else inside[:, None] * self.conv.bias)
+            out = out + self.conv.bias
         return self._finish(out)
 
     def _finish(self, values: Tensor) -> Tensor:

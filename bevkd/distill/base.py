@@ -45,7 +45,7 @@ class DistillContext:
         labelled: (B,) bool.
         cameras, bev_aug: of the batch; where targets come from a cache, None.
         compact: whether targets keep only the cells that count, whose number has to be read back from the device. In a
-            step with a live teacher on an accelerator it is False: the cells of UniDistill's response are then all.
+            step with a live teacher on an accelerator it is False, and UniDistill's response then has all cells.
     """
 
     grid: BEVGrid

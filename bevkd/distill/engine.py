@@ -75,7 +75,7 @@ class DistillEngine(nn.Module):
             return teach(self.method, net, batch, self.grid, self.score_threshold, compact=compact)
         if self.cache is None:
             return {}, DistillContext(self.grid, len(batch), batch.boxes, batch.labelled)
-        self.cache.check_labels(batch.tokens, batch.flags)
+        self.cache.check_labels(batch.tokens, batch.labelled_flags)
         stored, taught = self.cache.targets(batch.tokens, batch.variants)
         targets = {name: Target(t.values.to(device), t.frame.to(device)) for name, t in stored.items()}
         boxes = joined_boxes(batch.boxes, _moved(taught, device))

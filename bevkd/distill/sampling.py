@@ -1,7 +1,7 @@
 """Reading BEV maps at points and cells of a ragged list (entry -> frame): no padding reaches a loss.
 
-Everything comes down to rows of cells (`read_cells`) of a fixed number per entry, so that no count has to leave the
-device.
+Points and cells come down to rows (`read_cells`), of a fixed number per entry, so that no count has to leave the
+device. Only `pad_ragged` needs one.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ def teach(
     """Targets and context of a batch from a live teacher: the one path that steps and cache builders share.
 
     The teacher runs under inference mode; what is returned are ordinary tensors without a graph. Where every frame is
-    labelled and `compact` is off, UniDistill's targets are made without reading anything back from the device; boxes
-    of unlabelled frames are decoded, which needs to know how many there are.
+    labelled and `compact` is off, UniDistill's targets are made without reading anything back from the device, but for
+    those of masked features and relations; boxes of unlabelled frames are decoded, which also needs to count them.
 
     Args:
         method: whose targets.
@@ -69,7 +69,7 @@ def teach(
         compact: see `DistillContext`.
     """
     labelled = batch.labelled
-    unlabelled = not all(batch.flags)
+    unlabelled = not all(batch.labelled_flags)
     stage = stage_needed(method, unlabelled)
     with torch.inference_mode():
         outputs = teacher(batch, until=stage) if stage is not None else None

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-_LARGEST = 20.0  # m
+_LARGEST = (20.0, 8.0)  # length and width (m)
 
 
 def gaussian_radius(length_cells: Tensor, width_cells: Tensor, min_overlap: float) -> Tensor:
@@ -25,11 +25,13 @@ def gaussian_radius(length_cells: Tensor, width_cells: Tensor, min_overlap: floa
 
 
 def reach_of(cell: float, min_overlap: float, min_radius: int) -> int:
-    """The radius (cells) of a square of `_LARGEST` metres, which no object has: a bound that needs no look at boxes.
+    """The radius (cells) of an object of `_LARGEST` metres: a bound that needs no look at the boxes.
 
-    For a square with side s cells, the smallest case of `gaussian_radius` is 2 s (sqrt(o) - o).
+    The third case of `gaussian_radius`, which is the smallest whatever the size: it is at most (l + w) / 4.
     """
-    return max(min_radius, math.ceil(2 * _LARGEST / cell * (math.sqrt(min_overlap) - min_overlap)))
+    total, area, o = sum(_LARGEST) / cell, math.prod(_LARGEST) / cell**2, min_overlap
+    radius = (-2 * o * total + math.sqrt(4 * o**2 * total**2 + 16 * o * (1 - o) * area)) / 2
+    return max(min_radius, math.ceil(radius))
 
 
 def draw_gaussians(
@@ -47,14 +49,15 @@ def draw_gaussians(
         planes: number of maps.
         height: rows (y) of a map.
         width: columns (x) of a map.
-        reach: no radius is larger, see `reach_of`; what lies beyond is not drawn. None: the largest radius, which has
-            to be read back from the device.
+        reach: larger radii are cut to this one, see `reach_of`. None: the largest radius, which has to be read back
+            from the device.
     """
     out = torch.zeros(planes * height * width, device=centres.device)
     if len(centres) == 0:
         return out.view(planes, height, width)
     if reach is None:
         reach = int(radius.max())
+    radius = radius.clamp(max=reach)
     step = torch.arange(-reach, reach + 1, device=centres.device)
     dy, dx = (d.reshape(1, -1) for d in torch.meshgrid(step, step, indexing="ij"))
     ix, iy = centres[:, :1] + dx, centres[:, 1:] + dy  # (N, side^2)
@@ -62,6 +65,6 @@ def draw_gaussians(
     value = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
     inside = (dx.abs() <= radius[:, None]) & (dy.abs() <= radius[:, None])
     inside &= (ix >= 0) & (ix < width) & (iy >= 0) & (iy < height)
-    index = torch.where(inside, (plane[:, None] * height + iy) * width + ix, 0)
+    index = (plane[:, None] * height + iy.clamp(0, height - 1)) * width + ix.clamp(0, width - 1)
     out.scatter_reduce_(0, index.flatten(), torch.where(inside, value, 0.0).flatten(), reduce="amax")
     return out.view(planes, height, width)

@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
-from bevkd.models.boxcode import CODE, decode_cells, gather_code
+from bevkd.models.boxcode import CODE, CODE_WIDTH, decode_cells
 from bevkd.models.layers import full_precision
 from bevkd.models.ops.cells import read_cells
 from bevkd.models.ops.rotated import iou_3d, iou_nearest_bev
@@ -124,7 +124,8 @@ class DetectionLoss(nn.Module):
         peaks = rank_count(target.peaks, device)
         counted = batch.labelled[:, None, None, None].float()
         heatmap = heat(task.heatmap.float(), target.heatmap, counted) / peaks
-        code = gather_code(task, target.positive)
+        values = read_cells(task.joined, target.positive)
+        code = values[:, :CODE_WIDTH]
         per_value = self._distance(code - target.regression).sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
         named = {"heatmap": heatmap, "loc": (per_value * per_value_weight).sum()}
@@ -133,8 +134,7 @@ class DetectionLoss(nn.Module):
         truth = decode_cells(target.regression, target.positive, self.grid)
         if head.iou_branch:
             overlap = iou_nearest_bev(decode_cells(code.detach(), target.positive, self.grid), truth)
-            predicted = read_cells(task.regression["iou"], target.positive)[:, 0]
-            named["iou_aware"] = (predicted - (2 * overlap - 1)).abs().sum() / (count + _EPS * unit)
+            named["iou_aware"] = (values[:, CODE_WIDTH] - (2 * overlap - 1)).abs().sum() / (count + _EPS * unit)
         if weights.iou_weight > 0:
             # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,
             # not a branch, so that no value has to leave the device.

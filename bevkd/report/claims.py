@@ -1,4 +1,4 @@
-"""The claims ledger: every claim is tested by paired seeds, against its baseline and against its controls.
+"""The claims ledger: every claim is tested by paired repetitions, against its baseline and against its controls.
 
 Verdicts for `greater`, from the 95 % paired t interval of the improvement:
 

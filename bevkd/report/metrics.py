@@ -148,6 +148,11 @@ def cost_file(run: str, scale: str, runs: Path) -> Path:
     return results_dir(scale, runs) / "costs" / f"{run}.json"
 
 
+def response_file(run: str, scale: str, seed: int, split: str, runs: Path) -> Path:
+    """What `bevkd response` found of a run; as with costs, not in the run's folder."""
+    return results_dir(scale, runs) / "responses" / run / f"seed{seed}" / f"{split}.json"
+
+
 @dataclass(frozen=True)
 class Runs:
     """The finished runs of one scale.
@@ -191,11 +196,13 @@ class Runs:
             raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=file)
         return _read_config(file, file.stat().st_mtime_ns)
 
-    def metrics_file(self, run: str, seed: int, split: str, kind: str = "metrics") -> Path:
-        """The file of metrics, or of the `response`, for the `report` or the `tune` split of the run's data set."""
+    def metrics_file(self, run: str, seed: int, split: str, kind: Literal["metrics", "response"] = "metrics") -> Path:
+        """The file of metrics, or of the response, for the `report` or the `tune` split of the run's data set."""
         data = self.config(run).data
         name = {"report": data.report_split, "tune": data.tune_split}[split]
-        return self.folder(run, seed) / f"{kind}_{name}.json"
+        if kind == "response":
+            return response_file(run, self.scale, seed, name, self.root)
+        return self.folder(run, seed) / f"metrics_{name}.json"
 
     def values(self, run: str, split: str, keys: Iterable[str]) -> dict[int, dict[str, float]]:
         """Metrics per seed, in printed units: `{seed: {key: value}}`; costs per repeat of the benchmark.
@@ -209,7 +216,7 @@ class Runs:
             return self._losses(run, keys)
         if kinds == {"cost"}:
             return self._costs(run, keys)
-        (kind,) = kinds
+        kind: Literal["metrics", "response"] = "response" if kinds == {"response"} else "metrics"
         out = {}
         for seed in self.row(run).seeds:
             file = self.metrics_file(run, seed, split, kind)

@@ -43,8 +43,8 @@ def heat_by_part(heat: Tensor, boxes: Boxes, grid: BEVGrid) -> tuple[Tensor, Ten
 
 
 @torch.inference_mode()
-def measure_response(out: Path, split: str, batch_size: int = 8) -> dict[str, float]:
-    """Write `response_<split>.json` beside the model of the run in `out`.
+def measure_response(out: Path, split: str, file: Path, batch_size: int = 8) -> dict[str, float]:
+    """Measure the model of the run in `out` on a split and write the findings to `file`.
 
     Returns:
         Mean scores on `object`, `border` and `background` cells of all frames, in [0, 1], and the last two relative to
@@ -77,5 +77,5 @@ def measure_response(out: Path, split: str, batch_size: int = 8) -> dict[str, fl
         raise DataError(f"split {split!r} has no annotated object", file=run.data.index)
     mean = dict(zip(PARTS, (total / count.clamp(min=1)).tolist(), strict=True))
     content = mean | {f"{part}_ratio": mean[part] / mean["object"] for part in PARTS[1:]}
-    write_json(Path(out) / f"response_{split}.json", content)
+    write_json(file, content)
     return content

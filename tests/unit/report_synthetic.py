@@ -12,7 +12,7 @@ import yaml
 
 from bevkd.classes import CLASSES
 from bevkd.config import DataConfig, ModelConfig, RowConfig, RunConfig, TrainConfig, run_dir, to_plain
-from bevkd.report.metrics import METRICS, cost_file
+from bevkd.report.metrics import METRICS, cost_file, response_file
 
 SENSORS: dict[str, tuple[Any, ...]] = {"camera": ("camera",), "fusion": ("lidar", "camera")}
 ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
@@ -89,7 +89,9 @@ def write_run(
         content = summary(mean_ap, rng) if data.reader not in STARTS else benchmark_summary(data.reader, mean_ap, rng)
         (folder / f"metrics_{split}.json").write_text(json.dumps(content))
         ratios = {f"{part}_ratio": rng.uniform(0.1, 0.9) for part in ("border", "background")}
-        (folder / f"response_{split}.json").write_text(json.dumps(ratios))
+        response = response_file(row.id, scale, seed, split, root)
+        response.parent.mkdir(parents=True, exist_ok=True)
+        response.write_text(json.dumps(ratios))
     cost = cost_file(row.id, scale, root)
     cost.parent.mkdir(parents=True, exist_ok=True)
     cost.write_text(json.dumps(cost_summary(row.teacher is not None, rng)))

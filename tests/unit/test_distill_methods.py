@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from bevkd.config import MethodConfig
 from bevkd.distill import DistillMethod, build_method, method_options
+from bevkd.distill.adapters import Adapter
 from bevkd.distill.masks import box_mask, cells_of
 from bevkd.distill.sampling import gather_cells, sample_points
 from bevkd.errors import ConfigError, DataError
@@ -303,6 +304,21 @@ def test_an_adapter_at_what_is_read_equals_the_whole_map(kernel: int, legacy: bo
         torch.testing.assert_close(loss, found[1][0][name], rtol=1e-4, atol=1e-6)
     for one, other in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_an_adapter_gives_nothing_outside_of_the_map(kernel: int) -> None:
+    method = make("unidistill", {"adapter": {"enabled": True, "kernel": kernel}})
+    adapter = cast(Adapter, method.adapters["feature"])  # type: ignore[index]
+    torch.nn.init.constant_(adapter.norm.bias, 0.5)  # type: ignore[arg-type]
+    context = make_context([2])
+    context.boxes.boxes[0, 0] = 100.0  # far away
+    context.boxes.boxes[1] = torch.tensor([GRID.x_max, 0.4, 0, 1, 1, 1, 0, 0, 0])  # its centre on the edge
+    plan = context.plan(make_outputs(1).low, kernel)
+    adapted = adapter.points(make_outputs(1, 1).low, plan)
+    assert not adapted[0].any()
+    assert plan.inside[1, 4] == 0.5
+    assert float(adapted[1, 4].max()) > 0
 
 
 def test_an_adapter_normalises_over_the_cells_that_are_read() -> None:

@@ -30,17 +30,18 @@ def test_cells_are_told_apart_by_their_distance_to_a_box() -> None:
     assert (total / count).tolist() == [1.0, 0.5, 0.125]
 
 
-def test_a_trained_run_is_measured(smoke_dataset: Any, trained: Path) -> None:
+def test_a_trained_run_is_measured(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:
     run = folder(trained, tiny_run(smoke_dataset, "teacher"))
-    found = measure_response(run, "val")
-    assert json.loads((run / "response_val.json").read_text()) == found
+    out = tmp_path / "some" / "where.json"
+    found = measure_response(run, "val", out)
+    assert json.loads(out.read_text()) == found
     assert all(0 < found[part] < 1 for part in ("object", "border", "background"))
     assert found["border_ratio"] == found["border"] / found["object"]
     for key, metric in METRICS.items():
         if metric.file == "response":
             assert value_of(found, key, run) == 100 * found[metric.field[0]]
-    assert measure_response(run, "val", batch_size=1) == pytest.approx(found, rel=1e-2)
+    assert measure_response(run, "val", out, batch_size=1) == pytest.approx(found, rel=1e-2)
     with pytest.raises(ConfigError, match="no_such_split"):
-        measure_response(run, "no_such_split")
+        measure_response(run, "no_such_split", out)
     with pytest.raises(CheckpointError):
-        measure_response(run.parent, "val")
+        measure_response(run.parent, "val", out)

@@ -15,7 +15,7 @@ rule bench:
     threads: os.cpu_count()  # as many as a job may have; `workflow.cores` is not known to every command
     resources:
         mem_mb=4000,
-        runtime=60,
+        runtime=180,
         gpu=GPU,
         slurm_extra="--exclusive",
     params:

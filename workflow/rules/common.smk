@@ -162,22 +162,25 @@ def bench_inputs(wildcards):
     return inputs
 
 
-def metrics_file(run, seed, split="report", kind="metrics"):
-    """Metrics of a run, or of its response, on the split that is reported or on the one for tuning."""
+def split_of(run, split):
+    """The split of a run's data that is reported, or the one for tuning."""
     data = run_config(run).data
-    return run_file(
-        run,
-        seed,
-        f"{kind}_{data.report_split if split == 'report' else data.tune_split}.json",
-    )
+    return data.report_split if split == "report" else data.tune_split
+
+
+def metrics_file(run, seed, split="report"):
+    """Metrics of a run on the split that is reported or on the one for tuning."""
+    return run_file(run, seed, f"metrics_{split_of(run, split)}.json")
 
 
 def item_inputs(item):
     """Files of the runs behind a table, a figure or a claim."""
     pairs = item.needs(ROWS)
-    if item.artefact in ("metrics", "response"):
-        split = getattr(item, "split", "report")
-        return [metrics_file(run, seed, split, item.artefact) for run, seed in pairs]
+    split = getattr(item, "split", "report")
+    if item.artefact == "metrics":
+        return [metrics_file(run, seed, split) for run, seed in pairs]
+    if item.artefact == "response":
+        return [f"{RESULTS}/responses/{run}/seed{seed}/{split_of(run, split)}.json" for run, seed in pairs]
     if item.artefact == "cost":
         return [f"{RESULTS}/costs/{run}.json" for run, _ in pairs]
     return [run_file(run, seed, "model.pt") for run, seed in pairs] + sorted({index_of(run) for run, _ in pairs})
@@ -186,13 +189,6 @@ def item_inputs(item):
 def runs_metrics(target):
     """Metrics of every run of a target."""
     return [metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds]
-
-
-def runs_responses(target):
-    """Response files that tables and claims of a target read."""
-    items = [item for items in (TABLES, CLAIMS) for item in items.values()]
-    wanted = [item for item in items if item.target == target and item.artefact == "response"]
-    return sorted({path for item in wanted for path in item_inputs(item)})
 
 
 def outputs_of(target):

@@ -32,9 +32,11 @@ rule response:
         index=lambda wildcards: index_of(wildcards.run),
         model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
     output:
-        response=f"{RUNS}/{{run}}/seed{{seed}}/response_{{split}}.json",
+        response=f"{RESULTS}/responses/{{run}}/seed{{seed}}/{{split}}.json",
     log:
         f"{LOGS}/response/{{run}}-seed{{seed}}-{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/response/{{run}}-seed{{seed}}-{{split}}.tsv"
     conda:
         ENV
     threads: 1
@@ -46,4 +48,4 @@ rule response:
         scale=SCALE,
     shell:
         "python workflow/scripts/launch.py {resources.gpu} response --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
-        " --split {wildcards.split} > {log} 2>&1"
+        " --split {wildcards.split} --out {output.response} > {log} 2>&1"

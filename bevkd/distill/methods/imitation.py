@@ -82,9 +82,7 @@ class Imitation(DistillMethod):
             maps, linear = getattr(student, tap), self.regressors[tap]
             assert isinstance(linear, nn.Linear)
             if self.config.mask == "all":
-                # Channels last, as the map lies in memory; in its precision, as every other convolution.
-                weight, bias = linear.weight.to(maps.dtype), linear.bias.to(maps.dtype)
-                mapped = F.linear(maps.permute(0, 2, 3, 1), weight, bias).float()
+                mapped = linear(maps.permute(0, 2, 3, 1).float())  # channels last, as the map lies in memory
                 out[f"imitation_{tap}"] = F.mse_loss(mapped, targets[tap].values.permute(0, 2, 3, 1))
             else:
                 cells = targets["cell"]

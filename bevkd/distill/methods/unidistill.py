@@ -195,7 +195,9 @@ class UniDistill(DistillMethod):
         return read_points(maps if adapter is None else adapter(maps), context.plan(maps, 1, legacy)).squeeze(2)
 
     def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
-        """Per box: samples (N, 9, C) and cosines (N, 9, 9); per masked cell: (n, 1 + maps); or whole maps."""
+        """Per box: samples (N, 9, C) and cosines (N, 9, 9); per cell of the mask: (n, 1 + maps); or whole maps. Where
+        `context.compact` is off, the response has all cells, those outside of the mask with weight 0.
+        """
         out: Targets = {}
         every = torch.arange(context.batch_size, device=context.labelled.device)
         response = self.config.response
@@ -203,9 +205,10 @@ class UniDistill(DistillMethod):
             mask = gaussian_mask(
                 context.boxes, context.grid, context.batch_size, response.min_overlap, response.min_radius
             )
-            # A relation among all cells of a map would be too much, whatever it costs to count them.
-            pairs = "relation" in self.on and self.config.relation.points == "gaussian"
-            cell, frame, weight = cells_of(mask, every=not (context.compact or pairs))
+            # Features and relations are those of the masked cells alone: adapters normalise over them, and a relation
+            # among all cells of a map would be too much. So these have to be counted.
+            counted = any(getattr(self.config, name).points == "gaussian" for name in self.on - {"response"})
+            cell, frame, weight = cells_of(mask, every=not (context.compact or counted))
             out["mask_cell"], out["mask_weight"] = Target(cell, frame), Target(weight, frame)
         for name in sorted(self.on - {"response"}):
             part: FeatureConfig | RelationConfig = getattr(self.config, name)
