@@ -4,8 +4,9 @@ Three losses near boxes: features at nine crucial points of `low` (eq. 3), cosin
 `high` (eqs. 4-5), response maps under a Gaussian mask (eqs. 6-7). On unlabelled frames the teacher's boxes stand in.
 
 Deviations from the public code: the points are sampled on the object (the code exchanges x and y; `legacy_transpose`
-reproduces that), path C -> L has the adapters of the paper (absent in the code), boxes are a flat list (the code pads
-with zero boxes, which become real ones), and the teacher's batch norm stays in eval mode.
+reproduces that), path C -> L has the adapters of the paper (absent in the code, whose draft of them has 3x3 kernels;
+here they have 1x1), boxes are a flat list (the code pads with zero boxes, which become real ones), and the teacher's
+batch norm stays in eval mode.
 
 Deviation from the paper: by default an adapter works at the points that the losses read: its convolution, which is
 linear, gives there what sampling its output would, but batch statistics are those of the points, and the ReLU comes
