@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset, collate
-from bevkd.data.batch import Boxes
+from bevkd.data.batch import Batch, Boxes
 from bevkd.models.detector import Detector
+from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import lookup
 from bevkd.train.checkpoint import MODEL, load_detector
 from bevkd.train.optim import resolve_precision
@@ -20,6 +21,29 @@ from bevkd.train.optim import resolve_precision
 def test_frames(run: RunConfig, split: str) -> FrameDataset:
     """The frames of a split as a detector sees them at test time."""
     return FrameDataset(run.data, run.model, split, train=False, seed=run.seed)
+
+
+def forward(
+    detector: Detector, frames: FrameDataset, members: Sequence[int], batch_size: int, precision: str
+) -> Iterator[tuple[Sequence[int], Batch, BEVOutputs]]:
+    """Outputs of a detector for some test-time frames, batch by batch: which frames, the batch, what comes of it.
+
+    Args:
+        detector: in eval mode, on the device to use.
+        frames: test-time frames.
+        members: indices of the frames to look at.
+        batch_size: frames per forward pass.
+        precision: "fp32", "bf16", "fp16" or "auto", as in training.
+    """
+    device = next(detector.parameters()).device
+    mode = resolve_precision(precision, device.type)
+    dtype = torch.float16 if mode.startswith("16") else torch.bfloat16
+    for first in range(0, len(members), batch_size):
+        part = members[first : first + batch_size]
+        batch = collate([frames.get(i, 0) for i in part]).to(device)
+        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=mode != "32-true"):
+            outputs = detector(batch)
+        yield part, batch, outputs
 
 
 @torch.inference_mode()
@@ -32,23 +56,12 @@ def detect(
 ) -> dict[str, Boxes]:
     """Run a detector over frames: boxes in each frame's ego frame; every token is a key, also without any detection.
 
-    Args:
-        detector: in eval mode, on the device to use.
-        frames: test-time frames.
-        batch_size: frames per forward pass.
-        precision: "fp32", "bf16", "fp16" or "auto", as in training.
-        only: indices of the frames to look at; default all of them.
+    Arguments as of `forward`; `only` are the indices of the frames to look at, default all of them.
     """
-    device = next(detector.parameters()).device
-    mode = resolve_precision(precision, device.type)
-    dtype = torch.float16 if mode.startswith("16") else torch.bfloat16
     out: dict[str, Boxes] = {}
-    chosen = range(len(frames)) if only is None else only
-    for first in range(0, len(chosen), batch_size):
-        members = chosen[first : first + batch_size]
-        batch = collate([frames.get(i, 0) for i in members]).to(device)
-        with torch.autocast(device.type, dtype=dtype, enabled=mode != "32-true"):
-            outputs = detector(batch)
+    for members, _, outputs in forward(
+        detector, frames, range(len(frames)) if only is None else only, batch_size, precision
+    ):
         boxes = detector.decode(outputs)
         for position, i in enumerate(members):
             out[frames.tokens[i]] = boxes.select(boxes.frame == position)

@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bevkd.data import collate
 from bevkd.data.batch import Boxes
 from bevkd.distill.masks import box_mask
 from bevkd.errors import DataError
 from bevkd.geometry import BEVGrid
 from bevkd.io import write_json
 from bevkd.train.checkpoint import MODEL, load_detector
-from bevkd.train.optim import resolve_precision
-from bevkd.train.predict import test_frames
+from bevkd.train.predict import forward, test_frames
 
 BORDER = 2  # cells around an object that are neither object nor background
 PARTS = ("object", "border", "background")
@@ -57,20 +55,14 @@ def measure_response(out: Path, split: str, file: Path, batch_size: int = 8) -> 
     """
     detector, run = load_detector(Path(out) / MODEL)
     frames, threads = test_frames(run, split), torch.get_num_threads()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    mode = resolve_precision(run.train.precision, device.type)
-    dtype = torch.float16 if mode.startswith("16") else torch.bfloat16
-    total, count = torch.zeros(3, dtype=torch.double, device=device), torch.zeros(3, dtype=torch.double, device=device)
-    detector.to(device)
+    total, count = torch.zeros(2, 3, dtype=torch.double)
+    detector.to("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(run.train.threads)
     try:
-        for first in range(0, len(frames), batch_size):
-            members = range(first, min(first + batch_size, len(frames)))
-            batch = collate([frames.get(i, 0) for i in members]).to(device)
-            with torch.autocast(device.type, dtype=dtype, enabled=mode != "32-true"):
-                heat = detector(batch).heatmaps()
-            found = heat_by_part(heat.float().sigmoid().amax(1), batch.boxes, detector.grid)
-            total, count = total + found[0], count + found[1]
+        for _, batch, outputs in forward(detector, frames, range(len(frames)), batch_size, run.train.precision):
+            heat = outputs.heatmaps().float().sigmoid().amax(1)
+            found = heat_by_part(heat, batch.boxes, detector.grid)
+            total, count = total + found[0].cpu(), count + found[1].cpu()
     finally:
         torch.set_num_threads(threads)
     if not count[0]:
