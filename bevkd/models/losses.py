@@ -118,15 +118,15 @@ class DetectionLoss(nn.Module):
     def _task(self, task: TaskOutput, target: TaskTargets, batch: Batch) -> dict[str, Tensor]:
         """Unweighted terms of one task."""
         weights, head = self.config.loss, self.config.head
-        device = task.heatmap.device
-        count, unit = rank_mean(len(target.positive), device), one_over_ranks()
+        count, unit = rank_mean(target.counted.sum()), one_over_ranks()
         heat = gaussian_heatmap_loss if head.targets == "gaussian" else binary_heatmap_loss
-        peaks = rank_count(target.peaks, device)
+        peaks = rank_count(target.peaks)
         counted = batch.labelled[:, None, None, None].float()
         heatmap = heat(task.heatmap.float(), target.heatmap, counted) / peaks
         values = read_cells(task.joined, target.positive)
         code = values[:, :CODE_WIDTH]
-        per_value = self._distance(code - target.regression).sum(dim=0) / (count + _EPS * unit)
+        distance = self._distance(code - target.regression) * target.counted[:, None]
+        per_value = distance.sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
         named = {"heatmap": heatmap, "loc": (per_value * per_value_weight).sum()}
         if not head.iou_branch and weights.iou_weight == 0:
@@ -134,13 +134,14 @@ class DetectionLoss(nn.Module):
         truth = decode_cells(target.regression, target.positive, self.grid)
         if head.iou_branch:
             overlap = iou_nearest_bev(decode_cells(code.detach(), target.positive, self.grid), truth)
-            named["iou_aware"] = (values[:, CODE_WIDTH] - (2 * overlap - 1)).abs().sum() / (count + _EPS * unit)
+            wrong = (values[:, CODE_WIDTH] - (2 * overlap - 1)).abs() * target.counted
+            named["iou_aware"] = wrong.sum() / (count + _EPS * unit)
         if weights.iou_weight > 0:
             # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,
             # not a branch, so that no value has to leave the device.
             overlap = iou_3d(decode_cells(code, target.positive, self.grid), truth)
             near = (rank_mean(named["loc"]) < 1).float()
-            named["iou"] = near * (1 - overlap).sum() / count.clamp(min=unit)
+            named["iou"] = near * ((1 - overlap) * target.counted).sum() / count.clamp(min=unit)
         return named
 
     def _distance(self, error: Tensor) -> Tensor:

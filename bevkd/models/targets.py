@@ -1,12 +1,13 @@
 """Training targets of the CenterPoint head: UniDistill's nine nearest anchors, or Gaussian heat maps.
 
 Both use one regression convention: the offset of the centre to the *corner* `(ix, iy)` of the positive cell, in
-cells. No loop over frames or boxes.
+cells. No loop over frames or boxes. How many cells are positive depends on the boxes; on an accelerator that number
+would have to be read back, so that there all candidates stay, those that do not count with weight 0.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from bevkd.models.tasks import class_order
 # Candidate window around a centre. 9 x 9 always holds the nine nearest anchors, also at the border and for centres
 # beyond it, where they line up along the edge.
 _WINDOW = 9
+_NOWHERE = torch.iinfo(torch.int64).max
 
 
 @dataclass
@@ -29,15 +31,17 @@ class TaskTargets:
 
     Attributes:
         heatmap: (B, K, H, W) in [0, 1].
-        peaks: number of cells whose heat-map target is exactly 1, what the focal sum is divided by.
-        positive: (n,) flat cells `(b * H + iy) * W + ix`, ascending, without duplicates.
-        regression: (n, 10), see `bevkd.models.boxcode.encode`.
+        peaks: () number of cells whose heat-map target is exactly 1, what the focal sum is divided by.
+        positive: (n,) flat cells `(b * H + iy) * W + ix`; those that count are ascending, without duplicates.
+        counted: (n,) float, 1 for cells that count, 0 for the rest of the candidates (`positive` is 0 there).
+        regression: (n, 10), see `bevkd.models.boxcode.encode`; finite in every row.
         box: (n,) index of the annotation.
     """
 
     heatmap: Tensor
-    peaks: int
+    peaks: Tensor
     positive: Tensor
+    counted: Tensor
     regression: Tensor
     box: Tensor
 
@@ -71,14 +75,35 @@ def nine_nearest(uv: Tensor, width: int, height: int) -> tuple[Tensor, Tensor, T
     return ix.gather(1, order), iy.gather(1, order), distance.gather(1, order)
 
 
-def _nearest_box_per_cell(cell: Tensor, distance: Tensor) -> Tensor:
-    """Indices into the candidate list: for each distinct cell the nearest candidate (the first one on ties)."""
+@dataclass
+class _Members:
+    """Boxes that one task may learn from, and the rest with `usable` off. See `Boxes` and `TargetAssigner`."""
+
+    index: Tensor  # (m,) into the annotations
+    usable: Tensor  # (m,) bool
+    uv: Tensor  # (m, 2)
+    frame: Tensor  # (m,)
+    slot: Tensor  # (m,) position of the class in the task, 0 if not usable
+
+
+def _nearest_box_per_cell(
+    cell: Tensor, distance: Tensor, usable: Tensor, compact: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidates in the order of their cells, of which the nearest (the first one on ties) of each cell counts.
+
+    Returns:
+        winner (n,) indices into the candidates, their cells (n,), and whether they count (n,) bool. Only those that
+        do if `compact`; the cell of the others is 0.
+    """
     order = torch.sort(distance, stable=True).indices
-    order = order[torch.sort(cell[order], stable=True).indices]
-    ascending = cell[order]
-    first = torch.ones_like(ascending, dtype=torch.bool)
-    first[1:] = ascending[1:] != ascending[:-1]
-    return order[first]
+    key = torch.where(usable, cell, _NOWHERE)[order]
+    ascending, by_cell = torch.sort(key, stable=True)
+    winner = order[by_cell]
+    counts = ascending != _NOWHERE
+    counts[1:] &= ascending[1:] != ascending[:-1]
+    if compact:
+        winner, ascending, counts = winner[counts], ascending[counts], counts[counts]
+    return winner, torch.where(counts, ascending, 0), counts
 
 
 class TargetAssigner:
@@ -100,63 +125,85 @@ class TargetAssigner:
                 position += 1
         self._task_of, self._slot_of = task_of, slot_of
 
-    def __call__(self, boxes: Boxes, batch_size: int) -> list[TaskTargets]:
-        """Targets per task; boxes of classes that no task has are ignored."""
+    def __call__(self, boxes: Boxes, batch_size: int, *, compact: bool | None = None) -> list[TaskTargets]:
+        """Targets per task; boxes of classes that no task has are ignored.
+
+        Args:
+            boxes: annotations of the batch.
+            batch_size: number of frames.
+            compact: whether to keep only the cells that count, see `TaskTargets`. None: on the CPU, where that costs
+                nothing, and nowhere else.
+        """
+        if compact is None:
+            compact = boxes.labels.device.type == "cpu"
         known = boxes.labels < len(self._task_of)
         task = self._task_of.to(boxes.labels.device)[boxes.labels.clamp(max=len(self._task_of) - 1)]
         task = torch.where(known, task, -1)
         slot = self._slot_of.to(boxes.labels.device)[boxes.labels.clamp(max=len(self._slot_of) - 1)]
         uv = self.grid.to_cells(boxes.boxes[:, :2].double())
+        every = torch.arange(len(task), device=task.device)
+        assign = self._gaussian if self.head.targets == "gaussian" else self._nine_nearest
         out = []
-        for number, members in enumerate(self.head.tasks):
-            chosen = (task == number).nonzero().squeeze(1)
-            assign = self._gaussian if self.head.targets == "gaussian" else self._nine_nearest
-            out.append(assign(boxes, chosen, uv[chosen], slot[chosen], len(members), batch_size))
+        for number, names in enumerate(self.head.tasks):
+            usable = task == number
+            index = usable.nonzero().squeeze(1) if compact else every
+            place = torch.where(usable, slot, 0)[index]
+            members = _Members(index, usable[index], uv[index], boxes.frame[index], place)
+            out.append(assign(boxes, members, batch_size, len(names), compact))
         return out
 
     def _nine_nearest(
-        self, boxes: Boxes, chosen: Tensor, uv: Tensor, slot: Tensor, classes: int, batch_size: int
+        self, boxes: Boxes, members: _Members, batch_size: int, classes: int, compact: bool
     ) -> TaskTargets:
-        grid = self.grid
-        positive, box = self._nine_positives(boxes.frame[chosen], uv)
-        heatmap = torch.zeros(batch_size, classes, grid.H * grid.W, device=uv.device)
-        area = grid.H * grid.W
-        heatmap[torch.div(positive, area, rounding_mode="floor"), slot[box], positive % area] = 1.0
-        return self._finish(heatmap, len(positive), boxes, chosen[box], uv[box], positive)
+        area = self.grid.H * self.grid.W
+        winner, positive, counts = self._nine_positives(members, compact)
+        plane = torch.div(positive, area, rounding_mode="floor") * classes + members.slot[winner]
+        heatmap = torch.zeros(batch_size * classes * area, device=positive.device)
+        heatmap.scatter_reduce_(0, plane * area + positive % area, counts.float(), reduce="amax")
+        return self._finish(
+            heatmap.view(batch_size, classes, area), counts.sum(), boxes, members, winner, positive, counts
+        )
 
-    def _nine_positives(self, frame: Tensor, uv: Tensor) -> tuple[Tensor, Tensor]:
-        """Flat cells around every centre, each owned by its nearest centre, and the index of that centre."""
-        ix, iy, distance = nine_nearest(uv, self.grid.W, self.grid.H)
-        cell = ((frame[:, None] * self.grid.H + iy) * self.grid.W + ix).flatten()
-        winner = _nearest_box_per_cell(cell, distance.flatten())
-        return cell[winner], torch.div(winner, ix.shape[1], rounding_mode="floor")
+    def _nine_positives(self, members: _Members, compact: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Cells around every centre, each owned by its nearest centre: `winner, positive, counts`."""
+        ix, iy, distance = nine_nearest(members.uv, self.grid.W, self.grid.H)
+        cell = (members.frame[:, None] * self.grid.H + iy) * self.grid.W + ix
+        usable = members.usable[:, None].expand_as(cell).flatten()
+        candidate, positive, counts = _nearest_box_per_cell(cell.flatten(), distance.flatten(), usable, compact)
+        return torch.div(candidate, ix.shape[1], rounding_mode="floor"), positive, counts
 
-    def _gaussian(
-        self, boxes: Boxes, chosen: Tensor, uv: Tensor, slot: Tensor, classes: int, batch_size: int
-    ) -> TaskTargets:
-        grid = self.grid
-        corner = torch.floor(uv).long()
+    def _gaussian(self, boxes: Boxes, members: _Members, batch_size: int, classes: int, compact: bool) -> TaskTargets:
+        grid, head = self.grid, self.head
+        corner = torch.floor(members.uv).long()
         inside = ((corner >= 0) & (corner < corner.new_tensor([grid.W, grid.H]))).all(dim=1)
-        chosen, uv, slot, corner = chosen[inside], uv[inside], slot[inside], corner[inside]
-        size = boxes.boxes[chosen, 3:5].float() / grid.cell
-        radius = gaussian_radius(size[:, 0], size[:, 1], self.head.min_overlap).long().clamp(min=self.head.min_radius)
-        frame = boxes.frame[chosen]
-        reach = reach_of(grid.cell, self.head.min_overlap, self.head.min_radius)
-        plane = frame * classes + slot
-        heatmap = draw_gaussians(corner, radius, plane, batch_size * classes, grid.H, grid.W, reach)
-        cell = (frame * grid.H + corner[:, 1]) * grid.W + corner[:, 0]
-        distance = ((uv - corner - 0.5) ** 2).sum(dim=1)
-        winner = _nearest_box_per_cell(cell, distance)
-        peaks, positive = len(winner), cell[winner]
-        if self.head.regression_cells == 9:
-            positive, winner = self._nine_positives(frame, uv)
+        members = replace(members, usable=members.usable & inside)
+        size = boxes.boxes[members.index, 3:5].float() / grid.cell
+        radius = gaussian_radius(size[:, 0], size[:, 1], head.min_overlap).long().clamp(min=head.min_radius)
+        reach = reach_of(grid.cell, head.min_overlap, head.min_radius)
+        plane = members.frame * classes + members.slot
+        # What is not usable is drawn too far away to be seen.
+        centre = torch.where(members.usable[:, None], corner, -2 * reach - 2)
+        heatmap = draw_gaussians(centre, radius, plane, batch_size * classes, grid.H, grid.W, reach)
+        cell = (members.frame * grid.H + corner[:, 1]) * grid.W + corner[:, 0]
+        distance = ((members.uv - corner - 0.5) ** 2).sum(dim=1)
+        winner, positive, counts = _nearest_box_per_cell(cell, distance, members.usable, compact)
+        peaks = counts.sum()
+        if head.regression_cells == 9:
+            winner, positive, counts = self._nine_positives(members, compact)
         heatmap = heatmap.view(batch_size, classes, -1)
-        return self._finish(heatmap, peaks, boxes, chosen[winner], uv[winner], positive)
+        return self._finish(heatmap, peaks, boxes, members, winner, positive, counts)
 
     def _finish(
-        self, heatmap: Tensor, peaks: int, boxes: Boxes, box: Tensor, uv: Tensor, positive: Tensor
+        self,
+        heatmap: Tensor,
+        peaks: Tensor,
+        boxes: Boxes,
+        members: _Members,
+        winner: Tensor,
+        positive: Tensor,
+        counts: Tensor,
     ) -> TaskTargets:
-        grid = self.grid
+        grid, box = self.grid, members.index[winner]
         ix, iy = positive % grid.W, torch.div(positive, grid.W, rounding_mode="floor") % grid.H
-        regression = encode(boxes.boxes[box].double(), uv, ix, iy).float()
-        return TaskTargets(heatmap.unflatten(2, (grid.H, grid.W)), peaks, positive, regression, box)
+        regression = encode(boxes.boxes[box].double(), members.uv[winner], ix, iy).float()
+        return TaskTargets(heatmap.unflatten(2, (grid.H, grid.W)), peaks, positive, counts.float(), regression, box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bevkd.config import MethodConfig
+from bevkd.config.schema import HeadConfig, LossConfig, ModelConfig
 from bevkd.distill import DistillEngine, build_cache, build_method
 from bevkd.distill.masks import box_mask, cells_of, gaussian_mask
 from bevkd.distill.teacher import teach
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
+from bevkd.models.losses import DetectionLoss
+from bevkd.models.targets import TargetAssigner
 
 TOKENS = ["t1", "t2", "t3"]
 OPTIONS: list[dict[str, Any]] = [
@@ -100,6 +104,19 @@ def test_a_step_with_a_live_teacher(options: dict[str, Any]) -> None:
     wanted = method.losses(student, *teach(method, teacher, batch, GRID, compact=True))
     for name, loss in found.items():
         torch.testing.assert_close(loss, wanted[name])
+
+
+@pytest.mark.parametrize("targets", ["gaussian", "nine_nearest"])
+def test_the_detection_loss_of_the_student(targets: str) -> None:
+    head = HeadConfig(targets=targets, regression_cells=9)
+    loss = DetectionLoss(ModelConfig(head=head, loss=LossConfig(iou_weight=1.0)))
+    loss.grid, loss.assign = GRID, partial(TargetAssigner(head, GRID), compact=False)  # as on an accelerator
+    student, batch = make_outputs(3, 1, grad=True), batch_of([(t, 0) for t in TOKENS]).to("cpu")
+    for task in student.heads:
+        task.regression["iou"] = torch.zeros_like(task.regression["height"])
+    with Watch() as watch:
+        loss(student, batch)["total"].backward()
+    assert watch.found == []
 
 
 def test_what_is_watched_is_seen() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -117,6 +118,22 @@ def test_auto_scaling_at_its_start_is_half_the_sum_plus_the_log_terms() -> None:
     # d/ds of 0.5 / s^2 * L + 6 log(1 + s^2) at 1
     expected = -torch.stack([terms["heatmap"], terms["loc"], terms["iou_aware"]]) + 6
     torch.testing.assert_close(grad, expected)
+
+
+@pytest.mark.parametrize("targets", ["gaussian", "nine_nearest"])
+def test_candidates_that_do_not_count_change_nothing(targets: str) -> None:
+    model = config(targets, iou_weight=5.0)
+    loss, batch, found = DetectionLoss(model), make_batch(model, frames=3), []
+    for compact in (True, False):
+        outputs = random_outputs(model, 3)
+        loss.assign = partial(TargetAssigner(model.head, model.grid.build()), compact=compact)
+        terms = loss(outputs, batch)
+        terms["total"].backward()
+        grads = [part.grad for task in outputs.heads for part in (task.heatmap, *task.regression.values())]
+        found.append((terms, grads))
+    for name in found[0][0]:
+        torch.testing.assert_close(found[0][0][name], found[1][0][name])
+    torch.testing.assert_close(found[0][1], found[1][1])
 
 
 @pytest.mark.parametrize("targets", ["gaussian", "nine_nearest"])

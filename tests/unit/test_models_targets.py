@@ -115,6 +115,29 @@ def test_unknown_classes_are_ignored_and_no_boxes_are_fine() -> None:
         assert empty[1].regression.shape == (0, 10)
 
 
+@pytest.mark.parametrize("cells", [1, 9])
+@pytest.mark.parametrize("kind", ["nine_nearest", "gaussian"])
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(0, 40))
+def test_candidates_with_weights_are_the_compact_targets(kind: str, cells: int, seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    places = rng.uniform([-11, -8], [11, 8], (count, 2))  # beyond the border, too
+    frames = np.sort(rng.integers(0, 3, count))
+    boxes = boxes_of(*zip(*places.T, rng.integers(0, 11, count), frames, strict=True))  # class 10 has no task
+    assign = TargetAssigner(HeadConfig(targets=kind, regression_cells=cells), GRID)
+    for kept, every in zip(assign(boxes, 3, compact=True), assign(boxes, 3, compact=False), strict=True):
+        counts = every.counted == 1
+        assert bool(((every.counted == 0) | counts).all())
+        assert bool((kept.counted == 1).all())
+        assert torch.equal(kept.heatmap, every.heatmap)
+        assert int(kept.peaks) == int(every.peaks) == int((kept.heatmap == 1).sum())
+        for name in ("positive", "regression", "box"):
+            assert torch.equal(getattr(kept, name), getattr(every, name)[counts])
+        assert len(every.positive) in (count, 9 * count)
+        assert bool(torch.isfinite(every.regression).all())
+        assert bool((every.positive[~counts] == 0).all())
+
+
 def test_decode_inverts_encode_on_a_grid_that_is_not_square() -> None:
     rng = np.random.default_rng(0)
     low = [-8.9, -5.9, -2, 0.3, 0.3, 0.5, -3.1, -5, -5]

@@ -83,7 +83,7 @@ class QueryLoss(nn.Module):
         (target,) = self.assign(boxes, len(batch))
         logits = outputs.heads[0].heatmap.float()
         counted = batch.labelled[:, None, None, None].float()
-        heatmap = gaussian_heatmap_loss(logits, target.heatmap, counted) / rank_count(target.peaks, logits.device)
+        heatmap = gaussian_heatmap_loss(logits, target.heatmap, counted) / rank_count(target.peaks)
         slot = self._slots(boxes, outputs.class_order)
         frame, query, chosen = self.match(queries, boxes, slot, len(batch))
         count = rank_count(len(chosen), logits.device)
