@@ -187,8 +187,11 @@ def item_inputs(item):
 
 
 def runs_metrics(target):
-    """Metrics of every run of a target."""
-    return [metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds]
+    """Metrics of every run of a target, and those on other splits that its tables, figures and claims read."""
+    named = [metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds]
+    items = [item for kind in (TABLES, FIGURES, CLAIMS) for item in kind.values() if item.target == target]
+    read = [path for item in items if item.artefact == "metrics" for path in item_inputs(item)]
+    return list(dict.fromkeys(named + read))
 
 
 def outputs_of(target):
