@@ -271,6 +271,7 @@ def bench(
     warmup: Annotated[int, typer.Option(help="Steps before the timed ones.")] = 50,
     steps: Annotated[int, typer.Option(help="Timed steps.")] = 200,
     repeats: Annotated[int, typer.Option(help="How often all of it is measured.")] = 3,
+    batch: Annotated[int | None, typer.Option(help="Labelled frames per step; default: as in training.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
     runs: RunsRoot = _RUNS,
 ) -> None:
@@ -280,7 +281,7 @@ def bench(
     from bevkd.report.metrics import cost_file
 
     file = cost_file(run, scale, runs) if out is None else out
-    cost_of(load_run(run, scale, seed), run_dir(run, scale, seed, runs), file, warmup, steps, repeats)
+    cost_of(load_run(run, scale, seed), run_dir(run, scale, seed, runs), file, warmup, steps, repeats, batch)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from bevkd.distill import DistillEngine, TeacherCache, build_cache, build_cache_
 from bevkd.errors import BevkdError, ConfigError
 from bevkd.io import write_json
 from bevkd.models.detector import Detector
+from bevkd.models.outputs import FeatureSpec
 from bevkd.train.checkpoint import load_detector
 from bevkd.train.loop import TrainStep, build_student
 from bevkd.train.optim import build_optimizer, resolve_precision
@@ -119,8 +121,14 @@ class Cost:
     reserved_gib: float | None = None
 
 
-def measure(run: RunConfig, out: Path, warmup: int, steps: int) -> Cost:
+def measure(run: RunConfig, out: Path, warmup: int, steps: int, cache: Path | None = None) -> Cost:
     """Train for some steps on fixed batches, in this process.
+
+    Args:
+        run: the run.
+        out: its folder, from which the teacher is found.
+        warmup, steps: steps before the timed ones, and these.
+        cache: what `make_cache` wrote, for a run with a cached teacher.
 
     Raises:
         ConfigError, CheckpointError, DataError: the run cannot be trained.
@@ -128,33 +136,56 @@ def measure(run: RunConfig, out: Path, warmup: int, steps: int) -> Cost:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(run.train.threads)
     frames = student_frames(run, out)
-    plan = batch_plan(run, frames)
-    members = [plan.batch(k) for k in range(BATCHES)]
-    batches = [collate([frames.get(i, epoch) for i, epoch in batch]) for batch in members]
+    batches = [collate([frames.get(i, epoch) for i, epoch in batch]) for batch in _members(run, frames)]
     student = build_student(run)
-    with tempfile.TemporaryDirectory(prefix="bevkd-bench-") as folder:
-        if run.row.teacher is not None and run.row.teacher_mode == "cached":
-            assert run.row.method is not None
-            teacher, teacher_run = load_detector(teacher_path(run, out))
-            seen = training_frames(run, replace(teacher_run.model, grid=run.model.grid))
-            chosen = Chosen(seen, sorted({i for batch in members for i, _ in batch}))
-            engine: DistillEngine | None = cached_engine(
-                run.row.method, student, teacher, chosen, Path(folder) / "cache", device
-            )
-        else:
-            engine = build_engine(run, out, student)
-        timed = TimedStep(TrainStep(student, engine), run.train, device)
-        return _time(timed, batches, warmup, steps)
+    if cache is not None:
+        assert run.row.method is not None
+        teacher_spec = load_detector(teacher_path(run, out))[0].spec
+        engine: DistillEngine | None = _from_cache(run.row.method, student, teacher_spec, cache)
+    else:
+        engine = build_engine(run, out, student)
+    return _time(TimedStep(TrainStep(student, engine), run.train, device), batches, warmup, steps)
+
+
+def _members(run: RunConfig, frames: FrameDataset) -> list[list[tuple[int, int]]]:
+    """Frame and epoch of every sample of the batches that are timed."""
+    plan = batch_plan(run, frames)
+    return [plan.batch(k) for k in range(BATCHES)]
+
+
+def make_cache(run: RunConfig, out: Path, folder: Path) -> None:
+    """Write the targets of a run's teacher for the frames that `measure` looks at.
+
+    Not where they are read: building them takes the memory of the teacher.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: the teacher cannot be used.
+    """
+    assert run.row.method is not None
+    teacher, teacher_run = load_detector(teacher_path(run, out))
+    members = _members(run, student_frames(run, out))
+    seen = training_frames(run, replace(teacher_run.model, grid=run.model.grid))
+    chosen = Chosen(seen, sorted({i for batch in members for i, _ in batch}))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _fill_cache(run.row.method, teacher, chosen, folder, device)
 
 
 def cached_engine(
     method: MethodConfig, student: Detector, teacher: Detector, frames: Chosen, folder: Path, device: torch.device
 ) -> DistillEngine:
     """Distillation from a cache of some frames only: what a step reads of it does not depend on how many there are."""
+    _fill_cache(method, teacher, frames, folder, device)
+    return _from_cache(method, student, teacher.spec, folder)
+
+
+def _fill_cache(method: MethodConfig, teacher: Detector, frames: Chosen, folder: Path, device: torch.device) -> None:
     variants = [frames.frames.variant_count(i) for i in frames.index]
     maker = build_cache_method(method, teacher.spec)
     build_cache(maker, teacher, frames, folder, variants, CACHE_BATCH, teacher_digest="", device=device)
-    made = build_method(method, student.spec, teacher.spec)
+
+
+def _from_cache(method: MethodConfig, student: Detector, teacher: FeatureSpec, folder: Path) -> DistillEngine:
+    made = build_method(method, student.spec, teacher)
     return DistillEngine(made, student.grid, cache=TeacherCache.open(folder))
 
 
@@ -195,33 +226,48 @@ def ways(run: RunConfig) -> dict[str, RunConfig]:
     return out
 
 
-def _in_child(run: RunConfig, out: Path, warmup: int, steps: int, results: Any) -> None:
+def _in_child(task: Callable[..., Any], arguments: tuple[Any, ...], results: Any) -> None:
     try:
-        results.put(measure(run, out, warmup, steps))
+        results.put(task(*arguments))
     except BevkdError as error:
         results.put(error)
     except Exception as error:
-        results.put(ConfigError(f"{type(error).__name__}: {error}"))
+        results.put(BevkdError(f"{type(error).__name__}: {error}"))
 
 
-def _alone(run: RunConfig, out: Path, warmup: int, steps: int) -> Cost:
-    """`measure` in a process of its own, so that its peak memory is its own."""
+def _alone(task: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own, so that its peak memory is its own.
+
+    Raises:
+        BevkdError: what it raised, or that its process was killed.
+    """
     context = get_context("spawn")
     results = context.Queue()
-    child = context.Process(target=_in_child, args=(run, out, warmup, steps, results))
+    child = context.Process(target=_in_child, args=(task, arguments, results))
     child.start()
     try:
-        found = results.get()
+        while True:
+            try:
+                found = results.get(timeout=1)
+                break
+            except Empty:
+                if not child.is_alive() and results.empty():
+                    raise BevkdError(f"the measuring process ended with exit code {child.exitcode}") from None
     finally:
         child.join()
     if isinstance(found, BevkdError):
         raise found
-    assert isinstance(found, Cost)
     return found
 
 
 def cost_of(
-    run: RunConfig, out: Path, results: Path, warmup: int = 50, steps: int = 200, repeats: int = 3
+    run: RunConfig,
+    out: Path,
+    results: Path,
+    warmup: int = 50,
+    steps: int = 200,
+    repeats: int = 3,
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """Measure a run in every way, each in its own process, one after the other, all of it several times; write it.
 
@@ -231,6 +277,7 @@ def cost_of(
         results: file to write.
         warmup, steps: of each way; the steps after the warm-up are timed.
         repeats: how often; machines have moods, and one measurement has no spread.
+        batch: labelled frames per step; None: as in training.
 
     Returns:
         `{"plain": {...}, "live": {...}, "cached": {...}}` with the fields of `Cost`, medians over the repeats; for the
@@ -239,16 +286,23 @@ def cost_of(
         no increase (null), and costs what it costs.
 
     Raises:
-        ConfigError: fewer than one step or repeat.
+        ConfigError: fewer than one step, repeat or frame.
         ConfigError, CheckpointError, DataError: the run cannot be trained.
     """
-    if steps < 1 or warmup < 0 or repeats < 1:
-        raise ConfigError(
-            f"a benchmark needs at least one step and repeat, not {steps} after {warmup}, {repeats} times"
-        )
-    found = [
-        _increases({way: _alone(one, out, warmup, steps) for way, one in ways(run).items()}) for _ in range(repeats)
-    ]
+    if steps < 1 or warmup < 0 or repeats < 1 or (batch is not None and batch < 1):
+        wanted = f"{steps} after {warmup}, {repeats} times, {'some' if batch is None else batch} frames each"
+        raise ConfigError(f"a benchmark needs at least one step, repeat and frame, not {wanted}")
+    if batch is not None:
+        run = replace(run, train=replace(run.train, batch_size=batch))
+    with tempfile.TemporaryDirectory(prefix="bevkd-bench-") as folder:
+        known = ways(run)
+        caches = {"cached": Path(folder) / "cache"} if "cached" in known else {}
+        for way, cache in caches.items():
+            _alone(make_cache, known[way], out, cache)
+        found = [
+            _increases({way: _alone(measure, one, out, warmup, steps, caches.get(way)) for way, one in known.items()})
+            for _ in range(repeats)
+        ]
     content: dict[str, Any] = {
         way: {name: _median([one[way][name] for one in found]) for name in fields} for way, fields in found[0].items()
     }

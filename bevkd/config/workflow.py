@@ -39,6 +39,7 @@ class BenchConfig:
     warmup: int = Field(default=50, ge=0)
     steps: int = Field(default=200, ge=1)
     repeats: int = Field(default=3, ge=1)
+    batch: int | None = Field(default=None, ge=1)  # labelled frames per step; none: as in training
 
 
 @dataclass(frozen=True, config=_STRICT)

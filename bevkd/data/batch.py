@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -51,6 +52,11 @@ class Boxes:
         """No box at all."""
         index = torch.zeros(0, dtype=torch.long, device=device)
         return cls(torch.zeros(0, 9, device=device), index, index.clone(), torch.zeros(0, device=device))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Boxes]) -> Boxes:
+        """The boxes of one or more lists, one after the other; `frame` must count over all of them already."""
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
     def __len__(self) -> int:
         return len(self.boxes)

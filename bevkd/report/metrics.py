@@ -38,8 +38,8 @@ class Metric:
     Attributes:
         key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
             positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means of
-            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Costs: see `_costs`. Of heat
-            maps: `<border|background>_heat`.
+            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Costs: see `_costs`. Of the
+            response: `<border|background>_heat`, `false_positives`. Of the training log: `det_loss[_mean]`.
         unit: unit of the printed value.
         higher_is_better: direction.
         field: path inside the metrics file.
@@ -98,13 +98,18 @@ def _costs() -> dict[str, Metric]:
     return out
 
 
-# The detection loss at the end of training: mean over the last tenth of the schedule, distillation left out.
-_LOSSES = {"det_loss": Metric("det_loss", "training loss", False, ("det",), factor=1.0, file="log", digits=2)}
+# The detection loss, distillation left out: its mean over the last tenth of the schedule, and over all of it.
+_LOSSES = {
+    key: Metric(key, "training loss", False, ("det", part), factor=1.0, file="log", digits=2)
+    for key, part in (("det_loss", "end"), ("det_loss_mean", "all"))
+}
 # Mean of the best class score around and away from objects, relative to that on objects.
 _HEAT = {
     f"{part}_heat": Metric(f"{part}_heat", "% of objects", False, (f"{part}_ratio",), file="response")
     for part in ("border", "background")
 }
+# What share of the best-scored detections, as many as there are annotations, is false.
+_HEAT["false_positives"] = Metric("false_positives", "% of detections", False, ("false_share",), file="response")
 METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _HEAT
 
 
@@ -238,7 +243,7 @@ class Runs:
         return {k: {key: value_of(one, key, file) for key in keys} for k, one in enumerate(repeats)}
 
     def _losses(self, run: str, keys: list[str]) -> dict[int, dict[str, float]]:
-        """Mean of logged losses over the last tenth of the schedule, per seed."""
+        """Mean of logged losses over the schedule or its last tenth, per seed."""
         from bevkd.report.logs import curve
 
         out: dict[int, dict[str, float]] = {}
@@ -246,8 +251,10 @@ class Runs:
         for seed in self.row(run).seeds:
             out[seed] = {}
             for key in keys:
-                steps, values = curve(self.folder(run, seed) / "log.jsonl", metric(key).field[0], loss)
-                out[seed][key] = float(values[steps > 0.9 * steps[-1]].mean())
+                name, part = metric(key).field
+                steps, values = curve(self.folder(run, seed) / "log.jsonl", name, loss)
+                first = 0.9 * steps[-1] if part == "end" else -1.0
+                out[seed][key] = float(values[steps > first].mean())
         return out
 
 

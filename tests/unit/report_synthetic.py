@@ -88,7 +88,7 @@ def write_run(
     for split in ("val", "tune") if tune else ("val",):
         content = summary(mean_ap, rng) if data.reader not in STARTS else benchmark_summary(data.reader, mean_ap, rng)
         (folder / f"metrics_{split}.json").write_text(json.dumps(content))
-        ratios = {f"{part}_ratio": rng.uniform(0.1, 0.9) for part in ("border", "background")}
+        ratios = {key: rng.uniform(0.1, 0.9) for key in ("border_ratio", "background_ratio", "false_share")}
         response = response_file(row.id, scale, seed, split, root)
         response.parent.mkdir(parents=True, exist_ok=True)
         response.write_text(json.dumps(ratios))

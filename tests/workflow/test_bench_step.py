@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from train_case import folder, tiny_model, tiny_run
 
 from bevkd.bench import step as bench
-from bevkd.bench.step import Cost, TimedStep, cost_of, measure, ways
-from bevkd.errors import ConfigError
+from bevkd.bench.step import Cost, TimedStep, cost_of, make_cache, measure, ways
+from bevkd.errors import BevkdError, ConfigError
 from bevkd.report.metrics import METRICS, value_of
 
 
@@ -22,9 +23,17 @@ def taught(smoke_dataset: Any) -> Any:
     return tiny_run(smoke_dataset, "student", model=model, teacher="teacher", method="imitation")
 
 
-def test_every_way_is_measured(smoke_dataset: Any, trained: Path) -> None:
-    run = taught(smoke_dataset)
-    found = {way: measure(one, folder(trained, run), 1, 3) for way, one in ways(run).items()}
+def measured(run: Any, trained: Path, tmp_path: Path, warmup: int, steps: int) -> dict[str, Cost]:
+    known, cache = ways(run), tmp_path / "cache"
+    make_cache(known["cached"], folder(trained, run), cache)
+    return {
+        way: measure(one, folder(trained, run), warmup, steps, cache if way == "cached" else None)
+        for way, one in known.items()
+    }
+
+
+def test_every_way_is_measured(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:
+    found = measured(taught(smoke_dataset), trained, tmp_path, 1, 3)
     assert list(found) == ["plain", "live", "cached"]
     for cost in found.values():
         assert 0 < cost.loss_s < cost.step_s
@@ -35,7 +44,7 @@ def test_every_way_is_measured(smoke_dataset: Any, trained: Path) -> None:
 
 
 def test_a_cached_teacher_is_looked_up_and_a_live_one_runs(
-    smoke_dataset: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
+    smoke_dataset: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, seen = taught(smoke_dataset), {}
     original = bench._time
@@ -46,8 +55,7 @@ def test_a_cached_teacher_is_looked_up_and_a_live_one_runs(
         return original(timed, *rest)
 
     monkeypatch.setattr(bench, "_time", spy)
-    for one in ways(run).values():
-        measure(one, folder(trained, run), 0, 1)
+    measured(run, trained, tmp_path, 0, 1)
     assert list(seen.values()) == [None, "teacher", "cache"]
 
 
@@ -100,7 +108,27 @@ def test_errors_of_the_child_are_those_of_the_parent(smoke_dataset: Any, tmp_pat
     out = tmp_path / "cost.json"
     with pytest.raises(ConfigError, match="teacher"):
         cost_of(run, folder(tmp_path, run), out, warmup=0, steps=1)
-    for settings in ({"steps": 0}, {"repeats": 0}, {"warmup": -1}):
+    for settings in ({"steps": 0}, {"repeats": 0}, {"warmup": -1}, {"batch": 0}):
         with pytest.raises(ConfigError, match="at least one step"):
             cost_of(run, folder(tmp_path, run), out, **settings)
     assert not out.exists()
+
+
+def test_a_killed_child_is_an_error_and_not_a_wait_for_ever() -> None:
+    with pytest.raises(BevkdError, match="exit code -9"):
+        bench._alone(signal.raise_signal, signal.SIGKILL)
+
+
+def test_frames_per_step_and_what_is_measured_where(
+    smoke_dataset: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, calls = taught(smoke_dataset), []
+
+    def here(task: Any, *arguments: Any) -> Any:
+        calls.append((task.__name__, arguments[0].train.batch_size))
+        return task(*arguments)
+
+    monkeypatch.setattr(bench, "_alone", here)
+    content = cost_of(run, folder(trained, run), tmp_path / "cost.json", warmup=0, steps=1, repeats=2, batch=1)
+    assert calls == [("make_cache", 1)] + 6 * [("measure", 1)]  # the cache is not made where memory is measured
+    assert content["frames_per_step"] == 1

@@ -24,6 +24,7 @@ rule bench:
         steps=SETTINGS.bench.get(SCALE, BenchConfig()).steps,
         warmup=SETTINGS.bench.get(SCALE, BenchConfig()).warmup,
         repeats=SETTINGS.bench.get(SCALE, BenchConfig()).repeats,
+        batch=f"--batch {batch}" if (batch := SETTINGS.bench.get(SCALE, BenchConfig()).batch) else "",
     shell:
         "python workflow/scripts/launch.py {resources.gpu} bench --run {wildcards.run} --scale {params.scale} --seed {params.seed}"
-        " --warmup {params.warmup} --steps {params.steps} --repeats {params.repeats} --out {output.cost} > {log} 2>&1"
+        " --warmup {params.warmup} --steps {params.steps} --repeats {params.repeats} {params.batch} --out {output.cost} > {log} 2>&1"
