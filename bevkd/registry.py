@@ -19,6 +19,8 @@ _PACKAGES = {
     "camera_encoder": "bevkd.models.camera",
     "fuser": "bevkd.models.fuser",
     "image_backbone": "bevkd.models.backbone",
+    "depth_net": "bevkd.models.camera.depth",
+    "view_transform": "bevkd.models.camera.view",
     "bev_encoder": "bevkd.models.bev",
     "head": "bevkd.models.heads",
     "reader": "bevkd.data.readers",

@@ -78,18 +78,22 @@ class LidarConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class CameraConfig:
-    """Camera encoder: image backbone, neck, lift-splat."""
+    """Camera encoder: image backbone, neck, depth net, view transform."""
 
     encoder: str = "lss"
     input: Literal["rgb", "lidar"] = "rgb"  # `lidar`: depths of LiDAR points as an image (MonoDistill)
     backbone: str = "resnet"
     # Passed to the backbone's own configuration (layer type, widths, depths); empty: ResNet-50 / Swin-T.
     backbone_options: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None  # local folder with pre-trained weights; nothing is ever downloaded
+    # Pre-trained weights: a local folder, or `hub:<name>[@<revision>]`: the library's hub, only if asked for like this.
+    weights: str | None = None
     frozen_stem: bool = True
     image_size: tuple[int, int] = (256, 704)
     stride: int = 16
     neck_channels: int = 128
+    depth_net: str = "conv"  # or `camera_aware` (BEVDepth)
+    view_transform: str = "lift_splat"  # or `sample` (Simple-BEV), which has no depth
+    heights: int = Field(default=8, ge=1)  # layers of voxels that `sample` looks at between grid.z_min and z_max
     depth_min: float = 2.0
     depth_max: float = 58.0
     depth_step: float = 0.5

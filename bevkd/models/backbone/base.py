@@ -1,4 +1,4 @@
-"""Image backbones of the transformers library: built from options, loaded from local folders, never downloaded."""
+"""Image backbones of the transformers library: built from options; weights from a folder, or from its hub if asked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bevkd.errors import ConfigError
 
 log = logging.getLogger(__name__)
+HUB = "hub:"
 
 
 class ImageBackbone(nn.Module):
@@ -51,10 +52,16 @@ class ImageBackbone(nn.Module):
 
 
 def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], weights: str | None) -> Any:
-    """A transformers backbone, random or with the weights of a local folder.
+    """A transformers backbone, random or with the weights of a local folder or of the hub.
+
+    Args:
+        kind: class of the backbone.
+        config_kind: class of its configuration.
+        options: for that.
+        weights: None, a folder with `model.safetensors`, or `hub:<name>[@<revision>]`, which alone may use the network.
 
     Raises:
-        ConfigError: options that the library does not know, a missing folder, or weights that do not fit.
+        ConfigError: options that the library does not know, weights that are missing, out of reach, or do not fit.
     """
     known = config_kind().to_dict()
     for key in options:
@@ -66,11 +73,20 @@ def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], wei
             return kind(config)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"camera.backbone_options: {error}") from error
-    if not (Path(weights) / "model.safetensors").is_file():
+    where: dict[str, Any] = {"local_files_only": True}
+    source = weights
+    if weights.startswith(HUB):
+        source, _, revision = weights.removeprefix(HUB).partition("@")
+        where = {"local_files_only": False, "revision": revision or "main"}
+        log.info("image backbone: asking the hub for %s, revision %s", source, where["revision"])
+    elif not (Path(weights) / "model.safetensors").is_file():
         raise ConfigError(f"camera.weights: no model.safetensors in {weights}")
-    model, info = kind.from_pretrained(
-        weights, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
+    try:
+        model, info = kind.from_pretrained(
+            source, config=config, use_safetensors=True, output_loading_info=True, **where
+        )
+    except OSError as error:  # the library's word for "no such model", "no such file" and "no network"
+        raise ConfigError(f"camera.weights: {weights}: {error}") from error
     # A backbone adds norms to the tapped stages of a classifier; anything else missing is another architecture.
     missing = [key for key in info["missing_keys"] if "hidden_states_norms" not in key]
     if missing or info.get("mismatched_keys"):

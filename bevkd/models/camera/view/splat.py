@@ -1,0 +1,63 @@
+"""Lift-splat (lift-splat-shoot, arXiv 2008.05711; BEVDet): every pixel spreads its context along its ray."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bevkd.config.schema import CameraConfig, ModelConfig
+from bevkd.data.batch import Cameras
+from bevkd.errors import ConfigError
+from bevkd.models.camera.view import ViewTransform
+from bevkd.models.layers import full_precision
+from bevkd.models.ops.lift_splat import SplatPlan, frustum_cells, lift_splat, plan_splat
+from bevkd.registry import register
+
+
+def depth_bins(camera: CameraConfig) -> int:
+    """Number of depth bins; bin i is the plane at `depth_min + i * depth_step` metres.
+
+    Raises:
+        ConfigError: the depth range is not a multiple of the step.
+    """
+    bins = round((camera.depth_max - camera.depth_min) / camera.depth_step)
+    if bins < 1 or abs(bins * camera.depth_step - (camera.depth_max - camera.depth_min)) > 1e-6:
+        raise ConfigError("camera: depth_max - depth_min must be a positive multiple of depth_step")
+    return bins
+
+
+@register("view_transform", "lift_splat")
+class LiftSplat(ViewTransform):
+    """Softmax over depth bins, depth times context, sum over each BEV column."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.bins = depth_bins(config.camera)
+        self._geometry: Tensor | None = None
+        self._plan: SplatPlan | None = None
+
+    def forward(self, mixed: Tensor, cameras: Cameras, bev_aug: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See `ViewTransform.forward`."""
+        b, channels = len(bev_aug), mixed.shape[1] - self.bins
+        plan = self._splat_plan(cameras, bev_aug, (mixed.shape[2], mixed.shape[3]))
+        # The sum over a column runs in float32: a bf16 accumulator would lose the small terms.
+        with full_precision(mixed):
+            rows = mixed.permute(0, 2, 3, 1).float()  # (B * N, h, w, D + C)
+            logits, context = rows.split([self.bins, channels], dim=-1)
+            depth = torch.softmax(logits, dim=-1).reshape(-1, self.bins)
+            bev = lift_splat(context.reshape(-1, channels), depth, plan)
+        bev = bev.view(b, self.grid.H, self.grid.W, -1).permute(0, 3, 1, 2)
+        return bev, logits.permute(0, 3, 1, 2).unflatten(0, (b, -1))
+
+    def _splat_plan(self, cameras: Cameras, bev_aug: Tensor, size: tuple[int, int]) -> SplatPlan:
+        """The plan of a batch; the last one is kept, since a fixed rig without augmentation repeats its geometry."""
+        parts = (cameras.intrinsics, cameras.ego_from_camera, cameras.image_aug, bev_aug)
+        geometry = torch.cat([part.double().flatten() for part in parts])
+        known = self._geometry
+        if self._plan is None or known is None or known.device != geometry.device or not torch.equal(known, geometry):
+            camera, z = self.config.camera, self.config.grid
+            depths = camera.depth_min + camera.depth_step * torch.arange(self.bins, device=geometry.device)
+            cells = frustum_cells(cameras, bev_aug, self.grid, (z.z_min, z.z_max), depths, size)
+            self._plan = plan_splat(cells, len(bev_aug) * self.grid.H * self.grid.W)
+            self._geometry = geometry
+        return self._plan
