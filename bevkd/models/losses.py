@@ -46,7 +46,9 @@ def gaussian_heatmap_loss(logits: Tensor, target: Tensor, counted: Tensor | floa
     return -(wrong.square() * torch.log1p(-wrong) * weight).sum()
 
 
-def depth_loss(logits: Tensor, depth: Tensor, depth_min: float, depth_step: float) -> Tensor:
+def depth_loss(
+    logits: Tensor, depth: Tensor, depth_min: float, depth_step: float, *, compact: bool | None = None
+) -> Tensor:
     """BEVDepth's supervision: BCE of each softmax bin against the one-hot bin, summed over bins, mean over pixels.
 
     Args:
@@ -54,14 +56,19 @@ def depth_loss(logits: Tensor, depth: Tensor, depth_min: float, depth_step: floa
         depth: (B, N, h, w) metres, 0 where unknown.
         depth_min: lower edge of bin 0 (m).
         depth_step: width of a bin (m).
+        compact: whether to look at the pixels of known depth only, whose number a device would have to tell first.
+            None: on the CPU.
     """
     bins = logits.shape[2]
     number = torch.floor((depth - depth_min) / depth_step)
     valid = (number >= 0) & (number < bins) & (depth > 0)
-    probability = torch.softmax(logits.float().movedim(2, -1)[valid], dim=-1)  # (n, D)
-    target = torch.zeros_like(probability).scatter_(1, number[valid].long()[:, None], 1.0)
-    count = rank_count(valid.sum())
-    return binary_cross_entropy(probability, target, reduction="sum") / count
+    by_pixel, number, count = logits.float().movedim(2, -1), torch.where(valid, number, 0).long(), valid.sum()
+    if compact or (compact is None and logits.device.type == "cpu"):
+        by_pixel, number, valid = by_pixel[valid], number[valid], valid[valid]
+    probability = torch.softmax(by_pixel, dim=-1)  # (..., D)
+    target = torch.zeros_like(probability).scatter_(-1, number[..., None], 1.0)
+    wrong = binary_cross_entropy(probability, target, reduction="none")
+    return (wrong * valid[..., None]).sum() / rank_count(count)
 
 
 def depth_term(outputs: BEVOutputs, batch: Batch, config: ModelConfig) -> Tensor:

@@ -222,6 +222,9 @@ def test_runs_stand_for_others_at_the_published_scale() -> None:
         assert load_claims(scale)["s6_feature_adapter_beats_baseline"].than == base
         assert "camera_base" in used(load_tables(scale), "unidistill_s1")
     # Where they do not, both would be one and the same training.
-    for name, twin in (("s6_base", "camera_base"), ("s7_base", "lidar_base")):
+    for name, twin in (
+        *(("s6_base", "camera_base"), ("s7_base", "lidar_base")),
+        *(("s6_reweighted", "camera_reweighted"), ("s7_reweighted", "lidar_reweighted")),
+    ):
         own, other = load_run(name, "sim", 0), load_run(twin, "sim", 0)
         assert (own.model, own.train, own.data) == (other.model, other.train, other.data)

@@ -19,7 +19,7 @@ from bevkd.distill import DistillEngine, build_cache, build_method
 from bevkd.distill.masks import box_mask, cells_of, gaussian_mask
 from bevkd.distill.teacher import teach
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
-from bevkd.models.losses import DetectionLoss
+from bevkd.models.losses import DetectionLoss, depth_loss
 from bevkd.models.targets import TargetAssigner
 
 TOKENS = ["t1", "t2", "t3"]
@@ -116,6 +116,14 @@ def test_the_detection_loss_of_the_student(targets: str) -> None:
         task.regression["iou"] = torch.zeros_like(task.regression["height"])
     with Watch() as watch:
         loss(student, batch)["total"].backward()
+    assert watch.found == []
+
+
+def test_depth_supervision() -> None:
+    logits = torch.randn(2, 3, 12, 4, 5).requires_grad_(True)
+    depth = torch.where(torch.rand(2, 3, 4, 5) < 0.4, 1 + 8 * torch.rand(2, 3, 4, 5), 0.0)
+    with Watch() as watch:
+        depth_loss(logits, depth, 2.0, 0.5, compact=False).backward()
     assert watch.found == []
 
 

@@ -194,6 +194,20 @@ def test_depth_loss_by_hand() -> None:
     assert float(depth_loss(logits, torch.full((1, 1, 1, 3), 1.99), 2.0, 0.5)) == 0
 
 
+def test_depth_loss_over_all_pixels_is_that_over_those_that_count() -> None:
+    g = torch.Generator().manual_seed(0)
+    depth = torch.where(torch.rand(2, 3, 4, 5, generator=g) < 0.4, 1 + 8 * torch.rand(2, 3, 4, 5, generator=g), 0.0)
+    found = []
+    for compact in (True, False, None):
+        logits = torch.randn(2, 3, 12, 4, 5, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+        loss = depth_loss(logits, depth, 2.0, 0.5, compact=compact)
+        loss.backward()
+        found.append((loss.detach(), logits.grad))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
+    assert float(found[0][0]) > 0
+
+
 def test_depth_supervision_needs_depth() -> None:
     model = config(depth_weight=3.0)
     with pytest.raises(ValueError, match="depth"):

@@ -24,12 +24,12 @@ TABLES = [f"unidistill_{name}" for name in ("paths", "s1", "s2", "s3", "s4", "s5
 
 
 def published_runs() -> dict[str, list[RunConfig]]:
-    """The runs in the tables, controls left out, by student: those of one network share a forward pass here."""
+    """The runs in the tables, controls as well, by student: those of one network share a forward pass here."""
     rows, tables = load_rows(), load_tables("paper")
     out: dict[str, dict[str, RunConfig]] = {}
     for table in TABLES:
         for row in tables[table].row_specs(rows):
-            for name in pool(row.run) if row.role != "control" else ():
+            for name in pool(row.run):
                 run = load_run(name, "paper", 0)
                 network = replace(run.model, loss=LossConfig())
                 kept = out.setdefault(repr(to_plain(network)), {})
