@@ -131,9 +131,11 @@ class DetectionLoss(nn.Module):
         counted = batch.labelled[:, None, None, None].float()
         heatmap = heat(task.heatmap.float(), target.heatmap, counted) / peaks
         values = read_cells(task.joined, target.positive)
-        code = values[:, :CODE_WIDTH]
-        distance = self._distance(code - target.regression) * target.counted[:, None]
-        per_value = distance.sum(dim=0) / (count + _EPS * unit)
+        # Cells that do not count read one that nothing may ever have taught: with the truth in their place, not even
+        # an overflow there reaches the gradient.
+        counts = target.counted > 0
+        code = torch.where(counts[:, None], values[:, :CODE_WIDTH], target.regression)
+        per_value = self._distance(code - target.regression).sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
         named = {"heatmap": heatmap, "loc": (per_value * per_value_weight).sum()}
         if not head.iou_branch and weights.iou_weight == 0:
@@ -141,7 +143,8 @@ class DetectionLoss(nn.Module):
         truth = decode_cells(target.regression, target.positive, self.grid)
         if head.iou_branch:
             overlap = iou_nearest_bev(decode_cells(code.detach(), target.positive, self.grid), truth)
-            wrong = (values[:, CODE_WIDTH] - (2 * overlap - 1)).abs() * target.counted
+            wanted = 2 * overlap - 1
+            wrong = (torch.where(counts, values[:, CODE_WIDTH], wanted) - wanted).abs()
             named["iou_aware"] = wrong.sum() / (count + _EPS * unit)
         if weights.iou_weight > 0:
             # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,

@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,8 @@ def load_detector(path: str | Path) -> tuple[Detector, RunConfig]:
         run = parse(RunConfig, json.loads(state["config"]), f"configuration inside {path}")
     except (ConfigError, json.JSONDecodeError) as error:
         raise CheckpointError(str(error)) from error
-    detector = build_detector(run.model)
+    # All weights are in the file: those that training started from need not be there, nor the network to get them.
+    camera = replace(run.model.camera, weights=None)
+    detector = build_detector(replace(run.model, camera=camera))
     load_weights(detector, state["model"], str(path))
     return detector.eval(), run

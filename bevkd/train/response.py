@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bevkd.classes import LABELS
 from bevkd.data.batch import Boxes
 from bevkd.distill.masks import box_mask
 from bevkd.errors import DataError
@@ -49,19 +50,22 @@ def heat_by_part(heat: Tensor, boxes: Boxes, grid: BEVGrid) -> tuple[Tensor, Ten
 def false_share(found: Boxes, annotated: Boxes) -> float:
     """How many of the best-scored detections, as many as there are annotations, are false (0 to 1).
 
-    No threshold is involved: scores of different detectors mean different things. By falling score, each detection
+    That needs no threshold: scores of different detectors mean different things. By falling score, each detection
     takes the nearest free annotation of its class and frame within `MATCHED` metres; it is false if there is none.
 
     Args:
-        found: detections; `frame` counts over all frames.
+        found: detections, at least as many as annotations, or all of them are looked at; `frame` counts over all
+            frames.
         annotated: annotations of the same frames, at least one.
     """
 
     def columns(boxes: Boxes) -> Any:
         box = boxes.boxes.double().cpu().numpy()
         upright = np.broadcast_to([1.0, 0, 0, 0], (len(box), 4))
-        frame, label, score = (v.cpu().numpy() for v in (boxes.frame, boxes.labels, boxes.scores))
-        return make_boxes(frame, box[:, :3], box[:, 3:6], upright, box[:, 7:9], label, score=score)
+        # Frame and class are one group here: the benchmark's own numbering knows the classes of nuScenes only.
+        group = (boxes.frame * len(LABELS) + boxes.labels).cpu().numpy()
+        score, first = boxes.scores.cpu().numpy(), np.zeros(len(box))
+        return make_boxes(group, box[:, :3], box[:, 3:6], upright, box[:, 7:9], first, score=score)
 
     gt, pred = columns(annotated), columns(found)
     order = score_order(pred.score)
@@ -78,7 +82,8 @@ def measure_response(out: Path, split: str, file: Path, batch_size: int = 8) -> 
 
     Returns:
         Mean scores on `object`, `border` and `background` cells of all frames, in [0, 1], and the last two relative to
-        the first: `border_ratio`, `background_ratio`. And `false_share`.
+        the first: `border_ratio`, `background_ratio`. And `false_share`, with the numbers of `detections` and
+        `annotations` that it is made of.
 
     Raises:
         CheckpointError: there is no usable model.
@@ -105,6 +110,7 @@ def measure_response(out: Path, split: str, file: Path, batch_size: int = 8) -> 
         raise DataError(f"split {split!r} has no annotated object", file=run.data.index)
     mean = dict(zip(PARTS, (total / count.clamp(min=1)).tolist(), strict=True))
     content = mean | {f"{part}_ratio": mean[part] / mean["object"] for part in PARTS[1:]}
-    content["false_share"] = false_share(Boxes.cat(found), Boxes.cat(annotated))
+    best, truth = Boxes.cat(found), Boxes.cat(annotated)
+    content |= {"false_share": false_share(best, truth), "detections": len(best), "annotations": len(truth)}
     write_json(file, content)
     return content

@@ -130,6 +130,8 @@ def test_the_camera_aware_depth_net_looks_at_the_camera() -> None:
     rows = camera_numbers(cameras, torch.eye(4)[None])
     assert rows.shape == (2, GEOMETRY)
     assert rows[1, 6:].reshape(3, 4).equal(cameras.ego_from_camera[0, 1, :3])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert camera_numbers(cameras, torch.eye(4)[None]).equal(rows)
     before = net(features, cameras, torch.eye(4)[None])
     assert before.shape == (2, 16 + model.camera.out_channels, 4, 11)
     longer = replace(cameras, intrinsics=cameras.intrinsics * torch.tensor([[2.0], [2.0], [1.0]]))

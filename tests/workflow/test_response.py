@@ -51,6 +51,9 @@ def test_false_detections_among_the_best() -> None:
     assert false_share(found.select(torch.tensor([1, 4])), truth) == 0
     assert false_share(found.select(torch.tensor([1, 2])), truth) == 1 / 2
     assert false_share(Boxes.empty(), truth) == 0
+    other = boxes_at((0, 0, 10, 0, 1), (0, 0, 15, 1, 1))  # labels that nuScenes has not: a cyclist, a sign
+    assert false_share(other, other) == 0
+    assert false_share(boxes_at((0, 0, 0, 1, 0.9), (0, 0, 15, 1, 0.8)), other) == 1 / 2
 
 
 def test_a_trained_run_is_measured(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:

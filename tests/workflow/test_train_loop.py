@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from train_case import folder, tiny_model, tiny_run
 
 from bevkd.config import RunConfig, load_run, parse
 from bevkd.errors import CheckpointError, ConfigError, DataError, Interrupted
+from bevkd.models.detector import build_detector
 from bevkd.train import TrainingError, load_detector, train
 from bevkd.train import loop as loop_module
-from bevkd.train.checkpoint import load_checkpoint
+from bevkd.train.checkpoint import load_checkpoint, save_model
 from bevkd.train.log import read_log
 from bevkd.train.loop import build_student
 
@@ -207,6 +209,17 @@ def test_broken_checkpoints(smoke_dataset: Any, tmp_path: Path, caplog: pytest.L
     with pytest.raises(CheckpointError, match=r"no readable checkpoint .*checkpoint\.pt.*--restart"):
         train(run, out)
     assert_same_bits(weights(train(run, out, restart=True)), expected)
+
+
+def test_a_model_needs_nothing_of_what_its_training_started_from(smoke_dataset: Any, tmp_path: Path) -> None:
+    model = tiny_model("camera")
+    detector = build_detector(model)
+    for started in ("hub:no/such-model", "/no/such/folder"):
+        run = tiny_run(smoke_dataset, "r", model=replace(model, camera=replace(model.camera, weights=started)))
+        path = save_model(tmp_path, detector.state_dict(), run, 1, "")
+        loaded, again = load_detector(path)
+        assert again == run
+        assert_same_bits(dict(loaded.state_dict()), dict(detector.state_dict()))
 
 
 def test_model_of_another_architecture(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:

@@ -8,17 +8,21 @@ from torch import Tensor, nn
 from bevkd.config.schema import BEVConfig, ModelConfig
 from bevkd.data.batch import Cameras
 from bevkd.models.camera.depth import DepthNet
-from bevkd.models.layers import batch_norm_rows, conv_bn_relu
+from bevkd.models.layers import batch_norm_rows, conv_bn_relu, full_precision
 from bevkd.registry import register
 
 GEOMETRY = 18  # numbers that say what a camera is
 
 
 def camera_numbers(cameras: Cameras, bev_aug: Tensor) -> Tensor:
-    """Each camera as a row (B * N, 18): two rows of the augmented intrinsics, three of augmented ego from camera."""
-    pixels = (cameras.image_aug @ cameras.intrinsics)[..., :2, :].flatten(2)
-    to_ego = (bev_aug[:, None] @ cameras.ego_from_camera)[..., :3, :].flatten(2)
-    return torch.cat([pixels, to_ego], dim=2).flatten(0, 1)
+    """Each camera as a row (B * N, 18): two rows of the augmented intrinsics, three of augmented ego from camera.
+
+    In full precision: bfloat16 would round a focal length of 1,260 pixels to a multiple of 8.
+    """
+    with full_precision(bev_aug):
+        pixels = (cameras.image_aug @ cameras.intrinsics)[..., :2, :].flatten(2)
+        to_ego = (bev_aug[:, None] @ cameras.ego_from_camera)[..., :3, :].flatten(2)
+        return torch.cat([pixels, to_ego], dim=2).flatten(0, 1).float()
 
 
 class Gate(nn.Module):
@@ -72,7 +76,8 @@ class CameraAwareDepthNet(DepthNet):
     def forward(self, features: Tensor, cameras: Cameras, bev_aug: Tensor) -> Tensor:
         """See `DepthNet.forward`."""
         maps = self.reduce(features)
-        camera = batch_norm_rows(self.norm, camera_numbers(cameras, bev_aug).float())
+        with full_precision(maps):
+            camera = batch_norm_rows(self.norm, camera_numbers(cameras, bev_aug))
         context = self.context(self.context_gate(maps, camera))
         if not self.bins:
             return context
