@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -226,13 +226,13 @@ def ways(run: RunConfig) -> dict[str, RunConfig]:
     return out
 
 
-def _in_child(task: Callable[..., Any], arguments: tuple[Any, ...], results: Any) -> None:
+def _in_child(task: Callable[..., Any], arguments: tuple[Any, ...], answer: Connection) -> None:
     try:
-        results.put(task(*arguments))
+        answer.send(task(*arguments))
     except BevkdError as error:
-        results.put(error)
+        answer.send(error)
     except Exception as error:
-        results.put(BevkdError(f"{type(error).__name__}: {error}"))
+        answer.send(BevkdError(f"{type(error).__name__}: {error}"))
 
 
 def _alone(task: Callable[..., Any], *arguments: Any) -> Any:
@@ -242,17 +242,15 @@ def _alone(task: Callable[..., Any], *arguments: Any) -> Any:
         BevkdError: what it raised, or that its process was killed.
     """
     context = get_context("spawn")
-    results = context.Queue()
-    child = context.Process(target=_in_child, args=(task, arguments, results))
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_in_child, args=(task, arguments, sender))
     child.start()
+    sender.close()  # the child's is now the only one: when it dies, the pipe ends
     try:
-        while True:
-            try:
-                found = results.get(timeout=1)
-                break
-            except Empty:
-                if not child.is_alive() and results.empty():
-                    raise BevkdError(f"the measuring process ended with exit code {child.exitcode}") from None
+        found = receiver.recv()
+    except EOFError:
+        child.join()  # for its exit code
+        found = BevkdError(f"the measuring process ended with exit code {child.exitcode}")
     finally:
         child.join()
     if isinstance(found, BevkdError):
@@ -295,12 +293,16 @@ def cost_of(
     if batch is not None:
         run = replace(run, train=replace(run.train, batch_size=batch))
     with tempfile.TemporaryDirectory(prefix="bevkd-bench-") as folder:
-        known = ways(run)
-        caches = {"cached": Path(folder) / "cache"} if "cached" in known else {}
-        for way, cache in caches.items():
-            _alone(make_cache, known[way], out, cache)
+        known, cache = ways(run), Path(folder) / "cache"
+        if "cached" in known:
+            _alone(make_cache, known["cached"], out, cache)
         found = [
-            _increases({way: _alone(measure, one, out, warmup, steps, caches.get(way)) for way, one in known.items()})
+            _increases(
+                {
+                    way: _alone(measure, one, out, warmup, steps, cache if way == "cached" else None)
+                    for way, one in known.items()
+                }
+            )
             for _ in range(repeats)
         ]
     content: dict[str, Any] = {

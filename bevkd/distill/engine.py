@@ -13,6 +13,7 @@ from bevkd.distill.cache import TeacherCache
 from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, joined_boxes, teach
 from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
+from bevkd.models.layers import reads_are_free
 from bevkd.models.outputs import BEVOutputs
 
 
@@ -71,7 +72,7 @@ class DistillEngine(nn.Module):
         """Teacher targets of a batch, from the live teacher or from the cache."""
         device = batch.labelled.device
         if self._teacher:
-            net, compact = cast(TeacherNet, self._teacher[0]), device.type == "cpu"
+            net, compact = cast(TeacherNet, self._teacher[0]), reads_are_free(device)
             return teach(self.method, net, batch, self.grid, self.score_threshold, compact=compact)
         if self.cache is None:
             return {}, DistillContext(self.grid, len(batch), batch.boxes, batch.labelled)

@@ -55,6 +55,11 @@ def batch_norm_rows(norm: nn.Module, rows: Tensor) -> Tensor:
     return norm(rows)
 
 
+def reads_are_free(device: torch.device) -> bool:
+    """Whether sizes that depend on values cost nothing to know: on the CPU; an accelerator has to be waited for."""
+    return device.type == "cpu"
+
+
 def full_precision(tensor: Tensor) -> torch.autocast:
     """Context in which operations on the device of `tensor` run in float32 even under mixed precision."""
     return torch.autocast(tensor.device.type, enabled=False)

@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
 from bevkd.models.boxcode import CODE, CODE_WIDTH, decode_cells
-from bevkd.models.layers import full_precision
+from bevkd.models.layers import full_precision, reads_are_free
 from bevkd.models.ops.cells import read_cells
 from bevkd.models.ops.rotated import iou_3d, iou_nearest_bev
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
@@ -63,7 +63,7 @@ def depth_loss(
     number = torch.floor((depth - depth_min) / depth_step)
     valid = (number >= 0) & (number < bins) & (depth > 0)
     by_pixel, number, count = logits.float().movedim(2, -1), torch.where(valid, number, 0).long(), valid.sum()
-    if compact or (compact is None and logits.device.type == "cpu"):
+    if reads_are_free(logits.device) if compact is None else compact:
         by_pixel, number, valid = by_pixel[valid], number[valid], valid[valid]
     probability = torch.softmax(by_pixel, dim=-1)  # (..., D)
     target = torch.zeros_like(probability).scatter_(-1, number[..., None], 1.0)

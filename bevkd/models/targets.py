@@ -17,6 +17,7 @@ from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
 from bevkd.models.boxcode import encode
+from bevkd.models.layers import reads_are_free
 from bevkd.models.tasks import class_order
 
 # Candidate window around a centre. 9 x 9 always holds the nine nearest anchors, also at the border and for centres
@@ -44,6 +45,12 @@ class TaskTargets:
     counted: Tensor
     regression: Tensor
     box: Tensor
+
+    def compacted(self) -> TaskTargets:
+        """Without the candidates that do not count; how many do has to be read back from the device."""
+        kept = self.counted > 0
+        rest = {name: getattr(self, name)[kept] for name in ("positive", "counted", "regression", "box")}
+        return replace(self, **rest)
 
 
 def nine_nearest(uv: Tensor, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,6 +83,15 @@ def nine_nearest(uv: Tensor, width: int, height: int) -> tuple[Tensor, Tensor, T
 
 
 @dataclass
+class _Owned:
+    """Candidates in the order of their cells, of which the nearest (the first one on ties) of each cell counts."""
+
+    winner: Tensor  # (n,) into the boxes of `_Members`
+    cell: Tensor  # (n,) flat, 0 where it does not count
+    counts: Tensor  # (n,) bool
+
+
+@dataclass
 class _Members:
     """Boxes that one task may learn from, and the rest with `usable` off. See `Boxes` and `TargetAssigner`."""
 
@@ -86,24 +102,17 @@ class _Members:
     slot: Tensor  # (m,) position of the class in the task, 0 if not usable
 
 
-def _nearest_box_per_cell(
-    cell: Tensor, distance: Tensor, usable: Tensor, compact: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates in the order of their cells, of which the nearest (the first one on ties) of each cell counts.
-
-    Returns:
-        winner (n,) indices into the candidates, their cells (n,), and whether they count (n,) bool. Only those that
-        do if `compact`; the cell of the others is 0.
-    """
+def _nearest_box_per_cell(cell: Tensor, distance: Tensor, usable: Tensor) -> _Owned:
+    """The owner of each cell, from m boxes with k candidate cells each: cells, distances and use (m, k)."""
+    per_box = cell.shape[1]
+    cell, distance, usable = cell.flatten(), distance.flatten(), usable.flatten()
     order = torch.sort(distance, stable=True).indices
     key = torch.where(usable, cell, _NOWHERE)[order]
     ascending, by_cell = torch.sort(key, stable=True)
-    winner = order[by_cell]
     counts = ascending != _NOWHERE
     counts[1:] &= ascending[1:] != ascending[:-1]
-    if compact:
-        winner, ascending, counts = winner[counts], ascending[counts], counts[counts]
-    return winner, torch.where(counts, ascending, 0), counts
+    winner = torch.div(order[by_cell], per_box, rounding_mode="floor")
+    return _Owned(winner, torch.where(counts, ascending, 0), counts)
 
 
 class TargetAssigner:
@@ -135,7 +144,7 @@ class TargetAssigner:
                 nothing, and nowhere else.
         """
         if compact is None:
-            compact = boxes.labels.device.type == "cpu"
+            compact = reads_are_free(boxes.labels.device)
         known = boxes.labels < len(self._task_of)
         task = self._task_of.to(boxes.labels.device)[boxes.labels.clamp(max=len(self._task_of) - 1)]
         task = torch.where(known, task, -1)
@@ -149,30 +158,25 @@ class TargetAssigner:
             index = usable.nonzero().squeeze(1) if compact else every
             place = torch.where(usable, slot, 0)[index]
             members = _Members(index, usable[index], uv[index], boxes.frame[index], place)
-            out.append(assign(boxes, members, batch_size, len(names), compact))
+            found = assign(boxes, members, batch_size, len(names))
+            out.append(found.compacted() if compact else found)
         return out
 
-    def _nine_nearest(
-        self, boxes: Boxes, members: _Members, batch_size: int, classes: int, compact: bool
-    ) -> TaskTargets:
+    def _nine_nearest(self, boxes: Boxes, members: _Members, batch_size: int, classes: int) -> TaskTargets:
         area = self.grid.H * self.grid.W
-        winner, positive, counts = self._nine_positives(members, compact)
-        plane = torch.div(positive, area, rounding_mode="floor") * classes + members.slot[winner]
-        heatmap = torch.zeros(batch_size * classes * area, device=positive.device)
-        heatmap.scatter_reduce_(0, plane * area + positive % area, counts.float(), reduce="amax")
-        return self._finish(
-            heatmap.view(batch_size, classes, area), counts.sum(), boxes, members, winner, positive, counts
-        )
+        owned = self._nine_positives(members)
+        plane = torch.div(owned.cell, area, rounding_mode="floor") * classes + members.slot[owned.winner]
+        heatmap = torch.zeros(batch_size * classes * area, device=plane.device)
+        heatmap.scatter_reduce_(0, plane * area + owned.cell % area, owned.counts.float(), reduce="amax")
+        return self._finish(heatmap.view(batch_size, classes, area), owned.counts.sum(), boxes, members, owned)
 
-    def _nine_positives(self, members: _Members, compact: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Cells around every centre, each owned by its nearest centre: `winner, positive, counts`."""
+    def _nine_positives(self, members: _Members) -> _Owned:
+        """Cells around every centre, each owned by its nearest centre."""
         ix, iy, distance = nine_nearest(members.uv, self.grid.W, self.grid.H)
         cell = (members.frame[:, None] * self.grid.H + iy) * self.grid.W + ix
-        usable = members.usable[:, None].expand_as(cell).flatten()
-        candidate, positive, counts = _nearest_box_per_cell(cell.flatten(), distance.flatten(), usable, compact)
-        return torch.div(candidate, ix.shape[1], rounding_mode="floor"), positive, counts
+        return _nearest_box_per_cell(cell, distance, members.usable[:, None].expand_as(cell))
 
-    def _gaussian(self, boxes: Boxes, members: _Members, batch_size: int, classes: int, compact: bool) -> TaskTargets:
+    def _gaussian(self, boxes: Boxes, members: _Members, batch_size: int, classes: int) -> TaskTargets:
         grid, head = self.grid, self.head
         corner = torch.floor(members.uv).long()
         inside = ((corner >= 0) & (corner < corner.new_tensor([grid.W, grid.H]))).all(dim=1)
@@ -186,24 +190,15 @@ class TargetAssigner:
         heatmap = draw_gaussians(centre, radius, plane, batch_size * classes, grid.H, grid.W, reach)
         cell = (members.frame * grid.H + corner[:, 1]) * grid.W + corner[:, 0]
         distance = ((members.uv - corner - 0.5) ** 2).sum(dim=1)
-        winner, positive, counts = _nearest_box_per_cell(cell, distance, members.usable, compact)
-        peaks = counts.sum()
+        owned = _nearest_box_per_cell(cell[:, None], distance[:, None], members.usable[:, None])
+        peaks = owned.counts.sum()
         if head.regression_cells == 9:
-            winner, positive, counts = self._nine_positives(members, compact)
-        heatmap = heatmap.view(batch_size, classes, -1)
-        return self._finish(heatmap, peaks, boxes, members, winner, positive, counts)
+            owned = self._nine_positives(members)
+        return self._finish(heatmap.view(batch_size, classes, -1), peaks, boxes, members, owned)
 
-    def _finish(
-        self,
-        heatmap: Tensor,
-        peaks: Tensor,
-        boxes: Boxes,
-        members: _Members,
-        winner: Tensor,
-        positive: Tensor,
-        counts: Tensor,
-    ) -> TaskTargets:
-        grid, box = self.grid, members.index[winner]
-        ix, iy = positive % grid.W, torch.div(positive, grid.W, rounding_mode="floor") % grid.H
-        regression = encode(boxes.boxes[box].double(), members.uv[winner], ix, iy).float()
-        return TaskTargets(heatmap.unflatten(2, (grid.H, grid.W)), peaks, positive, counts.float(), regression, box)
+    def _finish(self, heatmap: Tensor, peaks: Tensor, boxes: Boxes, members: _Members, owned: _Owned) -> TaskTargets:
+        grid, box = self.grid, members.index[owned.winner]
+        ix, iy = owned.cell % grid.W, torch.div(owned.cell, grid.W, rounding_mode="floor") % grid.H
+        regression = encode(boxes.boxes[box].double(), members.uv[owned.winner], ix, iy).float()
+        maps = heatmap.unflatten(2, (grid.H, grid.W))
+        return TaskTargets(maps, peaks, owned.cell, owned.counts.float(), regression, box)

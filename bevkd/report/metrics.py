@@ -103,14 +103,17 @@ _LOSSES = {
     key: Metric(key, "training loss", False, ("det", part), factor=1.0, file="log", digits=2)
     for key, part in (("det_loss", "end"), ("det_loss_mean", "all"))
 }
-# Mean of the best class score around and away from objects, relative to that on objects.
-_HEAT = {
-    f"{part}_heat": Metric(f"{part}_heat", "% of objects", False, (f"{part}_ratio",), file="response")
-    for part in ("border", "background")
+# Mean of the best class score around and away from objects, relative to that on objects; and what share of the
+# best-scored detections, as many as there are annotations, is false.
+_RESPONSE = {
+    key: Metric(key, unit, False, (field,), file="response")
+    for key, unit, field in (
+        ("border_heat", "% of objects", "border_ratio"),
+        ("background_heat", "% of objects", "background_ratio"),
+        ("false_positives", "% of detections", "false_share"),
+    )
 }
-# What share of the best-scored detections, as many as there are annotations, is false.
-_HEAT["false_positives"] = Metric("false_positives", "% of detections", False, ("false_share",), file="response")
-METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _HEAT
+METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _RESPONSE
 
 
 def metric(key: str) -> Metric:
@@ -253,8 +256,8 @@ class Runs:
             for key in keys:
                 name, part = metric(key).field
                 steps, values = curve(self.folder(run, seed) / "log.jsonl", name, loss)
-                first = 0.9 * steps[-1] if part == "end" else -1.0
-                out[seed][key] = float(values[steps > first].mean())
+                shown = values if part == "all" else values[steps > 0.9 * steps[-1]]
+                out[seed][key] = float(shown.mean())
         return out
 
 

@@ -22,7 +22,7 @@ from bevkd.data.batch import Boxes
 from bevkd.distill.masks import box_mask
 from bevkd.errors import DataError
 from bevkd.eval.nuscenes.boxes import make_boxes
-from bevkd.eval.nuscenes.matching import find_candidates, match, score_order
+from bevkd.eval.nuscenes.matching import find_candidates, inverse, match, score_order
 from bevkd.geometry import BEVGrid
 from bevkd.io import write_json
 from bevkd.train.checkpoint import MODEL, load_detector
@@ -69,9 +69,7 @@ def false_share(found: Boxes, annotated: Boxes) -> float:
 
     gt, pred = columns(annotated), columns(found)
     order = score_order(pred.score)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    taken = match(find_candidates(gt, pred, MATCHED), MATCHED, rank, len(gt))
+    taken = match(find_candidates(gt, pred, MATCHED), MATCHED, inverse(order), len(gt))
     best = taken[order[: len(gt)]]
     return float((best < 0).mean()) if len(best) else 0.0
 

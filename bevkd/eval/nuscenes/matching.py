@@ -42,6 +42,13 @@ def score_order(score: Floats) -> Ints:
     return np.argsort(score, kind="stable")[::-1]
 
 
+def inverse(order: Ints) -> Ints:
+    """The permutation that undoes another one: from an order of things to the place of each."""
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return place
+
+
 def find_candidates(gt: Boxes, pred: Boxes, radius: float) -> Candidates:
     """All pairs closer than `radius` (m)."""
     n_frames = int(max(gt.frame.max(initial=-1), pred.frame.max(initial=-1))) + 1
@@ -95,8 +102,7 @@ def match(candidates: Candidates, threshold: float, rank: Ints, n_gt: int) -> In
     within = np.concatenate([[0], np.cumsum(candidates.distance < threshold)])
     stop = candidates.start[:-1] + (within[candidates.start[1:]] - within[candidates.start[:-1]])
     turn = candidates.start[:-1].copy()  # the pair that each detection proposes next
-    by_rank = np.empty(n, dtype=np.int64)
-    by_rank[rank] = np.arange(n)
+    by_rank = inverse(rank)
     holder = np.full(n_gt, FREE)  # rank of the detection that each annotation holds
     asking = np.flatnonzero(turn < stop)
     while len(asking):

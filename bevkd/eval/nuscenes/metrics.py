@@ -17,7 +17,7 @@ from bevkd.eval.nuscenes.config import DetectionConfig
 from bevkd.eval.nuscenes.constants import HALF_TURN_CLASSES, N_RECALL, TP_METRICS, UNDEFINED_ERRORS
 from bevkd.eval.nuscenes.filtering import filter_boxes
 from bevkd.eval.nuscenes.ground_truth import GroundTruth
-from bevkd.eval.nuscenes.matching import find_candidates, match, pair_errors, score_order
+from bevkd.eval.nuscenes.matching import find_candidates, inverse, match, pair_errors, score_order
 from bevkd.eval.nuscenes.predictions import Predictions
 
 RECALL = np.linspace(0, 1, N_RECALL)
@@ -168,8 +168,7 @@ def _first_index(config: DetectionConfig) -> int:
 def _curves(gt: Boxes, pred: Boxes, config: DetectionConfig) -> dict[tuple[str, float], Curve]:
     candidates = find_candidates(gt, pred, max(config.dist_ths))
     order = score_order(pred.score)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
+    rank = inverse(order)
     order = order[np.argsort(pred.label[order].astype(np.int8), kind="stable")]  # by class, then by falling score
     score = pred.score[order]
     ends = np.cumsum(np.bincount(pred.label, minlength=len(CLASS_INDEX)))

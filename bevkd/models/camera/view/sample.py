@@ -31,11 +31,9 @@ class BilinearSampling(ViewTransform):
         """Centres (Z, H, W, 3) in the augmented ego frame (m)."""
         grid, z = self.grid, self.config.grid
         layers = self.config.camera.heights
-        x = grid.x_min + grid.cell * (torch.arange(grid.W, device=device) + 0.5)
-        y = grid.y_min + grid.cell * (torch.arange(grid.H, device=device) + 0.5)
-        step = (z.z_max - z.z_min) / layers
-        height = z.z_min + step * (torch.arange(layers, device=device) + 0.5)
-        return torch.stack(torch.meshgrid(height, y, x, indexing="ij")[::-1], dim=-1)
+        place = grid.cell_centres(device).expand(layers, -1, -1, -1)
+        height = z.z_min + (z.z_max - z.z_min) / layers * (torch.arange(layers, device=device) + 0.5)
+        return torch.cat([place, height.view(-1, 1, 1, 1).expand(-1, grid.H, grid.W, 1)], dim=-1)
 
     def forward(self, mixed: Tensor, cameras: Cameras, bev_aug: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `ViewTransform.forward`; there are no depth logits."""
