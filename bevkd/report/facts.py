@@ -25,7 +25,6 @@ class DatasetFacts:
     """One data set: counts per split, boxes per split and class, frames per weather and lighting."""
 
     index: str
-    version: str
     splits: dict[str, dict[str, int]]
     boxes: dict[str, dict[str, int]]
     conditions: dict[str, dict[str, int]]
@@ -61,7 +60,7 @@ def dataset_facts(data: DataConfig) -> DatasetFacts:
     for name in ("weather", "lighting"):
         known = [str(value) for value in frames[name] if value]
         conditions[name] = dict(sorted(Counter(known).items()))
-    return DatasetFacts(data.index, data.version, splits, by_class, conditions)
+    return DatasetFacts(data.index, splits, by_class, conditions)
 
 
 def _columns(path: Path, names: list[str]) -> dict[str, list[Any]]:

@@ -91,7 +91,7 @@ def test_page_is_self_contained_and_whole(made: Path):
     assert not re.search(r">\s*[+-]?nan\b", text)
 
 
-def test_page_shows_tables_claims_switches_and_data(made: Path):
+def test_page_shows_tables_claims_switches_and_data(made: Path, smoke_dataset):
     text = (made / "report.html").read_text()
     for table in load_tables().values():
         assert (f'id="table-{table.name}"' in text) == (table.target == "all")
@@ -102,7 +102,10 @@ def test_page_shows_tables_claims_switches_and_data(made: Path):
     assert "s7_complete: complete" in text, "a run that differs from the usual option is named"
     assert "feature 10, relation 5, response_cls 1, response_reg 1" in text, "the weights of path (3)"
     assert "<td>train</td>" in text
-    assert 'id="config-le_l_to_c"' in text
+    assert (
+        'id="config-le_l_to_c"' in text
+    )  # A version is a name of nuScenes only; KITTI and Waymo were headed by its default.
+    assert set(re.findall(r"<h3>Data set <code>(.*?)</code>", text)) == {str(smoke_dataset.index)}
 
 
 def test_metrics_and_plots_for_dvc(made: Path):
