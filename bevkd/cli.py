@@ -122,13 +122,16 @@ def predict(
     split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
     scale: Scale = "sim",
     seed: Seed = 0,
+    snapshot: Annotated[int | None, typer.Option(min=1, help="Its weights after so many parts of training.")] = None,
     runs: RunsRoot = _RUNS,
 ) -> None:
     """Detect on a split with a trained run: submission file and metrics beside the model."""
     from bevkd.config import run_dir
     from bevkd.train import evaluate_run
+    from bevkd.train.snapshots import snapshot_folder
 
-    evaluate_run(run_dir(run, scale, seed, runs), split)
+    out = run_dir(run, scale, seed, runs)
+    evaluate_run(out if snapshot is None else snapshot_folder(out, snapshot), split)
 
 
 @app.command()

@@ -33,6 +33,8 @@ _PACKAGES = {
     "head": "bevkd.models.heads",
     "reader": "bevkd.data.readers",
     "submission": "bevkd.train.submissions",
+    "optimizer": "bevkd.train.optimizers",
+    "schedule": "bevkd.train.schedules",
 }
 
 

@@ -1,5 +1,6 @@
 """Configuration: dataclasses with the published defaults, YAML files with differences."""
 
+from bevkd.config.chain import first_seeds
 from bevkd.config.load import config_dir, load_rows, load_run, load_scale, merge, parse, read_yaml, run_dir, to_plain
 from bevkd.config.schema import (
     AugmentConfig,
@@ -16,9 +17,9 @@ from bevkd.config.schema import (
     ModelConfig,
     RowConfig,
     RunConfig,
-    TrainConfig,
 )
-from bevkd.config.workflow import BenchConfig, WorkflowConfig, first_seeds
+from bevkd.config.training import InitConfig, TrainConfig
+from bevkd.config.workflow import BenchConfig, WorkflowConfig
 
 __all__ = [
     "AugmentConfig",
@@ -30,6 +31,7 @@ __all__ = [
     "FuserConfig",
     "GridConfig",
     "HeadConfig",
+    "InitConfig",
     "LidarConfig",
     "LossConfig",
     "MethodConfig",

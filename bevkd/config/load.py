@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from bevkd.config.chain import check_chains
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import RowConfig, RunConfig
 from bevkd.errors import ConfigError, nearest
@@ -65,14 +66,22 @@ def to_plain(config: Any) -> Any:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any] | None) -> dict[str, Any]:
-    """Recursive merge of plain dictionaries; lists and scalars of `over` replace."""
+    """Recursive merge of plain dictionaries; lists and scalars of `over` replace.
+
+    Settings of another `kind` replace as well: those of one kind mean nothing to another.
+    """
     out = dict(base)
     for key, value in (over or {}).items():
-        if isinstance(value, dict) and isinstance(out.get(key), dict):
-            out[key] = merge(out[key], value)
+        before = out.get(key)
+        if isinstance(value, dict) and isinstance(before, dict) and not _other_kind(before, value):
+            out[key] = merge(before, value)
         else:
             out[key] = value
     return out
+
+
+def _other_kind(base: dict[str, Any], over: dict[str, Any]) -> bool:
+    return "kind" in base and "kind" in over and base["kind"] != over["kind"]
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -107,15 +116,7 @@ def _rows(folder: Path) -> dict[str, RowConfig]:
             if config.id in rows:
                 raise ConfigError(f"{path}: run {config.id!r} is defined twice")
             rows[config.id] = config
-    for config in rows.values():
-        if config.teacher is not None and config.teacher not in rows:
-            raise ConfigError(
-                f"run {config.id!r}: unknown teacher run {config.teacher!r}{nearest(config.teacher, rows)}"
-            )
-        if config.teacher is not None and config.teacher_seed not in rows[config.teacher].seeds:
-            raise ConfigError(f"run {config.id!r}: teacher {config.teacher!r} has no seed {config.teacher_seed}")
-        if (config.teacher is not None) and config.method is None:
-            raise ConfigError(f"run {config.id!r}: a teacher needs a method")
+    check_chains(rows)
     return rows
 
 

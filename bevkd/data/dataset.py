@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from bevkd.classes import LABEL_INDEX
-from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.config.schema import BEVAugmentConfig, DataConfig, ModelConfig
 from bevkd.data.augment import (
     BEVTransform,
     draw_bev,
@@ -158,6 +159,24 @@ class FrameDataset:
             return self.get_variant(i, variant_of(self.seed, epoch, self.tokens[i], variants))
         rng = fresh_generator(self.seed, epoch, self.tokens[i])
         return self._sample(i, -1, draw_bev(self.data.augment.bev, rng), rng)
+
+    def without(self, what: frozenset[str]) -> FrameDataset:
+        """The same frames with parts of their augmentation left out: `gt_paste`, `augment.image`, `augment.bev`."""
+        off = {
+            "gt_paste": {"gt_paste": {}},
+            "augment.image": {"image": replace(self.data.augment.image, enabled=False)},
+        }
+        off["augment.bev"] = {"bev": BEVAugmentConfig.none()}
+        changes: dict[str, Any] = {}
+        for name in what:
+            changes |= off[name]
+        out = copy.copy(self)
+        out.data = replace(self.data, augment=replace(self.data.augment, **changes))
+        out._paste = None if "gt_paste" in what else self._paste
+        if self._random_images and "augment.image" in what:
+            # Frames that are kept in memory give up their images once their views are made, see `_camera_sample`.
+            out._random_images, out._raw, out._views = False, {}, {}
+        return out
 
     def variant_count(self, i: int) -> int:
         """How many fixed augmentations frame `i` has; in training 0 where they are drawn afresh each epoch."""

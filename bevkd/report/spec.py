@@ -21,7 +21,7 @@ from bevkd.report.metrics import METRICS, metric
 _STRICT = ConfigDict(extra="forbid")
 Target: TypeAlias = Literal["all", "extended", "tuning"]
 Split: TypeAlias = Literal["report", "tune"]
-Artefact: TypeAlias = Literal["metrics", "response", "cost", "log", "model"]
+Artefact: TypeAlias = Literal["metrics", "response", "cost", "log", "model", "snapshots"]
 Need: TypeAlias = tuple[str, int]
 # Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
 Pool: TypeAlias = str | tuple[str, ...]
@@ -249,6 +249,22 @@ class LearningCurves(_Figure):
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
+class TrainingCurves(_Figure):
+    """Metrics over one training: of its snapshots (`train.snapshots`) and, last, of the model itself."""
+
+    kind: Literal["training_curves"]
+    curves: tuple[CurveSpec, ...]
+    metrics: tuple[str, ...] = ("mAP",)
+    split: Split = "report"
+
+    artefact = "snapshots"
+
+    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids that the figure shows."""
+        return [run for curve in self.curves for run in pool(curve.run)]
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
 class _Scenes(_Figure):
     columns: tuple[CurveSpec, ...]
     frames: int = 2  # report frames with most annotated boxes, from different scenes
@@ -283,7 +299,7 @@ class Detections(_Scenes):
     min_score: float | None = None
 
 
-FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | ResponseMaps | Detections
+FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | TrainingCurves | ResponseMaps | Detections
 _AnyFigure = Annotated[FigureConfig, Field(discriminator="kind")]
 
 

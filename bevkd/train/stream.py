@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bevkd.config import ModelConfig, RunConfig
+from bevkd.config.training import Timeline
 from bevkd.data import BatchPlan, FrameDataset, collate
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError, DataError
@@ -70,21 +72,57 @@ def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
     )
 
 
+@dataclass(frozen=True)
+class Phase:
+    """What the steps from `first` (counted from 0) until the next phase draw their batches from."""
+
+    first: int
+    frames: FrameDataset
+    plan: BatchPlan
+
+
+def phases(run: RunConfig, frames: FrameDataset, plan: BatchPlan, line: Timeline) -> list[Phase]:
+    """The stretches of a training between which parts of the data side are switched off (`train.switch_off`).
+
+    Args:
+        run: the run.
+        frames, plan: what it begins with.
+        line: length of the training.
+
+    Raises:
+        ConfigError: the targets of a teacher are cached for augmentations that the student would no longer see.
+    """
+    out, off = [Phase(0, frames, plan)], set[str]()
+    for moment in sorted(run.train.switch_off, key=lambda moment: moment.at(line)):
+        off |= set(moment.what)
+        augmented = frozenset(off - {"cbgs"})
+        if augmented and run.row.teacher is not None and run.row.teacher_mode == "cached":
+            raise ConfigError(f"run {run.run!r}: train.switch_off: {', '.join(sorted(augmented))} wants a live teacher")
+        plain = replace(run, data=replace(run.data, cbgs=run.data.cbgs and "cbgs" not in off))
+        phase = Phase(moment.at(line), frames.without(augmented), batch_plan(plain, frames))
+        out = [earlier for earlier in out if earlier.first < phase.first] + [phase]
+    return out
+
+
 class StepDataset(Dataset[Batch]):
-    """Item k is the whole batch of step `start + k` for one process of `world_size`."""
+    """Item k is the batch, or part of it, that one process of `world_size` works on: step `start + k // parts`, part
+    `k % parts`.
+    """
 
     def __init__(
-        self, frames: FrameDataset, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int
+        self, stretches: Sequence[Phase], start: int, stop: int, rank: int, world_size: int, parts: int = 1
     ) -> None:
-        self.frames, self.plan = frames, plan
+        self.stretches, self.parts = stretches, parts
         self.start, self.stop, self.rank, self.world_size = start, stop, rank, world_size
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return (self.stop - self.start) * self.parts
 
     def __getitem__(self, item: int) -> Batch:
-        members = self.plan.shard(self.start + item, self.rank, self.world_size)
-        return collate([self.frames.get(index, epoch) for index, epoch in members])
+        step, part = self.start + item // self.parts, item % self.parts
+        phase = next(phase for phase in reversed(self.stretches) if phase.first <= step)
+        members = phase.plan.shard(step, self.rank + self.world_size * part, self.world_size * self.parts)
+        return collate([phase.frames.get(index, epoch) for index, epoch in members])
 
 
 class _CarryErrors(Dataset[Any]):

@@ -81,7 +81,7 @@ def test_one_step(name: str) -> None:
         engines[run.run] = DistillEngine(method, student.grid, teacher=teacher)
     batch = batch_for([runs[0].model, *(teacher.config for teacher in teachers.values())])
     trained = nn.ModuleList([student, *engines.values()])
-    optimiser = build_optimizer(trained.parameters(), runs[0].train)
+    optimiser = build_optimizer(trained.named_parameters(), runs[0].train)
     outputs = student(batch)
     known: dict[str, BEVOutputs] = {}
     with torch.inference_mode():
@@ -131,7 +131,7 @@ def test_published_settings() -> None:
                 model, train = run.model, run.train
                 waymo = run.data.reader == "waymo"
                 assert train.epochs == (18 if waymo else 20), name
-                assert (train.batch_size, train.grad_clip, train.weight_decay) == (20, 0.1, 0.01), name
+                assert (train.batch_size, train.grad_clip, train.optimizer.weight_decay) == (20, 0.1, 0.01), name
                 assert train.lr == (2e-4 if model.sensors == ("camera",) else 1e-3), name
                 assert run.data.cbgs == (not waymo), name
                 assert model.camera.image_size == (256, 704), name

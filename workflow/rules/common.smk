@@ -24,6 +24,8 @@ from bevkd.config import (
     run_dir,
     to_plain,
 )
+from bevkd.config.chain import awaited, with_needed
+from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.distill import cache_name
 from bevkd.io import digest
 from bevkd.report.spec import load_claims, load_figures, load_tables
@@ -103,7 +105,7 @@ for _run in ROWS:
     if _config.row.teacher and _config.row.teacher_mode == "cached":
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
-TEACHERS = sorted({row.teacher for row in ROWS.values() if row.teacher})
+AWAITED = awaited(ROWS)
 
 
 def dataset_files(wildcards):
@@ -145,12 +147,14 @@ def teacher_file(run):
 
 
 def training_inputs(wildcards):
-    """What a training reads: the index and, when distilled, the teacher's targets or its weights."""
+    """What a training reads: the index; when distilled, the teacher's targets or its weights; weights to start from."""
     row, inputs = run_config(wildcards.run).row, {"index": index_of(wildcards.run)}
     if row.teacher and row.teacher_mode == "cached":
         inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
     elif row.teacher:
         inputs["teacher"] = teacher_file(wildcards.run)
+    if row.init:
+        inputs["init"] = run_file(row.init.run, row.init.seed_for(int(wildcards.seed)), "model.pt")
     return inputs
 
 
@@ -173,6 +177,12 @@ def metrics_file(run, seed, split="report"):
     return run_file(run, seed, f"metrics_{split_of(run, split)}.json")
 
 
+def snapshots_metrics(run, seed, split="report"):
+    """Metrics of a run's snapshots and, last, of its model."""
+    count = run_config(run).train.snapshots
+    return [run_file(run, seed, snapshot_metrics(n + 1, count, split_of(run, split))) for n in range(count)]
+
+
 def item_inputs(item):
     """Files of the runs behind a table, a figure or a claim."""
     pairs = item.needs(ROWS)
@@ -181,6 +191,8 @@ def item_inputs(item):
         return [metrics_file(run, seed, split) for run, seed in pairs]
     if item.artefact == "response":
         return [f"{RESULTS}/responses/{run}/seed{seed}/{split_of(run, split)}.json" for run, seed in pairs]
+    if item.artefact == "snapshots":
+        return [path for run, seed in pairs for path in snapshots_metrics(run, seed, split)]
     if item.artefact == "cost":
         return [f"{RESULTS}/costs/{run}.json" for run, _ in pairs]
     return [run_file(run, seed, "model.pt") for run, seed in pairs] + sorted({index_of(run) for run, _ in pairs})

@@ -21,9 +21,23 @@ rule evaluate:
         gpu=GPU,
     params:
         scale=SCALE,
+        snapshot="",
     shell:
         "python workflow/scripts/launch.py {resources.gpu} predict --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
-        " --split {wildcards.split} > {log} 2>&1"
+        " --split {wildcards.split} {params.snapshot} > {log} 2>&1"
+
+
+# The same of weights from before the end of a training, which lie beside its model.
+use rule evaluate as evaluate_snapshot with:
+    output:
+        metrics=f"{RUNS}/{{run}}/seed{{seed}}/{SNAPSHOTS}/{{number}}of{{count}}/metrics_{{split}}.json",
+    log:
+        f"{LOGS}/evaluate/{{run}}-seed{{seed}}-{{number}}of{{count}}-{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate/{{run}}-seed{{seed}}-{{number}}of{{count}}-{{split}}.tsv"
+    params:
+        scale=SCALE,
+        snapshot=lambda wildcards: f"--snapshot {wildcards.number}",
 
 
 # Class scores on objects, around them and away from them (UniDistill, Figures S2 and S3).

@@ -28,8 +28,8 @@ def training_seconds(run):
 
 
 def training_priority(run):
-    """Teachers before everything that waits for them, then the longest first: nobody is left alone at the end."""
-    return (10_000 if run in TEACHERS else 0) + min(9_999, round(training_seconds(run)))
+    """What others wait for first, then the longest first: nobody is left alone at the end."""
+    return (10_000 if run in AWAITED else 0) + min(9_999, round(training_seconds(run)))
 
 
 def promised(target):
@@ -60,13 +60,8 @@ def runs_of(target):
 
 
 def requested_runs(arguments):
-    """(run, seed) pairs of the targets on the command line, teachers included."""
-    pairs = [pair for target in (arguments.targets or ["all"]) for pair in runs_of(target)]
-    for run, _ in list(pairs):
-        while ROWS[run].teacher:
-            pairs.append((ROWS[run].teacher, ROWS[run].teacher_seed))
-            run = ROWS[run].teacher
-    return list(dict.fromkeys(pairs))
+    """(run, seed) pairs of the targets on the command line, and those that they wait for."""
+    return with_needed((pair for target in (arguments.targets or ["all"]) for pair in runs_of(target)), ROWS)
 
 
 def print_estimate(pairs, cores):

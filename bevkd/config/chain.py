@@ -1,0 +1,64 @@
+"""What a run waits for: the teacher that it learns from, and the weights that it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from bevkd.config.schema import RowConfig
+from bevkd.errors import ConfigError, nearest
+
+Pair = tuple[str, int]  # run id, seed
+
+
+def needed_by(row: RowConfig, seed: int) -> list[Pair]:
+    """(run, seed) pairs that must be trained before a seed of a row."""
+    out = [(row.teacher, row.teacher_seed)] if row.teacher is not None else []
+    return out + ([(row.init.run, row.init.seed_for(seed))] if row.init is not None else [])
+
+
+def with_needed(pairs: Iterable[Pair], rows: Mapping[str, RowConfig]) -> list[Pair]:
+    """The pairs and everything that they wait for, directly or through others, without repetition."""
+    out: dict[Pair, None] = {}
+    waiting = list(pairs)
+    for pair in waiting:
+        if pair not in out:
+            out[pair] = None
+            waiting += needed_by(rows[pair[0]], pair[1])
+    return list(out)
+
+
+def awaited(rows: Mapping[str, RowConfig]) -> set[str]:
+    """Runs that others wait for."""
+    return {run for row in rows.values() for seed in row.seeds for run, _ in needed_by(row, seed)}
+
+
+def check_chains(rows: Mapping[str, RowConfig]) -> None:
+    """Teachers and starting weights exist, with the seeds asked for, and no run waits for itself.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    for run, row in rows.items():
+        starts = row.init.run if row.init is not None else None
+        for what, other in (("teacher", row.teacher), ("init", starts)):
+            if other is not None and other not in rows:
+                raise ConfigError(f"run {run!r}: unknown {what} run {other!r}{nearest(other, rows)}")
+        for seed in row.seeds:
+            for other, needed in needed_by(row, seed):
+                if needed not in rows[other].seeds:
+                    what = "teacher" if (other, needed) == (row.teacher, row.teacher_seed) else "init"
+                    raise ConfigError(f"run {run!r}: {what} {other!r} has no seed {needed}")
+        if row.teacher is not None and row.method is None:
+            raise ConfigError(f"run {run!r}: a teacher needs a method")
+    for run, row in rows.items():
+        if any(other == run for other, _ in with_needed(needed_by(row, row.seeds[0]), rows)):
+            raise ConfigError(f"run {run!r} waits for itself, through teachers or starting weights")
+
+
+def first_seeds(rows: Mapping[str, RowConfig], count: int) -> dict[str, RowConfig]:
+    """The rows with at most `count` seeds each, and those that others learn or start from; 0: all as they are."""
+    if count == 0:
+        return dict(rows)
+    kept = set(with_needed([(run, seed) for run, row in rows.items() for seed in row.seeds[:count]], rows))
+    return {run: replace(row, seeds=tuple(s for s in row.seeds if (run, s) in kept)) for run, row in rows.items()}
