@@ -119,7 +119,7 @@ def test_optimizers_by_name(kind: str, cls: str) -> None:
 def test_settings_of_another_optimizer_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"optimizer.*betas"):
         config(optimizer={"kind": "sgd", "betas": [0.9, 0.99]})
-    with pytest.raises(ConfigError, match="unknown optimizer 'adamm'.*'adam'"):
+    with pytest.raises(ConfigError, match=r"unknown optimizer 'adamm'.*'adam'"):
         config(optimizer={"kind": "adamm"})
     assert settings("optimizer", "sgd")().momentum == 0.9
 
