@@ -22,7 +22,7 @@ wildcard_constraints:
     run=one_of(ROWS),
     seed=r"\d+",
     number=r"\d+",
-    count=r"\d+",
+    parts=r"\d+",
     cache=one_of(CACHES),
     split=one_of(SPLITS),
     table=one_of(TABLES),

@@ -27,7 +27,8 @@ def upgrade_train(plain: dict[str, Any]) -> dict[str, Any]:
         return plain
     old = _THEN | plain
     moved = {name: old.pop(name) for name in (*_OPTIMIZER, *_SCHEDULE, "cycle_momentum")}
-    old["optimizer"] = {"kind": "adamw"} | {name: moved[name] for name in _OPTIMIZER}
-    old["schedule"] = {"kind": "one_cycle"} | {name: moved[name] for name in _SCHEDULE}
-    old["schedule"]["momentum_dip"] = 0.1 if moved["cycle_momentum"] else 0.0
-    return old
+    dip = 0.1 if moved["cycle_momentum"] else 0.0
+    return old | {
+        "optimizer": {"kind": "adamw"} | {name: moved[name] for name in _OPTIMIZER},
+        "schedule": {"kind": "one_cycle", "momentum_dip": dip} | {name: moved[name] for name in _SCHEDULE},
+    }

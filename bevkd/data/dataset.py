@@ -162,16 +162,16 @@ class FrameDataset:
 
     def without(self, what: frozenset[str]) -> FrameDataset:
         """The same frames with parts of their augmentation left out: `gt_paste`, `augment.image`, `augment.bev`."""
-        off = {
-            "gt_paste": {"gt_paste": {}},
-            "augment.image": {"image": replace(self.data.augment.image, enabled=False)},
-        }
-        off["augment.bev"] = {"bev": BEVAugmentConfig.none()}
+        augment = self.data.augment
         changes: dict[str, Any] = {}
-        for name in what:
-            changes |= off[name]
+        if "gt_paste" in what:
+            changes["gt_paste"] = {}
+        if "augment.image" in what:
+            changes["image"] = replace(augment.image, enabled=False)
+        if "augment.bev" in what:
+            changes["bev"] = BEVAugmentConfig.none()
         out = copy.copy(self)
-        out.data = replace(self.data, augment=replace(self.data.augment, **changes))
+        out.data = replace(self.data, augment=replace(augment, **changes))
         out._paste = None if "gt_paste" in what else self._paste
         if self._random_images and "augment.image" in what:
             # Frames that are kept in memory give up their images once their views are made, see `_camera_sample`.

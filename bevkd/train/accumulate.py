@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -17,13 +18,13 @@ from bevkd.ranks import PartCounts
 
 
 def forward_backward(
-    fabric: Fabric, module: nn.Module, parts: Sequence[Batch], seed: Callable[[int], None]
+    fabric: Fabric, module: Any, parts: Sequence[Batch], seed: Callable[[int], None]
 ) -> dict[str, Tensor]:
     """Add the gradient of a batch to the parameters.
 
     Args:
         fabric: of the training.
-        module: losses of a batch, as `TrainStep`.
+        module: losses of a batch: a `TrainStep` as Fabric has set it up.
         parts: the batch; several must have equally many frames.
         seed: sets the random numbers of a part.
 
@@ -32,7 +33,7 @@ def forward_backward(
     """
     if len(parts) == 1:
         seed(0)
-        losses = module(parts[0])
+        losses: dict[str, Tensor] = module(parts[0])
         fabric.backward(losses["total"])
         return losses
     counts = PartCounts(len(parts))

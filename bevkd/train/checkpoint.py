@@ -110,7 +110,7 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
         content.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        content.update(value.reshape(-1).view(torch.uint8).numpy())
+        content.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()[:16]
 
 

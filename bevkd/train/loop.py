@@ -130,7 +130,11 @@ def _fit(
         if not fabric.is_global_zero:
             return
         log.sync()
-        about = {"version": __version__, "torch": str(torch.__version__), "config": json.dumps(ckpt.identity(run))}
+        about: dict[str, Any] = {
+            "version": __version__,
+            "torch": str(torch.__version__),
+            "config": json.dumps(ckpt.identity(run)),
+        }
         about |= {"teacher": origin.teacher, "init": origin.init, "step": step, "window": window.state()}
         ckpt.save_checkpoint(out, about | training.state())
 

@@ -68,8 +68,8 @@ def _groups(parameters: dict[str, nn.Parameter], settings: OptimizerSettings) ->
         if _kind(name, parameter) in settings.no_decay:
             decay = 0.0
         factor = 1.0 if own is None else own.lr_factor
-        group = out.setdefault((factor, decay), {"params": [], "weight_decay": decay, _FACTOR: factor})
-        group["params"].append(parameter)
+        same = out.setdefault((factor, decay), {"params": [], "weight_decay": decay, _FACTOR: factor})
+        same["params"].append(parameter)
     return list(out.values())
 
 
