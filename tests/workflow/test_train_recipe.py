@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from test_train_loop import assert_same_bits, losses, weights
 from train_case import folder, tiny_model, tiny_run
+from train_process import finish, start
 
 from bevkd.config import AugmentConfig, RunConfig
 from bevkd.config.schema import ImageAugmentConfig
@@ -113,3 +115,20 @@ def test_a_training_in_parts_resumes_and_is_close_to_the_whole(smoke_dataset: An
     odd = tiny_run(smoke_dataset, "odd", accumulate=3, batch_size=4)
     with pytest.raises(ConfigError, match="cannot be divided among 3 processes or parts"):
         train(odd, folder(tmp_path, odd))
+
+
+def test_parts_on_two_processes(smoke_dataset: Any, tmp_path: Path) -> None:
+    """Four parts of a batch, two on each process, in step with a process that has all four."""
+    run = tiny_run(smoke_dataset, "parts", accumulate=2, batch_size=4, steps=2, lr=1e-3)
+    one, two = folder(tmp_path / "one", run), folder(tmp_path / "two", run)
+    train(run, one)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    code, text = finish(start(run, two, launcher))
+    assert code == 0, text
+    ours, reference = losses(two), losses(one)
+    assert [step for step, _ in ours] == [1, 2]
+    for (_, split), (_, whole) in zip(ours, reference, strict=True):
+        assert split["total"] == pytest.approx(whole["total"], rel=0.1)  # batch norms see other pairs of frames
