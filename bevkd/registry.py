@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bevkd.errors import ConfigError, nearest
@@ -31,11 +32,20 @@ _PACKAGES = {
     "view_transform": "bevkd.models.camera.view",
     "bev_encoder": "bevkd.models.bev",
     "head": "bevkd.models.heads",
+    "loss": "bevkd.models.heads",
+    "decode": "bevkd.models.heads",
     "reader": "bevkd.data.readers",
     "submission": "bevkd.train.submissions",
     "optimizer": "bevkd.train.optimizers",
     "schedule": "bevkd.train.schedules",
 }
+# What a class calls its settings where they have no module of their own. A head owns those of its loss and decoding.
+_ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings"), "method": ("method", "Config")}
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of what has none."""
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -85,7 +95,7 @@ def _load(kind: str, only_settings: bool = False) -> None:
 def names(kind: str) -> list[str]:
     """All registered names of a kind, sorted."""
     _load(kind)
-    return sorted(_REGISTRY.get(kind, {}))
+    return sorted({*_REGISTRY.get(kind, {}), *_SETTINGS.get(kind, {})})
 
 
 def lookup(kind: str, name: str) -> Any:
@@ -110,9 +120,9 @@ def settings(kind: str, name: str) -> type:
         _load(kind, only_settings=True)
     if name not in table:  # settings in the module of the class
         _load(kind)
-        for known, cls in _REGISTRY.get(kind, {}).items():
-            if known not in table and hasattr(cls, "Settings"):
-                table[known] = cls.Settings
+        owner, attribute = _ATTRIBUTE.get(kind, (kind, "Settings"))
+        for known, cls in _REGISTRY.get(owner, {}).items():
+            table.setdefault(known, getattr(cls, attribute, NoSettings))
     found: type = _found(table, kind, name)
     return found
 

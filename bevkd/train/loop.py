@@ -133,7 +133,7 @@ def _fit(
         about: dict[str, Any] = {
             "version": __version__,
             "torch": str(torch.__version__),
-            "config": json.dumps(ckpt.identity(run)),
+            "config": json.dumps(to_plain(run)),
         }
         about |= {"teacher": origin.teacher, "init": origin.init, "step": step, "window": window.state()}
         ckpt.save_checkpoint(out, about | training.state())

@@ -63,7 +63,7 @@ def test_chains_of_teachers_and_starting_weights() -> None:
         row("teacher"),
         row("first", seeds=[0, 1, 2]),
         row("second", seeds=[2, 1], init={"run": "first"}),
-        row("third", seeds=[1, 2], init={"run": "second"}, teacher="teacher", method={"name": "dense"}),
+        row("third", seeds=[1, 2], init={"run": "second"}, teacher="teacher", method={"kind": "dense"}),
         row("fixed", seeds=[5], init={"run": "first", "seed": 2, "parts": ["camera"]}),
     )
     check_chains(known)

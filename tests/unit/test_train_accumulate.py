@@ -51,7 +51,7 @@ def step_of(model: ModelConfig, method: str | None) -> TrainStep:
         torch.manual_seed(1)
         teacher = build_detector(model)
         options = {"weights": {"feature": 1.0, "relation": 1.0, "response": 1.0}} if method == "unidistill" else {}
-        chosen = build_method(MethodConfig(name=method, options=options), student.spec, teacher.spec)
+        chosen = build_method(MethodConfig(kind=method, options=options), student.spec, teacher.spec)
         engine = DistillEngine(chosen, student.grid, teacher=teacher)
     step = TrainStep(student, engine).train()
     for layer in step.modules():

@@ -15,7 +15,7 @@ ROWS = {
         # Further training with a teacher, and its control: further training alone.
         {
             "id": "stage_two", "model": "camera", "seeds": [1, 2], "target": "demand", "init": {"run": "stage_one"},
-            "teacher": "lidar_long", "method": {"name": "unidistill"}, "set": {"train": {"snapshots": 3}},
+            "teacher": "lidar_long", "method": {"kind": "unidistill"}, "set": {"train": {"snapshots": 3}},
         },
         {
             "id": "stage_control", "model": "camera", "seeds": [2], "target": "demand",
