@@ -285,6 +285,7 @@ class DataConfig:
     cbgs: bool = True
     image_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     image_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    crop_in_resize: bool = False  # compute only the pixels that are kept: faster, with other rounding of some
     memory_cache: bool = False  # keep decoded frames in memory: for small datasets
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
