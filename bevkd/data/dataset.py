@@ -24,8 +24,8 @@ from bevkd.data.depth import depth_map
 from bevkd.data.images import ImageTransform, test_transform, train_transform
 from bevkd.data.index import LIDAR_SWEEPS, RADAR_SWEEPS, FrameIndex
 from bevkd.data.load import FrameLoader, RawFrame
-from bevkd.data.points import multiply
 from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
+from bevkd.data.points import multiply
 from bevkd.data.sample import CameraSample, Sample, collate
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners
