@@ -17,7 +17,7 @@ include: "workflow/rules/resources.smk"
 
 
 onstart:
-    end_rate_limit(workflow)
+    end_rate_limit(workflow.scheduler)
 
 
 wildcard_constraints:

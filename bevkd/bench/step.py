@@ -242,8 +242,9 @@ def _start_method() -> Literal["fork", "spawn"]:
     It cannot once a library has threads, which a fork lacks, nor where CUDA may have been touched. The memory of this
     process counts for every fork alike, so that differences between them are those of what they do.
     """
-    native = Path("/proc/self/task")
-    single = native.exists() and len(list(native.iterdir())) == threading.active_count()
+    names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+    threads = len(names) - names.count("jemalloc_bg_thd")  # of pyarrow; it survives a fork
+    single = threads == threading.active_count()  # none where there is no such folder
     return "fork" if single and not torch.cuda.is_available() else "spawn"
 
 

@@ -28,15 +28,3 @@ def training_seconds(run):
 def training_priority(run):
     """Teachers before everything that waits for them, then the longest first: nobody is left alone at the end."""
     return (10_000 if run in TEACHERS else 0) + min(9_999, round(training_seconds(run)))
-
-
-def end_rate_limit(workflow):
-    """Take the limit of job starts per second off the scheduler, which costs more than it is worth.
-
-    In Snakemake 9.27.1 each pass of its main loop that starts a job or waits for one starts a one-second timer that
-    causes the next pass (`JobScheduler.schedule`, `job_rate_limiter`), and the end of a job adds a pass: its own CPU
-    time grows with the square of the number of jobs. The limit cannot be switched off on the command line, and with a
-    longer span the timers outlive the last job. Other versions may have no such attribute: then nothing is done.
-    """
-    if getattr(workflow.scheduler, "job_rate_limiter", None) is not None:
-        workflow.scheduler.job_rate_limiter = None
