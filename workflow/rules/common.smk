@@ -3,6 +3,7 @@ import functools
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from jsonschema import Draft202012Validator
@@ -27,6 +28,7 @@ from bevkd.config import (
 from bevkd.distill import cache_name
 from bevkd.report.spec import load_claims, load_figures, load_tables
 from launch import devices, prepare_environment
+from rate_limit import end_rate_limit
 
 
 def check(content, path, schema):
@@ -77,8 +79,10 @@ def one_of(names):
 
 @functools.cache
 def run_config(run, seed=None):
-    """The resolved configuration of a run (of its first seed when none is given)."""
-    return load_run(run, SCALE, ROWS[run].seeds[0] if seed is None else int(seed))
+    """The resolved configuration of a run (of its first seed when none is given); seeds differ in nothing else."""
+    if seed is None:
+        return load_run(run, SCALE, ROWS[run].seeds[0])
+    return replace(run_config(run), seed=int(seed))
 
 
 def config_digest(wildcards):
