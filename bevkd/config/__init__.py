@@ -1,6 +1,8 @@
 """Configuration: dataclasses with the published defaults, YAML files with differences."""
 
-from bevkd.config.load import config_dir, load_rows, load_run, load_scale, merge, parse, read_yaml, run_dir, to_plain
+from bevkd.config.load import load_run, load_scale, run_dir
+from bevkd.config.papers import load_papers, load_rows, paper_layers, paper_of
+from bevkd.config.plain import config_dir, merge, parse, read_yaml, to_plain
 from bevkd.config.schema import (
     AugmentConfig,
     BEVConfig,
@@ -40,10 +42,13 @@ __all__ = [
     "WorkflowConfig",
     "config_dir",
     "first_seeds",
+    "load_papers",
     "load_rows",
     "load_run",
     "load_scale",
     "merge",
+    "paper_layers",
+    "paper_of",
     "parse",
     "read_yaml",
     "run_dir",

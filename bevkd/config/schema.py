@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.classes import CLASSES
+from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError
 from bevkd.geometry import Area, BEVGrid
 
@@ -332,7 +333,7 @@ class MethodConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class RowConfig:
-    """One experiment row of config/experiments/*.yaml."""
+    """One row of config/papers/*/runs.yaml, as it is after `like`, families and defaults."""
 
     id: str
     dataset: str
@@ -344,7 +345,7 @@ class RowConfig:
     method: MethodConfig | None = None
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0
-    target: Literal["all", "extended", "tuning", "demand"] = "all"
+    target: Tier = "all"
     doc: str = ""
     set: dict[str, Any] = Field(default_factory=dict)
 
