@@ -1,7 +1,7 @@
 """Configuration: dataclasses with the published defaults, YAML files with differences."""
 
 from bevkd.config.load import load_run, load_scale, run_dir
-from bevkd.config.papers import load_papers, load_rows, paper_layers, paper_of
+from bevkd.config.papers import Paper, load_papers, load_rows, paper_layers, paper_of
 from bevkd.config.plain import config_dir, merge, parse, read_yaml, to_plain
 from bevkd.config.schema import (
     AugmentConfig,
@@ -36,6 +36,7 @@ __all__ = [
     "LossConfig",
     "MethodConfig",
     "ModelConfig",
+    "Paper",
     "RowConfig",
     "RunConfig",
     "TrainConfig",

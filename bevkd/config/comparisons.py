@@ -7,7 +7,7 @@ From a comparison follow the rows of its controls (`bevkd.config.papers`), rows 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Literal, TypeAlias
 
 from pydantic import ConfigDict
@@ -104,7 +104,10 @@ def comparisons_of(content: Mapping[str, Any], where: str) -> dict[str, Comparis
         plain = {"name": name, **inherited(name, known, where)}
         plain["metrics"] = _metrics(plain.get("metrics", {}), content.get("metrics", {}))
         plain["controls"] = {kind: run for kind, run in plain.get("controls", {}).items() if run is not None}
-        out[name] = parse(Comparison, plain, f"{where}: comparison {name!r}")
+        item = parse(Comparison, plain, f"{where}: comparison {name!r}")
+        spread = {key: pooled_ids(getattr(item, key), item.pool) for key in ("arm", "baseline")}
+        controls = {kind: pooled_ids(runs, item.pool) for kind, runs in item.controls.items()}
+        out[name] = replace(item, controls=controls, **spread)
     return out
 
 

@@ -59,14 +59,16 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
 
 
-def read_mapping(path: Path, known: Iterable[str]) -> dict[str, Any]:
-    """A YAML file that is a mapping of known keys; no file is an empty one.
+def read_mapping(path: Path, known: Iterable[str] | None = None) -> dict[str, Any]:
+    """A YAML file that is a mapping (of known keys); no file is an empty one.
 
     Raises:
         ConfigError: malformed, no mapping, or an unknown key.
     """
     content = (read_yaml(path) or {}) if path.exists() else {}
-    return check_keys(content, known, str(path))
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: wants a mapping")
+    return content if known is None else check_keys(content, known, str(path))
 
 
 def check_keys(content: Any, known: Iterable[str], where: str) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bevkd.config import RowConfig, load_rows
+from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
 from bevkd.io import write_text
 from bevkd.report.metrics import Runs, results_dir
-from bevkd.report.spec import Target, load_claims, load_figures, load_tables
+from bevkd.report.spec import load_claims, load_figures, load_tables
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def make_figure(
     return figures.write(specs[name], found, results / "figures")
 
 
-def claims_file(target: Target) -> str:
+def claims_file(target: Tier) -> str:
     """Name of the ledger of a target: the extended one is made by hand and kept, so it has its own file."""
     return "claims.csv" if target == "all" else f"claims_{target}.csv"
 
@@ -78,7 +79,7 @@ def make_claims(
     runs: Path = RUNS,
     out: Path | None = None,
     rows: Mapping[str, RowConfig] | None = None,
-    target: Target = "all",
+    target: Tier = "all",
 ) -> Path:
     """Test every claim of a target and write the ledger, `claims.csv` (or `claims_extended.csv`) below `out`.
 
