@@ -22,6 +22,7 @@ from bevkd.errors import ConfigError, nearest
 Pool: TypeAlias = str | tuple[str, ...]
 Selector: TypeAlias = dict[str, str]
 KEYS = ("controls", "metrics", "comparisons")
+ROLES = ("arm", "baseline", "teacher")  # of a comparison's `runs`; all others are kinds of controls
 
 
 def pool(runs: Pool) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def pooled_ids(runs: Pool, endings: tuple[str, ...]) -> Pool:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Comparison:
-    """An arm, what it is compared with, and what is claimed of it.
+    """An arm, what it is compared with, and what is claimed of it. In YAML, `runs` holds arm, baseline, teacher, controls.
 
     Attributes:
         arm: run that should be better.
@@ -48,7 +49,7 @@ class Comparison:
         words: for labels, statements, and the controls that are made.
         metrics: ending of the claim's id -> metric; no claim without.
         statement: what is claimed, in words.
-        source: where the paper says so.
+        source: where the paper says so; none: in the table that `table` repeats.
         table: our table whose rows give the published cells of arm and baseline.
         published: selectors of those cells (`arm`, `baseline`) where the table's do not do.
         test: `greater`, or `no_difference` by a margin.
@@ -103,7 +104,8 @@ def comparisons_of(content: Mapping[str, Any], where: str) -> dict[str, Comparis
     for name in raw:
         plain = {"name": name, **inherited(name, known, where)}
         plain["metrics"] = _metrics(plain.get("metrics", {}), content.get("metrics", {}))
-        plain["controls"] = {kind: run for kind, run in plain.get("controls", {}).items() if run is not None}
+        runs = {role: run for role, run in plain.pop("runs", {}).items() if run is not None}
+        plain |= {role: runs.pop(role) for role in ROLES if role in runs} | {"controls": runs}
         item = parse(Comparison, plain, f"{where}: comparison {name!r}")
         spread = {key: pooled_ids(getattr(item, key), item.pool) for key in ("arm", "baseline")}
         controls = {kind: pooled_ids(runs, item.pool) for kind, runs in item.controls.items()}
@@ -123,7 +125,7 @@ def made_controls(
     raw = entries(content.get("comparisons", {}), where)
     for name, item in comparisons.items():
         words = {**item.words, "arm": item.arm, "baseline": item.baseline}
-        for kind in raw[name].get("controls", {}):
+        for kind in raw[name].get("runs", {}):
             run = item.controls.get(kind)
             if kind in kinds and isinstance(run, str):
                 yield run, fill(kinds[kind], words, f"{where}: comparison {name!r}, control {kind!r}")

@@ -5,7 +5,8 @@ Everything here is plain data that `bevkd.report.spec` parses. In a table, a row
 - `comparisons`: the rows of one or several comparisons, in the order of `show`: `baseline`, `teacher`, `arm`, and kinds
   of controls; `labels` and `published` (selectors) have the same names and take the words of the comparison, `group` those of
   the first one;
-- a role (`baseline`, `teacher`, `distilled`, `control` ...): label -> run; `group`, `against`, `pool` hold for the block.
+- a role (`baseline`, `teacher`, `distilled`, `control`, ...): label -> run; `group`, `against`, `pool`, `published` and
+  `unprinted` hold for the block, and `{label}` is a word.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from bevkd.config.families import fill, items
 from bevkd.config.plain import check_keys
 from bevkd.errors import ConfigError, nearest
 
-ROLES = ("baseline", "teacher", "distilled", "control", "check", "default", "upper bound")
+# Roles of rows; `rows` is the one of rows that have none.
+ROLES = ("rows", "baseline", "teacher", "distilled", "control", "check", "default", "upper bound")
 _ROLE_OF = {"baseline": "baseline", "teacher": "teacher", "arm": "distilled"}
 _BLOCK = ("comparisons", "group", "show", "labels", "published")
 
@@ -108,14 +110,16 @@ def _compared(
 
 def _by_role(block: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
     """Rows of a block of roles; no row is compared with itself."""
-    check_keys(block, (*ROLES, "group", "against", "pool"), where)
+    check_keys(block, (*ROLES, "group", "against", "pool", "published", "unprinted"), where)
     endings = tuple(block.get("pool", ()))
     for role, named in block.items():
         if role not in ROLES:
             continue
         for label, run in named.items():
-            row: dict[str, Any] = {"label": label, "role": role, "run": pooled_ids(run, endings)}
-            row |= {"group": block["group"]} if "group" in block else {}
+            row: dict[str, Any] = {"label": label, "run": pooled_ids(run, endings)}
+            row |= {"role": role} if role != "rows" else {}
+            row |= {key: block[key] for key in ("group", "published", "unprinted") if key in block}
+            row = fill(row, {"label": label}, where)
             if "against" in block and block["against"] != run:
                 row["against"] = pooled_ids(block["against"], endings)
             yield row
@@ -182,11 +186,14 @@ def claims_of(
         ConfigError: a word of the statement, or a published cell, is not known.
     """
     runs = item.at.get(scale or "", {})
+    if item.metrics and not (item.source or item.table):
+        raise ConfigError(f"{where}: a claim needs a source, or a table that repeats a published one")
     for ending, key in item.metrics.items():
+        cells = _cells(item, key, tables, where)
         yield {
             "id": f"{item.name}{ending}",
             "paper": paper,
-            "source": item.source,
+            "source": item.source or f"Table {tables[item.table].published['table']}",
             "statement": fill(item.statement, {**item.words, "metric": key}, where),
             "metric": key,
             "better": stand_ins(item.arm, runs),
@@ -197,5 +204,5 @@ def claims_of(
             "margin": item.margin,
             "over": item.over,
             "target": item.target,
-            "published": _cells(item, key, tables, where),
+            "published": cells,
         }

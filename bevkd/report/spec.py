@@ -369,6 +369,7 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
     plain["columns"] = printed_only(columns(plain.get("columns"), named, where), plain.pop("printed", None))
     if isinstance(plain.get("published"), str):
         plain["published"] = {"paper": paper.recipe.paper, "table": plain["published"]}
+        plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published']['table']}")
     return stand_ins(plain, plain.pop("at", {}).get(scale, {})) | {"name": name, "part": paper.name}
 
 
