@@ -6,12 +6,11 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from bevkd.config import RowConfig, load_rows
-from bevkd.config.tiers import Tier
+from bevkd.config import RowConfig, first_seeds, load_rows
 from bevkd.errors import ConfigError, nearest
 from bevkd.io import write_text
 from bevkd.report.metrics import Runs, results_dir
-from bevkd.report.spec import load_claims, load_figures, load_tables
+from bevkd.report.spec import Target, load_claims, load_figures, load_tables
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +42,8 @@ def make_table(
     specs = load_tables(scale)
     if name not in specs:
         raise ConfigError(f"unknown table {name!r}{nearest(name, specs)}; known: {', '.join(specs)}")
+    if specs[name].target == "preview":
+        rows = first_seeds(load_rows() if rows is None else rows, 1)
     found, results = _place(scale, runs, out, rows)
     return tables.write(tables.fill(specs[name], found, results), results / "tables")
 
@@ -69,7 +70,7 @@ def make_figure(
     return figures.write(specs[name], found, results / "figures")
 
 
-def claims_file(target: Tier) -> str:
+def claims_file(target: Target) -> str:
     """Name of the ledger of a target: the extended one is made by hand and kept, so it has its own file."""
     return "claims.csv" if target == "all" else f"claims_{target}.csv"
 
@@ -79,7 +80,7 @@ def make_claims(
     runs: Path = RUNS,
     out: Path | None = None,
     rows: Mapping[str, RowConfig] | None = None,
-    target: Tier = "all",
+    target: Target = "all",
 ) -> Path:
     """Test every claim of a target and write the ledger, `claims.csv` (or `claims_extended.csv`) below `out`.
 

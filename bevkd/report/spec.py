@@ -23,6 +23,7 @@ from bevkd.report.comparisons import claims_of, columns, printed_only, stand_ins
 from bevkd.report.metrics import METRICS, metric
 
 _STRICT = ConfigDict(extra="forbid")
+Target: TypeAlias = Tier
 Split: TypeAlias = Literal["report", "tune"]
 Artefact: TypeAlias = Literal["metrics", "response", "cost", "log", "model"]
 Need: TypeAlias = tuple[str, int]
@@ -337,15 +338,21 @@ class ClaimConfig:
         """Same as `id`."""
         return self.id
 
+    def waited_for(self, rows: Mapping[str, RowConfig]) -> list[Pool]:
+        """The controls that are run before the claim is answered; without the others it cannot be reproduced."""
+        return [p for p in self.controls if all(tiers.have_run(self.target, rows[run]) for run in pool(p))]
+
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose metrics the claim compares.
+        """(run, seed) pairs whose metrics the claim compares, without controls of a later tier.
 
         Raises:
-            ConfigError: a run is unknown, or two compared runs share no seed.
+            ConfigError: a run is unknown, of a tier that the claim's does not include, or two compared runs share no seed.
         """
         where = f"claim {self.id!r}"
         pools = [pool(p) for p in (self.better, self.than, *self.controls)]
-        out = needs_of([run for runs in pools for run in runs], rows, where)
+        needs_of([run for runs in pools for run in runs], rows, where)
+        tiers.check(where, self.target, [*pools[0], *pools[1]], rows)
+        out = needs_of([run for runs in (*pools[:2], *map(pool, self.waited_for(rows))) for run in runs], rows, where)
         for other in pools[1:]:
             for run, rival in zip(pools[0], other, strict=True):
                 if not set(rows[run].seeds) & set(rows[rival].seeds):
