@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bevkd.bench.timing import machine, take_turns
-from bevkd.config import DataConfig, ModelConfig, config_dir, merge, parse, read_yaml
+from bevkd.config import DataConfig, ModelConfig, config_dir, load_scale, merge, parse
+from bevkd.config.models import derived, lineage, read_model
 from bevkd.data.batch import Batch, Boxes, Cameras
 from bevkd.errors import ConfigError
 from bevkd.models.detector import Detector, build_detector
@@ -29,12 +29,12 @@ def model_at_scale(model: str, scale: str) -> tuple[ModelConfig, DataConfig]:
     Raises:
         ConfigError: unknown model or scale, or a bad setting.
     """
-    folder = config_dir()
-    plain: dict[str, Any] = read_yaml(folder / "models" / f"{model}.yaml") or {}
-    scales = read_yaml(folder / "scales" / f"{scale}.yaml")
-    for part in (scales.get("common"), (scales.get("models") or {}).get(model)):
+    folder, settings, where = config_dir(), load_scale(scale), f"model {model!r} at scale {scale!r}"
+    root = lineage(folder, model)[-1]
+    plain = read_model(folder, root).settings
+    for part in (settings.common, settings.models.get(root)):
         plain = merge(plain, part)
-    where = f"model {model!r} at scale {scale!r}"
+    plain = derived(plain, folder, model, settings.models, where)
     return parse(ModelConfig, plain.get("model", {}), where), parse(DataConfig, plain.get("data", {}), where)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class ModelFile:
         return {name: value for name in _SETTINGS if (value := getattr(self, name))}
 
 
+@cache
 def read_model(folder: Path, name: str) -> ModelFile:
     """A file of config/models.
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls
 from bevkd.config.families import entries, fill, inherited
 from bevkd.config.models import lineage
-from bevkd.config.plain import check_keys, config_dir, merge, parse, read_mapping, to_plain
+from bevkd.config.plain import Layer, check_keys, config_dir, merge, parse, read_mapping, to_plain
 from bevkd.config.recipe import Recipe
 from bevkd.config.schema import RowConfig
 from bevkd.errors import ConfigError, nearest
-
-# What it is, the settings, and the file that they are from.
-Layer: TypeAlias = tuple[str, dict[str, Any], Path]
 
 
 @dataclass(frozen=True)
@@ -155,6 +152,10 @@ def _check_recipe(paper: Paper, papers: dict[str, Paper], scales: list[str], fol
                 among = known.get(kind, scales)
                 if name not in among:
                     raise ConfigError(f"{where}: parts.{number}.{kind}: unknown name {name!r}{nearest(name, among)}")
+        rows = [row for user in papers.values() if paper.name in (user.name, user.recipe.like) for row in user.rows.values()]
+        scale = next(iter(part.scales), "")
+        if not any(part.applies(scale, row.dataset, lineage(folder, row.model)) for row in rows):
+            raise ConfigError(f"{where}: parts.{number} is for no run")
 
 
 def load_papers() -> dict[str, Paper]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -14,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from bevkd.errors import ConfigError, nearest
 
 T = TypeVar("T")
+# What it is, the settings, and the file that they are from.
+Layer: TypeAlias = tuple[str, dict[str, Any], Path]
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -86,17 +88,33 @@ def check_keys(content: Any, known: Iterable[str], where: str) -> dict[str, Any]
     return content
 
 
-def parse(kind: type[T], value: Any, where: str) -> T:
-    """Build a config dataclass from plain data.
+def parse(kind: type[T], value: Any, where: str, layers: Iterable[Layer] = ()) -> T:
+    """Build a config dataclass from plain data; `layers` are what it was merged from, later ones on top.
 
     Raises:
-        ConfigError: unknown key or wrong type; the message names the place and every offending key.
+        ConfigError: unknown key or wrong type; the message names the place and every offending key, and the file that
+            sets it.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {_message(kind, e)}" for e in error.errors()]
+        lines = [
+            f"{'.'.join(str(p) for p in e['loc'])}: {_message(kind, e)}{_source(e['loc'], layers)}"
+            for e in error.errors()
+        ]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _source(loc: tuple[Any, ...], layers: Iterable[Layer]) -> str:
+    """The file of the last layer that has a key."""
+    found = ""
+    for label, settings, path in layers:
+        at: Any = settings
+        for key in loc:
+            at = at[key] if isinstance(at, dict) and key in at else None
+        if at is not None:
+            found = f" ({label}: {path})"
+    return found
 
 
 def _message(kind: Any, error: Any) -> str:

@@ -1,6 +1,6 @@
 """Every setting of the project as frozen dataclasses: defaults are the published (paper-scale) values.
 
-YAML files hold differences only. The JSON schema that the workflow validates with is generated from these classes.
+YAML files hold differences only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.classes import CLASSES
-from bevkd.config.tiers import Tier
+from bevkd.config.tiers import RowTier
 from bevkd.errors import ConfigError
 from bevkd.geometry import Area, BEVGrid
 
@@ -345,7 +345,7 @@ class RowConfig:
     method: MethodConfig | None = None
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0
-    target: Tier = "all"
+    target: RowTier = "all"
     doc: str = ""
     set: dict[str, Any] = Field(default_factory=dict)
 

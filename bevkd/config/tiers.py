@@ -12,10 +12,15 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from bevkd.errors import ConfigError
 
 Tier: TypeAlias = Literal["preview", "all", "extended", "tuning", "demand"]
-# What a target promises, beside its own tier; the tables of the preview show single seeds, so no other target makes them.
+RowTier: TypeAlias = Literal["all", "extended", "tuning", "demand"]  # the preview shows rows of `all`
+# What a target promises, beside its own tier. Tables of the preview show single seeds: no other target makes them.
 _PROMISES: Mapping[str, tuple[str, ...]] = {"extended": ("all", "extended")}
-# What has been run where the runs of a tier are there.
-_HAVE_RUN: Mapping[str, tuple[str, ...]] = {"preview": ("all",), "extended": ("all", "extended")}
+# Rows that an item of a tier may need; those of `demand` are trained for whatever names them.
+_MAY_NEED: Mapping[str, tuple[str, ...]] = {
+    "preview": ("all",),
+    "all": ("all", "demand"),
+    "extended": ("all", "extended", "demand"),
+}
 T = TypeVar("T")
 
 
@@ -29,17 +34,17 @@ def of_target(items: Mapping[str, T], target: str) -> dict[str, T]:
     return {name: item for name, item in items.items() if getattr(item, "target") in promised(target)}  # noqa: B009
 
 
-def have_run(tier: str, row: Any) -> bool:
-    """Whether an item of a tier can count on a row's runs."""
-    return row.target in _HAVE_RUN.get(tier, ("all", tier))
+def may_need(tier: str, row: Any) -> bool:
+    """Whether a table, figure or claim of a tier may need the runs of a row."""
+    return tier not in _MAY_NEED or row.target in _MAY_NEED[tier]
 
 
 def check(name: str, tier: str, runs: Iterable[str], rows: Mapping[str, Any]) -> None:
-    """What a tier makes needs runs of that tier only.
+    """A tier needs no runs of a later one.
 
     Raises:
-        ConfigError: it needs another one.
+        ConfigError: it does.
     """
     for run in runs:
-        if tier in ("preview", "all", "extended") and not have_run(tier, rows[run]):
+        if not may_need(tier, rows[run]):
             raise ConfigError(f"{name} of tier {tier!r} needs run {run!r} of tier {rows[run].target!r}")

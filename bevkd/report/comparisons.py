@@ -109,7 +109,7 @@ def _compared(
 
 
 def _by_role(block: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    """Rows of a block of roles; no row is compared with itself."""
+    """Rows of a block of roles; baselines and teachers are not compared, they have other sensors or schedules."""
     check_keys(block, (*ROLES, "group", "against", "pool", "published", "unprinted"), where)
     endings = tuple(block.get("pool", ()))
     for role, named in block.items():
@@ -120,7 +120,7 @@ def _by_role(block: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
             row |= {"role": role} if role != "rows" else {}
             row |= {key: block[key] for key in ("group", "published", "unprinted") if key in block}
             row = fill(row, {"label": label}, where)
-            if "against" in block and block["against"] != run:
+            if "against" in block and role not in ("baseline", "teacher") and block["against"] != run:
                 row["against"] = pooled_ids(block["against"], endings)
             yield row
 

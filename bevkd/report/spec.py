@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -137,7 +137,7 @@ class TableConfig:
         """(run, seed) pairs whose metrics the table prints; of costs, and in the preview, the first seed's.
 
         Raises:
-            ConfigError: a run is unknown, or of a tier that the table's does not include.
+            ConfigError: a run is unknown, or of a later tier than the table.
         """
         specs = self.row_specs(rows)
         runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
@@ -176,8 +176,14 @@ class _Figure:
         raise NotImplementedError
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs that the figure reads."""
-        return needs_of(self.runs(rows), rows, f"figure {self.name!r}")
+        """(run, seed) pairs that the figure reads.
+
+        Raises:
+            ConfigError: a run is unknown, or of a later tier than the figure.
+        """
+        needs = needs_of(self.runs(rows), rows, f"figure {self.name!r}")
+        tiers.check(f"figure {self.name!r}", self.target, self.runs(rows), rows)
+        return needs
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -287,7 +293,13 @@ class Detections(_Scenes):
 
 
 FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | ResponseMaps | Detections
-_AnyFigure = Annotated[FigureConfig, Field(discriminator="kind")]
+_FIGURES: Mapping[str, type[FigureConfig]] = {
+    "loss_curves": LossCurves,
+    "dots": Dots,
+    "learning_curves": LearningCurves,
+    "response_maps": ResponseMaps,
+    "detections": Detections,
+}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -340,13 +352,13 @@ class ClaimConfig:
 
     def waited_for(self, rows: Mapping[str, RowConfig]) -> list[Pool]:
         """The controls that are run before the claim is answered; without the others it cannot be reproduced."""
-        return [p for p in self.controls if all(tiers.have_run(self.target, rows[run]) for run in pool(p))]
+        return [p for p in self.controls if all(tiers.may_need(self.target, rows[run]) for run in pool(p))]
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
         """(run, seed) pairs whose metrics the claim compares, without controls of a later tier.
 
         Raises:
-            ConfigError: a run is unknown, of a tier that the claim's does not include, or two compared runs share no seed.
+            ConfigError: a run is unknown, of a later tier than the claim, or two compared runs share no seed.
         """
         where = f"claim {self.id!r}"
         pools = [pool(p) for p in (self.better, self.than, *self.controls)]
@@ -410,9 +422,14 @@ def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
     out: dict[str, FigureConfig] = {}
     for path in sorted((config_dir() / "figures").glob("*.yaml")):
         plain = dict(read_mapping(path))
-        item: FigureConfig = parse(_AnyFigure, stand_ins(plain, plain.pop("at", {}).get(scale, {})), str(path))
+        kind = plain.get("kind")
+        if kind not in _FIGURES:
+            raise ConfigError(f"{path}: kind: no figure is a {kind!r}{nearest(str(kind), _FIGURES)}")
+        item = parse(_FIGURES[kind], stand_ins(plain, plain.pop("at", {}).get(scale, {})), str(path))
         if item.name != path.stem:
             raise ConfigError(f"{path}: name {item.name!r} must be the file's name")
+        if item.part not in load_papers():
+            raise ConfigError(f"{path}: part: unknown paper {item.part!r}{nearest(item.part, load_papers())}")
         for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
             metric(key)
         out[path.stem] = item
