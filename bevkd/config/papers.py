@@ -77,7 +77,9 @@ class _Reader:
                     raise ConfigError(f"{path}: control {run!r} is made in two ways; write it out in runs.yaml")
         for run, row in (self.raw[name] | stated).items():
             if run in self.owner:
-                raise ConfigError(f"{file}: run {run!r} is defined twice, also in {self._file(self.owner[run], 'runs')}")
+                raise ConfigError(
+                    f"{file}: run {run!r} is defined twice, also in {self._file(self.owner[run], 'runs')}"
+                )
             if run in content.get("templates", {}):
                 raise ConfigError(f"{file}: {run!r} is a run and a template")
             self.owner[run] = name
@@ -98,7 +100,9 @@ class _Reader:
                     return self.resolve(entry)
                 raise ConfigError(f"{where}: nothing is called {entry!r}{nearest(entry, [*templates, *self.owner])}")
 
-            self.done[run] = merge(self.contents[name].get("defaults", {}), fill(inherited(run, known, where), {}, where))
+            self.done[run] = merge(
+                self.contents[name].get("defaults", {}), fill(inherited(run, known, where), {}, where)
+            )
         return self.done[run]
 
     def paper(self, name: str, scales: list[str]) -> Paper:
@@ -152,7 +156,9 @@ def _check_recipe(paper: Paper, papers: dict[str, Paper], scales: list[str], fol
                 among = known.get(kind, scales)
                 if name not in among:
                     raise ConfigError(f"{where}: parts.{number}.{kind}: unknown name {name!r}{nearest(name, among)}")
-        rows = [row for user in papers.values() if paper.name in (user.name, user.recipe.like) for row in user.rows.values()]
+        rows = [
+            row for user in papers.values() if paper.name in (user.name, user.recipe.like) for row in user.rows.values()
+        ]
         scale = next(iter(part.scales), "")
         if not any(part.applies(scale, row.dataset, lineage(folder, row.model)) for row in rows):
             raise ConfigError(f"{where}: parts.{number} is for no run")

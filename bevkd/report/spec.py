@@ -28,6 +28,7 @@ Split: TypeAlias = Literal["report", "tune"]
 Artefact: TypeAlias = Literal["metrics", "response", "cost", "log", "model"]
 Need: TypeAlias = tuple[str, int]
 
+
 def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> list[Need]:
     """(run, seed) pairs of the runs in order, without repetition.
 

@@ -28,7 +28,19 @@ FIELDS = {
         *("name", "title", "caption", "columns", "rows", "also", "target", "split", "published", "published_split"),
         *("delta", "notes"),
     ),
-    "figures": ("name", "title", "caption", "target", "kind", "panels", "columns", "series", "metrics", "metric", "baseline"),
+    "figures": (
+        "name",
+        "title",
+        "caption",
+        "target",
+        "kind",
+        "panels",
+        "columns",
+        "series",
+        "metrics",
+        "metric",
+        "baseline",
+    ),
     "claims": (
         *("id", "paper", "statement", "metric", "better", "than", "kind", "margin", "controls", "over", "target"),
         *("source", "published"),
@@ -70,11 +82,15 @@ def found() -> dict[str, dict[str, str]]:
     return resolved()
 
 
-@pytest.mark.parametrize("place", ["rows", *(f"{k} at {s}" for k in ("runs", "tables", "figures", "claims") for s in SCALES)])
+@pytest.mark.parametrize(
+    "place", ["rows", *(f"{k} at {s}" for k in ("runs", "tables", "figures", "claims") for s in SCALES)]
+)
 def test_resolved_items_are_those_of_before(found: dict[str, dict[str, str]], place: str) -> None:
     wanted = json.loads(FILE.read_text())[place]
     assert {name: found[place].get(name) for name in wanted} == wanted
-    assert not {name for name in set(found[place]) - set(wanted) if not name.endswith("_preview")}, "write the file anew"
+    assert not {name for name in set(found[place]) - set(wanted) if not name.endswith("_preview")}, (
+        "write the file anew"
+    )
 
 
 def test_claims_keep_their_order(found: dict[str, dict[str, str]]) -> None:

@@ -138,7 +138,9 @@ def test_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: dict[st
 
 def test_a_key_given_twice_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _config_with(tmp_path, monkeypatch, {})
-    (tmp_path / "papers" / "x" / "runs.yaml").write_text("runs:\n  a: {model: m, dataset: d}\n  a: {model: n, dataset: d}\n")
+    (tmp_path / "papers" / "x" / "runs.yaml").write_text(
+        "runs:\n  a: {model: m, dataset: d}\n  a: {model: n, dataset: d}\n"
+    )
     with pytest.raises(ConfigError, match=r"x/runs\.yaml.*'a' is defined twice"):
         load_rows()
 

@@ -20,7 +20,10 @@ def test_a_family_is_a_product_with_the_last_axis_fastest() -> None:
         "first": {"n": 0},
         "losses": {
             "for": {"loss": {"feature": {"w": 1}, "relation": {"w": 2}}, "adapter": ["", "_adapt"]},
-            "each": {"{loss}{adapter}": {"weight": "{w}"}, "inner": {"for": {"k": [1, 2]}, "each": {"{loss}{adapter}{k}": {"k": "{k}"}}}},
+            "each": {
+                "{loss}{adapter}": {"weight": "{w}"},
+                "inner": {"for": {"k": [1, 2]}, "each": {"{loss}{adapter}{k}": {"k": "{k}"}}},
+            },
         },
     }
     found = entries(content, "here")
@@ -28,7 +31,13 @@ def test_a_family_is_a_product_with_the_last_axis_fastest() -> None:
     assert list(found)[4] == "feature_adapt"
     assert len(found) == 1 + 2 * 2 * 3
     assert (found["relation_adapt"], found["relation2"]) == ({"weight": 2}, {"k": 2})
-    assert items([1, {"for": {"k": ["a", "b"]}, "each": ["{k}", {"k": "{k}"}]}], "here") == [1, "a", {"k": "a"}, "b", {"k": "b"}]
+    assert items([1, {"for": {"k": ["a", "b"]}, "each": ["{k}", {"k": "{k}"}]}], "here") == [
+        1,
+        "a",
+        {"k": "a"},
+        "b",
+        {"k": "b"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def test_a_recipe_lies_between_scale_and_row(project: Path) -> None:
     write(project, "recipe", {"paper": "Mine", "parts": parts})
     own = {"like": "lidar_base", "set": {"train": {"batch_size": 6}}, "at": {"sim": {"train": {"batch_size": 8}}}}
     write(project, "runs", {"runs": {"mine_lidar": own, "mine_camera": {"like": "camera_base"}}})
-    sim, smoke, camera = (load_run(*run, 0).train for run in (("mine_lidar", "sim"), ("mine_lidar", "smoke"), ("mine_camera", "sim")))
+    sim, smoke, camera = (
+        load_run(*run, 0).train for run in (("mine_lidar", "sim"), ("mine_lidar", "smoke"), ("mine_camera", "sim"))
+    )
     assert (sim.lr, sim.grad_clip, sim.batch_size) == (0.2, 1.0, 8)
     assert (smoke.lr, smoke.grad_clip, smoke.batch_size) == (0.1, 1.0, 6)
     assert (camera.lr, camera.grad_clip, camera.batch_size) == (0.2, 2.0, 4)
@@ -79,15 +81,27 @@ def test_a_recipe_may_be_like_another_papers(project: Path) -> None:
     [
         ("recipe", {"part": []}, r"mine/recipe\.yaml: unknown key 'part' .*'parts'"),
         ("recipe", {"parts": [{"model": {}, "scale": "sim"}]}, r"mine/recipe\.yaml: parts.0.scale"),
-        ("recipe", {"parts": [{"scales": ["simm"]}]}, r"mine/recipe\.yaml: parts.0.scales: unknown name 'simm' .*'sim'"),
+        (
+            "recipe",
+            {"parts": [{"scales": ["simm"]}]},
+            r"mine/recipe\.yaml: parts.0.scales: unknown name 'simm' .*'sim'",
+        ),
         ("recipe", {"parts": [{"models": ["camra"]}]}, "unknown name 'camra' .*'camera'"),
         ("recipe", {"like": "unidistil"}, "unknown paper 'unidistil' .*'unidistill'"),
         ("recipe", {"parts": [{"models": ["camera"], "datasets": ["kitti"]}]}, "parts.0 is for no run"),
         ("runs", {"rnus": {}}, r"mine/runs\.yaml: unknown key 'rnus' .*'runs'"),
         ("runs", {"runs": {"lidar_base": {"model": "m"}}}, r"'lidar_base' is defined twice, also in .*unidistill"),
         ("runs", {"runs": {"x": {"like": "lidar_bas"}}}, r"run 'x': nothing is called 'lidar_bas' .*'lidar_base'"),
-        ("runs", {"runs": {"x": {"like": "camera_base", "at": {"papr": {}}}}}, "run 'x': at: unknown key 'papr' .*'paper'"),
-        ("runs", {"runs": {"x": {"like": "camera_base", "doc": "{loss} only"}}}, r"run 'x': nothing says what \{loss\} is"),
+        (
+            "runs",
+            {"runs": {"x": {"like": "camera_base", "at": {"papr": {}}}}},
+            "run 'x': at: unknown key 'papr' .*'paper'",
+        ),
+        (
+            "runs",
+            {"runs": {"x": {"like": "camera_base", "doc": "{loss} only"}}},
+            r"run 'x': nothing says what \{loss\} is",
+        ),
         ("runs", {"templates": {"x": {}}, "runs": {"x": {"like": "camera_base"}}}, "'x' is a run and a template"),
         ("claims", {"claims": []}, r"mine/claims\.yaml: unknown key 'claims'"),
     ],
@@ -100,7 +114,11 @@ def test_mistakes_name_file_and_key(project: Path, name: str, content: dict[str,
 
 def test_controls_follow_from_comparisons(project: Path) -> None:
     """One is made of the baseline, one of the arm; a comparison that is like another makes only what it states itself."""
-    write(project, "runs", {"runs": {"mine_arm": {"like": ["unidistill_p4"]}, "mine_more": {"like": "mine_arm", "seeds": [0, 1]}}})
+    write(
+        project,
+        "runs",
+        {"runs": {"mine_arm": {"like": ["unidistill_p4"]}, "mine_more": {"like": "mine_arm", "seeds": [0, 1]}}},
+    )
     kinds = {
         "further": {"like": "{baseline}", "set": {"train": {"steps_factor": 4.0}}, "doc": "{student} trained on"},
         "own": {"like": "{arm}", "teacher": "camera_long", "doc": "{student} to {student}"},
@@ -118,7 +136,9 @@ def test_controls_follow_from_comparisons(project: Path) -> None:
     assert found.controls == {"further": "mine_further", "own": "mine_more_c_to_c"}
 
     clash = comparisons | {"third": {"like": "second", "runs": {"further": "mine_further"}}}
-    write(other := shutil.copytree(project, project.parent / "other"), "claims", {"controls": kinds, "comparisons": clash})
+    write(
+        other := shutil.copytree(project, project.parent / "other"), "claims", {"controls": kinds, "comparisons": clash}
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEVKD_CONFIG", str(other))
         with pytest.raises(ConfigError, match="control 'mine_further' is made in two ways"):
@@ -143,7 +163,11 @@ def test_a_narrow_model_is_one_line_at_every_scale(project: Path) -> None:
         assert half.bev.depths == whole.bev.depths
         assert quarter.bev.depths == tuple(map(min, (1, 9, 9), whole.bev.depths))
         assert quarter.head.branch_channels == 5
-        assert (half.grid, half.bev.strides, half.lidar.max_points) == (whole.grid, whole.bev.strides, whole.lidar.max_points)
+        assert (half.grid, half.bev.strides, half.lidar.max_points) == (
+            whole.grid,
+            whole.bev.strides,
+            whole.lidar.max_points,
+        )
     paper = load_run("half", "paper", 0).model
     assert paper.bev.widths == (91, 182)
     assert paper.lidar.channels == (11, 22, 45, 91), "of the voxels that the recipe says for what it is like"

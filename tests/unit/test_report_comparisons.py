@@ -82,7 +82,10 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_are_the_product(paper: None) -> None:
     rows = {run: row for run, row in load_rows().items() if run.startswith("pd_")}
     made = {f"pd_{net}_{kd}_twin" for net in ("4x", "16x") for kd in ("ours", "yang")}
-    assert set(rows) == made | {"pd_teacher", *(f"pd_{net}{kd}" for net in ("4x", "16x") for kd in ("", "_ours", "_yang"))}
+    assert set(rows) == made | {
+        "pd_teacher",
+        *(f"pd_{net}{kd}" for net in ("4x", "16x") for kd in ("", "_ours", "_yang")),
+    }
     twin = rows["pd_16x_yang_twin"]
     assert (twin.model, twin.teacher, twin.method and twin.method.name) == ("thin", "pd_16x", "pseudo_boxes")
 

@@ -167,7 +167,12 @@ def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
             ["unidistill/claims.yaml", "'path1'", "statment", "'statement'"],
         ),
         ("config/scales/paper.yaml", "common:", "comon:", ["paper.yaml", "comon", "'common'"]),
-        ("config/scales/paper.yaml", "iou_weight: 5.0", "iou_wieght: 5.0", ["scales/paper.yaml", "model.loss.iou_wieght", "'iou_weight'"]),
+        (
+            "config/scales/paper.yaml",
+            "iou_weight: 5.0",
+            "iou_wieght: 5.0",
+            ["scales/paper.yaml", "model.loss.iou_wieght", "'iou_weight'"],
+        ),
     ],
 )
 def test_a_mistake_stops_before_the_plan(clone: Path, name: str, old: str, new: str, words: list[str]) -> None:
@@ -193,7 +198,13 @@ def test_an_unknown_setting_on_the_command_line_is_refused(clone: Path) -> None:
 def test_the_preview_trains_single_seeds_of_default_runs(clone: Path) -> None:
     plan = snakemake(clone, "preview", "--cores", "2", "--dry-run", "--config", "scale=smoke")
     trained = set(re.findall(r"output: results/runs/smoke/(\w+)/seed(\d+)/model.pt", plan))
-    assert {run_id for run_id, _ in trained} == {"camera_base", "unidistill_p2", "camera_long", "le_lc_to_c", "fusion_long"}
+    assert {run_id for run_id, _ in trained} == {
+        "camera_base",
+        "unidistill_p2",
+        "camera_long",
+        "le_lc_to_c",
+        "fusion_long",
+    }
     assert {seed for _, seed in trained} == {"0"}
     counts = jobs(plan)
     assert counts["table"] == 2
