@@ -37,7 +37,7 @@ def pooled_ids(runs: Pool, endings: tuple[str, ...]) -> Pool:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Comparison:
-    """An arm, what it is compared with, and what is claimed of it. In YAML, `runs` holds arm, baseline, teacher, controls.
+    """An arm, what it is compared with, and what is claimed of it; in YAML, `runs` holds all that are runs.
 
     Attributes:
         arm: run that should be better.

@@ -72,10 +72,10 @@ class _Reader:
         self.comparisons[name] = comparisons_of(claims, str(path))
         stated: dict[str, dict[str, Any]] = {}
         for run, row in made_controls(claims, self.comparisons[name], str(path)):
-            if run not in self.raw[name] and not any(run in raw for raw in self.raw.values()):
-                if stated.setdefault(run, row) != row:
-                    raise ConfigError(f"{path}: control {run!r} is made in two ways; write it out in runs.yaml")
-        for run, row in (self.raw[name] | stated).items():
+            known = any(run in raw for raw in self.raw.values())
+            if not known and stated.setdefault(run, row) != row:
+                raise ConfigError(f"{path}: control {run!r} is made in two ways; write it out in runs.yaml")
+        for run in self.raw[name] | stated:
             if run in self.owner:
                 raise ConfigError(
                     f"{file}: run {run!r} is defined twice, also in {self._file(self.owner[run], 'runs')}"

@@ -1,4 +1,4 @@
-"""How a paper trains: `config/papers/<paper>/recipe.yaml`, a layer between a scale's sections and the row's own settings."""
+"""How a paper trains: `config/papers/<paper>/recipe.yaml`, between a scale's sections and a row's own settings."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """Tables and claims of a paper, spelt out from the short forms of its tables.yaml and its comparisons.
 
-Everything here is plain data that `bevkd.report.spec` parses. In a table, a row is written out, or follows from a block:
+Everything here is plain data that `bevkd.report.spec` parses. In a table, a row is written out (it has a `label`), or
+follows from a block:
 
 - `comparisons`: the rows of one or several comparisons, in the order of `show`: `baseline`, `teacher`, `arm`, and kinds
-  of controls; `labels` and `published` (selectors) have the same names and take the words of the comparison, `group` those of
-  the first one;
+  of controls; `labels` and `published` (selectors) have the same names and take the words of the comparison, `group`
+  those of the first one;
 - a role (`baseline`, `teacher`, `distilled`, `control`, ...): label -> run; `group`, `against`, `pool`, `published` and
   `unprinted` hold for the block, and `{label}` is a word.
 """

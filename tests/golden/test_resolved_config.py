@@ -1,6 +1,6 @@
-"""Rows, tables, figures and claims as they were resolved before comparisons were said once (tests/golden/resolved.json).
+"""Rows, tables, figures and claims as they were resolved when each was written out (tests/golden/resolved.json).
 
-The file holds a digest per item, so that a change of the YAML shows what it changes. `python tests/golden/test_resolved_config.py`
+The file holds a digest per item, so that a change of the YAML shows what it changes. Run as a script, this module
 writes it anew, where a change is meant.
 """
 

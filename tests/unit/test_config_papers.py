@@ -1,4 +1,4 @@
-"""Rows of papers: templates, `like` across papers, layers of recipe and scale, controls that follow from comparisons."""
+"""Rows of papers: templates, `like`, layers of recipe and scale, controls that follow from comparisons."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ def test_rows_may_be_like_those_of_other_papers(project: Path) -> None:
     assert load_run("mine_student", "paper", 7).train.epochs == 20
     assert load_run("mine_teacher", "paper", 0).train.epochs == 60
     paper = paper_of("mine_teacher")
-    assert paper is not None and (paper.name, paper.recipe.paper) == ("mine", "bevkd")
-    assert list(load_papers())[0] == "unidistill", "what a paper prints comes before studies of our own"
+    assert paper is not None
+    assert (paper.name, paper.recipe.paper) == ("mine", "bevkd")
+    assert next(iter(load_papers())) == "unidistill", "what a paper prints comes before studies of our own"
 
 
 def test_a_recipe_lies_between_scale_and_row(project: Path) -> None:
@@ -113,7 +114,7 @@ def test_mistakes_name_file_and_key(project: Path, name: str, content: dict[str,
 
 
 def test_controls_follow_from_comparisons(project: Path) -> None:
-    """One is made of the baseline, one of the arm; a comparison that is like another makes only what it states itself."""
+    """One is made of the baseline, one of the arm; a comparison makes only those that it states itself."""
     write(
         project,
         "runs",

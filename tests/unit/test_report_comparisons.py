@@ -63,7 +63,9 @@ FILES = {
               - for: {net: [4x, 16x]}
                 each:
                   - comparisons: ["pd_{net}_ours", "pd_{net}_yang"]
-                    published: {teacher: {row_label: PointPillars, variant: teacher}, baseline: {row_label: PointPillars, variant: "{net};no KD"}}
+                    published:
+                      teacher: {row_label: PointPillars, variant: teacher}
+                      baseline: {row_label: PointPillars, variant: "{net};no KD"}
               - {group: pools, against: pd_4x, pool: ["", _ours], check: {pooled: pd_16x}}
     """,
 }
