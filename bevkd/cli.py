@@ -25,7 +25,7 @@ app.add_typer(evaluate_app, name="evaluate")
 
 Scale = Annotated[str, typer.Option(help="smoke, sim (default) or paper: config/scales/*.yaml")]
 Seed = Annotated[int, typer.Option(help="Seed of the run.")]
-Run = Annotated[str, typer.Option(help="Run id: a row of config/experiments/*.yaml.")]
+Run = Annotated[str, typer.Option(help="Run id: a row of config/papers/*/runs.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds of each run; 0: all.")]

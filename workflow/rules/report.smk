@@ -4,7 +4,6 @@
 rule table:
     input:
         runs=lambda wildcards: item_inputs(TABLES[wildcards.table]),
-        definition=lambda wildcards: str(config_dir() / "tables" / f"{wildcards.table}.yaml"),
     output:
         csv=report(
             f"{RESULTS}/tables/{{table}}.csv",
@@ -23,6 +22,7 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
+        definition=lambda wildcards: definition_of(TABLES[wildcards.table]),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
@@ -33,7 +33,6 @@ rule table:
 rule figure:
     input:
         runs=lambda wildcards: item_inputs(FIGURES[wildcards.figure]),
-        definition=lambda wildcards: str(config_dir() / "figures" / f"{wildcards.figure}.yaml"),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
@@ -51,6 +50,7 @@ rule figure:
         mem_mb=3000,
         runtime=20,
     params:
+        definition=lambda wildcards: definition_of(FIGURES[wildcards.figure]),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
@@ -61,7 +61,6 @@ rule figure:
 rule claims:
     input:
         runs=claim_inputs("all"),
-        definition=str(config_dir() / "claims.yaml"),
     output:
         ledger=report(
             ledger_file("all"),
@@ -79,6 +78,7 @@ rule claims:
         runtime=10,
     params:
         target="all",
+        definition=definition_of(*of_target(CLAIMS, "all").values()),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
@@ -89,7 +89,6 @@ rule claims:
 use rule claims as claims_extended with:
     input:
         runs=claim_inputs("extended"),
-        definition=str(config_dir() / "claims.yaml"),
     output:
         ledger=report(
             ledger_file("extended"),
@@ -101,6 +100,7 @@ use rule claims as claims_extended with:
         f"{LOGS}/claims_extended.log",
     params:
         target="extended",
+        definition=definition_of(*(claim for claim in CLAIMS.values() if claim.target == "extended")),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
