@@ -1,7 +1,7 @@
 """Tables, figures and claims as typed rows, from config/papers/*/{tables,claims}.yaml and config/figures/*.yaml.
 
-What YAML says in short is spelt out by `bevkd.report.comparisons`. Nothing here opens a run: the workflow loads these to
-know which (run, seed) pairs each output needs.
+What YAML says in short is spelt out by `bevkd.report.comparisons`. Nothing here opens a run: the workflow loads these
+to know which (run, seed) pairs each output needs.
 """
 
 from __future__ import annotations
