@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -126,6 +127,29 @@ def test_one_claim_per_metric_with_its_controls(paper: None) -> None:
     assert load_claims("paper")["pd_4x_yang_3d"].than == "pd_16x"
     row = next(r for r in load_tables("paper")["pd_m1"].rows if r.run == "pd_4x_ours")  # type: ignore[union-attr]
     assert row.against == "pd_16x"
+
+
+def test_the_example_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/comparisons.md says what follows from its three files."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "comparisons.md").read_text()
+    folder = shutil.copytree(config_dir(), tmp_path / "config")
+    (folder / "papers" / "mine").mkdir()
+    for name, block in re.findall(r"```yaml\n# config/(papers/mine/\w+\.yaml)\n(.*?)```", text, re.DOTALL):
+        (folder / name).write_text(block)
+    for size, width in (("half", 0.5), ("quarter", 0.25)):
+        (folder / "models" / f"lidar_{size}.yaml").write_text(f"{{like: lidar_pillar, width: {width}}}")
+    monkeypatch.setenv("BEVKD_CONFIG", str(folder))
+    assert sum(run.startswith("mine_") for run in load_rows()) == 8
+    rows = load_tables()["mine"].row_specs(load_rows())
+    assert [(row.group, row.label, row.against) for row in rows[4:]] == [
+        ("quarter", "student", None),
+        ("quarter", "dense", "mine_quarter"),
+        ("quarter", "imitation", "mine_quarter"),
+        ("quarter", "doubled heat-map loss", "mine_quarter"),
+    ]
+    claims = {name: claim for name, claim in load_claims().items() if claim.part == "mine"}
+    assert len(claims) == 8
+    assert claims["mine_half_dense_map"].controls == ("mine_half_doubled",)
 
 
 def test_columns_in_short_form() -> None:
