@@ -28,7 +28,7 @@ FILES = {
               distilled:
                 for: {kd: {ours: {method: imitation}, yang: {method: pseudo_boxes}}}
                 each:
-                  "pd_{net}_{kd}": {like: "pd_{net}", teacher: pd_teacher, method: {name: "{method}"}}
+                  "pd_{net}_{kd}": {like: "pd_{net}", teacher: pd_teacher, method: {kind: "{method}"}}
     """,
     "papers/pd/claims.yaml": """
         controls:
