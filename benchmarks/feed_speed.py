@@ -8,8 +8,9 @@ the key sweep), six JPEGs of 900 x 1600. They are read and augmented as the publ
   fed: as in training;
   plain: products of all points at once, images resized as a whole and then cropped, and workers that prepare whole
     batches with their images already normalised.
-Reported are medians of the rounds, and the median of the paired ratios of their seconds. All of it twice, in child
-processes: with one thread for linear algebra, as the workflow has it, and with as many as there are cores.
+Reported are medians of the rounds, and the median of the paired ratios of their seconds: without workers of CPU time,
+which is what one worker can do, with workers of the wall clock, their start included. All in child processes with one
+thread for linear algebra, as the workflow has it; LiDAR again with as many as there are cores.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,9 +113,10 @@ def plain(samples: StepDataset, workers: int) -> Iterator[Batch]:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Frames per second of every kind of detector, in this process."""
+    """Frames per second of the kinds of detectors, in this process."""
     out: dict[str, Any] = {}
-    for kind, run in RUNS.items():
+    for kind in options.kinds:
+        run = RUNS[kind]
         ways: dict[str, tuple[FrameDataset, Callable[[StepDataset, int], Iterator[Batch]]]] = {
             "fed": (frames_of(run, folder, True), fed),
             "plain": (frames_of(run, folder, False), plain),
@@ -129,7 +132,10 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
                     pass
 
             timings = take_turns(
-                {way: lambda way=way, run=contestant: run(way) for way in ways}, options.rounds, warmup=1
+                {way: lambda way=way, run=contestant: run(way) for way in ways},
+                options.rounds,
+                warmup=1,
+                clock=time.perf_counter if workers else time.process_time,
             )
             frames = options.steps * options.batch
             row = {f"{way}_frames_per_s": round(frames / timings.median(way), 2) for way in ways}
@@ -157,6 +163,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "feed_speed.json")
+    parser.add_argument("--kinds", nargs="+", default=list(RUNS))
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -169,10 +176,10 @@ def main() -> None:
         make_files(Path(name))
         sizes = [path.stat().st_size for path in Path(name).glob("data/samples/CAM_*/*.jpg")]
         result["jpeg_kb"] = round(float(np.mean(sizes)) / 1e3)
-        for title, count in (("one_thread", "1"), ("all_threads", str(os.cpu_count()))):
-            environment = os.environ | dict.fromkeys(names, count)
+        for title, count, kinds in (("one_thread", 1, options.kinds), ("all_threads", os.cpu_count(), ["lidar"])):
+            environment = os.environ | dict.fromkeys(names, str(count))
             arguments = [f"--{key}={getattr(options, key)}" for key in ("rounds", "steps", "batch")]
-            command = [sys.executable, __file__, *arguments, "--child", name]
+            command = [sys.executable, __file__, *arguments, "--child", name, "--kinds", *kinds]
             found = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
             result[title] = json.loads(found.stdout)
     write_json(options.out, result)
