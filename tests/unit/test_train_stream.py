@@ -131,13 +131,13 @@ def test_a_batch_must_be_divisible() -> None:
 @pytest.mark.parametrize(
     ("cores", "environment", "expected"),
     [(16, {}, 15), (16, {"LOCAL_WORLD_SIZE": "4"}, 3), (2, {}, 1), (1, {}, 1), (2, {"LOCAL_WORLD_SIZE": "8"}, 1),
-     (64, {"SLURM_CPUS_PER_TASK": "8"}, 7), (4, {"SLURM_CPUS_PER_TASK": "8"}, 3)],
+     (64, {"SLURM_CPUS_PER_TASK": "8"}, 7), (4, {"SLURM_CPUS_PER_TASK": "8"}, 3), (64, {"BEVKD_CORES": "16"}, 15)],
 )  # fmt: skip
 def test_workers_by_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, environment: dict[str, str], expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
+    for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE", "BEVKD_CORES"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
