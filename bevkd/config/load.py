@@ -86,7 +86,8 @@ def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None
         raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
     row, folder, where = rows[run], config_dir(), f"run {run!r} at scale {scale!r}"
     before = _layers(row, scale)
-    plain = reduce(merge, (settings for _, settings, _ in before), {})
+    start: dict[str, Any] = {}
+    plain = reduce(merge, (settings for _, settings, _ in before), start)
     plain = derived(plain, folder, row.model, load_scale(scale).models, where)
     after = row_layers(row, scale)
     plain = reduce(merge, (settings for _, settings, _ in after), plain)
