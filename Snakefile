@@ -17,6 +17,10 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
 
 
+onstart:
+    end_rate_limit(workflow.scheduler)
+
+
 wildcard_constraints:
     index=one_of(DATASETS),
     root=one_of(SIMULATED),
@@ -70,6 +74,4 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/bench.smk"
 include: "workflow/rules/report.smk"
-
-
-estimate_on_dry_run()
+include: "workflow/rules/estimate.smk"

@@ -12,7 +12,6 @@ have options of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.config.plain import merge, parse, read_yaml, to_plain
+from bevkd.config.plain import parse, read_yaml, to_plain
 from bevkd.config.schema import ModelConfig
 from bevkd.errors import ConfigError
 
@@ -91,41 +90,28 @@ def _narrow(node: dict[str, Any], factor: float) -> dict[str, Any]:
 
     out = {}
     for key, value in node.items():
-        if isinstance(value, dict) and key != "backbone_options":
+        if isinstance(value, dict) and key != "options":
             out[key] = _narrow(value, factor)
         elif key in ("channels", "widths", "feedforward") or key.endswith("_channels"):
             out[key] = scaled(value)
     return out
 
 
-def compressed(plain: dict[str, Any], file: ModelFile, where: str) -> dict[str, Any]:
-    """Settings of a run with its model as narrow and shallow as a file says."""
-    model = to_plain(parse(ModelConfig, plain.get("model", {}), where))
-    if file.width != 1.0:
-        plain = merge(plain, {"model": _narrow(model, file.width)})
-    if file.layers is not None:
-        kept = [min(pair) for pair in zip(file.layers, model["bev"]["depths"], strict=False)]
-        if len(kept) < len(model["bev"]["depths"]):
-            raise ConfigError(f"{where}: layers: the BEV encoder has {len(model['bev']['depths'])} stages")
-        plain = merge(plain, {"model": {"bev": {"depths": kept}}})
-    return plain
-
-
-def derived(
-    plain: dict[str, Any], folder: Path, name: str, sections: Mapping[str, dict[str, Any]], where: str
-) -> dict[str, Any]:
-    """From the settings with the first model of a lineage to those with the last.
+def compression(model: dict[str, Any], file: ModelFile, where: str) -> list[dict[str, Any]]:
+    """What a file's `width` and `layers` change of a model, as settings of a run.
 
     Args:
-        plain: settings with the model that is like no other.
-        folder: config folder.
-        name: the model in question.
-        sections: model -> settings, of the scale.
+        model: settings of the model that it is like.
+        file: the one that is narrower or shallower.
         where: for messages.
     """
-    for model in reversed(lineage(folder, name)[:-1]):
-        file = read_model(folder, model)
-        plain = compressed(plain, file, f"{where}, model {model!r}")
-        for part in (file.settings, sections.get(model)):
-            plain = merge(plain, part)
-    return plain
+    full = to_plain(parse(ModelConfig, model, where))
+    out: list[dict[str, Any]] = []
+    if file.width != 1.0:
+        out.append({"model": _narrow(full, file.width)})
+    if file.layers is not None:
+        depths = full["bev"]["depths"]
+        if len(file.layers) < len(depths):
+            raise ConfigError(f"{where}: layers: the BEV encoder has {len(depths)} stages")
+        out.append({"model": {"bev": {"depths": [min(pair) for pair in zip(file.layers, depths, strict=False)]}}})
+    return out

@@ -201,7 +201,7 @@ def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
 
 def _parts(paper: Paper, scale: str, dataset: str, models: list[str]) -> list[Layer]:
     return [
-        (f"recipe of {paper.name}, part {number}", part.settings, paper.folder / "recipe.yaml")
+        Layer(f"recipe of {paper.name}, part {number}", part.settings, paper.folder / "recipe.yaml")
         for number, part in enumerate(paper.recipe.parts)
         if part.applies(scale, dataset, models)
     ]
@@ -211,12 +211,12 @@ def row_layers(row: RowConfig, scale: str) -> list[Layer]:
     """What a row sets itself: its `set`, then what is `at` the scale."""
     paper = paper_of(row.id)
     file = paper.folder / "runs.yaml" if paper else config_dir() / "papers"
-    out: list[Layer] = [(f"run {row.id}", row.set, file)]
+    out = [Layer(f"row {row.id}", row.set, file, ("runs", row.id, "set"))]
     if paper and scale in paper.at[row.id]:
-        out.append((f"run {row.id} at {scale}", paper.at[row.id][scale], file))
+        out.append(Layer(f"row {row.id} at {scale}", paper.at[row.id][scale], file, ("runs", row.id, "at", scale)))
     return out
 
 
 def paper_layers(row: RowConfig, scale: str) -> list[Layer]:
-    """(label, settings, file) of everything that a row's paper sets; later ones win."""
+    """Everything that a row's paper sets; later ones win."""
     return [*recipe_layers(row, scale), *row_layers(row, scale)]

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from bevkd.config.stages import adapter, error_lines, to_plain
 from bevkd.errors import ConfigError, nearest
 
 T = TypeVar("T")
-# What it is, the settings, and the file that they are from.
-Layer: TypeAlias = tuple[str, dict[str, Any], Path]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some settings and where they are said.
+
+    Attributes:
+        label: what says so, in words.
+        plain: the settings.
+        path: the file; none: the command line.
+        at: keys that lead to them in the file; the item of a list is found by its `id`.
+        above: keys of the run that the file leaves out, because `at` stands for them.
+    """
+
+    label: str
+    plain: dict[str, Any]
+    path: Path | None = None
+    at: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -96,49 +114,42 @@ def parse(kind: type[T], value: Any, where: str, layers: Iterable[Layer] = ()) -
             sets it.
     """
     try:
-        return TypeAdapter(kind).validate_python(value)
+        found: T = adapter(kind).validate_python(value)
+        return found
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(p) for p in e['loc'])}: {_message(kind, e)}{_source(e['loc'], layers)}"
-            for e in error.errors()
-        ]
+        lines = [line + _source(line.partition(":")[0].split("."), layers) for line in error_lines(kind, error)]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
 
 
-def _source(loc: tuple[Any, ...], layers: Iterable[Layer]) -> str:
+def _source(keys: list[str], layers: Iterable[Layer]) -> str:
     """The file of the last layer that has a key."""
     found = ""
-    for label, settings, path in layers:
-        at: Any = settings
-        for key in loc:
+    for layer in layers:
+        at: Any = layer.plain
+        for key in keys:
             at = at[key] if isinstance(at, dict) and key in at else None
         if at is not None:
-            found = f" ({label}: {path})"
+            found = f" ({layer.label}: {layer.path})" if layer.path else f" ({layer.label})"
     return found
 
 
-def _message(kind: Any, error: Any) -> str:
-    """What pydantic says, with the value at fault or the nearest key."""
-    if error["type"] == "unexpected_keyword_argument":
-        at, names = kind, [str(part) for part in error["loc"]]
-        for name in names[:-1]:
-            at = next((type(f.default) for f in fields(at) if f.name == name), None) if is_dataclass(at) else None
-        return "unknown key" + (nearest(names[-1], [f.name for f in fields(at)]) if is_dataclass(at) else "")
-    value = error.get("input")
-    return f"{error['msg']}, not {value!r}" if isinstance(value, str | int | float) else str(error["msg"])
-
-
-def to_plain(config: Any) -> Any:
-    """A config dataclass as JSON-like plain data."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
-
-
 def merge(base: dict[str, Any], over: dict[str, Any] | None) -> dict[str, Any]:
-    """Recursive merge of plain dictionaries; lists and scalars of `over` replace."""
+    """Recursive merge of plain dictionaries; lists and scalars of `over` replace.
+
+    Settings that name another `kind` than the one before begin anew: those of the other class mean nothing to it.
+    """
     out = dict(base)
     for key, value in (over or {}).items():
-        if isinstance(value, dict) and isinstance(out.get(key), dict):
-            out[key] = merge(out[key], value)
+        known = out.get(key)
+        if (
+            isinstance(value, dict)
+            and isinstance(known, dict)
+            and value.get("kind", known.get("kind")) == known.get("kind", value.get("kind"))
+        ):
+            out[key] = merge(known, value)
         else:
             out[key] = value
     return out
+
+
+__all__ = ["Layer", "check_keys", "config_dir", "merge", "parse", "read_mapping", "read_yaml", "to_plain"]

@@ -1,4 +1,4 @@
-"""What a scale (config/scales/*.yaml) says: settings, and how its teachers run."""
+"""What a scale (config/scales/*.yaml) says."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from pydantic.dataclasses import dataclass
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ScaleConfig:
-    """A file of config/scales. Later parts win: `common`, `datasets`, `models`, then what papers and rows say.
+    """A file of config/scales. Later parts win: `common`, `stages`, `datasets`, `models`, then papers and rows.
 
     Attributes:
         common: settings of every run.
+        stages: settings by stage and the kind that is chosen for it, such as `lidar: {pillar: {cell: 0.4}}`.
         datasets: settings by data set.
         models: settings by model.
         teacher_mode: whether teachers run in the step or come from a cache; none: as the rows say.
     """
 
     common: dict[str, Any] = Field(default_factory=dict)
+    stages: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
     teacher_mode: Literal["cached", "live"] | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bevkd.config import load_rows, load_run, to_plain
+from bevkd.config import identity_digest, load_rows, load_run, to_plain
 from bevkd.io import digest
 from bevkd.report.spec import load_claims, load_figures, load_tables
 
@@ -46,11 +46,6 @@ FIELDS = {
         *("source", "published"),
     ),
 }
-# Of a run, what recipes and rows decide; the model is that of other tests.
-SETTINGS = {
-    "train": ("steps", "epochs", "batch_size", "unlabelled_per_batch", "lr", "grad_clip", "weight_decay"),
-    "data": ("index", "train_stride", "lidar_sweeps", "cbgs", "max_range", "min_points"),
-}
 
 
 def short(value: Any) -> str:
@@ -62,16 +57,12 @@ def of(kind: str, item: Any) -> str:
     return short({name: plain[name] for name in FIELDS[kind] if name in plain})
 
 
-def settings(run: str, scale: str, seed: int) -> str:
-    plain = to_plain(load_run(run, scale, seed))
-    chosen = {part: {name: plain[part][name] for name in names} for part, names in SETTINGS.items()}
-    return short([chosen, plain["data"]["augment"], plain["row"]["teacher_mode"]])
-
-
 def resolved() -> dict[str, dict[str, str]]:
     out = {"rows": {run: of("rows", row) for run, row in load_rows().items()}}
     for scale in SCALES:
-        out[f"runs at {scale}"] = {run: settings(run, scale, row.seeds[0]) for run, row in load_rows().items()}
+        out[f"runs at {scale}"] = {
+            run: identity_digest(load_run(run, scale, row.seeds[0])) for run, row in load_rows().items()
+        }
         for kind, load in (("tables", load_tables), ("figures", load_figures), ("claims", load_claims)):
             out[f"{kind} at {scale}"] = {name: of(kind, item) for name, item in load(scale).items()}
     return out

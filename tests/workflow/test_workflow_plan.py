@@ -279,7 +279,7 @@ def test_teachers_start_first(tmp_path: Path) -> None:
 def test_profiles_load(clone: Path, profile: str) -> None:
     if profile == "slurm":
         pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the slurm extra")
-    folder = f"workflow/profiles/{profile}"
+    folder = "profiles/default" if profile == "default" else f"workflow/profiles/{profile}"
     plan = snakemake(clone, "table_unidistill_s7", "--workflow-profile", folder, "--dry-run", "--config", "scale=smoke")
     assert jobs(plan)["table"] == 1
     assert yaml.safe_load((clone / folder / "config.yaml").read_text())["rerun-incomplete"] is True

@@ -2,6 +2,7 @@
 import functools
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -13,18 +14,18 @@ from bevkd.config import (
     BenchConfig,
     WorkflowConfig,
     first_seeds,
+    identity_digest,
     load_rows,
     load_run,
     parse as parse_config,
     run_dir,
-    to_plain,
 )
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.distill import cache_name
 from bevkd.errors import ConfigError
-from bevkd.io import digest
 from bevkd.report.spec import load_claims, load_figures, load_tables
 from launch import devices, prepare_environment
+from rate_limit import end_rate_limit
 
 
 def checked(load, *arguments):
@@ -67,16 +68,15 @@ def one_of(names):
 
 @functools.cache
 def run_config(run, seed=None):
-    """The resolved configuration of a run (of its first seed when none is given)."""
-    return checked(load_run, run, SCALE, ROWS[run].seeds[0] if seed is None else int(seed))
+    """The resolved configuration of a run (of its first seed when none is given); seeds differ in nothing else."""
+    if seed is None:
+        return checked(load_run, run, SCALE, ROWS[run].seeds[0])
+    return replace(run_config(run), seed=int(seed))
 
 
 def config_digest(wildcards):
-    """Changes when a run's resolved settings do, so that Snakemake repeats it; prose and bookkeeping do not count."""
-    plain = to_plain(run_config(wildcards.run, wildcards.seed))
-    for key in ("doc", "target", "seeds"):
-        plain["row"].pop(key)
-    return digest(plain)
+    """Changes when the settings that a run really reads do, so that Snakemake repeats it."""
+    return identity_digest(run_config(wildcards.run, wildcards.seed))
 
 
 # Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that
@@ -87,8 +87,8 @@ CACHES = {}
 for _run in ROWS:
     _config = run_config(_run)
     DATASETS.setdefault(_config.data.index, _config.data)
-    if _config.data.root == f"data/{_config.data.reader}_sim/{SCALE}":
-        SIMULATED[_config.data.root] = _config.data.reader
+    if _config.data.root == f"data/{_config.data.kind}_sim/{SCALE}":
+        SIMULATED[_config.data.root] = _config.data.kind
     if _config.row.teacher and _config.row.teacher_mode == "cached":
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
@@ -105,9 +105,9 @@ def dataset_files(wildcards):
         return {"root": data.root}
     marks = {"kitti": ["training/calib"], "waymo": ["training/vehicle_pose"]}
     marks["nuscenes"] = [f"{data.version}/{table}.json" for table in NUSCENES_TABLES]
-    files = [f"{data.root}/{mark}" for mark in marks.get(data.reader, [])]
+    files = [f"{data.root}/{mark}" for mark in marks.get(data.kind, [])]
     if any(not Path(file).exists() for file in files):
-        note_missing(data.root, data.reader)
+        note_missing(data.root, data.kind)
         return {}
     return {"files": files}
 
