@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bevkd.config import config_dir, load_papers, load_rows, load_run, paper_layers, paper_of
-from bevkd.config import models as model_files
+from bevkd.config import config_dir, load_model, load_papers, load_rows, load_run, paper_layers, paper_of
 from bevkd.config.schema import ModelConfig
 from bevkd.errors import ConfigError
 
@@ -63,9 +62,9 @@ def test_a_recipe_lies_between_scale_and_row(project: Path) -> None:
     assert (smoke.lr, smoke.grad_clip, smoke.batch_size) == (0.1, 1.0, 6)
     assert (camera.lr, camera.grad_clip, camera.batch_size) == (0.2, 2.0, 4)
     layers = paper_layers(load_rows()["mine_lidar"], "sim")
-    assert [(label, path.name) for label, _, path in layers] == [
+    assert [(layer.label, layer.path.name) for layer in layers if layer.path] == [
         *((f"recipe of mine, part {n}", "recipe.yaml") for n in (0, 1)),
-        *((label, "runs.yaml") for label in ("run mine_lidar", "run mine_lidar at sim")),
+        *((label, "runs.yaml") for label in ("row mine_lidar", "row mine_lidar at sim")),
     ]
     assert load_run("lidar_base", "sim", 0).train.lr == 1.2e-2, "another paper's recipe"
 
@@ -185,5 +184,5 @@ def test_bad_models(project: Path) -> None:
     ):
         (project / "models" / f"{name}.yaml").write_text(yaml.safe_dump(content))
         with pytest.raises(ConfigError, match=message):
-            model_files.derived({"model": {}}, project, name, {}, "here")
+            load_model(name, "sim")
     assert ModelConfig().bev.depths == (5, 5)

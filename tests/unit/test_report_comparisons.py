@@ -28,7 +28,7 @@ FILES = {
               distilled:
                 for: {kd: {ours: {method: imitation}, yang: {method: pseudo_boxes}}}
                 each:
-                  "pd_{net}_{kd}": {like: "pd_{net}", teacher: pd_teacher, method: {name: "{method}"}}
+                  "pd_{net}_{kd}": {like: "pd_{net}", teacher: pd_teacher, method: {kind: "{method}"}}
     """,
     "papers/pd/claims.yaml": """
         controls:
@@ -90,7 +90,7 @@ def test_rows_are_the_product(paper: None) -> None:
         *(f"pd_{net}{kd}" for net in ("4x", "16x") for kd in ("", "_ours", "_yang")),
     }
     twin = rows["pd_16x_yang_twin"]
-    assert (twin.model, twin.teacher, twin.method and twin.method.name) == ("thin", "pd_16x", "pseudo_boxes")
+    assert (twin.model, twin.teacher, twin.method and twin.method.kind) == ("thin", "pd_16x", "pseudo_boxes")
 
 
 def test_table_rows_follow(paper: None) -> None:
