@@ -107,9 +107,12 @@ def comparisons_of(content: Mapping[str, Any], where: str) -> dict[str, Comparis
         runs = {role: run for role, run in plain.pop("runs", {}).items() if run is not None}
         plain |= {role: runs.pop(role) for role in ROLES if role in runs} | {"controls": runs}
         item = parse(Comparison, plain, f"{where}: comparison {name!r}")
-        spread = {key: pooled_ids(getattr(item, key), item.pool) for key in ("arm", "baseline")}
-        controls = {kind: pooled_ids(runs, item.pool) for kind, runs in item.controls.items()}
-        out[name] = replace(item, controls=controls, **spread)
+        out[name] = replace(
+            item,
+            arm=pooled_ids(item.arm, item.pool),
+            baseline=pooled_ids(item.baseline, item.pool),
+            controls={kind: pooled_ids(runs, item.pool) for kind, runs in item.controls.items()},
+        )
     return out
 
 

@@ -187,14 +187,15 @@ def claims_of(
         ConfigError: a word of the statement, or a published cell, is not known.
     """
     runs = item.at.get(scale or "", {})
-    if item.metrics and not (item.source or item.table):
-        raise ConfigError(f"{where}: a claim needs a source, or a table that repeats a published one")
     for ending, key in item.metrics.items():
         cells = _cells(item, key, tables, where)
+        source = item.source or (cells and f"Table {cells[0]['table']}")
+        if not source:
+            raise ConfigError(f"{where}: a claim needs a source, or a table that repeats a published one")
         yield {
             "id": f"{item.name}{ending}",
             "paper": paper,
-            "source": item.source or f"Table {tables[item.table].published['table']}",
+            "source": source,
             "statement": fill(item.statement, {**item.words, "metric": key}, where),
             "metric": key,
             "better": stand_ins(item.arm, runs),

@@ -424,9 +424,9 @@ def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
     out: dict[str, FigureConfig] = {}
     for path in sorted((config_dir() / "figures").glob("*.yaml")):
         plain = dict(read_mapping(path))
-        kind = plain.get("kind")
+        kind = str(plain.get("kind"))
         if kind not in _FIGURES:
-            raise ConfigError(f"{path}: kind: no figure is a {kind!r}{nearest(str(kind), _FIGURES)}")
+            raise ConfigError(f"{path}: kind: no figure is a {kind!r}{nearest(kind, _FIGURES)}")
         item = parse(_FIGURES[kind], stand_ins(plain, plain.pop("at", {}).get(scale, {})), str(path))
         if item.name != path.stem:
             raise ConfigError(f"{path}: name {item.name!r} must be the file's name")
