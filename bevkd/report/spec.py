@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -16,16 +16,18 @@ from pydantic.dataclasses import dataclass
 from bevkd.config import RowConfig, config_dir, load_scale, parse, read_yaml
 from bevkd.config.scale import Kind, substituted
 from bevkd.errors import ConfigError, nearest
-from bevkd.report.metrics import METRICS, metric
+from bevkd.report.metrics import METRICS, Source, metric
 
 _STRICT = ConfigDict(extra="forbid")
 Target: TypeAlias = Literal["all", "extended", "tuning"]
 Split: TypeAlias = Literal["report", "tune"]
-Artefact: TypeAlias = Literal["metrics", "response", "cost", "log", "model"]
+Artefact: TypeAlias = Source | Literal["model"]
 Need: TypeAlias = tuple[str, int]
 # Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
 Pool: TypeAlias = str | tuple[str, ...]
 Selector: TypeAlias = dict[str, str]
+# Measured once for a run, whatever its seeds.
+UNSEEDED: frozenset[Artefact] = frozenset(("cost", "profile"))
 
 
 def pool(runs: Pool) -> tuple[str, ...]:
@@ -47,6 +49,11 @@ def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> 
     return list(out)
 
 
+def first_of(needs: Iterable[Need], rows: Mapping[str, RowConfig]) -> list[Need]:
+    """Each run once, with its first seed."""
+    return [(run, rows[run].seeds[0]) for run in dict.fromkeys(run for run, _ in needs)]
+
+
 @dataclass(frozen=True, config=_STRICT)
 class ColumnSpec:
     """One metric of a table; `reference` selects the published number within a row's selector."""
@@ -58,7 +65,7 @@ class ColumnSpec:
     def __post_init__(self) -> None:
         metric(self.key)
 
-    def printed_for(self, row: RowSpec) -> bool:
+    def printed_for(self, row: RowSpec | ContextSpec) -> bool:
         """Whether the paper prints a number here."""
         return row.published is not None and self.reference != {} and self.key not in row.unprinted
 
@@ -67,9 +74,10 @@ class ColumnSpec:
         """Columns of the reference file that this metric fixes."""
         if self.reference is not None:
             return self.reference
-        if self.key.startswith("AP_"):
-            return {"metric": "AP", "class": self.key.removeprefix("AP_")}
-        return {"metric": self.key, "class": "all"}
+        name, _, group = self.key.partition("@")
+        if name.startswith("AP_"):
+            return {"metric": "AP", "class": name.removeprefix("AP_")}
+        return {"metric": name, "class": group or "all"}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -86,6 +94,16 @@ class RowSpec:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ContextSpec:
+    """A published row that no run of ours repeats: it stands below the table, with what the paper prints."""
+
+    label: str
+    published: Selector
+    group: str = ""
+    unprinted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=_STRICT)
 class TableConfig:
     """A table. `rows: tuning` means every experiment row whose target is `tuning`, after those of `also`."""
 
@@ -95,6 +113,7 @@ class TableConfig:
     columns: tuple[ColumnSpec, ...]
     rows: tuple[RowSpec, ...] | Literal["tuning"]
     also: tuple[RowSpec, ...] = ()  # shown first in their groups; tuning only
+    context: tuple[ContextSpec, ...] = ()
     target: Target = "all"
     split: Split = "report"
     published: Selector = Field(default_factory=dict)
@@ -103,18 +122,16 @@ class TableConfig:
     notes: tuple[str, ...] = ()
 
     @property
-    def artefact(self) -> Artefact:
-        """What the table reads of a run: its metrics, those of its response, or what its training costs."""
-        return metric(self.columns[0].key).file
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """The kinds of files that its columns come from."""
+        return tuple(dict.fromkeys(metric(column.key).file for column in self.columns))
 
     def __post_init__(self) -> None:
         keys = [column.key for column in self.columns]
-        if len({metric(key).file for key in keys}) > 1:
-            raise ValueError("the columns of a table come from one kind of file")
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("columns must be distinct metrics")
         if self.rows != "tuning":
-            for row in self.rows:
+            for row in (*self.rows, *self.context):
                 if set(row.unprinted) - set(keys):
                     raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
         if self.delta is not None and self.delta not in keys:
@@ -125,6 +142,8 @@ class TableConfig:
             places = [(row.group, row.role, row.label) for row in self.rows]
             if not places or len(set(places)) != len(places):
                 raise ValueError("rows must differ in (group, role, label)")
+        if len({(row.group, row.label) for row in self.context}) != len(self.context):
+            raise ValueError("rows of the context must differ in (group, label)")
 
     def row_specs(self, rows: Mapping[str, RowConfig]) -> tuple[RowSpec, ...]:
         """The rows, spelt out."""
@@ -138,11 +157,11 @@ class TableConfig:
         return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose metrics the table prints; of costs the first seed's."""
+        """(run, seed) pairs that the table prints numbers of; the first seed's where no column comes from seeds."""
         specs = self.row_specs(rows)
         runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
         needs = needs_of(runs, rows, f"table {self.name!r}")
-        return needs if self.artefact != "cost" else [(run, rows[run].seeds[0]) for run in dict.fromkeys(runs)]
+        return needs if set(self.artefacts) - UNSEEDED else first_of(needs, rows)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -186,7 +205,7 @@ class LossCurves(_Figure):
     field: str = "det"
     window: float = 0.1  # of the number of steps
 
-    artefact = "log"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("log",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -202,7 +221,7 @@ class Dots(_Figure):
     metric: str = "mAP"
     baseline: Pool | None = None  # drawn as a line through every panel
 
-    artefact = "metrics"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -241,7 +260,7 @@ class LearningCurves(_Figure):
     metrics: tuple[str, ...] = ("mAP",)
     split: Split = "report"
 
-    artefact = "metrics"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -252,7 +271,7 @@ class LearningCurves(_Figure):
 class _Scenes(_Figure):
     columns: tuple[CurveSpec, ...]
     frames: int = 2  # report frames with most annotated boxes, from different scenes
-    artefact = "model"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("model",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -311,15 +330,15 @@ class ClaimConfig:
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
 
     @property
-    def artefact(self) -> Artefact:
+    def artefacts(self) -> tuple[Artefact, ...]:
         """What the claim reads of a run."""
-        return metric(self.metric).file
+        return (metric(self.metric).file,)
 
     def __post_init__(self) -> None:
         metric(self.metric)
         if (self.kind == "no_difference") != (self.margin is not None):
             raise ValueError("margin belongs to no_difference, and only there")
-        if (self.over == "repeats") != (self.artefact == "cost"):
+        if (self.over == "repeats") != (self.artefacts == ("cost",)):
             raise ValueError("costs, and nothing else, are compared over repeats")
         if self.margin is not None and self.margin <= 0:
             raise ValueError("margin must be positive")
@@ -334,7 +353,7 @@ class ClaimConfig:
         return self.id
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose metrics the claim compares.
+        """(run, seed) pairs whose numbers the claim compares.
 
         Raises:
             ConfigError: a run is unknown, or two compared runs share no seed.
@@ -347,6 +366,15 @@ class ClaimConfig:
                 if not set(rows[run].seeds) & set(rows[rival].seeds):
                     raise ConfigError(f"{where}: {run!r} and {rival!r} share no seed")
         return out
+
+
+Item: TypeAlias = TableConfig | FigureConfig | ClaimConfig
+
+
+def reads(item: Item, rows: Mapping[str, RowConfig]) -> dict[Artefact, list[Need]]:
+    """Per kind of file the (run, seed) pairs that a table, figure or claim reads."""
+    needs = item.needs(rows)
+    return {kind: first_of(needs, rows) if kind in UNSEEDED else needs for kind in item.artefacts}
 
 
 def _content(content: Any, kind: Kind, name: str, scale: str | None) -> Any:
@@ -408,11 +436,14 @@ __all__ = [
     "METRICS",
     "ClaimConfig",
     "ColumnSpec",
+    "ContextSpec",
     "FigureConfig",
+    "Item",
     "RowSpec",
     "TableConfig",
     "load_claims",
     "load_figures",
     "load_tables",
     "pool",
+    "reads",
 ]

@@ -43,8 +43,12 @@ def runs_of(target):
     items = {"table": TABLES, "figure": FIGURES}.get(kind, {})
     if name in items:
         return items[name].needs(ROWS)
+    if target in PARTS and target != "tuning":
+        part = PARTS[target]
+        shown = [pair for figure in part.figures.values() for pair in figure.needs(ROWS)]
+        return shown + [(run, seed) for run in part.runs(ROWS) for seed in ROWS[run].seeds]
     if target == "claims":
-        return [pair for claim in CLAIMS.values() if claim.target == "all" for pair in claim.needs(ROWS)]
+        return [pair for name, part in PARTS.items() if part.target == "all" for pair in runs_of(name)]
     if target in ("all", "extended", "tuning", "runs", "report"):
         named = [(run, seed) for run, row in ROWS.items() if row.target in promised(target) for seed in row.seeds]
         shown = [

@@ -26,7 +26,7 @@ import warm
 
 WORKFLOW_PID = "BEVKD_WORKFLOW_PID"
 # Jobs that may start from `warm.py`.
-_SHORT = ("train", "cache", "predict", "response", "table", "figure", "claims", "report")
+_SHORT = ("train", "cache", "predict", "response", "table", "figure", "part", "report")
 
 
 def devices() -> list[str]:
