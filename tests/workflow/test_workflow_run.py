@@ -84,7 +84,7 @@ def test_the_page_outlives_the_runs(finished: Path, tmp_path: Path) -> None:
     files = ("report.html", "claims.csv", "metrics.json", "plots/seeds.csv", "plots/classes.csv", "plots/training.csv")
     for name in files:
         (kept / name).unlink()
-    run(tmp_path, "bevkd", "report", "--scale", "smoke", "--seeds", "1", "--out", "kept")
+    run(finished, "python", "-m", "bevkd", "report", "--scale", "smoke", "--seeds", "1", "--out", str(kept))
     for name in files:
         assert (kept / name).read_bytes() == (finished / "results" / "smoke" / name).read_bytes(), name
 
