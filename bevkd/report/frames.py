@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +29,7 @@ def read_text(path: Path) -> pd.DataFrame:
 
 
 def read_csv(
-    path: Path, what: str, columns: Sequence[str], numbers: Iterable[str], counts: Iterable[str]
+    path: Path, what: str, columns: Sequence[str], numbers: Sequence[str], counts: Sequence[str]
 ) -> pd.DataFrame:
     """A CSV file with exactly these columns.
 
@@ -49,10 +49,10 @@ def read_csv(
         raise DataError(f"{what} has not been made", file=path) from None
     if list(frame.columns) != list(columns):
         raise DataError(f"columns are not those of {what}", file=path)
-    kinds = dict.fromkeys(numbers, "float64") | dict.fromkeys(counts, "int64")
-    for name, kind in kinds.items():
+    for name in (*numbers, *counts):
         try:
-            frame[name] = pd.to_numeric(frame[name].replace("", None)).astype(kind)
+            values = pd.to_numeric(frame[name].replace("", None))
+            frame[name] = values.astype("int64") if name in counts else values.astype("float64")
         except (ValueError, TypeError) as error:
             raise DataError(f"not a number: {error}", file=path, field=name) from None
     return frame

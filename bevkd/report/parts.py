@@ -30,13 +30,17 @@ class Part:
     figures: dict[str, FigureConfig] = field(default_factory=dict)
     claims: dict[str, ClaimConfig] = field(default_factory=dict)
 
+    def comparisons(self) -> list[Item]:
+        """Tables and claims: what runs are compared in."""
+        return [*self.tables.values(), *self.claims.values()]
+
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Runs behind its tables and claims, in the order of the experiment rows.
 
         Raises:
             ConfigError: one is unknown.
         """
-        return runs_behind([*self.tables.values(), *self.claims.values()], rows)
+        return runs_behind(self.comparisons(), rows)
 
 
 def parts_of(

@@ -1,4 +1,4 @@
-"""What is kept of a run when its folder is gone: one small file per run and its seeds, for page, summaries and plots."""
+"""What is kept of a run when its folder is gone: a small file per run and its seeds, for page, summaries and plots."""
 
 from __future__ import annotations
 

@@ -63,10 +63,8 @@ class Results:
 
     def runs(self) -> list[str]:
         """Run ids behind the tables and claims of target `all`, in the order of the experiment rows."""
-        parts = [part for part in self.parts.values() if part.target == "all"]
-        names = runs_behind(
-            [item for part in parts for item in (*part.tables.values(), *part.claims.values())], self.rows
-        )
+        items = [item for part in self.parts.values() if part.target == "all" for item in part.comparisons()]
+        names = runs_behind(items, self.rows)
         return [run for run in names if self._there(record_file(self.folder, run))]
 
     def record(self, run: str) -> RunRecord:

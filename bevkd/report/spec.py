@@ -131,7 +131,8 @@ class TableConfig:
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("columns must be distinct metrics")
         if self.rows != "tuning":
-            for row in (*self.rows, *self.context):
+            shown: list[RowSpec | ContextSpec] = [*self.rows, *self.context]
+            for row in shown:
                 if set(row.unprinted) - set(keys):
                     raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
         if self.delta is not None and self.delta not in keys:
