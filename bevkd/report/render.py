@@ -132,10 +132,9 @@ def _context(table: Table) -> list[Grid]:
 
 
 def units_text(table: Table) -> str:
-    """`Units: mAP %, mAVE x100 (m/s).`."""
-    units = {
-        column_name(c.key) if not c.key.startswith("AP_") else "AP": metric(c.key).unit for c in table.spec.columns
-    }
+    """`Units: mAP %, mAVE x100 (m/s).`, the same for classes and groups."""
+    keys = [column.key.partition("@")[0] for column in table.spec.columns]
+    units = {"AP" if key.startswith("AP_") else column_name(key): metric(key).unit for key in keys}
     return "Units: " + ", ".join(f"{key} {unit}" for key, unit in units.items()) + "."
 
 
