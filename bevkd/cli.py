@@ -25,13 +25,27 @@ app.add_typer(evaluate_app, name="evaluate")
 
 Scale = Annotated[str, typer.Option(help="smoke, sim (default) or paper: config/scales/*.yaml")]
 Seed = Annotated[int, typer.Option(help="Seed of the run.")]
-Run = Annotated[str, typer.Option(help="Run id: a row of config/experiments/*.yaml.")]
+Run = Annotated[str, typer.Option(help="Run id: a row of config/papers/*/runs.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds of each run; 0: all.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 
 _RUNS = Path("results/runs")
+
+
+def _trained(run: str, scale: str, seed: int, runs: Path) -> Path:
+    """Folder of a run; a run that is neither there nor known is an error before torch is imported.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    from bevkd.config import load_rows, run_dir
+
+    folder = run_dir(run, scale, seed, runs)
+    if not folder.exists() and run not in (rows := load_rows()):
+        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
+    return folder
 
 
 @app.callback()
@@ -94,9 +108,10 @@ def train(
     """Train a run, plain or distilled; the same command resumes it."""
     from bevkd.config import load_run, run_dir
     from bevkd.errors import OtherRunError
-    from bevkd.train import train as train_run
 
     config, out = load_run(run, scale, seed, overrides), run_dir(run, scale, seed, runs)
+    from bevkd.train import train as train_run  # takes seconds, a typo should not
+
     try:
         train_run(config, out, restart=restart)
     except OtherRunError as error:
@@ -107,12 +122,39 @@ def train(
 
 
 @app.command()
+def config(
+    run: Run,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    explain: Annotated[str | None, typer.Option(metavar="KEY", help="Which file and line say this setting.")] = None,
+    identity: Annotated[bool, typer.Option("--identity", help="Only what makes it this run.")] = False,
+) -> None:
+    """Print the resolved settings of a run as YAML, or where one of them comes from."""
+    import yaml
+
+    from bevkd.config import identity as identity_of
+    from bevkd.config import load_run, to_plain
+    from bevkd.config.explain import explain as places
+
+    if explain is not None:
+        value, sources = places(run, scale, seed, explain, overrides or [])
+        typer.echo(f"{explain} = {value!r}")
+        for source in sources:
+            typer.echo(f"  {source}")
+        return
+    found = load_run(run, scale, seed, overrides)
+    typer.echo(yaml.safe_dump(identity_of(found) if identity else to_plain(found), sort_keys=False), nl=False)
+
+
+@app.command()
 def cache(run: Run, scale: Scale = "sim", seed: Seed = 0, overrides: Overrides = None, runs: RunsRoot = _RUNS) -> None:
     """Build the teacher cache that a distilled run reads (shared by every run with the same needs)."""
     from bevkd.config import load_run, run_dir
-    from bevkd.train import ensure_cache
 
     config = load_run(run, scale, seed, overrides)
+    from bevkd.train import ensure_cache
+
     typer.echo(ensure_cache(config, run_dir(run, scale, seed, runs)))
 
 
@@ -125,10 +167,10 @@ def predict(
     runs: RunsRoot = _RUNS,
 ) -> None:
     """Detect on a split with a trained run: submission file and metrics beside the model."""
-    from bevkd.config import run_dir
+    folder = _trained(run, scale, seed, runs)
     from bevkd.train import evaluate_run
 
-    evaluate_run(run_dir(run, scale, seed, runs), split)
+    evaluate_run(folder, split)
 
 
 @app.command()
@@ -141,12 +183,12 @@ def response(
     runs: RunsRoot = _RUNS,
 ) -> None:
     """How high the class scores of a trained run are on objects, in their borders and in the background."""
-    from bevkd.config import run_dir
     from bevkd.report.runs import response_file
+
+    folder = _trained(run, scale, seed, runs)
     from bevkd.train.response import measure_response
 
-    file = response_file(run, scale, seed, split, runs) if out is None else out
-    measure_response(run_dir(run, scale, seed, runs), split, file)
+    measure_response(folder, split, response_file(run, scale, seed, split, runs) if out is None else out)
 
 
 @evaluate_app.command("nuscenes")
@@ -243,6 +285,7 @@ def view(
     """Overlay ground truth, teacher, student and distilled boxes in BEV and on the cameras."""
     from bevkd.report import view as draw
 
+    _trained(run, scale, seed, runs)
     for path in draw(run, frame, out, scale=scale, seed=seed, runs=runs):
         typer.echo(path)
 
@@ -278,12 +321,13 @@ def bench(
     runs: RunsRoot = _RUNS,
 ) -> None:
     """What a training step of a run costs: without its teacher, with it live and cached."""
-    from bevkd.bench.step import cost_of
     from bevkd.config import load_run, run_dir
     from bevkd.report.runs import cost_file
 
-    file = cost_file(run, scale, runs) if out is None else out
-    cost_of(load_run(run, scale, seed), run_dir(run, scale, seed, runs), file, warmup, steps, repeats, batch)
+    config, file = load_run(run, scale, seed), cost_file(run, scale, runs) if out is None else out
+    from bevkd.bench.step import cost_of
+
+    cost_of(config, run_dir(run, scale, seed, runs), file, warmup, steps, repeats, batch)
 
 
 @app.command()

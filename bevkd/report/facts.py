@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 from bevkd.config import ModelConfig, to_plain
 from bevkd.report.results import Results
+
+T = TypeVar("T")
+ABSENT = "—"  # a model has no such stage, or a paper no such setting
 
 
 def flatten(value: Any, at: str = "") -> dict[str, Any]:
@@ -18,6 +21,15 @@ def flatten(value: Any, at: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         out |= flatten(inner, f"{at}.{key}" if at else str(key))
     return out
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of detectors: what is published (several values where stages differ), and that of each model."""
+
+    key: str
+    published: tuple[Any, ...]
+    used: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,8 @@ def method_switches(results: Results, names: list[str]) -> dict[str, list[Switch
         if method is None:
             continue
         cls, options = method_options(method)
-        used.setdefault(method.name, {})[run] = flatten(to_plain(options))
-        defaults[method.name] = flatten(to_plain(cls.Config()))
+        used.setdefault(method.kind, {})[run] = flatten(to_plain(options))
+        defaults[method.kind] = flatten(to_plain(cls.Config()))
     out = {}
     for name, table in sorted(used.items()):
         switches = []
@@ -60,8 +72,14 @@ def method_switches(results: Results, names: list[str]) -> dict[str, list[Switch
     return out
 
 
-def detector_settings(results: Results, names: list[str]) -> tuple[list[str], list[tuple[str, Any, list[Any]]]]:
-    """Model names, and the settings that differ from the published defaults: (key, published, value per model).
+def as_published(used: T) -> T:
+    """The same stages with the settings of their papers."""
+    stages = {field.name: getattr(used, field.name) for field in fields(used)}
+    return replace(type(used)(), **{name: as_published(value) for name, value in stages.items() if is_dataclass(value)})
+
+
+def detector_settings(results: Results, names: list[str]) -> tuple[list[str], list[Setting]]:
+    """Model names, and the settings that differ from the published defaults of their stage.
 
     A model is shown as its first run without a teacher has it.
 
@@ -71,12 +89,18 @@ def detector_settings(results: Results, names: list[str]) -> tuple[list[str], li
     first: dict[str, str] = {}
     for run in sorted(names, key=lambda name: results.row(name).teacher is not None):
         first.setdefault(results.row(run).model, run)
-    published = flatten(to_plain(ModelConfig()))
-    used = {model: flatten(to_plain(results.config(run).model)) for model, run in first.items()}
-    keys = dict.fromkeys([*published, *(key for settings in used.values() for key in settings)])
-    rows = []
-    for key in keys:
-        values = [settings.get(key) for settings in used.values()]
-        if any(value != published.get(key) for value in values):
-            rows.append((key, published.get(key), values))
-    return list(used), rows
+    used, published = {}, {}
+    for model, run in first.items():
+        config = results.config(run).model
+        used[model] = flatten(to_plain(config))
+        # Which stage is chosen is a setting, too.
+        default = flatten(to_plain(ModelConfig(sensors=config.sensors)))
+        kinds = {key: kind for key, kind in default.items() if key.endswith(".kind") and key in used[model]}
+        published[model] = flatten(to_plain(as_published(config))) | kinds | {"sensors": used[model]["sensors"]}
+    out = []
+    for key in dict.fromkeys(key for settings in used.values() for key in settings):
+        known = {m: published[m].get(key, ABSENT) for m in used if used[m].get(key, ABSENT) not in (None, ABSENT)}
+        if any(used[model][key] != value for model, value in known.items()):
+            usual = {repr(value): value for value in known.values()}
+            out.append(Setting(key, tuple(usual.values()), tuple(used[model].get(key, ABSENT) for model in used)))
+    return list(used), out

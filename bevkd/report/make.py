@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from bevkd.config import RowConfig, load_rows
+from bevkd.config import RowConfig, first_seeds, load_rows
 from bevkd.errors import ConfigError, nearest
 from bevkd.io import write_json, write_text
 from bevkd.provenance import provenance
@@ -44,6 +44,8 @@ def make_table(
     specs = load_tables(scale)
     if name not in specs:
         raise ConfigError(f"unknown table {name!r}{nearest(name, specs)}; known: {', '.join(specs)}")
+    if specs[name].target == "preview":
+        rows = first_seeds(load_rows() if rows is None else rows, 1)
     found, results = _place(scale, runs, out, rows)
     return render.write(fill.fill(specs[name], found, results), results / "tables")
 

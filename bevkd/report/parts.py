@@ -9,19 +9,10 @@ from pathlib import Path
 from bevkd.config import RowConfig
 from bevkd.report.spec import ClaimConfig, FigureConfig, Item, TableConfig, Target
 
-_STUDIES = {"kitti": "datasets", "waymo": "datasets", "baseline_tuning": "tuning"}
-
-
-def part_of(item: Item) -> str:
-    """The paper or study that a table, figure or claim belongs to."""
-    if isinstance(item, ClaimConfig):
-        return "unidistill" if item.paper == "UniDistill" else "label_efficiency"
-    return "unidistill" if item.name.startswith("unidistill_") else _STUDIES.get(item.name, "label_efficiency")
-
 
 @dataclass(frozen=True)
 class Part:
-    """What is made together: `tables`, `figures` and `claims` by name."""
+    """The `tables`, `figures` and `claims` of one paper (folder of config/papers) and tier, by name."""
 
     name: str
     paper: str
@@ -46,16 +37,19 @@ class Part:
 def parts_of(
     tables: Mapping[str, TableConfig], figures: Mapping[str, FigureConfig], claims: Mapping[str, ClaimConfig]
 ) -> dict[str, Part]:
-    """All parts by name: that of the paper, followed by the tier where this is not the default one."""
+    """All parts by name: that of the paper, followed by the tier where this is not the default one.
+
+    Tables of the preview belong to none: they show single seeds.
+    """
     out: dict[str, Part] = {}
 
     def part(item: Item) -> Part:
-        paper, target = part_of(item), item.target
-        name = paper if target in ("all", paper) else f"{paper}_{target}"
-        return out.setdefault(name, Part(name, paper, target))
+        name = item.part if item.target in ("all", item.part) else f"{item.part}_{item.target}"
+        return out.setdefault(name, Part(name, item.part, item.target))
 
     for name, table in tables.items():
-        part(table).tables[name] = table
+        if table.target != "preview":
+            part(table).tables[name] = table
     for name, figure in figures.items():
         part(figure).figures[name] = figure
     for name, claim in claims.items():

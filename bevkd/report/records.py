@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bevkd.classes import CLASSES
+from bevkd.config import identity_digest, parse
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import read_json, write_text
 from bevkd.report.logs import read_lines, training_seconds
@@ -83,10 +84,8 @@ def make_record(runs: Runs, run: str) -> RunRecord:
     Raises:
         DataError: config, log or teacher's config is missing or unusable.
     """
-    from bevkd.train.checkpoint import identity_digest
-
     config = runs.config(run)
-    keys = [*MAIN.get(config.data.reader, ()), *MORE.get(config.data.reader, ())]
+    keys = [*MAIN.get(config.data.kind, ()), *MORE.get(config.data.kind, ())]
     seeds, steps = [], 0
     evaluated = all(runs.file("metrics", run, seed, "report").exists() for seed in runs.row(run).seeds)
     metrics = runs.values(run, "report", keys) if evaluated else {}
@@ -173,8 +172,6 @@ def read_record(results: Path, run: str) -> RunRecord:
     Raises:
         DataError: missing, or not a record.
     """
-    from bevkd.config import parse
-
     path = record_file(results, run)
     if not path.exists():
         raise DataError(f"run {run!r} has no record: its part of the results has not been made", file=path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bevkd.config import RowConfig, RunConfig, parse, read_yaml, run_dir
+from bevkd.config import RowConfig, RunConfig, read_yaml, run_dir, stored_run
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.io import read_json
 from bevkd.report.logs import Array, curve, smooth
@@ -186,6 +186,6 @@ def read_config(file: Path) -> RunConfig:
 def _parse_config(file: Path, changed_ns: int) -> RunConfig:
     """The config of a file; `changed_ns` keeps a rewritten file from being mistaken for the one read before."""
     try:
-        return parse(RunConfig, read_yaml(file), str(file))
+        return stored_run(read_yaml(file), str(file))
     except ConfigError as error:
         raise DataError(f"resolved config cannot be read: {error}", file=file) from error

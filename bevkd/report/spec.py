@@ -1,38 +1,35 @@
-"""Tables, figures and claims as typed rows of config/{tables,figures}/*.yaml and config/claims.yaml.
+"""Tables, figures and claims as typed rows, from config/papers/*/{tables,claims}.yaml and config/figures/*.yaml.
 
-Nothing here opens a run: the workflow loads these to know which (run, seed) pairs each output needs.
+What YAML says in short is spelt out by `bevkd.report.comparisons`. Nothing here opens a run: the workflow loads these
+to know which (run, seed) pairs each output needs.
 """
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from dataclasses import fields
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.config import RowConfig, config_dir, load_scale, parse, read_yaml
-from bevkd.config.scale import Kind, substituted
+from bevkd.config import Paper, RowConfig, config_dir, load_papers, load_rows, merge, parse, tiers
+from bevkd.config.comparisons import Pool, Selector, pool
+from bevkd.config.families import entries
+from bevkd.config.plain import check_keys, read_mapping
+from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
+from bevkd.report.comparisons import claims_of, columns, printed_only, stand_ins, table_rows
 from bevkd.report.metrics import METRICS, Source, metric
 
 _STRICT = ConfigDict(extra="forbid")
-Target: TypeAlias = Literal["all", "extended", "tuning"]
+Target: TypeAlias = Tier
 Split: TypeAlias = Literal["report", "tune"]
 Artefact: TypeAlias = Source | Literal["model"]
 Need: TypeAlias = tuple[str, int]
-# Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
-Pool: TypeAlias = str | tuple[str, ...]
-Selector: TypeAlias = dict[str, str]
 # Measured once for a run, whatever its seeds.
 UNSEEDED: frozenset[Artefact] = frozenset(("cost", "profile"))
-
-
-def pool(runs: Pool) -> tuple[str, ...]:
-    """One or several run ids as a tuple."""
-    return (runs,) if isinstance(runs, str) else runs
 
 
 def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> list[Need]:
@@ -113,8 +110,9 @@ class TableConfig:
     columns: tuple[ColumnSpec, ...]
     rows: tuple[RowSpec, ...] | Literal["tuning"]
     also: tuple[RowSpec, ...] = ()  # shown first in their groups; tuning only
-    context: tuple[ContextSpec, ...] = ()
-    target: Target = "all"
+    context: tuple[ContextSpec, ...] = ()  # in tables.yaml also the name of a published row alone
+    part: str = ""  # the paper (folder of config/papers) that it belongs to
+    target: Tier = "all"
     split: Split = "report"
     published: Selector = Field(default_factory=dict)
     published_split: str = ""  # what the paper evaluated on, for the header
@@ -158,11 +156,18 @@ class TableConfig:
         return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs that the table prints numbers of; the first seed's where no column comes from seeds."""
+        """(run, seed) pairs that the table prints numbers of.
+
+        The first seed's in the preview, and where no column comes from seeds.
+
+        Raises:
+            ConfigError: a run is unknown, or of a later tier than the table.
+        """
         specs = self.row_specs(rows)
         runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
         needs = needs_of(runs, rows, f"table {self.name!r}")
-        return needs if set(self.artefacts) - UNSEEDED else first_of(needs, rows)
+        tiers.check(f"table {self.name!r}", self.target, runs, rows)
+        return first_of(needs, rows) if self.target == "preview" or set(self.artefacts) <= UNSEEDED else needs
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -186,15 +191,22 @@ class _Figure:
     name: str
     title: str
     caption: str
-    target: Target = "all"
+    target: Tier = "all"
+    part: str = ""  # the paper (folder of config/papers) that it belongs to
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
         raise NotImplementedError
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs that the figure reads."""
-        return needs_of(self.runs(rows), rows, f"figure {self.name!r}")
+        """(run, seed) pairs that the figure reads.
+
+        Raises:
+            ConfigError: a run is unknown, or of a later tier than the figure.
+        """
+        needs = needs_of(self.runs(rows), rows, f"figure {self.name!r}")
+        tiers.check(f"figure {self.name!r}", self.target, self.runs(rows), rows)
+        return needs
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -304,7 +316,13 @@ class Detections(_Scenes):
 
 
 FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | ResponseMaps | Detections
-_AnyFigure = Annotated[FigureConfig, Field(discriminator="kind")]
+_FIGURES: Mapping[str, type[FigureConfig]] = {
+    "loss_curves": LossCurves,
+    "dots": Dots,
+    "learning_curves": LearningCurves,
+    "response_maps": ResponseMaps,
+    "detections": Detections,
+}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -324,11 +342,13 @@ class ClaimConfig:
     kind: Literal["greater", "no_difference"] = "greater"
     margin: float | None = None  # printed units; no_difference only
     controls: tuple[Pool, ...] = ()
+    control: Literal["due", "not_due"] = "due"  # not due between two distilled students, nor for costs
     # Repetitions: pairs of seeds, or means per labelled subset (and its teacher), or repeats of a benchmark.
     over: Literal["seeds", "subsets", "repeats"] = "seeds"
-    target: Literal["all", "extended"] = "all"
+    target: Tier = "all"
     source: str = ""  # where the paper says so
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
+    part: str = ""  # the paper (folder of config/papers) that it belongs to
 
     @property
     def artefacts(self) -> tuple[Artefact, ...]:
@@ -353,15 +373,21 @@ class ClaimConfig:
         """Same as `id`."""
         return self.id
 
+    def waited_for(self, rows: Mapping[str, RowConfig]) -> list[Pool]:
+        """The controls that are run before the claim is answered; without the others it cannot be reproduced."""
+        return [p for p in self.controls if all(tiers.may_need(self.target, rows[run]) for run in pool(p))]
+
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose numbers the claim compares.
+        """(run, seed) pairs whose numbers the claim compares, without controls of a later tier.
 
         Raises:
-            ConfigError: a run is unknown, or two compared runs share no seed.
+            ConfigError: a run is unknown, of a later tier than the claim, or two compared runs share no seed.
         """
         where = f"claim {self.id!r}"
         pools = [pool(p) for p in (self.better, self.than, *self.controls)]
-        out = needs_of([run for runs in pools for run in runs], rows, where)
+        needs_of([run for runs in pools for run in runs], rows, where)
+        tiers.check(where, self.target, [*pools[0], *pools[1]], rows)
+        out = needs_of([run for runs in (*pools[:2], *map(pool, self.waited_for(rows))) for run in runs], rows, where)
         for other in pools[1:]:
             for run, rival in zip(pools[0], other, strict=True):
                 if not set(rows[run].seeds) & set(rows[rival].seeds):
@@ -378,58 +404,90 @@ def reads(item: Item, rows: Mapping[str, RowConfig]) -> dict[Artefact, list[Need
     return {kind: first_of(needs, rows) if kind in UNSEEDED else needs for kind in item.artefacts}
 
 
-def _content(content: Any, kind: Kind, name: str, scale: str | None) -> Any:
-    """Plain content of an item, with the runs that stand for others at a scale."""
-    return content if scale is None else substituted(content, load_scale(scale).substitutes(kind, name))
+_TABLES = ("defaults", "columns", "tables")
+_SHORT = ("labels", "show", "group", "printed", "at")
 
 
-def _named(folder: Kind, kind: Any, scale: str | None) -> dict[str, Any]:
-    out = {}
-    for path in sorted((config_dir() / folder).glob("*.yaml")):
-        item = parse(kind, _content(read_yaml(path), folder, path.stem, scale), str(path))
-        if item.name != path.stem:
-            raise ConfigError(f"{path}: name {item.name!r} must be the file's name")
-        for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
-            metric(key)
-        out[path.stem] = item
-    return out
+def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scale: str | None, where: str) -> Any:
+    """A table as plain data, spelt out."""
+    known = [field.name for field in fields(TableConfig) if field.name not in ("name", "part")]
+    plain = dict(check_keys(content, [*known, *_SHORT], where))
+    short: dict[str, Any] = {"labels": {}, "show": (), "group": "", "where": where, "scale": scale or ""}
+    short |= {key: plain.pop(key) for key in ("labels", "show", "group") if key in plain}
+    for key in ("rows", "also"):
+        if isinstance(plain.get(key), list):
+            plain[key] = table_rows(plain[key], short, paper.comparisons, load_rows())
+    plain["context"] = [
+        row if isinstance(row, dict) else {"label": row, "published": {"row_label": row}}
+        for row in plain.get("context", ())
+    ]
+    plain["columns"] = printed_only(columns(plain.get("columns"), named, where), plain.pop("printed", None))
+    if isinstance(plain.get("published"), str):
+        plain["published"] = {"paper": paper.recipe.paper, "table": plain["published"]}
+        plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published']['table']}")
+    return stand_ins(plain, plain.pop("at", {}).get(scale, {})) | {"name": name, "part": paper.name}
 
 
 def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
-    """All tables by name; with a scale, of the runs that stand for others there.
+    """All tables by name, paper by paper; with a scale, of the runs that stand for others there.
 
     Raises:
-        ConfigError: unknown key, wrong type, unknown metric.
+        ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
-    return _named("tables", TableConfig, scale)
+    out: dict[str, TableConfig] = {}
+    shared = read_mapping(path) if (path := config_dir() / "papers" / "columns.yaml").exists() else {}
+    for paper in load_papers().values():
+        path = paper.folder / "tables.yaml"
+        content = read_mapping(path, _TABLES)
+        for name, table in entries(content.get("tables", {}), str(path)).items():
+            where = f"{path}: table {name!r}"
+            if name in out:
+                raise ConfigError(f"{where}: also a table of {out[name].part!r}")
+            whole = merge(content.get("defaults", {}), table)
+            plain = _table(name, whole, paper, shared | content.get("columns", {}), scale, where)
+            out[name] = parse(TableConfig, plain, where)
+    return out
 
 
 def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
     """All figures by name; with a scale, of the runs that stand for others there.
 
     Raises:
-        ConfigError: unknown key, wrong type, unknown metric.
+        ConfigError: unknown key, wrong type, unknown metric or part.
     """
-    return _named("figures", _AnyFigure, scale)
+    out: dict[str, FigureConfig] = {}
+    for path in sorted((config_dir() / "figures").glob("*.yaml")):
+        plain = dict(read_mapping(path))
+        kind = plain.get("kind")
+        if kind not in _FIGURES:
+            raise ConfigError(f"{path}: kind: no figure is a {kind!r}{nearest(str(kind), _FIGURES)}")
+        item = parse(_FIGURES[kind], stand_ins(plain, plain.pop("at", {}).get(scale, {})), str(path))
+        if item.name != path.stem:
+            raise ConfigError(f"{path}: name {item.name!r} must be the file's name")
+        if item.part not in load_papers():
+            raise ConfigError(f"{path}: part: unknown paper {item.part!r}{nearest(item.part, load_papers())}")
+        for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
+            metric(key)
+        out[path.stem] = item
+    return out
 
 
 def load_claims(scale: str | None = None) -> dict[str, ClaimConfig]:
-    """All claims by id, in file order; with a scale, of the runs that stand for others there.
+    """All claims by id, paper by paper, in file order; with a scale, of the runs that stand for others there.
 
     Raises:
-        ConfigError: unknown key, wrong type, unknown metric, an id used twice.
+        ConfigError: unknown key, wrong type, unknown metric, an id used twice, a published cell that no table has.
     """
-    path: Path = config_dir() / "claims.yaml"
-    content = read_yaml(path)
-    if not isinstance(content, dict) or set(content) != {"claims"}:
-        raise ConfigError(f"{path}: wants one key, claims")
-    out: dict[str, ClaimConfig] = {}
-    for i, item in enumerate(content["claims"]):
-        name = item.get("id", "") if isinstance(item, dict) else ""
-        claim = parse(ClaimConfig, _content(item, "claims", str(name), scale), f"{path}: claim {i}")
-        if claim.id in out:
-            raise ConfigError(f"{path}: claim {claim.id!r} is given twice")
-        out[claim.id] = claim
+    tables, out = load_tables(), {}
+    for paper in load_papers().values():
+        path = paper.folder / "claims.yaml"
+        for item in paper.comparisons.values():
+            where = f"{path}: comparison {item.name!r}"
+            for plain in claims_of(item, paper.recipe.paper, tables, scale, where):
+                claim = parse(ClaimConfig, plain | {"part": paper.name}, f"{path}: claim {plain['id']!r}")
+                if claim.id in out:
+                    raise ConfigError(f"{path}: claim {claim.id!r} is given twice")
+                out[claim.id] = claim
     return out
 
 
@@ -440,6 +498,7 @@ __all__ = [
     "ContextSpec",
     "FigureConfig",
     "Item",
+    "Pool",
     "RowSpec",
     "TableConfig",
     "load_claims",

@@ -32,7 +32,7 @@ def write(results: Results) -> list[Path]:
         if findings or target == "all":
             out.append(joined_ledger(results.folder, target))
             write_text(out[-1], to_csv(ledger.to_frame(findings)))
-    reader = {run: results.config(run).data.reader for run in results.runs()}
+    reader = {run: results.config(run).data.kind for run in results.runs()}
     records = {run: results.record(run) for run in reader}
     verdicts = Counter(finding.verdict for finding in results.findings("all"))
     means = {

@@ -54,7 +54,7 @@ def read_from(dataset, runs: Path) -> None:
     data = DataConfig(root=str(dataset.root), version="v1.0-sim", index=str(dataset.index))
     for path in runs.glob("sim/*/seed*/config.yaml"):
         config = yaml.load(path.read_text(), yaml.CSafeLoader)
-        config["data"] = to_plain(data) | {"reader": config["data"]["reader"]}
+        config["data"] = to_plain(data) | {"kind": config["data"]["kind"]}
         path.write_text(yaml.safe_dump(config))
 
 

@@ -4,7 +4,6 @@
 rule table:
     input:
         runs=lambda wildcards: item_inputs(TABLES[wildcards.table]),
-        definition=lambda wildcards: str(config_dir() / "tables" / f"{wildcards.table}.yaml"),
     output:
         csv=report(
             f"{RESULTS}/tables/{{table}}.csv",
@@ -23,6 +22,7 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
+        definition=lambda wildcards: definition_of(TABLES[wildcards.table]),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
@@ -33,7 +33,6 @@ rule table:
 rule figure:
     input:
         runs=lambda wildcards: item_inputs(FIGURES[wildcards.figure]),
-        definition=lambda wildcards: str(config_dir() / "figures" / f"{wildcards.figure}.yaml"),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
@@ -51,6 +50,7 @@ rule figure:
         mem_mb=3000,
         runtime=20,
     params:
+        definition=lambda wildcards: definition_of(FIGURES[wildcards.figure]),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
@@ -81,6 +81,7 @@ rule part:
         mem_mb=2000,
         runtime=20,
     params:
+        definition=lambda wildcards: definition_of(*PARTS[wildcards.part].claims.values()),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
