@@ -8,8 +8,10 @@ the key sweep), six JPEGs of 900 x 1600. They are read and augmented as the publ
   fed: as in training;
   plain: products of all points at once, images resized as a whole and then cropped, and workers that prepare whole
     batches with their images already normalised.
-Reported are medians of the rounds, and the median of the paired ratios of their seconds. All of it twice, in child
-processes: with one thread for linear algebra, as the workflow has it, and with as many as there are cores.
+Reported are medians of the rounds, and the median of the paired ratios of their seconds: without workers of CPU time,
+which is what one worker can do, with workers of the wall clock from the first batch on, on a machine that should be
+quiet. All in child processes with one thread for linear algebra, as the workflow has it; LiDAR without workers again
+with as many as there are cores.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +34,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from bevkd.bench.timing import machine, take_turns
+from bevkd.bench.timing import Timings, machine, take_turns
 from bevkd.config import load_run
 from bevkd.data import Batch, BatchPlan, FrameDataset, collate, convert_nuscenes, points
 from bevkd.data.dataset import EVERY_LABEL
@@ -67,7 +70,7 @@ def make_files(folder: Path) -> None:
 def frames_of(run: str, folder: Path, crop_in_resize: bool) -> FrameDataset:
     """Training frames of a published row."""
     config = load_run(run, "paper", 0)
-    where = {"root": str(folder / "data"), "index": str(folder / "index"), "version": "v1.0-sim"}
+    where: dict[str, Any] = {"root": str(folder / "data"), "index": str(folder / "index"), "version": "v1.0-sim"}
     data = replace(config.data, **where, crop_in_resize=crop_in_resize)
     return FrameDataset(data, config.model, "train", train=True, seed=0, labelled_subset=EVERY_LABEL)
 
@@ -110,10 +113,21 @@ def plain(samples: StepDataset, workers: int) -> Iterator[Batch]:
         yield from (batches[i] for i in range(len(batches))) if workers == 0 else batches
 
 
+def after_the_first(batches: Iterator[Batch], workers: int) -> float:
+    """Seconds that all batches but the first take, which waits for the workers to start."""
+    clock = time.perf_counter if workers else time.process_time
+    next(batches)
+    began = clock()
+    for _ in batches:
+        pass
+    return clock() - began
+
+
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Frames per second of every kind of detector, in this process."""
+    """Frames per second of the kinds of detectors, in this process."""
     out: dict[str, Any] = {}
-    for kind, run in RUNS.items():
+    for kind in options.kinds:
+        run = RUNS[kind]
         ways: dict[str, tuple[FrameDataset, Callable[[StepDataset, int], Iterator[Batch]]]] = {
             "fed": (frames_of(run, folder, True), fed),
             "plain": (frames_of(run, folder, False), plain),
@@ -121,18 +135,16 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         late = [i for i, at in enumerate(ways["fed"][0]._frames) if len(ways["fed"][0].index.lidar_sweeps[at]) >= 10]
         plan = BatchPlan(np.array(late), np.arange(0), options.batch, 0, 0)
         out[kind] = {}
-        for workers in (0, 1, 2):
-
-            def contestant(way: str, plan: BatchPlan = plan, workers: int = workers, ways: Any = ways) -> None:
-                frames, stream = ways[way]
-                for _ in stream(StepDataset(frames, plan, 0, options.steps, 0, 1), workers):
-                    pass
-
-            timings = take_turns(
-                {way: lambda way=way, run=contestant: run(way) for way in ways}, options.rounds, warmup=1
-            )
-            frames = options.steps * options.batch
-            row = {f"{way}_frames_per_s": round(frames / timings.median(way), 2) for way in ways}
+        for workers in options.workers:
+            seconds: dict[str, list[float]] = {way: [] for way in ways}
+            for turn in range(options.rounds):
+                for way in ways if turn % 2 == 0 else reversed(ways):
+                    frames, stream = ways[way]
+                    samples = StepDataset(frames, plan, 0, options.steps, 0, 1)
+                    seconds[way].append(after_the_first(stream(samples, workers), workers))
+            timings = Timings(seconds)
+            count = (options.steps - 1) * options.batch
+            row = {f"{way}_frames_per_s": round(count / timings.median(way), 2) for way in ways}
             out[kind][f"workers_{workers}"] = row | {"seconds_ratio": round(timings.ratio("fed", "plain"), 3)}
     return out
 
@@ -157,6 +169,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "feed_speed.json")
+    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--kinds", nargs="+", default=list(RUNS))
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -169,10 +183,14 @@ def main() -> None:
         make_files(Path(name))
         sizes = [path.stat().st_size for path in Path(name).glob("data/samples/CAM_*/*.jpg")]
         result["jpeg_kb"] = round(float(np.mean(sizes)) / 1e3)
-        for title, count in (("one_thread", "1"), ("all_threads", str(os.cpu_count()))):
-            environment = os.environ | dict.fromkeys(names, count)
+        for title, count, kinds, workers in (
+            ("one_thread", 1, options.kinds, options.workers),
+            ("all_threads", os.cpu_count(), ["lidar"], [0]),
+        ):
+            environment = os.environ | dict.fromkeys(names, str(count))
             arguments = [f"--{key}={getattr(options, key)}" for key in ("rounds", "steps", "batch")]
-            command = [sys.executable, __file__, *arguments, "--child", name]
+            command = [sys.executable, __file__, *arguments, "--child", name, "--kinds", *kinds]
+            command += ["--workers", *map(str, workers)]
             found = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
             result[title] = json.loads(found.stdout)
     write_json(options.out, result)

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -183,7 +183,7 @@ def response(
     runs: RunsRoot = _RUNS,
 ) -> None:
     """How high the class scores of a trained run are on objects, in their borders and in the background."""
-    from bevkd.report.metrics import response_file
+    from bevkd.report.runs import response_file
 
     folder = _trained(run, scale, seed, runs)
     from bevkd.train.response import measure_response
@@ -251,29 +251,26 @@ def figure(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | 
 
 
 @app.command()
-def claims(
-    scale: Scale = "sim",
-    runs: RunsRoot = _RUNS,
-    out: Path | None = None,
-    target: Annotated[
-        Literal["all", "extended"], typer.Option(help="Which claims: those of the default or of the extended runs.")
-    ] = "all",
-    seeds: Seeds = 0,
-) -> None:
-    """Test every claim and write the ledger."""
+def part(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+    """Finish a part of the results: test its claims, keep a record of its runs, and say by which code it was made."""
     from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_claims
+    from bevkd.report import make_part
 
-    make_claims(scale, runs, out, first_seeds(load_rows(), seeds), target)
+    make_part(name, scale, runs, out, first_seeds(load_rows(), seeds))
 
 
 @app.command()
-def report(scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
-    """Gather tables, figures and ledger in one HTML page."""
+def report(
+    scale: Scale = "sim",
+    out: Path | None = None,
+    seeds: Seeds = 0,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out what has not been made, and say so.")] = False,
+) -> None:
+    """Gather tables, figures, ledger and records in one HTML page; needs no run and no data set."""
     from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_report
 
-    make_report(scale, runs, out, first_seeds(load_rows(), seeds))
+    make_report(scale, out, first_seeds(load_rows(), seeds), partial)
 
 
 @app.command()
@@ -297,13 +294,18 @@ def view(
 def profile(
     model: Annotated[str, typer.Option(help="A model of config/models/*.yaml.")],
     scale: Annotated[str, typer.Option(help="smoke, sim or paper.")] = "paper",
+    out: Annotated[Path | None, typer.Option(help="JSON file that tables read, besides stdout.")] = None,
 ) -> None:
     """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
     import json
 
     from bevkd.bench.profile import profile_model
+    from bevkd.io import write_json
 
-    typer.echo(json.dumps(profile_model(model, scale), indent=1))
+    found = profile_model(model, scale)
+    if out is not None:
+        write_json(out, found)
+    typer.echo(json.dumps(found, indent=1))
 
 
 @app.command()
@@ -320,7 +322,7 @@ def bench(
 ) -> None:
     """What a training step of a run costs: without its teacher, with it live and cached."""
     from bevkd.config import load_run, run_dir
-    from bevkd.report.metrics import cost_file
+    from bevkd.report.runs import cost_file
 
     config, file = load_run(run, scale, seed), cost_file(run, scale, runs) if out is None else out
     from bevkd.bench.step import cost_of

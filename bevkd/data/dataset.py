@@ -373,7 +373,7 @@ class FrameDataset:
                 change = train_transform(size, target, self.data.augment.image, rng)
             else:
                 change = test_transform(size, target)
-            images[n] = change.apply(source, self.data.crop_in_resize)
+            images[n] = np.asarray(change.apply(source, self.data.crop_in_resize))
             matrices.append(change.matrix())
             for name, stride in strides.items():
                 assert raw.key_points is not None

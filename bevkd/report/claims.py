@@ -18,18 +18,17 @@ There is no correction for the number of claims.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from bevkd.errors import DataError
-from bevkd.report.metrics import Runs, metric
+from bevkd.report.fill import pooled
+from bevkd.report.metrics import metric
 from bevkd.report.reference import select
+from bevkd.report.runs import Runs
 from bevkd.report.spec import ClaimConfig, Pool, pool
 from bevkd.report.stats import Interval, t_interval
-from bevkd.report.tables import pooled
 
 REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
 
@@ -174,39 +173,3 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
         over=claim.over,
         note=note,
     )
-
-
-def to_csv(findings: list[Finding]) -> str:
-    """The ledger as CSV; empty where a number does not exist."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([f.name for f in fields(Finding)])
-    for finding in findings:
-        cells = asdict(finding).values()
-        writer.writerow(["" if c != c else f"{c:.4f}" if isinstance(c, float) else c for c in cells])
-    return stream.getvalue()
-
-
-def from_csv(path: Path) -> list[Finding]:
-    """Read back a ledger.
-
-    Raises:
-        DataError: the file is missing or has other columns.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            records = list(reader)
-    except FileNotFoundError:
-        raise DataError("the claims ledger has not been made", file=path) from None
-    names = [f.name for f in fields(Finding)]
-    if list(reader.fieldnames or ()) != names:
-        raise DataError("columns are not those of a claims ledger", file=path)
-    kinds = {f.name: f.type for f in fields(Finding)}
-
-    def read(name: str, text: str) -> str | int | float:
-        if kinds[name] == "float":
-            return float(text) if text else math.nan
-        return int(text) if kinds[name] == "int" else text
-
-    return [Finding(**{n: read(n, record[n]) for n in names}) for record in records]  # type: ignore[arg-type]

@@ -187,7 +187,8 @@ def _cells(item: Comparison, key: str, tables: Mapping[str, Any], where: str) ->
         cell = item.published.get(name, None if row is None else row.published)  # type: ignore[call-overload]
         if cell is None:
             raise ConfigError(f"{where}: table {item.table!r} has no published row of {getattr(item, name)!r}")
-        out.append({"table": table.published["table"], **cell, **(column.reference or {"metric": key})})
+        fixed = column.selector if "@" in key else {"metric": key}
+        out.append({"table": table.published["table"], **cell, **(column.reference or fixed)})
     return out
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -21,13 +21,15 @@ from bevkd.config.plain import check_keys, read_mapping
 from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
 from bevkd.report.comparisons import claims_of, columns, labelled, printed_only, published_of, stand_ins, table_rows
-from bevkd.report.metrics import METRICS, metric
+from bevkd.report.metrics import METRICS, Source, metric
 
 _STRICT = ConfigDict(extra="forbid")
 Target: TypeAlias = Tier
 Split: TypeAlias = Literal["report", "tune"]
-Artefact: TypeAlias = Literal["metrics", "response", "cost", "log", "model"]
+Artefact: TypeAlias = Source | Literal["model"]
 Need: TypeAlias = tuple[str, int]
+# Measured once for a run, whatever its seeds.
+UNSEEDED: frozenset[Artefact] = frozenset(("cost", "profile"))
 
 
 def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> list[Need]:
@@ -44,6 +46,11 @@ def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> 
     return list(out)
 
 
+def first_of(needs: Iterable[Need], rows: Mapping[str, RowConfig]) -> list[Need]:
+    """Each run once, with its first seed."""
+    return [(run, rows[run].seeds[0]) for run in dict.fromkeys(run for run, _ in needs)]
+
+
 @dataclass(frozen=True, config=_STRICT)
 class ColumnSpec:
     """One metric of a table; `reference` selects the published number within a row's selector."""
@@ -55,7 +62,7 @@ class ColumnSpec:
     def __post_init__(self) -> None:
         metric(self.key)
 
-    def printed_for(self, row: RowSpec) -> bool:
+    def printed_for(self, row: RowSpec | ContextSpec) -> bool:
         """Whether the paper prints a number here."""
         return row.published is not None and self.reference != {} and self.key not in row.unprinted
 
@@ -64,9 +71,10 @@ class ColumnSpec:
         """Columns of the reference file that this metric fixes."""
         if self.reference is not None:
             return self.reference
-        if self.key.startswith("AP_"):
-            return {"metric": "AP", "class": self.key.removeprefix("AP_")}
-        return {"metric": self.key, "class": "all"}
+        name, _, group = self.key.partition("@")
+        if name.startswith("AP_"):
+            return {"metric": "AP", "class": name.removeprefix("AP_")}
+        return {"metric": name, "class": group or "all"}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -83,6 +91,16 @@ class RowSpec:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ContextSpec:
+    """A published row that no run of ours repeats: it stands below the table, with what the paper prints."""
+
+    label: str
+    published: Selector
+    group: str = ""
+    unprinted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=_STRICT)
 class TableConfig:
     """A table. `rows: tuning` means every experiment row whose target is `tuning`, after those of `also`."""
 
@@ -92,6 +110,7 @@ class TableConfig:
     columns: tuple[ColumnSpec, ...]
     rows: tuple[RowSpec, ...] | Literal["tuning"]
     also: tuple[RowSpec, ...] = ()  # shown first in their groups; tuning only
+    context: tuple[ContextSpec, ...] = ()  # in tables.yaml also the name of a published row alone
     part: str = ""  # the paper (folder of config/papers) that it belongs to
     target: Tier = "all"
     split: Split = "report"
@@ -101,18 +120,17 @@ class TableConfig:
     notes: tuple[str, ...] = ()
 
     @property
-    def artefact(self) -> Artefact:
-        """What the table reads of a run: its metrics, those of its response, or what its training costs."""
-        return metric(self.columns[0].key).file
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """The kinds of files that its columns come from."""
+        return tuple(dict.fromkeys(metric(column.key).file for column in self.columns))
 
     def __post_init__(self) -> None:
         keys = [column.key for column in self.columns]
-        if len({metric(key).file for key in keys}) > 1:
-            raise ValueError("the columns of a table come from one kind of file")
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("columns must be distinct metrics")
         if self.rows != "tuning":
-            for row in self.rows:
+            shown: list[RowSpec | ContextSpec] = [*self.rows, *self.context]
+            for row in shown:
                 if set(row.unprinted) - set(keys):
                     raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
         if self.delta is not None and self.delta not in keys:
@@ -123,6 +141,8 @@ class TableConfig:
             places = [(row.group, row.role, row.label) for row in self.rows]
             if not places or len(set(places)) != len(places):
                 raise ValueError("rows must differ in (group, role, label)")
+        if len({(row.group, row.label) for row in self.context}) != len(self.context):
+            raise ValueError("rows of the context must differ in (group, label)")
 
     def row_specs(self, rows: Mapping[str, RowConfig]) -> tuple[RowSpec, ...]:
         """The rows, spelt out."""
@@ -136,7 +156,9 @@ class TableConfig:
         return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose metrics the table prints; of costs, and in the preview, the first seed's.
+        """(run, seed) pairs that the table prints numbers of.
+
+        The first seed's in the preview, and where no column comes from seeds.
 
         Raises:
             ConfigError: a run is unknown, or of a later tier than the table.
@@ -145,8 +167,7 @@ class TableConfig:
         runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
         needs = needs_of(runs, rows, f"table {self.name!r}")
         tiers.check(f"table {self.name!r}", self.target, runs, rows)
-        first = self.artefact == "cost" or self.target == "preview"
-        return needs if not first else [(run, rows[run].seeds[0]) for run in dict.fromkeys(runs)]
+        return first_of(needs, rows) if self.target == "preview" or set(self.artefacts) <= UNSEEDED else needs
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -197,7 +218,7 @@ class LossCurves(_Figure):
     field: str = "det"
     window: float = 0.1  # of the number of steps
 
-    artefact = "log"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("log",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -213,7 +234,7 @@ class Dots(_Figure):
     metric: str = "mAP"
     baseline: Pool | None = None  # drawn as a line through every panel
 
-    artefact = "metrics"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -252,7 +273,7 @@ class LearningCurves(_Figure):
     metrics: tuple[str, ...] = ("mAP",)
     split: Split = "report"
 
-    artefact = "metrics"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -263,7 +284,7 @@ class LearningCurves(_Figure):
 class _Scenes(_Figure):
     columns: tuple[CurveSpec, ...]
     frames: int = 2  # report frames with most annotated boxes, from different scenes
-    artefact = "model"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("model",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -327,15 +348,15 @@ class ClaimConfig:
     part: str = ""  # the paper (folder of config/papers) that it belongs to
 
     @property
-    def artefact(self) -> Artefact:
+    def artefacts(self) -> tuple[Artefact, ...]:
         """What the claim reads of a run."""
-        return metric(self.metric).file
+        return (metric(self.metric).file,)
 
     def __post_init__(self) -> None:
         metric(self.metric)
         if (self.kind == "no_difference") != (self.margin is not None):
             raise ValueError("margin belongs to no_difference, and only there")
-        if (self.over == "repeats") != (self.artefact == "cost"):
+        if (self.over == "repeats") != (self.artefacts == ("cost",)):
             raise ValueError("costs, and nothing else, are compared over repeats")
         if self.margin is not None and self.margin <= 0:
             raise ValueError("margin must be positive")
@@ -354,7 +375,7 @@ class ClaimConfig:
         return [p for p in self.controls if all(tiers.may_need(self.target, rows[run]) for run in pool(p))]
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose metrics the claim compares, without controls of a later tier.
+        """(run, seed) pairs whose numbers the claim compares, without controls of a later tier.
 
         Raises:
             ConfigError: a run is unknown, of a later tier than the claim, or two compared runs share no seed.
@@ -371,6 +392,15 @@ class ClaimConfig:
         return out
 
 
+Item: TypeAlias = TableConfig | FigureConfig | ClaimConfig
+
+
+def reads(item: Item, rows: Mapping[str, RowConfig]) -> dict[Artefact, list[Need]]:
+    """Per kind of file the (run, seed) pairs that a table, figure or claim reads."""
+    needs = item.needs(rows)
+    return {kind: first_of(needs, rows) if kind in UNSEEDED else needs for kind in item.artefacts}
+
+
 PREVIEW = "Preview: n = 1, a single seed, which shows that everything runs and nothing about the method."
 _TABLES = ("defaults", "columns", "tables")
 _SHORT = ("labels", "show", "group", "printed", "at")
@@ -385,6 +415,10 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
     for key in ("rows", "also"):
         if isinstance(plain.get(key), list):
             plain[key] = table_rows(plain[key], short, paper.comparisons, load_rows())
+    plain["context"] = [
+        row if isinstance(row, dict) else {"label": row, "published": {"row_label": row}}
+        for row in plain.get("context", ())
+    ]
     plain["columns"] = printed_only(columns(plain.get("columns"), named, where), plain.pop("printed", None))
     plain |= published_of(plain.get("published"), paper.recipe.paper)
     plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published'].get('table', '')}")
@@ -471,7 +505,9 @@ __all__ = [
     "METRICS",
     "ClaimConfig",
     "ColumnSpec",
+    "ContextSpec",
     "FigureConfig",
+    "Item",
     "Pool",
     "RowSpec",
     "TableConfig",
@@ -479,4 +515,5 @@ __all__ = [
     "load_figures",
     "load_tables",
     "pool",
+    "reads",
 ]

@@ -10,9 +10,9 @@ from report_synthetic import write_run
 
 from bevkd.config import RowConfig
 from bevkd.errors import ConfigError, DataError
-from bevkd.report import claims
+from bevkd.report import claims, frames, ledger
 from bevkd.report.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED, answer, judge
-from bevkd.report.metrics import Runs, cost_file
+from bevkd.report.runs import Runs, cost_file
 from bevkd.report.spec import ClaimConfig, load_claims, pool
 from bevkd.report.stats import Interval
 
@@ -208,15 +208,15 @@ def test_ledger_round_trip(tmp_path: Path):
     runs = runs_with(tmp_path, a=[13.0, 13.5, 16.0], b=[11.0, 12.0, 13.0], k=[11.0, 11.0, 11.0])
     found = [answer(claim(controls=["k"]), runs), answer(claim(id="d", kind="no_difference", margin=3.0), runs)]
     path = tmp_path / "claims.csv"
-    path.write_text(claims.to_csv(found))
+    path.write_text(frames.to_csv(ledger.to_frame(found)))
     head = path.read_text().splitlines()[0].split(",")
     contract = "paper, claim, statement, metric, effect, ci_low, ci_high, n, control_effect, verdict"
     assert head[:10] == contract.split(", ")
-    again = claims.from_csv(path)
+    again = ledger.read(path)
     assert [f.verdict for f in again] == [f.verdict for f in found]
     assert again[0].effect == pytest.approx(found[0].effect, abs=1e-4)
     assert math.isnan(again[1].control_effect)
-    assert claims.to_csv(again) == path.read_text()
+    assert frames.to_csv(ledger.to_frame(again)) == path.read_text()
 
 
 def test_project_claims_have_the_controls():
@@ -246,7 +246,7 @@ def test_detection_loss_at_the_end_of_training(tmp_path: Path):
     everywhere = runs.values("b", "report", ["det_loss_mean"])[1]["det_loss_mean"]
     assert everywhere == pytest.approx((9 * 10.0 + 2.02) / 10)
     claim = ClaimConfig(id="c", paper="P", statement="s", metric="det_loss", better="a", than="b")
-    assert claim.artefact == "log"
+    assert claim.artefacts == ("log",)
     assert claims.answer(claim, runs).effect == pytest.approx(1.0)  # a lower loss is better
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,8 @@ NUSCENES_TABLES = (
     *("sample_annotation", "sample_data", "scene", "sensor", "visibility"),
 )
 TARGETS = {
-    *("all", "preview", "extended", "tuning", "claims", "report"),
+    *("all", "preview", "extended", "tuning", "claims", "report", "report_only"),
+    *("unidistill", "label_efficiency", "label_efficiency_extended", "datasets"),
     *(
         f"table_{name}"
         for name in ("unidistill_paths", "unidistill_response", "unidistill_adapters", "label_efficiency")
@@ -68,7 +70,7 @@ def test_clean_clone_plans_every_default_run(clone: Path, scale: str) -> None:
     plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", f"scale={scale}")
     counts = jobs(plan)
     assert counts["simulate"] == counts["convert"] == 3  # one data set in each format
-    assert counts["report"] == counts["claims"] == 1
+    assert (counts["report"], counts["part"]) == (1, 3)
     trained = set(re.findall(rf"output: results/runs/{scale}/(\w+)/seed(\d+)/model.pt", plan))
     assert trained >= {(run_id, str(seed)) for run_id, seed in DEFAULT_RUNS}
     assert re.search(r"estimated cost: (\d+) of \1 trainings to do, about \d+ CPU minutes", plan)
@@ -229,6 +231,56 @@ def test_one_table_needs_only_its_runs(clone: Path) -> None:
     wanted = {"camera_base", "lidar_long", "s6_feature", "s6_feature_adapt", "s6_relation", "s6_relation_adapt"}
     assert wanted <= trained
     assert not {name for name in trained if name.startswith(("s7_", "le_", "curve_"))}
+
+
+def test_one_paper_needs_only_its_runs_and_says_what_it_costs(clone: Path) -> None:
+    plan = snakemake(clone, "datasets", "--cores", "1", "--dry-run")
+    counts = jobs(plan)
+    assert (counts["train"], counts["table"], counts["part"]) == (2, 2, 1)
+    assert not {"report", "figure"} & counts.keys()
+    assert set(re.findall(r"output: results/runs/sim/(\w+)/seed0/model.pt", plan)) == {"kitti_lidar", "waymo_lidar"}
+    assert re.search(r"estimated cost: 2 of 2 trainings to do", plan)
+    plan = snakemake(clone, "label_efficiency", "--cores", "1", "--dry-run")
+    made = set(re.findall(r"results/(?:tables|figures|ledger)/(\w+)\.(?:csv|png)", plan))
+    assert made == {"label_efficiency", "detections", "learning_curves"}
+
+
+def test_a_table_of_mixed_sources_asks_for_all_of_them(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    columns = "columns:\n  - {key: params}\n  - {key: mAP@range:0-20}\n  - {key: step_time_live}\n"
+    path = folder / "config" / "tables" / "kitti.yaml"
+    head, _, rest = path.read_text().partition("columns:\n")
+    _, _, rows = rest.partition("rows:\n")
+    path.write_text(f"{head}{columns}rows:\n{rows}")
+    inputs = "-- table_kitti"
+    plan = snakemake(folder, "--cores", "1", "--dry-run", "--config", "scale=smoke", *inputs.split(), ok=False)
+    assert "results/runs/smoke/kitti_lidar/seed0/breakdown_val.json" in plan, "a breakdown has no rule yet"
+    path.write_text(f"{head}{columns.replace('mAP@range:0-20', 'mAP')}rows:\n{rows}")
+    counts = jobs(snakemake(folder, "--cores", "1", "--dry-run", "--config", "scale=smoke", *inputs.split()))
+    assert {rule: counts[rule] for rule in ("train", "evaluate", "bench", "profile", "table")} == dict.fromkeys(
+        ("train", "evaluate", "bench", "profile", "table"), 1
+    )
+
+
+def test_the_page_is_made_from_what_is_committed(tmp_path: Path) -> None:
+    """From a fresh clone, without a trained run, an index or a data set: the same page, and nothing else is touched."""
+    folder = copy_repository(tmp_path, results=True)
+    assert not (folder / "data").exists()
+    assert not (folder / "results" / "runs").exists()
+    made = ["report.html", "claims.csv", "claims_extended.csv", "metrics.json"]
+    made += [f"plots/{name}.csv" for name in ("seeds", "classes", "training")]
+    before = {path: path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
+    for name in made:
+        (folder / "results" / name).unlink()
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    log = snakemake(folder, "--cores", "1", "report_only")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "1 of 1 steps (100%) done" in log
+    after = {path: path.read_bytes() for path in before}
+    assert {str(path) for path in before if after[path] != before[path]} == set()
+    new = {path.relative_to(folder / "results").parts[0] for path in (folder / "results").rglob("*")}
+    assert new - {"logs"} == {path.relative_to(folder / "results").parts[0] for path in before}
+    assert used.ru_utime + used.ru_stime - spent.ru_utime - spent.ru_stime < 60
 
 
 def test_a_changed_setting_repeats_its_runs_and_prose_does_not(tmp_path: Path) -> None:
