@@ -33,27 +33,42 @@ def awaited(rows: Mapping[str, RowConfig]) -> set[str]:
     return {run for row in rows.values() for seed in row.seeds for run, _ in needed_by(row, seed)}
 
 
-def check_chains(rows: Mapping[str, RowConfig]) -> None:
-    """Teachers and starting weights exist, with the seeds asked for, and no run waits for itself.
+def check_chains(chosen: Mapping[str, RowConfig], rows: Mapping[str, RowConfig], where: str) -> None:
+    """Teachers and starting weights of some rows exist, with the seeds asked for, and no run waits for itself.
+
+    Args:
+        chosen: the rows to look at.
+        rows: all rows.
+        where: the file of those that are looked at, for messages.
 
     Raises:
         ConfigError: one does not.
     """
-    for run, row in rows.items():
+    for run, row in chosen.items():
+        place = f"{where}: run {run!r}"
         starts = row.init.run if row.init is not None else None
         for what, other in (("teacher", row.teacher), ("init", starts)):
             if other is not None and other not in rows:
-                raise ConfigError(f"run {run!r}: unknown {what} run {other!r}{nearest(other, rows)}")
+                raise ConfigError(f"{place}: unknown {what} run {other!r}{nearest(other, rows)}")
         for seed in row.seeds:
             for other, needed in needed_by(row, seed):
                 if needed not in rows[other].seeds:
                     what = "teacher" if (other, needed) == (row.teacher, row.teacher_seed) else "init"
-                    raise ConfigError(f"run {run!r}: {what} {other!r} has no seed {needed}")
+                    raise ConfigError(f"{place}: {what} {other!r} has no seed {needed}")
         if row.teacher is not None and row.method is None:
-            raise ConfigError(f"run {run!r}: a teacher needs a method")
-    for run, row in rows.items():
-        if any(other == run for other, _ in with_needed(needed_by(row, row.seeds[0]), rows)):
-            raise ConfigError(f"run {run!r} waits for itself, through teachers or starting weights")
+            raise ConfigError(f"{place}: a teacher needs a method")
+        _check_circle(run, rows, place)
+
+
+def _check_circle(run: str, rows: Mapping[str, RowConfig], place: str) -> None:
+    seen, waiting = set[str](), [run]
+    for name in waiting:
+        row = rows[name]
+        needed = {other for seed in row.seeds for other, _ in needed_by(row, seed) if other in rows}
+        if run in needed:
+            raise ConfigError(f"{place} waits for itself, through teachers or starting weights")
+        waiting += sorted(needed - seen)
+        seen |= needed
 
 
 def first_seeds(rows: Mapping[str, RowConfig], count: int) -> dict[str, RowConfig]:

@@ -1,7 +1,7 @@
 """The settings of a run as frozen dataclasses; those of a stage stand beside its class (`bevkd.config.stages`).
 
 YAML files hold differences from the defaults only. A default that is changed makes other runs of those that rely on it:
-`version` of its class goes up with it (`bevkd.config.identity`).
+`edition` of its class goes up with it (`bevkd.config.identity`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from bevkd.classes import CLASSES
 from bevkd.config.marks import CAMERA, LIDAR, RADAR, VOLATILE
 from bevkd.config.stages import Part, Stage, default_stage, parse_settings
+from bevkd.config.tiers import RowTier
 from bevkd.config.training import InitConfig, TrainConfig
 from bevkd.errors import ConfigError
 from bevkd.geometry import Area, BEVGrid
@@ -189,6 +190,8 @@ class DataConfig:
     cbgs: bool = True
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
+    # Compute only the pixels that are kept: faster, with other rounding of some.
+    crop_in_resize: Annotated[bool, CAMERA] = False
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
@@ -204,7 +207,7 @@ class MethodConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class RowConfig:
-    """One experiment row of config/experiments/*.yaml."""
+    """One row of config/papers/*/runs.yaml, as it is after `like`, families and defaults."""
 
     id: Annotated[str, VOLATILE]
     dataset: Annotated[str, VOLATILE]
@@ -217,7 +220,7 @@ class RowConfig:
     init: InitConfig | None = None
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0
-    target: Annotated[Literal["all", "extended", "tuning", "demand"], VOLATILE] = "all"
+    target: Annotated[RowTier, VOLATILE] = "all"
     doc: Annotated[str, VOLATILE] = ""
     # Merged into the rest when a run is resolved.
     set: Annotated[dict[str, Any], VOLATILE] = Field(default_factory=dict)

@@ -131,7 +131,8 @@ class TrainConfig:
     snapshots: Annotated[int, VOLATILE] = Field(default=0, ge=0)  # equal parts of the schedule, each with its weights
     checkpoint_every: Annotated[int, VOLATILE] = Field(default=200, ge=1)
     log_every: Annotated[int, VOLATILE] = Field(default=10, ge=1)
-    workers: Annotated[int, VOLATILE] = Field(default=0, ge=0)
+    # Processes that prepare samples; `auto`: as cores allow.
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
     threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
     reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
     frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)

@@ -11,7 +11,8 @@ from bevkd.config import RunConfig
 from bevkd.config.snapshots import snapshot_metrics
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import read_json
-from bevkd.report.metrics import Runs, metric, value_of
+from bevkd.report.metrics import metric, value_of
+from bevkd.report.runs import Runs
 from bevkd.report.spec import TrainingCurves, pool
 from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
 

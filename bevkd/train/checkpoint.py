@@ -119,7 +119,7 @@ def drop_checkpoints(out: Path) -> None:
 def drop_results(out: Path) -> None:
     """Remove everything that a training wrote into `out`, to begin anew."""
     drop_checkpoints(out)
-    for name in (MODEL, "log.jsonl", "config.yaml", STARTED):
+    for name in (MODEL, "log.jsonl", "config.yaml", "provenance.json", STARTED):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)
     for path in (out / "tb").glob("events.*"):

@@ -32,11 +32,11 @@ from bevkd.train import checkpoint as ckpt
 from bevkd.train.accumulate import forward_backward
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import set_schedule
-from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings
+from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings, training_provenance
 from bevkd.train.setup import Training, TrainStep, build_student, check_classes, prepare, total_steps
 from bevkd.train.snapshots import drop_others, missing, snapshot_steps
 from bevkd.train.start import Start, apply_start, read_start
-from bevkd.train.stream import derive_seed, timed_batches
+from bevkd.train.stream import derive_seed, timed_batches, worker_count
 from bevkd.train.teacher import teacher_digest
 from bevkd.train.window import Window
 
@@ -147,7 +147,7 @@ def _fit(
         """Of drop-path and its like."""
         torch.manual_seed(derive_seed(run.seed, "step", step, fabric.global_rank + fabric.world_size * part))
 
-    stream = timed_batches(training.batches(start, config.accumulate), config.workers)
+    stream = timed_batches(training.batches(start, config.accumulate), worker_count(config.workers))
     with TrainLog(out, start, steps, f"{run.run} seed {run.seed}", fabric.is_global_zero) as log:
         for step in range(start, steps):
             batches, data_s = _next_parts(stream, config.accumulate)
@@ -207,6 +207,7 @@ def _begin(
         if taken is not None:
             write_json(out / ckpt.STARTED, taken, indent=1)
         write_text(out / "config.yaml", yaml.safe_dump(to_plain(run), sort_keys=False))
+        write_json(out / "provenance.json", training_provenance(run.train, fabric))
     fabric.barrier()
     return (int(state["step"]), Window(state["window"])) if state is not None else (0, Window())
 

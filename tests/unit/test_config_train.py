@@ -66,7 +66,7 @@ def test_chains_of_teachers_and_starting_weights() -> None:
         row("third", seeds=[1, 2], init={"run": "second"}, teacher="teacher", method={"kind": "dense"}),
         row("fixed", seeds=[5], init={"run": "first", "seed": 2, "parts": ["camera"]}),
     )
-    check_chains(known)
+    check_chains(known, known, "runs.yaml")
     assert needed_by(known["third"], 1) == [("teacher", 0), ("second", 1)]
     assert with_needed([("third", 2)], known) == [("third", 2), ("teacher", 0), ("second", 2), ("first", 2)]
     assert awaited(known) == {"teacher", "first", "second"}
@@ -92,10 +92,10 @@ def test_chains_of_teachers_and_starting_weights() -> None:
 )
 def test_starting_weights_that_cannot_be(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_chains(rows(row("first"), row("second", **change)))
+        check_chains(known := rows(row("first"), row("second", **change)), known, "runs.yaml")
     circle = rows(row("a", init={"run": "b"}), row("b", init={"run": "a"}))
     with pytest.raises(ConfigError, match="waits for itself"):
-        check_chains(circle)
+        check_chains(circle, circle, "runs.yaml")
 
 
 def test_same_seed_or_one_seed() -> None:

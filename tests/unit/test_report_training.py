@@ -12,7 +12,7 @@ from bevkd.config import RowConfig
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import write_json
 from bevkd.report.figures import write
-from bevkd.report.metrics import Runs
+from bevkd.report.runs import Runs
 from bevkd.report.spec import CurveSpec, TrainingCurves
 from bevkd.report.training import snapshot_values, training_curves
 

@@ -8,35 +8,40 @@ from pathlib import Path
 import yaml
 from workflow_case import copy_repository, jobs, snakemake, with_fake_launcher
 
-ROWS = {
-    "defaults": {"dataset": "nuscenes_sim"},
-    "runs": [
-        {"id": "stage_one", "model": "camera", "seeds": [0, 1, 2], "target": "demand"},
+RUNS = {
+    "defaults": {"dataset": "nuscenes_sim", "model": "camera", "target": "extended"},
+    "runs": {
+        "stage_one": {"seeds": [0, 1, 2]},
         # Further training with a teacher, and its control: further training alone.
-        {
-            "id": "stage_two", "model": "camera", "seeds": [1, 2], "target": "demand", "init": {"run": "stage_one"},
-            "teacher": "lidar_long", "method": {"kind": "unidistill"}, "set": {"train": {"snapshots": 3}},
+        "stage_two": {
+            "seeds": [1, 2], "init": {"run": "stage_one"}, "teacher": "lidar_long", "method": {"kind": "unidistill"},
+            "set": {"train": {"snapshots": 3}},
         },
-        {
-            "id": "stage_control", "model": "camera", "seeds": [2], "target": "demand",
-            "init": {"run": "stage_one", "seed": 1, "parts": ["camera"]}, "set": {"train": {"snapshots": 3}},
+        "stage_control": {
+            "seeds": [2], "init": {"run": "stage_one", "seed": 1, "parts": ["camera"]},
+            "set": {"train": {"snapshots": 3}},
         },
-    ],
+    },
 }  # fmt: skip
 FIGURE = {
-    "name": "stages",
     "kind": "training_curves",
     "title": "Stages",
     "caption": "mAP over the second stage.",
     "target": "extended",
-    "curves": [{"label": "teacher", "run": "stage_two"}, {"label": "control", "run": "stage_control"}],
+    "curves": {"teacher": "stage_two", "control": "stage_control"},
 }
 
 
 def test_the_plan_follows_starting_weights_and_snapshots(tmp_path: Path) -> None:
     folder = with_fake_launcher(copy_repository(tmp_path))
-    (folder / "config" / "experiments" / "stages.yaml").write_text(yaml.safe_dump(ROWS))
-    (folder / "config" / "figures" / "stages.yaml").write_text(yaml.safe_dump(FIGURE))
+    paper = folder / "config" / "papers" / "stages"
+    paper.mkdir()
+    for stem, content in (
+        ("recipe", {"like": "unidistill"}),
+        ("runs", RUNS),
+        ("figures", {"figures": {"stages": FIGURE}}),
+    ):
+        (paper / f"{stem}.yaml").write_text(yaml.safe_dump(content))
     options = ("--cores", "2", "--config", "scale=smoke")
     plan = snakemake(folder, "figure_stages", "--dry-run", *options)
     counts = jobs(plan)
