@@ -16,15 +16,20 @@ from bevkd.config import AugmentConfig, RunConfig
 from bevkd.config.schema import ImageAugmentConfig
 from bevkd.config.training import SwitchOff, Timeline
 from bevkd.data import FrameDataset
+from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError, Interrupted
 from bevkd.train import train
-from bevkd.train.stream import StepDataset, batch_plan, phases, training_frames
+from bevkd.train.stream import StepDataset, batch_plan, phases, timed_batches, training_frames
 
 
 def stretches(run: RunConfig) -> tuple[list[Any], Any]:
     frames = training_frames(run)
     plan = batch_plan(run, frames)
     return phases(run, frames, plan, Timeline(run.train.steps, plan.steps_per_epoch)), plan
+
+
+def batches(samples: StepDataset) -> list[Batch]:
+    return [batch for batch, _ in timed_batches(samples, 0)]
 
 
 def test_class_balance_ends_and_the_rest_goes_on(smoke_dataset: Any) -> None:
@@ -35,11 +40,11 @@ def test_class_balance_ends_and_the_rest_goes_on(smoke_dataset: Any) -> None:
     assert found[0].plan is balanced
     even = batch_plan(tiny_run(smoke_dataset, steps=8), found[0].frames)
     assert [found[1].plan.batch(k) for k in range(4, 8)] == [even.batch(k) for k in range(4, 8)]
-    steps = StepDataset(found, 0, 8, 0, 1)
+    steps = batches(StepDataset(found, 0, 8, 0, 1))
     tokens = found[0].frames.tokens
     for k, plan in ((3, balanced), (4, even), (7, even)):
         assert steps[k].tokens == [tokens[index] for index, _ in plan.batch(k)]
-    late = StepDataset(found, 5, 8, 0, 1)  # as after a resume
+    late = batches(StepDataset(found, 5, 8, 0, 1))  # as after a resume
     assert late[1].tokens == steps[6].tokens
 
 
@@ -108,7 +113,7 @@ def test_a_training_in_parts_resumes_and_is_close_to_the_whole(smoke_dataset: An
     (_, ours), (_, theirs) = losses(folder(tmp_path, run))[0], losses(folder(tmp_path, whole))[0]
     assert ours["total"] == pytest.approx(theirs["total"], rel=0.1)
     frames, plan = (s := stretches(run))[0][0].frames, s[1]
-    parts = StepDataset(s[0], 0, 3, 0, 1, parts=2)
+    parts = batches(StepDataset(s[0], 0, 3, 0, 1, parts=2))
     assert len(parts) == 6
     tokens = [frames.tokens[index] for index, _ in plan.batch(1)]
     assert (parts[2].tokens, parts[3].tokens) == (tokens[0::2], tokens[1::2])
