@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from bevkd.config import ModelConfig, to_plain
 from bevkd.report.results import Results
 
-T = TypeVar("T")
 ABSENT = "—"  # a model has no such stage, or a paper no such setting
 
 
@@ -72,8 +71,8 @@ def method_switches(results: Results, names: list[str]) -> dict[str, list[Switch
     return out
 
 
-def as_published(used: T) -> T:
-    """The same stages with the settings of their papers."""
+def as_published(used: Any) -> Any:
+    """Settings (a dataclass) with the same stages, each with the settings of its paper."""
     stages = {field.name: getattr(used, field.name) for field in fields(used)}
     return replace(type(used)(), **{name: as_published(value) for name, value in stages.items() if is_dataclass(value)})
 
