@@ -15,13 +15,16 @@ export DVC_NO_ANALYTICS := 1
 # The workflow runs single-threaded jobs side by side: two of them beat one with two threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce extended smoke resume adopt test test-fast test-slurm lint format schemas env env-dev doctor clean help
+.PHONY: reproduce preview extended smoke resume adopt test test-fast test-slurm lint format env env-dev doctor clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 reproduce: env ## Make every table and figure of the default scale (resumes by itself)
 	$(SNAKEMAKE) $(ARGS)
+
+preview: env ## One seed of each paper's headline, for a first look (n = 1)
+	$(SNAKEMAKE) --rerun-incomplete preview $(ARGS)
 
 extended: env ## Tuning of the baselines, five seeds over three labelled subsets, long learning curves; then the page again
 	$(SNAKEMAKE) tuning extended $(ARGS)
@@ -59,9 +62,6 @@ format: env-dev ## Format everything
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
-
-schemas: env ## Write workflow/schemas from the config dataclasses
-	$(BIN)/python workflow/schemas/generate.py
 
 doctor: env ## What is installed and which fast paths are active
 	$(BIN)/bevkd doctor

@@ -2,6 +2,7 @@
 #
 #   snakemake --cores all --config scale=smoke     the same DAG in minutes, under results/smoke
 #   snakemake --cores all table_unidistill_s6      one table; `snakemake --list` names every target
+#   snakemake --cores all preview                  one seed of each paper's headline
 #   snakemake --cores all extended                 also what the default run leaves out
 #   snakemake --dry-run                            the plan and what it costs
 from snakemake.utils import min_version
@@ -44,8 +45,14 @@ rule all:
 
 rule extended:
     input:
-        outputs_of("all"),
-        outputs_of("extended"),
+        [outputs_of(tier) for tier in tiers_of("extended")],
+
+
+# A first look: single seeds, of runs that the default target makes anyway.
+rule preview:
+    input:
+        preview_outputs(),
+    localrule: True
 
 
 # Experiments that choose settings, on the tune split; their winners are in config already.

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -25,7 +25,7 @@ app.add_typer(evaluate_app, name="evaluate")
 
 Scale = Annotated[str, typer.Option(help="smoke, sim (default) or paper: config/scales/*.yaml")]
 Seed = Annotated[int, typer.Option(help="Seed of the run.")]
-Run = Annotated[str, typer.Option(help="Run id: a row of config/experiments/*.yaml.")]
+Run = Annotated[str, typer.Option(help="Run id: a row of config/papers/*/runs.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds of each run; 0: all.")]
@@ -122,6 +122,32 @@ def train(
 
 
 @app.command()
+def config(
+    run: Run,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    explain: Annotated[str | None, typer.Option(metavar="KEY", help="Which file and line say this setting.")] = None,
+    identity: Annotated[bool, typer.Option("--identity", help="Only what makes it this run.")] = False,
+) -> None:
+    """Print the resolved settings of a run as YAML, or where one of them comes from."""
+    import yaml
+
+    from bevkd.config import identity as identity_of
+    from bevkd.config import load_run, to_plain
+    from bevkd.config.explain import explain as places
+
+    if explain is not None:
+        value, sources = places(run, scale, seed, explain, overrides or [])
+        typer.echo(f"{explain} = {value!r}")
+        for source in sources:
+            typer.echo(f"  {source}")
+        return
+    found = load_run(run, scale, seed, overrides)
+    typer.echo(yaml.safe_dump(identity_of(found) if identity else to_plain(found), sort_keys=False), nl=False)
+
+
+@app.command()
 def cache(run: Run, scale: Scale = "sim", seed: Seed = 0, overrides: Overrides = None, runs: RunsRoot = _RUNS) -> None:
     """Build the teacher cache that a distilled run reads (shared by every run with the same needs)."""
     from bevkd.config import load_run, run_dir
@@ -157,7 +183,7 @@ def response(
     runs: RunsRoot = _RUNS,
 ) -> None:
     """How high the class scores of a trained run are on objects, in their borders and in the background."""
-    from bevkd.report.metrics import response_file
+    from bevkd.report.runs import response_file
 
     folder = _trained(run, scale, seed, runs)
     from bevkd.train.response import measure_response
@@ -225,29 +251,26 @@ def figure(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | 
 
 
 @app.command()
-def claims(
-    scale: Scale = "sim",
-    runs: RunsRoot = _RUNS,
-    out: Path | None = None,
-    target: Annotated[
-        Literal["all", "extended"], typer.Option(help="Which claims: those of the default or of the extended runs.")
-    ] = "all",
-    seeds: Seeds = 0,
-) -> None:
-    """Test every claim and write the ledger."""
+def part(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+    """Finish a part of the results: test its claims, keep a record of its runs, and say by which code it was made."""
     from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_claims
+    from bevkd.report import make_part
 
-    make_claims(scale, runs, out, first_seeds(load_rows(), seeds), target)
+    make_part(name, scale, runs, out, first_seeds(load_rows(), seeds))
 
 
 @app.command()
-def report(scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
-    """Gather tables, figures and ledger in one HTML page."""
+def report(
+    scale: Scale = "sim",
+    out: Path | None = None,
+    seeds: Seeds = 0,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out what has not been made, and say so.")] = False,
+) -> None:
+    """Gather tables, figures, ledger and records in one HTML page; needs no run and no data set."""
     from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_report
 
-    make_report(scale, runs, out, first_seeds(load_rows(), seeds))
+    make_report(scale, out, first_seeds(load_rows(), seeds), partial)
 
 
 @app.command()
@@ -271,13 +294,18 @@ def view(
 def profile(
     model: Annotated[str, typer.Option(help="A model of config/models/*.yaml.")],
     scale: Annotated[str, typer.Option(help="smoke, sim or paper.")] = "paper",
+    out: Annotated[Path | None, typer.Option(help="JSON file that tables read, besides stdout.")] = None,
 ) -> None:
     """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
     import json
 
     from bevkd.bench.profile import profile_model
+    from bevkd.io import write_json
 
-    typer.echo(json.dumps(profile_model(model, scale), indent=1))
+    found = profile_model(model, scale)
+    if out is not None:
+        write_json(out, found)
+    typer.echo(json.dumps(found, indent=1))
 
 
 @app.command()
@@ -294,7 +322,7 @@ def bench(
 ) -> None:
     """What a training step of a run costs: without its teacher, with it live and cached."""
     from bevkd.config import load_run, run_dir
-    from bevkd.report.metrics import cost_file
+    from bevkd.report.runs import cost_file
 
     config, file = load_run(run, scale, seed), cost_file(run, scale, runs) if out is None else out
     from bevkd.bench.step import cost_of

@@ -1,19 +1,17 @@
-"""Configuration: dataclasses with the published defaults, YAML files with differences."""
+"""Configuration: dataclasses with defaults, YAML files with differences, and what makes a run that run."""
 
-from bevkd.config.load import config_dir, load_rows, load_run, load_scale, merge, parse, read_yaml, run_dir, to_plain
+from bevkd.config.compose import load_model, load_run
+from bevkd.config.identity import differences, identity, identity_digest, stored_run
+from bevkd.config.load import load_scale, run_dir
+from bevkd.config.papers import Paper, load_papers, load_rows, paper_layers, paper_of
+from bevkd.config.plain import config_dir, merge, parse, read_yaml, to_plain
 from bevkd.config.schema import (
     AugmentConfig,
-    BEVConfig,
-    CameraConfig,
     DataConfig,
-    DecodeConfig,
-    FuserConfig,
     GridConfig,
-    HeadConfig,
-    LidarConfig,
-    LossConfig,
     MethodConfig,
     ModelConfig,
+    NormConfig,
     RowConfig,
     RunConfig,
     TrainConfig,
@@ -22,30 +20,33 @@ from bevkd.config.workflow import BenchConfig, WorkflowConfig, first_seeds
 
 __all__ = [
     "AugmentConfig",
-    "BEVConfig",
     "BenchConfig",
-    "CameraConfig",
     "DataConfig",
-    "DecodeConfig",
-    "FuserConfig",
     "GridConfig",
-    "HeadConfig",
-    "LidarConfig",
-    "LossConfig",
     "MethodConfig",
     "ModelConfig",
+    "NormConfig",
+    "Paper",
     "RowConfig",
     "RunConfig",
     "TrainConfig",
     "WorkflowConfig",
     "config_dir",
+    "differences",
     "first_seeds",
+    "identity",
+    "identity_digest",
+    "load_model",
+    "load_papers",
     "load_rows",
     "load_run",
     "load_scale",
     "merge",
+    "paper_layers",
+    "paper_of",
     "parse",
     "read_yaml",
     "run_dir",
+    "stored_run",
     "to_plain",
 ]

@@ -1,78 +1,16 @@
-"""YAML files -> `RunConfig`.
-
-Later ones win: dataclass defaults, data set, model, scale, experiment row, rules of the scale, `--set`.
-"""
+"""Scales, overrides and folders; `bevkd.config.compose` makes runs of them."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
+from bevkd.config.plain import config_dir, parse, read_yaml
 from bevkd.config.scale import ScaleConfig
-from bevkd.config.schema import RowConfig, RunConfig
 from bevkd.errors import ConfigError, nearest
-
-T = TypeVar("T")
-# The workflow reads every run before it starts: libyaml does in 0.2 s what pure Python does in 2 s.
-_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def config_dir() -> Path:
-    """Folder of the YAML files: $BEVKD_CONFIG, else ./config, else the one of the source tree."""
-    if "BEVKD_CONFIG" in os.environ:
-        return Path(os.environ["BEVKD_CONFIG"])
-    here = Path("config")
-    return here if (here / "config.yaml").exists() else Path(__file__).resolve().parents[2] / "config"
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file as plain data.
-
-    Raises:
-        ConfigError: missing or malformed.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_SAFE_LOADER)
-    except FileNotFoundError:
-        known = [p.stem for p in path.parent.glob("*.yaml")]
-        raise ConfigError(f"no such config file: {path}{nearest(path.stem, known)}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-
-
-def parse(kind: type[T], value: Any, where: str) -> T:
-    """Build a config dataclass from plain data.
-
-    Raises:
-        ConfigError: unknown key or wrong type; the message names the place and every offending key.
-    """
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
-
-
-def to_plain(config: Any) -> Any:
-    """A config dataclass as JSON-like plain data."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
-
-
-def merge(base: dict[str, Any], over: dict[str, Any] | None) -> dict[str, Any]:
-    """Recursive merge of plain dictionaries; lists and scalars of `over` replace."""
-    out = dict(base)
-    for key, value in (over or {}).items():
-        if isinstance(value, dict) and isinstance(out.get(key), dict):
-            out[key] = merge(out[key], value)
-        else:
-            out[key] = value
-    return out
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -94,49 +32,14 @@ def parse_override(text: str) -> dict[str, Any]:
 
 
 @cache
-def _rows(folder: Path) -> dict[str, RowConfig]:
-    rows: dict[str, RowConfig] = {}
-    for path in sorted((folder / "experiments").glob("*.yaml")):
-        content = read_yaml(path) or {}
-        unknown = set(content) - {"runs", "defaults"}
-        if unknown:
-            raise ConfigError(f"{path}: unknown key {sorted(unknown)[0]!r}; known: defaults, runs")
-        for row in content.get("runs", []):
-            merged = merge(content.get("defaults", {}), row)
-            config = parse(RowConfig, merged, f"{path}: run {row.get('id', '?')!r}")
-            if config.id in rows:
-                raise ConfigError(f"{path}: run {config.id!r} is defined twice")
-            rows[config.id] = config
-    for config in rows.values():
-        if config.teacher is not None and config.teacher not in rows:
-            raise ConfigError(
-                f"run {config.id!r}: unknown teacher run {config.teacher!r}{nearest(config.teacher, rows)}"
-            )
-        if config.teacher is not None and config.teacher_seed not in rows[config.teacher].seeds:
-            raise ConfigError(f"run {config.id!r}: teacher {config.teacher!r} has no seed {config.teacher_seed}")
-        if (config.teacher is not None) and config.method is None:
-            raise ConfigError(f"run {config.id!r}: a teacher needs a method")
-    return rows
-
-
-def load_rows() -> dict[str, RowConfig]:
-    """All experiment rows by run id, in file order.
-
-    Raises:
-        ConfigError: unknown keys, duplicate ids, unknown teachers.
-    """
-    return _rows(config_dir().resolve())
-
-
-@cache
 def _scale(folder: Path, scale: str) -> ScaleConfig:
-    settings = parse(ScaleConfig, read_yaml(folder / "scales" / f"{scale}.yaml"), f"scale {scale!r}")
+    path = folder / "scales" / f"{scale}.yaml"
+    settings = parse(ScaleConfig, read_yaml(path), str(path))
     for kind, names in (("models", settings.models), ("datasets", settings.datasets)):
-        known = [path.stem for path in (folder / kind).glob("*.yaml")]
+        known = [file.stem for file in (folder / kind).glob("*.yaml")]
         for name in names:
             if name not in known:
-                raise ConfigError(f"scale {scale!r}: {kind}: unknown name {name!r}{nearest(name, known)}")
-    settings.check(scale, _rows(folder).values())
+                raise ConfigError(f"{path}: {kind}: unknown name {name!r}{nearest(name, known)}")
     return settings
 
 
@@ -144,44 +47,9 @@ def load_scale(scale: str) -> ScaleConfig:
     """A file of config/scales.
 
     Raises:
-        ConfigError: no such scale, unknown keys or names, a rule for no run.
+        ConfigError: no such scale, unknown keys or names.
     """
     return _scale(config_dir().resolve(), scale)
-
-
-def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None) -> RunConfig:
-    """Resolve one run.
-
-    Raises:
-        ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere; an override of what says
-            which run it is.
-    """
-    rows = load_rows()
-    if run not in rows:
-        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
-    row, folder = rows[run], config_dir()
-    plain: dict[str, Any] = {}
-    for path in (folder / "datasets" / f"{row.dataset}.yaml", folder / "models" / f"{row.model}.yaml"):
-        plain = merge(plain, read_yaml(path))
-    settings = load_scale(scale)
-    plain = merge(plain, settings.common)
-    plain = merge(plain, settings.datasets.get(row.dataset))
-    plain = merge(plain, settings.models.get(row.model))
-    plain = merge(plain, row.set)
-    for rule in settings.rules:
-        if rule.applies(rows[run]):
-            plain = merge(plain, rule.set)
-            row = replace(row, teacher_mode=rule.teacher_mode or row.teacher_mode)
-    for text in overrides or []:
-        plain = merge(plain, parse_override(text))
-    for key in ("run", "scale", "seed", "row"):
-        if key in plain:
-            raise ConfigError(f"run {run!r}: {key!r} cannot be set, it says which run this is")
-    plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
-    config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}")
-    factor = config.train.steps_factor
-    steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
-    return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))
 
 
 def run_dir(run: str, scale: str, seed: int, root: str | Path = "results/runs") -> Path:

@@ -29,8 +29,8 @@ from bevkd.models.detector import Detector, build_detector
 from bevkd.train import checkpoint as ckpt
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import build_optimizer, set_schedule
-from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings
-from bevkd.train.stream import StepDataset, batch_plan, derive_seed, timed_batches
+from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings, training_provenance
+from bevkd.train.stream import StepDataset, batch_plan, derive_seed, timed_batches, worker_count
 from bevkd.train.syncbn import synchronise_batch_norm
 from bevkd.train.teacher import build_engine, student_frames, teacher_digest
 
@@ -169,6 +169,7 @@ def _fit(
         logger.info("resuming %s at step %d of %d", out, start, steps)
     if fabric.is_global_zero:
         write_text(out / "config.yaml", yaml.safe_dump(to_plain(run), sort_keys=False))
+        write_json(out / "provenance.json", training_provenance(config, fabric))
     fabric.barrier()  # nobody changes the folder before everybody has read it
 
     def save(step: int) -> None:
@@ -182,7 +183,7 @@ def _fit(
             {
                 "version": __version__,
                 "torch": str(torch.__version__),
-                "config": json.dumps(ckpt.identity(run)),
+                "config": json.dumps(to_plain(run)),
                 "teacher": teacher,
                 "step": step,
                 "model": detector.state_dict(),
@@ -194,7 +195,7 @@ def _fit(
         )
 
     stream = timed_batches(
-        StepDataset(frames, plan, start, steps, fabric.global_rank, fabric.world_size), config.workers
+        StepDataset(frames, plan, start, steps, fabric.global_rank, fabric.world_size), worker_count(config.workers)
     )
     with TrainLog(out, start, steps, f"{run.run} seed {run.seed}", fabric.is_global_zero) as log:
         for step, (batch, data_s) in enumerate(stream, start):

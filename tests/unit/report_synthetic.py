@@ -12,7 +12,8 @@ import yaml
 
 from bevkd.classes import CLASSES
 from bevkd.config import DataConfig, ModelConfig, RowConfig, RunConfig, TrainConfig, run_dir, to_plain
-from bevkd.report.metrics import METRICS, cost_file, response_file
+from bevkd.report.metrics import METRICS
+from bevkd.report.runs import cost_file, response_file
 
 SENSORS: dict[str, tuple[Any, ...]] = {"camera": ("camera",), "fusion": ("lidar", "camera")}
 ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
@@ -81,12 +82,12 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     train = TrainConfig(steps=int(row.set.get("train", {}).get("steps", steps)))
     model = ModelConfig(sensors=SENSORS.get(row.model.split("_")[0], ("lidar",)))
-    data = DataConfig(reader=row.dataset.split("_")[0])
+    data = DataConfig(kind=row.dataset.split("_")[0])
     config = RunConfig(run=row.id, scale=scale, seed=seed, row=row, train=train, model=model, data=data)
     (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
     rng = np.random.default_rng([seed, *row.id.encode()])
     for split in ("val", "tune") if tune else ("val",):
-        content = summary(mean_ap, rng) if data.reader not in STARTS else benchmark_summary(data.reader, mean_ap, rng)
+        content = summary(mean_ap, rng) if data.kind not in STARTS else benchmark_summary(data.kind, mean_ap, rng)
         (folder / f"metrics_{split}.json").write_text(json.dumps(content))
         ratios = {key: rng.uniform(0.1, 0.9) for key in ("border_ratio", "background_ratio", "false_share")}
         response = response_file(row.id, scale, seed, split, root)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from distill_data import GRID, ToyTeacher, leaves, make_batch, make_outputs, spec
 
 from bevkd import registry
-from bevkd.config import MethodConfig, RowConfig, parse
+from bevkd.config import MethodConfig, RowConfig, config_dir, load_rows
 from bevkd.distill import DistillEngine, build_method
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "add_a_method.md"
@@ -39,7 +39,11 @@ def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowConfig]:
     monkeypatch.setitem(sys.modules, path.stem, module)
     module_spec.loader.exec_module(module)
     assert set(registry.names("method")) == {*known, "peaks"}
-    yield parse(RowConfig, yaml.safe_load(block("yaml"))["runs"][0], "guide")
+    paper = shutil.copytree(config_dir(), tmp_path / "config") / "papers" / "peaks"
+    paper.mkdir()
+    (paper / "runs.yaml").write_text(block("yaml"))
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
+    yield load_rows()["peaks_l_to_c"]
     del registry._REGISTRY["method"]["peaks"]
 
 
@@ -59,6 +63,6 @@ def test_the_example_runs_and_learns(row: RowConfig) -> None:
 
 
 def test_the_example_takes_part_in_combinations(row: RowConfig) -> None:
-    options = {"methods": [{"name": "dense"}, {"name": "peaks", "weight": 0.5}]}
+    options = {"methods": [{"kind": "dense"}, {"kind": "peaks", "weight": 0.5}]}
     method = build_method(MethodConfig("combine", options), spec("camera"), spec("lidar"))
     assert method.weights()["1.peaks"] == 1.0

@@ -117,7 +117,7 @@ def test_paired_seeds(smoke_dataset: Any, trained: Path) -> None:
 def test_adapters_are_trained_and_kept_out_of_the_model(smoke_dataset: Any, trained: Path) -> None:
     run = distilled(smoke_dataset, "adapted", model=tiny_model("camera"), method="unidistill", checkpoint_every=1)
     # Path (4) has no adapters by default; the row switches them on.
-    method = {"name": "unidistill", "options": {"adapter": {"enabled": True}}}
+    method = {"kind": "unidistill", "options": {"adapter": {"enabled": True}}}
     plain = json.loads(json.dumps(loop_module.to_plain(run)))
     plain["row"]["method"] = method
     run = parse(RunConfig, plain, "test")
@@ -148,8 +148,13 @@ def test_cached_teacher_equals_live_teacher(smoke_dataset: Any, trained: Path) -
     assert lines[0]["kd_feature"] > 0
 
 
-def test_worker_processes_change_nothing(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:
-    run = tiny_run(smoke_dataset, "teacher", workers=2)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_change_nothing(smoke_dataset: Any, trained: Path, tmp_path: Path, workers: int) -> None:
+    """Also where a training goes on with another number of them than it began with."""
+    run = tiny_run(smoke_dataset, "teacher", workers=workers)
+    with pytest.raises(Interrupted):
+        train(run, folder(tmp_path, run), stop_after=2)
+    run = replace(run, train=replace(run.train, workers=3 - workers))
     assert_same_bits(weights(train(run, folder(tmp_path, run))), weights(folder(trained, run) / "model.pt"))
 
 

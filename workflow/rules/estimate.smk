@@ -7,9 +7,8 @@ SHARED = "data and pages"  # what no paper has for itself
 
 @functools.cache
 def papers():
-    """Run id -> the part of the results that it belongs to: its file of config/experiments."""
-    files = sorted((config_dir() / "experiments").glob("*.yaml"))
-    return {row["id"]: path.stem for path in files for row in (read_yaml(path) or {}).get("runs", [])}
+    """Run id -> the part of the results that it belongs to: its folder of config/papers."""
+    return {run: paper.name for paper in load_papers().values() for run in paper.rows}
 
 
 def paper_of(run):

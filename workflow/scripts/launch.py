@@ -28,7 +28,7 @@ from processes import WARM, WORKFLOW_PID, alive
 # Jobs that start from `warm.py`.
 _WARM = (
     *("simulate", "convert", "train", "cache", "predict", "response"),
-    *("bench", "table", "figure", "claims", "report"),
+    *("bench", "table", "figure", "part", "report"),
 )
 
 
@@ -45,6 +45,11 @@ def devices() -> list[str]:
         return [part.strip() for part in visible.split(",") if part.strip()]
     matches = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
     return sorted(match[1] for match in matches if match)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def take(count: int, names: list[str], folder: Path) -> list[str]:
@@ -121,7 +126,9 @@ def main(arguments: list[str]) -> int:
         os.environ[f"{name}_NUM_THREADS"] = "1"
     if gpus > 0:
         folder = Path(tempfile.gettempdir()) / f"bevkd-gpus-{os.getuid()}"
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take(gpus, devices(), folder))
+        there = devices()
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take(gpus, there, folder))
+        os.environ["BEVKD_CORES"] = str(max(1, cores() * gpus // len(there)))  # jobs on the other GPUs have data, too
     owner = int(os.environ.get(WORKFLOW_PID) or 0) or None
     forks = sys.platform == "linux"  # elsewhere the libraries do not survive a fork
     if owner and forks and gpus == 0 and os.environ.get(WARM) == "1" and arguments[1] in _WARM:
