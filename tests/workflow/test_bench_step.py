@@ -136,7 +136,8 @@ def test_a_forked_measurement_has_its_own_peak_memory() -> None:
         "import json, resource, sys; sys.path[:0] = ['tests/workflow', 'tests/unit', '.']\n"
         "import test_bench_step as case; from bevkd.bench import step\n"
         "before = case.peak_mib(600)\n"
-        "print(json.dumps([step._context().get_start_method(), before, *(step._alone(case.peak_mib, n) for n in (0, 200))]))"
+        "idle, busy = (step._alone(case.peak_mib, size) for size in (0, 200))\n"
+        "print(json.dumps([step._context().get_start_method(), before, idle, busy]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
