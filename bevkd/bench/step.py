@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkContext, SpawnContext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -236,7 +237,7 @@ def _in_child(task: Callable[..., Any], arguments: tuple[Any, ...], answer: Conn
         answer.send(BevkdError(f"{type(error).__name__}: {error}"))
 
 
-def _start_method() -> Literal["fork", "spawn"]:
+def _context() -> ForkContext | SpawnContext:
     """How a measuring process starts: forked, with the libraries in it, where a fork can compute.
 
     It cannot once a library has threads, which a fork lacks, nor where CUDA may have been touched. The memory of this
@@ -245,7 +246,7 @@ def _start_method() -> Literal["fork", "spawn"]:
     names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
     threads = len(names) - names.count("jemalloc_bg_thd")  # of pyarrow; it survives a fork
     single = threads == threading.active_count()  # none where there is no such folder
-    return "fork" if single and not torch.cuda.is_available() else "spawn"
+    return get_context("fork") if single and not torch.cuda.is_available() else get_context("spawn")
 
 
 def _alone(task: Callable[..., Any], *arguments: Any) -> Any:
@@ -254,7 +255,7 @@ def _alone(task: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
         BevkdError: what it raised, or that its process was killed.
     """
-    context = get_context(_start_method())
+    context = _context()
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_in_child, args=(task, arguments, sender))
     child.start()

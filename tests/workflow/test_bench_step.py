@@ -136,7 +136,8 @@ def test_a_forked_measurement_has_its_own_peak_memory() -> None:
         "import json, resource, sys; sys.path[:0] = ['tests/workflow', 'tests/unit', '.']\n"
         "import test_bench_step as case; from bevkd.bench import step\n"
         "before = case.peak_mib(600)\n"
-        "print(json.dumps([step._start_method(), before, *(step._alone(case.peak_mib, n) for n in (0, 200))]))"
+        "idle, busy = (step._alone(case.peak_mib, size) for size in (0, 200))\n"
+        "print(json.dumps([step._context().get_start_method(), before, idle, busy]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -148,7 +149,7 @@ def test_a_forked_measurement_has_its_own_peak_memory() -> None:
 
 def test_a_process_with_threads_of_libraries_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.threading, "active_count", lambda: 0)
-    assert bench._start_method() == "spawn"
+    assert bench._context().get_start_method() == "spawn"
 
 
 def test_frames_per_step_and_what_is_measured_where(

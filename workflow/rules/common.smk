@@ -123,6 +123,7 @@ def note_missing(root, reader):
     print(f"{root}: there is no {reader} data set here; the plan is made as if there were", file=sys.stderr)
 
 
+@functools.cache
 def run_file(run, seed, name):
     """A file of a run."""
     return str(run_dir(run, SCALE, seed, "results/runs") / name)
