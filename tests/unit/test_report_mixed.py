@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from report_synthetic import summary, write_run
 
 from bevkd.config import RowConfig, config_dir
@@ -189,3 +190,17 @@ def test_bad_csv_names_file_and_column(tmp_path: Path):
     frame.assign(**{name: "twelve"}).to_csv(path, index=False)
     with pytest.raises(DataError, match=rf"not a number.*twelve.*field={name}"):
         tables.read(spec, path)
+
+
+def test_context_in_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "config"
+    shutil.copytree(config_dir(), folder)
+    path = folder / "papers" / "unidistill" / "tables.yaml"
+    plain = yaml.safe_load(path.read_text())
+    other = {"label": "Larger", "published": {"row_label": "Gaussian"}, "unprinted": ["NDS"]}
+    plain["tables"]["unidistill_s7"]["context"] = ["Crucial", other]
+    path.write_text(yaml.safe_dump(plain, sort_keys=False))
+    monkeypatch.setenv("BEVKD_CONFIG", str(folder))
+    crucial, larger = load_tables("sim")["unidistill_s7"].context
+    assert (crucial.label, crucial.published) == ("Crucial", {"row_label": "Crucial"})
+    assert (larger.label, larger.published, larger.unprinted) == ("Larger", {"row_label": "Gaussian"}, ("NDS",))
