@@ -13,6 +13,7 @@ import pytest
 import yaml
 from report_synthetic import summary, write_run
 
+from bevkd.cli import main
 from bevkd.config import RowConfig, config_dir
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import frames, ledger, reference, render, tables
@@ -83,6 +84,16 @@ def test_a_missing_source_is_named(runs: Runs, tmp_path: Path, file: str, messag
     (runs.root.parent / file).unlink()
     with pytest.raises(DataError, match=message):
         fill(SPEC, runs, tmp_path)
+
+
+def test_a_profile_is_what_tables_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "profiles" / "lidar_pillar.json"
+    assert main(["profile", "--model", "lidar_pillar", "--scale", "smoke", "--out", str(file)]) == 0
+    content = json.loads(file.read_text())
+    assert json.loads(capsys.readouterr().out) == content
+    assert value_of(content, "params", file) == content["params"] / 1e6
+    assert value_of(content, "macs", file) == content["macs_dense2d"] / 1e9
+    assert value_of(content, "latency", file) == content["latency_ms"]
 
 
 def test_metrics_of_groups():
