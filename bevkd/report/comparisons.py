@@ -36,6 +36,11 @@ def stand_ins(content: Any, runs: Mapping[str, str]) -> Any:
     return runs.get(content, content) if isinstance(content, str) else content
 
 
+def labelled(content: Any, key: str) -> Any:
+    """Label -> run (or runs) as a list of entries; such a list as it is."""
+    return [{"label": label, key: run} for label, run in content.items()] if isinstance(content, dict) else content
+
+
 def columns(content: Any, named: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     """Columns from the name of a set, a list, or panel -> list; a metric may come with what the paper calls it.
 
@@ -60,6 +65,14 @@ def columns(content: Any, named: Mapping[str, Any], where: str) -> list[dict[str
         else:
             out.append(item if isinstance(item, dict) else {"key": item})
     return out
+
+
+def published_of(content: Any, paper: str) -> dict[str, Any]:
+    """Selector of a published table and what it was evaluated on, from its name or from name -> data and split."""
+    if isinstance(content, dict) and len(content) == 1 and "table" not in content:
+        ((table, split),) = content.items()
+        return {"published": {"paper": paper, "table": table}, "published_split": split}
+    return {"published": {"paper": paper, "table": content} if isinstance(content, str) else content or {}}
 
 
 def printed_only(spelt: list[dict[str, Any]], printed: list[str] | None) -> list[dict[str, Any]]:

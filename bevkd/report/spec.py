@@ -1,4 +1,4 @@
-"""Tables, figures and claims as typed rows, from config/papers/*/{tables,claims}.yaml and config/figures/*.yaml.
+"""Tables, figures and claims as typed rows, from config/papers/*/{tables,figures,claims}.yaml.
 
 What YAML says in short is spelt out by `bevkd.report.comparisons`. Nothing here opens a run: the workflow loads these
 to know which (run, seed) pairs each output needs.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -20,7 +20,7 @@ from bevkd.config.families import entries
 from bevkd.config.plain import check_keys, read_mapping
 from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
-from bevkd.report.comparisons import claims_of, columns, printed_only, stand_ins, table_rows
+from bevkd.report.comparisons import claims_of, columns, labelled, printed_only, published_of, stand_ins, table_rows
 from bevkd.report.metrics import METRICS, Source, metric
 
 _STRICT = ConfigDict(extra="forbid")
@@ -316,12 +316,9 @@ class Detections(_Scenes):
 
 
 FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | ResponseMaps | Detections
-_FIGURES: Mapping[str, type[FigureConfig]] = {
-    "loss_curves": LossCurves,
-    "dots": Dots,
-    "learning_curves": LearningCurves,
-    "response_maps": ResponseMaps,
-    "detections": Detections,
+_FIGURES: dict[str, Any] = {
+    get_args(cls.__pydantic_fields__["kind"].annotation)[0]: cls  # type: ignore[attr-defined]
+    for cls in get_args(FigureConfig)
 }
 
 
@@ -404,6 +401,7 @@ def reads(item: Item, rows: Mapping[str, RowConfig]) -> dict[Artefact, list[Need
     return {kind: first_of(needs, rows) if kind in UNSEEDED else needs for kind in item.artefacts}
 
 
+PREVIEW = "Preview: n = 1, a single seed, which shows that everything runs and nothing about the method."
 _TABLES = ("defaults", "columns", "tables")
 _SHORT = ("labels", "show", "group", "printed", "at")
 
@@ -422,9 +420,10 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
         for row in plain.get("context", ())
     ]
     plain["columns"] = printed_only(columns(plain.get("columns"), named, where), plain.pop("printed", None))
-    if isinstance(plain.get("published"), str):
-        plain["published"] = {"paper": paper.recipe.paper, "table": plain["published"]}
-        plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published']['table']}")
+    plain |= published_of(plain.get("published"), paper.recipe.paper)
+    plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published'].get('table', '')}")
+    if plain.get("target") == "preview":
+        plain["notes"] = [*plain.get("notes", ()), PREVIEW]
     return stand_ins(plain, plain.pop("at", {}).get(scale, {})) | {"name": name, "part": paper.name}
 
 
@@ -449,26 +448,37 @@ def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
     return out
 
 
+def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str) -> FigureConfig:
+    """A figure; in short, panels are title -> curves, and curves, columns and series are label -> run or runs."""
+    kind = str(content.get("kind")) if isinstance(content, dict) else ""
+    if kind not in _FIGURES:
+        raise ConfigError(f"{where}: kind: no figure is a {kind!r}{nearest(kind, _FIGURES)}")
+    plain = dict(content)
+    if isinstance(plain.get("panels"), dict):
+        plain["panels"] = [{"title": title, "curves": labelled(part, "run")} for title, part in plain["panels"].items()]
+    for key, of in (("columns", "run"), ("series", "runs")):
+        plain |= {key: labelled(plain[key], of)} if key in plain else {}
+    runs = plain.pop("at", {}).get(scale, {})
+    item: FigureConfig = parse(_FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)
+    for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
+        metric(key)
+    return item
+
+
 def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
-    """All figures by name; with a scale, of the runs that stand for others there.
+    """All figures by name, paper by paper; with a scale, of the runs that stand for others there.
 
     Raises:
-        ConfigError: unknown key, wrong type, unknown metric or part.
+        ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
     out: dict[str, FigureConfig] = {}
-    for path in sorted((config_dir() / "figures").glob("*.yaml")):
-        plain = dict(read_mapping(path))
-        kind = str(plain.get("kind"))
-        if kind not in _FIGURES:
-            raise ConfigError(f"{path}: kind: no figure is a {kind!r}{nearest(kind, _FIGURES)}")
-        item = parse(_FIGURES[kind], stand_ins(plain, plain.pop("at", {}).get(scale, {})), str(path))
-        if item.name != path.stem:
-            raise ConfigError(f"{path}: name {item.name!r} must be the file's name")
-        if item.part not in load_papers():
-            raise ConfigError(f"{path}: part: unknown paper {item.part!r}{nearest(item.part, load_papers())}")
-        for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
-            metric(key)
-        out[path.stem] = item
+    for paper in load_papers().values():
+        path = paper.folder / "figures.yaml"
+        for name, figure in entries(read_mapping(path, ("figures",)).get("figures", {}), str(path)).items():
+            where = f"{path}: figure {name!r}"
+            if name in out:
+                raise ConfigError(f"{where}: also a figure of {out[name].part!r}")
+            out[name] = _figure(name, figure, paper, scale, where)
     return out
 
 

@@ -10,7 +10,16 @@ from bevkd.config import RowConfig, config_dir, load_rows, parse
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import reference
 from bevkd.report.metrics import METRICS, metric, value_of
-from bevkd.report.spec import SeriesSpec, TableConfig, load_claims, load_figures, load_tables
+from bevkd.report.spec import (
+    CurveSpec,
+    Dots,
+    PanelSpec,
+    SeriesSpec,
+    TableConfig,
+    load_claims,
+    load_figures,
+    load_tables,
+)
 
 FOLDER = config_dir()
 
@@ -19,7 +28,6 @@ FOLDER = config_dir()
 def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A config folder of one paper with the runs `r`, `q`."""
     (tmp_path / "papers" / "x").mkdir(parents=True)
-    (tmp_path / "figures").mkdir()
     runs = {run: {"dataset": "d", "model": "m"} for run in ("r", "q")}
     (tmp_path / "papers" / "x" / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
     monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path))
@@ -84,17 +92,19 @@ def test_bad_table(own_config: Path, change: dict, message: str):
 
 
 def test_bad_figures(own_config: Path):
-    path = own_config / "figures" / "f.yaml"
-    good = {"name": "f", "title": "", "caption": "", "kind": "dots", "panels": [], "part": "x"}
-    path.write_text(yaml.safe_dump(good))
-    assert load_figures()["f"].part == "x"
+    path = own_config / "papers" / "x" / "figures.yaml"
+    good = {"title": "", "caption": "", "kind": "dots", "panels": {"p": {"label": "r"}}, "at": {"paper": {"r": "q"}}}
+    path.write_text(yaml.safe_dump({"figures": {"f": good}}))
+    for scale, run in ((None, "r"), ("paper", "q")):
+        figure = load_figures(scale)["f"]
+        assert isinstance(figure, Dots)
+        assert (figure.part, figure.panels) == ("x", (PanelSpec("p", (CurveSpec("label", run),)),))
     for change, message in (
-        ({"kind": "pie"}, "kind"),
+        ({"kind": "dotz"}, r"x/figures\.yaml: figure 'f': kind: no figure is a 'dotz' .*'dots'"),
         ({"metric": "mmAP"}, "mmAP"),
-        ({"name": "g"}, "must be the file's name"),
-        ({"part": "xx"}, r"f\.yaml: part: unknown paper 'xx'.*'x'"),
+        ({"titel": "t"}, "titel: unknown key .*'title'"),
     ):
-        path.write_text(yaml.safe_dump(good | change))
+        path.write_text(yaml.safe_dump({"figures": {"f": good | change}}))
         with pytest.raises(ConfigError, match=message):
             load_figures()
 

@@ -161,7 +161,7 @@ def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
             "captoin: Camera student",
             ["unidistill/tables.yaml", "'unidistill_s1'", "'captoin'", "'caption'"],
         ),
-        ("config/figures/unidistill_s1.yaml", "title:", "titel:", ["unidistill_s1.yaml", "titel", "'title'"]),
+        ("config/papers/unidistill/figures.yaml", "title:", "titel:", ["'unidistill_s1'", "titel", "'title'"]),
         (
             "config/papers/unidistill/claims.yaml",
             "statement:",
