@@ -15,6 +15,7 @@ _REGISTRY: dict[str, dict[str, Any]] = {}
 # Packages whose modules register something; imported on the first look-up of the kind, so that adding a file is enough.
 _PACKAGES = {
     "method": "bevkd.distill.methods",
+    "detector": "bevkd.models.detectors",
     "lidar_encoder": "bevkd.models.lidar",
     "camera_encoder": "bevkd.models.camera",
     "fuser": "bevkd.models.fuser",

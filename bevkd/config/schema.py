@@ -193,8 +193,9 @@ class DecodeConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
-    """A detector: sensors, stages, head."""
+    """A detector: its kind, sensors, stages, head."""
 
+    kind: str = "bev"
     sensors: tuple[Literal["lidar", "camera", "radar"], ...] = ("lidar",)
     grid: GridConfig = GridConfig()
     lidar: LidarConfig = LidarConfig()

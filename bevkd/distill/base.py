@@ -75,7 +75,7 @@ class DistillMethod(nn.Module):
 
     Attributes:
         Config: frozen dataclass of options with the paper's defaults.
-        reads: fields of `BEVOutputs` that `targets` and `losses` read ("low", "high", "heads", "depth", ...); the
+        reads: names of the features that `targets` and `losses` read ("low", "high", "heads", "depth", ...); the
             engine computes no teacher part beyond the last of these. An instance may narrow it by its options.
         needs_boxes: whether `context.boxes` is read; if not, no teacher boxes are made for unlabelled frames.
         uses_teacher: False for controls that only re-weight the supervised loss.

@@ -12,16 +12,13 @@ from bevkd.distill.base import DistillContext, DistillMethod, Target, Targets
 from bevkd.geometry import BEVGrid
 from bevkd.models.outputs import BEVOutputs
 
-STAGES = ("low", "high", "heads")
-# The last stage that has to run for a field of `BEVOutputs`.
-_STAGE_OF = dict.fromkeys(("sensors", "cells", "depth", "image", "low"), "low") | {"stages": "high", "high": "high"}
 SCORE_THRESHOLD = 0.3
 
 
 class TeacherNet(Protocol):
     """What distillation needs of a detector."""
 
-    def __call__(self, batch: Batch, until: str = "heads") -> BEVOutputs:
+    def __call__(self, batch: Batch, until: str | None = None) -> BEVOutputs:
         """Run the detector up to a stage."""
 
     def decode(self, outputs: BEVOutputs) -> Boxes:
@@ -30,10 +27,9 @@ class TeacherNet(Protocol):
 
 def stage_needed(method: DistillMethod, unlabelled: bool) -> str | None:
     """The last teacher stage to run for a batch with or without unlabelled frames; None: the teacher is not needed."""
-    stages = {_STAGE_OF.get(name, "heads") for name in method.reads}
     if unlabelled and method.needs_boxes:
-        stages.add("heads")
-    return max(stages, key=STAGES.index) if stages else None
+        return method.teacher.stages[-1]
+    return method.teacher.last_stage(method.reads)
 
 
 def joined_boxes(annotated: Boxes, taught: Boxes) -> Boxes:

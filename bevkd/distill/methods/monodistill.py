@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Target, Targets
 from bevkd.distill.image_boxes import image_rectangles, rectangle_mask
 from bevkd.errors import ConfigError
+from bevkd.models.features import numbered
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import register
 
@@ -83,7 +84,6 @@ class MonoDistill(DistillMethod):
 
     Config = MonoDistillConfig
     config: MonoDistillConfig
-    reads = frozenset({"image"})
 
     def __init__(self, config: MonoDistillConfig, student: FeatureSpec, teacher: FeatureSpec) -> None:
         super().__init__(config, student, teacher)
@@ -91,6 +91,7 @@ class MonoDistill(DistillMethod):
         self.student_widths, self.teacher_widths = student.image_channels[-count:], teacher.image_channels[-count:]
         if min(len(self.student_widths), len(self.teacher_widths)) < count:
             raise ConfigError(f"monodistill compares {count} image levels; student and teacher need as many")
+        self.reads = frozenset(numbered("image", teacher.features)[-count:])
         self.fusion = TopDownFusion(self.student_widths, config.channels)
         self.adapters = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, a, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(a, b, 1))
