@@ -1,10 +1,16 @@
-"""Names to classes: distillation methods, detector stages, image backbones, dataset readers."""
+"""Names to classes and to their settings: distillation methods, detector stages, image backbones, dataset readers.
+
+A file in the package of its kind is enough: it registers a class by `register`, and the class names its settings (a
+frozen dataclass) as `Settings`. Settings that stand in a module of their own beside it, `<name>_settings.py`, are found
+without loading the class and the libraries that it needs, which take seconds to import: ours all do.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bevkd.errors import ConfigError, nearest
@@ -12,21 +18,33 @@ from bevkd.errors import ConfigError, nearest
 T = TypeVar("T", bound=type)
 
 _REGISTRY: dict[str, dict[str, Any]] = {}
+_SETTINGS: dict[str, dict[str, type]] = {}
+_SUFFIX = "_settings"
 # Packages whose modules register something; imported on the first look-up of the kind, so that adding a file is enough.
 _PACKAGES = {
     "method": "bevkd.distill.methods",
     "detector": "bevkd.models.detectors",
     "lidar_encoder": "bevkd.models.lidar",
     "camera_encoder": "bevkd.models.camera",
+    "radar_encoder": "bevkd.models.radar",
     "fuser": "bevkd.models.fuser",
     "image_backbone": "bevkd.models.backbone",
     "depth_net": "bevkd.models.camera.depth",
     "view_transform": "bevkd.models.camera.view",
     "bev_encoder": "bevkd.models.bev",
     "head": "bevkd.models.heads",
+    "loss": "bevkd.models.heads",
+    "decode": "bevkd.models.heads",
     "reader": "bevkd.data.readers",
     "submission": "bevkd.train.submissions",
 }
+# What a class calls its settings where they have no module of their own. A head owns those of its loss and decoding.
+_ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings"), "method": ("method", "Config")}
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of what has none."""
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -35,9 +53,21 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     Raises:
         ValueError: the name is taken.
     """
+    return _adder(_REGISTRY, kind, name)
 
+
+def register_settings(kind: str, name: str) -> Callable[[T], T]:
+    """Class decorator that makes a frozen dataclass the settings of `name` of `kind`.
+
+    Raises:
+        ValueError: that has settings already.
+    """
+    return _adder(_SETTINGS, kind, name)
+
+
+def _adder(registry: dict[str, dict[str, Any]], kind: str, name: str) -> Callable[[T], T]:
     def add(cls: T) -> T:
-        table = _REGISTRY.setdefault(kind, {})
+        table = registry.setdefault(kind, {})
         if name in table and table[name] is not cls:
             raise ValueError(f"{kind} {name!r} is registered twice")
         table[name] = cls
@@ -46,13 +76,19 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     return add
 
 
-def _load(kind: str) -> None:
+def _load(kind: str, only_settings: bool = False) -> None:
     package_name = _PACKAGES.get(kind)
     if package_name is None:
         return
-    package = importlib.import_module(package_name)
+    try:
+        package = importlib.import_module(package_name)
+    except ModuleNotFoundError as error:
+        if error.name != package_name:
+            raise
+        return
     for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-        importlib.import_module(f"{package_name}.{module.name}")
+        if not only_settings or module.name.endswith(_SUFFIX):
+            importlib.import_module(f"{package_name}.{module.name}")
 
 
 def names(kind: str) -> list[str]:
@@ -67,8 +103,30 @@ def lookup(kind: str, name: str) -> Any:
     Raises:
         ConfigError: there is none; the message names the nearest known one.
     """
-    _load(kind)
-    table = _REGISTRY.get(kind, {})
+    if name not in _REGISTRY.get(kind, {}):
+        _load(kind)
+    return _found(_REGISTRY.get(kind, {}), kind, name)
+
+
+def settings(kind: str, name: str) -> type:
+    """The settings dataclass of what is registered as `name`.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest known one.
+    """
+    table = _SETTINGS.setdefault(kind, {})
+    if name not in table:
+        _load(kind, only_settings=True)
+    if name not in table:  # settings in the module of the class
+        _load(kind)
+        owner, attribute = _ATTRIBUTE.get(kind, (kind, "Settings"))
+        for known, cls in _REGISTRY.get(owner, {}).items():
+            table.setdefault(known, getattr(cls, attribute, NoSettings))
+    found: type = _found(table, kind, name)
+    return found
+
+
+def _found(table: dict[str, Any], kind: str, name: str) -> Any:
     if name not in table:
         raise ConfigError(f"unknown {kind} {name!r}{nearest(name, table)}; known: {', '.join(sorted(table))}")
     return table[name]

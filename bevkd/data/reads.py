@@ -6,13 +6,13 @@ collate it. A new kind of input is a new declaration and a new reader. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from bevkd.config.schema import DataConfig, ModelConfig
 from bevkd.errors import ConfigError
-from bevkd.registry import lookup
+
+if TYPE_CHECKING:
+    from bevkd.config.schema import DataConfig, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -146,20 +146,11 @@ class Reads:
         return Reads(tuple(one for one in self.inputs if not one.target))
 
 
-def union(parts: Iterable[Reads]) -> Reads:
-    """Everything that some parts of a network read.
-
-    Raises:
-        ConfigError: they want different things of one name.
-    """
-    return Reads.of(*(one for part in parts for one in part.inputs))
-
-
 def reads_of(model: ModelConfig, data: DataConfig) -> Reads:
-    """What a detector of these settings reads of a frame, trained on this data.
+    """What a detector of these settings reads of a frame, trained on this data: what its encoders' settings say.
 
     Raises:
-        ConfigError: unknown kinds.
+        ConfigError: two of them want different things of one name.
     """
-    found: Reads = lookup("detector", model.kind).reads(model, data)
-    return found
+    parts: list[Reads] = [getattr(model, sensor).reads(model, data) for sensor in model.sensors]
+    return Reads.of(*(one for part in parts for one in part.inputs))

@@ -15,8 +15,8 @@ def method_options(config: MethodConfig) -> tuple[type[DistillMethod], Any]:
     Raises:
         ConfigError: unknown method; unknown key or wrong type in the options.
     """
-    cls = lookup("method", config.name)
-    return cls, parse(cls.Config, dict(config.options), f"options of method {config.name!r}")
+    cls = lookup("method", config.kind)
+    return cls, parse(cls.Config, dict(config.options), f"options of method {config.kind!r}")
 
 
 def build_method(config: MethodConfig, student: FeatureSpec, teacher: FeatureSpec) -> DistillMethod:

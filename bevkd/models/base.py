@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from bevkd.config.schema import DataConfig, ModelConfig
 from bevkd.data.batch import Batch, Boxes
-from bevkd.data.reads import Reads
+from bevkd.data.reads import Reads, reads_of
 from bevkd.errors import FeatureError
 from bevkd.models.features import BEFORE, FeatureInfo, FeatureSpec, unknown_feature
 from bevkd.models.outputs import BEVOutputs
@@ -38,10 +38,9 @@ class BaseDetector(nn.Module, ABC):
         self._before: dict[str, Tensor] = {}
         self._hooks: list[RemovableHandle] = []
 
-    @classmethod
-    @abstractmethod
-    def reads(cls, model: ModelConfig, data: DataConfig) -> Reads:
-        """What a detector of these settings reads of a frame."""
+    def reads(self, data: DataConfig) -> Reads:
+        """What it reads of a frame, trained on this data."""
+        return reads_of(self.config, data)
 
     @abstractmethod
     def forward(self, batch: Batch, until: str | None = None) -> BEVOutputs:

@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
-from bevkd.data.reads import Reads
 from bevkd.models.features import FeatureInfo
 
 
@@ -43,7 +42,8 @@ class SensorFeatures:
 
 class SensorEncoder(Stage):
     """Base class of sensor encoders: built from a `ModelConfig`. Its `features` name its maps, those that are fused
-    first, and its other features.
+    first, and its other features. What it reads of a frame its settings say, by a method
+    `reads(model, data) -> Reads`.
 
     Attributes:
         fused: which of its maps go into the fuser; by default the first.
@@ -59,11 +59,6 @@ class SensorEncoder(Stage):
     def fused(self) -> tuple[str, ...]:
         """Names of the maps that go into the fuser."""
         return (next(iter(self.features)),)
-
-    @classmethod
-    def reads(cls, model: ModelConfig, data: DataConfig) -> Reads:
-        """What it reads of a frame."""
-        raise NotImplementedError
 
     def forward(self, batch: Batch) -> SensorFeatures:
         """Encode the sensor's part of the batch."""

@@ -17,15 +17,14 @@ from bevkd.config import (
     WorkflowConfig,
     config_dir,
     first_seeds,
+    identity_digest,
     load_rows,
     load_run,
     parse as parse_config,
     read_yaml,
     run_dir,
-    to_plain,
 )
 from bevkd.distill import cache_name
-from bevkd.io import digest
 from bevkd.report.spec import load_claims, load_figures, load_tables
 from launch import devices, prepare_environment
 
@@ -83,11 +82,8 @@ def run_config(run, seed=None):
 
 
 def config_digest(wildcards):
-    """Changes when a run's resolved settings do, so that Snakemake repeats it; prose and bookkeeping do not count."""
-    plain = to_plain(run_config(wildcards.run, wildcards.seed))
-    for key in ("doc", "target", "seeds"):
-        plain["row"].pop(key)
-    return digest(plain)
+    """Changes when the settings that a run really reads do, so that Snakemake repeats it."""
+    return identity_digest(run_config(wildcards.run, wildcards.seed))
 
 
 # Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that
@@ -98,8 +94,8 @@ CACHES = {}
 for _run in ROWS:
     _config = run_config(_run)
     DATASETS.setdefault(_config.data.index, _config.data)
-    if _config.data.root == f"data/{_config.data.reader}_sim/{SCALE}":
-        SIMULATED[_config.data.root] = _config.data.reader
+    if _config.data.root == f"data/{_config.data.kind}_sim/{SCALE}":
+        SIMULATED[_config.data.root] = _config.data.kind
     if _config.row.teacher and _config.row.teacher_mode == "cached":
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
@@ -116,9 +112,9 @@ def dataset_files(wildcards):
         return {"root": data.root}
     marks = {"kitti": ["training/calib"], "waymo": ["training/vehicle_pose"]}
     marks["nuscenes"] = [f"{data.version}/{table}.json" for table in NUSCENES_TABLES]
-    files = [f"{data.root}/{mark}" for mark in marks.get(data.reader, [])]
+    files = [f"{data.root}/{mark}" for mark in marks.get(data.kind, [])]
     if any(not Path(file).exists() for file in files):
-        note_missing(data.root, data.reader)
+        note_missing(data.root, data.kind)
         return {}
     return {"files": files}
 

@@ -1,11 +1,11 @@
 """Several methods at once, each with its own options and a factor on its weights; one row of a table.
 
 method:
-  name: combine
+  kind: combine
   options:
     methods:
-      - {name: dense}
-      - {name: unidistill, weight: 0.5, options: {response: {enabled: false}}}
+      - {kind: dense}
+      - {kind: unidistill, weight: 0.5, options: {response: {enabled: false}}}
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from bevkd.registry import register
 class PartConfig:
     """One method of a combination; `weight` multiplies all its loss weights."""
 
-    name: str
+    kind: str
     options: dict[str, Any] = Field(default_factory=dict)
     weight: float = 1.0
 
     @property
     def method(self) -> MethodConfig:
         """The method without its factor."""
-        return MethodConfig(self.name, self.options)
+        return MethodConfig(self.kind, self.options)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bevkd.config.schema import ModelConfig
 from bevkd.errors import ConfigError
-from bevkd.models.bev import BEVEncoder
+from bevkd.models.bev.base import BEVEncoder
 from bevkd.models.features import FeatureInfo
 from bevkd.models.layers import MergedLevels, conv_bn_relu, last_layer, up_conv
 from bevkd.registry import register
@@ -26,7 +26,7 @@ class SecondFPN(BEVEncoder):
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
-        bev = config.bev
+        bev, norm = config.bev, config.norm
         if not len(bev.widths) == len(bev.depths) == len(bev.strides) > 0:
             raise ConfigError("bev: widths, depths and strides must have one entry per block")
         before = (1, *bev.strides[:-1])
@@ -39,13 +39,13 @@ class SecondFPN(BEVEncoder):
         ups: list[nn.Module] = []
         width = in_channels
         for out, depth, stride, last in zip(bev.widths, bev.depths, bev.strides, before, strict=True):
-            layers = [conv_bn_relu(width, out, bev, stride=stride // last)]
-            layers += [conv_bn_relu(out, out, bev) for _ in range(depth)]
+            layers = [conv_bn_relu(width, out, norm, stride=stride // last)]
+            layers += [conv_bn_relu(out, out, norm) for _ in range(depth)]
             blocks.append(nn.Sequential(*layers))
             ups.append(up_conv(out, bev.up_channels, stride))
             width = out
         self.blocks = nn.ModuleList(blocks)
-        self.merge = MergedLevels(ups, bev.up_channels * len(bev.widths), bev)
+        self.merge = MergedLevels(ups, bev.up_channels * len(bev.widths), norm)
         for k, (out, stride) in enumerate(zip(bev.widths, bev.strides, strict=True)):
             self.features[f"B{k}"] = FeatureInfo(out, stride, stage="high")
             self.activations[f"B{k}"] = last_layer(self.blocks[k])

@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Cameras
-from bevkd.data.reads import Reads
 from bevkd.errors import ConfigError
-from bevkd.models.camera import camera_reads
 from bevkd.models.camera.neck import Neck
 from bevkd.models.features import FeatureInfo
 from bevkd.models.losses import depth_loss
@@ -35,24 +33,19 @@ class CameraEncoder(SensorEncoder):
         camera = config.camera
         if camera.image_size[0] % camera.stride or camera.image_size[1] % camera.stride:
             raise ConfigError(f"camera.image_size {camera.image_size} is not a multiple of the stride {camera.stride}")
-        self.backbone = lookup("image_backbone", camera.backbone)(camera)
+        self.backbone = lookup("image_backbone", camera.backbone.kind)(camera.backbone)
         levels = (self.backbone.channels, self.backbone.strides)
-        self.neck = Neck(*levels, camera.stride, camera.neck_channels, config.bev)
-        self.view_transform = lookup("view_transform", camera.view_transform)(config)
+        self.neck = Neck(*levels, camera.stride, camera.neck_channels, config.norm)
+        self.view_transform = lookup("view_transform", camera.view.kind)(config)
         bins = self.view_transform.bins
-        if config.loss.depth_weight > 0 and not bins:
-            raise ConfigError(f"loss.depth_weight: view transform {camera.view_transform!r} predicts no depth")
-        self.depth_and_context = lookup("depth_net", camera.depth_net)(self.neck.out_channels, bins, config)
+        if camera.depth_weight > 0 and not bins:
+            raise ConfigError(f"camera.depth_weight: view transform {camera.view.kind!r} predicts no depth")
+        self.depth_and_context = lookup("depth_net", camera.depth_net.kind)(self.neck.out_channels, bins, config)
         self.features = {"camera": FeatureInfo(camera.out_channels)}
         if bins:
             self.features["depth"] = FeatureInfo(bins, camera.stride, "depth")
         for k, (width, stride) in enumerate(zip(*levels, strict=True)):
             self.features[f"image{k}"] = FeatureInfo(width, stride, "image")
-
-    @classmethod
-    def reads(cls, model: ModelConfig, data: DataConfig) -> Reads:
-        """Images, in colours or of LiDAR depths, and depth targets where depths are supervised."""
-        return camera_reads(model)
 
     def forward(self, batch: Batch) -> SensorFeatures:
         """BEV map `camera` (B, out_channels, H, W), signed, `depth` logits (B, N, D, h, w) if any, and the backbone's
@@ -74,7 +67,7 @@ class CameraEncoder(SensorEncoder):
 
     def loss_weights(self) -> dict[str, float]:
         """Of `depth`, where it is supervised."""
-        weight = self.config.loss.depth_weight
+        weight = self.config.camera.depth_weight
         return {"depth": weight} if weight > 0 else {}
 
     def losses(self, features: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
@@ -83,12 +76,12 @@ class CameraEncoder(SensorEncoder):
         Raises:
             ValueError: a batch without depth targets.
         """
-        camera = self.config.camera
+        view = self.config.camera.view
         if not self.loss_weights():
             return {}
         if batch.cameras is None or batch.cameras.depth is None:
-            raise ValueError("loss.depth_weight needs a batch with depth targets")
-        return {"depth": depth_loss(features["depth"], batch.cameras.depth, camera.depth_min, camera.depth_step)}
+            raise ValueError("camera.depth_weight needs a batch with depth targets")
+        return {"depth": depth_loss(features["depth"], batch.cameras.depth, view.depth_min, view.depth_step)}
 
     def _images(self, cameras: Cameras) -> Tensor:
         """What the backbone sees (B, N, 3, H, W); LiDAR depths three times over, so that the backbone is the same."""

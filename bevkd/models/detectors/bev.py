@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
-from bevkd.data.reads import Reads, union
 from bevkd.errors import ConfigError
 from bevkd.models.base import BaseDetector
 from bevkd.models.features import BEV_STAGES, FeatureSpec
-from bevkd.models.fuser import Fuser, SingleMap
+from bevkd.models.fuser.base import Fuser, SingleMap
 from bevkd.models.layers import full_precision
 from bevkd.models.outputs import BEVOutputs
 from bevkd.models.stage import SensorEncoder
 from bevkd.registry import lookup, register
-
-
-def encoder_class(config: ModelConfig, sensor: str) -> type[SensorEncoder]:
-    """The encoder of a sensor.
-
-    Raises:
-        ConfigError: there are no settings for this sensor, or they name an unknown encoder.
-    """
-    settings = getattr(config, sensor, None)
-    if settings is None:
-        raise ConfigError(f"model.sensors: there is no encoder for {sensor!r} yet")
-    found: type[SensorEncoder] = lookup(f"{sensor}_encoder", settings.encoder)
-    return found
 
 
 @register("detector", "bev")
@@ -44,7 +30,7 @@ class Detector(BaseDetector):
             raise ConfigError("model.sensors must name each sensor once")
         self.encoders = nn.ModuleDict()
         for sensor in config.sensors:
-            self.encoders[sensor] = encoder_class(config, sensor)(config)
+            self.encoders[sensor] = lookup(f"{sensor}_encoder", getattr(config, sensor).kind)(config)
         encoders = self._encoders()
         maps = {name: e.features[name].channels for e in encoders for name in e.fused}
         self._fused = tuple(maps)
@@ -56,8 +42,6 @@ class Detector(BaseDetector):
         self.bev = lookup("bev_encoder", config.bev.kind)(config, self.fuser.features["low"].channels)
         self.head = lookup("head", config.head.kind)(config, self.bev.features["high"].channels)
         self.criterion = self.head.criterion()
-        if config.loss.depth_weight > 0 and not any("depth" in encoder.loss_weights() for encoder in encoders):
-            raise ConfigError("loss.depth_weight: no sensor of this model predicts depths")
         self.spec = FeatureSpec(
             features=self._collect([*encoders, self.fuser, self.bev, self.head]),
             stages=BEV_STAGES,
@@ -68,11 +52,6 @@ class Detector(BaseDetector):
 
     def _encoders(self) -> list[SensorEncoder]:
         return [encoder for encoder in self.encoders.values() if isinstance(encoder, SensorEncoder)]
-
-    @classmethod
-    def reads(cls, model: ModelConfig, data: DataConfig) -> Reads:
-        """What its sensor encoders read."""
-        return union(encoder_class(model, sensor).reads(model, data) for sensor in model.sensors)
 
     def forward(self, batch: Batch, until: str | None = None) -> BEVOutputs:
         """Run the pipeline as far as `until`: low, high or (default) heads."""

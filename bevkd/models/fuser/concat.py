@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bevkd.config.schema import ModelConfig
 from bevkd.models.features import FeatureInfo
-from bevkd.models.fuser import Fused, Fuser
+from bevkd.models.fuser.base import Fused, Fuser
 from bevkd.models.layers import conv_bn_relu
 from bevkd.registry import register
 
@@ -22,7 +22,7 @@ class ConcatFuser(Fuser):
         super().__init__(config, channels)
         total = sum(channels.values())
         self.gate = nn.Conv2d(total, total, 1) if config.fuser.gate else None
-        self.conv = conv_bn_relu(total, config.fuser.out_channels, config.bev)
+        self.conv = conv_bn_relu(total, config.fuser.out_channels, config.norm)
         self.features = {"low": FeatureInfo(config.fuser.out_channels)}
         self.activations = {"low": self.conv[-1]}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
 from bevkd.geometry import BEVGrid
+from bevkd.models.heads.center_settings import CenterSettings
 from bevkd.models.layers import full_precision
 from bevkd.models.losses import gaussian_heatmap_loss
 from bevkd.models.ops.rotated import iou_3d
@@ -69,7 +68,10 @@ class QueryLoss(nn.Module):
         self.grid = config.grid.build()
         names = tuple(name for task in config.head.tasks for name in task)
         # Heat maps are drawn with all classes in one task, as the head predicts them.
-        self.assign = TargetAssigner(replace(config.head, tasks=(names,), targets="gaussian"), self.grid)
+        drawn = CenterSettings(
+            tasks=(names,), targets="gaussian", min_overlap=config.head.min_overlap, min_radius=config.head.min_radius
+        )
+        self.assign = TargetAssigner(drawn, self.grid)
 
     def forward(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
         """`total` with its graph and the detached, unweighted terms `heatmap, class, box`."""

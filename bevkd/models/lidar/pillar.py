@@ -7,13 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
-from bevkd.data.reads import Reads
 from bevkd.errors import ConfigError
 from bevkd.models.features import FeatureInfo
 from bevkd.models.layers import batch_norm_rows, conv_bn_relu, downsampling, full_precision, last_layer
-from bevkd.models.lidar import lidar_reads
 from bevkd.models.lidar.points import PointGroups, group_points, mean_per_cell, point_scale, to_dense
 from bevkd.models.outputs import SparseCells
 from bevkd.models.stage import SensorEncoder, SensorFeatures
@@ -52,12 +50,12 @@ class PillarEncoder(SensorEncoder):
             scale += [1.0] * 5
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
         self.scale: Tensor
-        self.norm = nn.BatchNorm1d(lidar.channels[0], eps=config.bev.bn_eps, momentum=config.bev.bn_momentum)
+        self.norm = nn.BatchNorm1d(lidar.channels[0], eps=config.norm.eps, momentum=config.norm.momentum)
         # Max pooling hides how old the points of a pillar are on average, and with it which way a thing moves.
         widths = [lidar.channels[0] + int(lidar.mean_age), *lidar.channels[1:]]
-        blocks = [conv_bn_relu(a, b, config.bev, stride=2) for a, b in pairwise(widths)]
+        blocks = [conv_bn_relu(a, b, config.norm, stride=2) for a, b in pairwise(widths)]
         if widths[-1] != lidar.out_channels:
-            blocks.append(conv_bn_relu(widths[-1], lidar.out_channels, config.bev))
+            blocks.append(conv_bn_relu(widths[-1], lidar.out_channels, config.norm))
         self.blocks = nn.Sequential(*blocks)
         self.features = {
             "lidar": FeatureInfo(lidar.out_channels),
@@ -65,11 +63,6 @@ class PillarEncoder(SensorEncoder):
         }
         if blocks:
             self.activations = {"lidar": last_layer(blocks[-1])}
-
-    @classmethod
-    def reads(cls, model: ModelConfig, data: DataConfig) -> Reads:
-        """Points of the key sweep and of `data.lidar_sweeps` earlier ones."""
-        return lidar_reads(data)
 
     def forward(self, batch: Batch) -> SensorFeatures:
         """BEV map `lidar` (B, out_channels, H, W) and pillar features `cells`; without points the canvas is empty."""
