@@ -67,6 +67,20 @@ class Boxes:
 
 
 @dataclass
+class Target:
+    """Teacher values: `values` (n, ...) and the frame (n,) within the batch that each entry belongs to, ascending.
+
+    A dense map is n = B entries with frame = arange(B); nine points per box are n = number of boxes.
+    """
+
+    values: Tensor
+    frame: Tensor
+
+
+Targets = dict[str, Target]
+
+
+@dataclass
 class Batch:
     """B frames.
 
@@ -81,6 +95,9 @@ class Batch:
         radar: (R, 7) x, y, z, rcs, vx, vy (compensated, m/s), dt; None without radar.
         radar_frame: (R,) int64.
         cameras: None without cameras.
+        targets: what a teacher cache holds for the frames, in its precision; None without a cache.
+        teacher: the same frames under the same augmentation as a live teacher reads them; None where it reads what the
+            student reads.
     """
 
     tokens: list[str]
@@ -93,6 +110,8 @@ class Batch:
     radar: Tensor | None = None
     radar_frame: Tensor | None = None
     cameras: Cameras | None = None
+    targets: Targets | None = None
+    teacher: Batch | None = None
     _flags: list[bool] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -107,7 +126,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
-        moved: Batch = _to(self, device)
+        moved = replace(self, **{f.name: _to(getattr(self, f.name), device) for f in fields(self) if f.init})
         moved._flags = self.labelled_flags
         return moved
 
@@ -115,6 +134,10 @@ class Batch:
 def _to(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
-    if isinstance(value, (Batch, Boxes, Cameras)):
-        return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value) if f.init})
+    if isinstance(value, Batch):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {name: _to(target, device) for name, target in value.items()}
+    if isinstance(value, (Boxes, Cameras, Target)):
+        return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value)})
     return value

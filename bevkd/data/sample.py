@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevkd.data.batch import Batch, Boxes, Cameras
+from bevkd.data.batch import Batch, Boxes, Cameras, Target, Targets
 
 
 @dataclass
@@ -54,6 +54,8 @@ class Sample:
     points: NDArray[np.float32] | None = None
     radar: NDArray[np.float32] | None = None
     cameras: CameraSample | None = None
+    targets: dict[str, NDArray[Any]] | None = None
+    teacher: Sample | None = None
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -88,7 +90,23 @@ def collate(samples: Sequence[Sample]) -> Batch:
         radar=radar,
         radar_frame=radar_frame,
         cameras=_cameras([s.cameras for s in samples if s.cameras is not None]),
+        targets=_targets([s.targets for s in samples if s.targets is not None]),
+        teacher=_views([s.teacher for s in samples if s.teacher is not None]),
     )
+
+
+def _views(samples: list[Sample]) -> Batch | None:
+    return collate(samples) if samples else None
+
+
+def _targets(parts: list[dict[str, NDArray[Any]]]) -> Targets | None:
+    if not parts:
+        return None
+    out: Targets = {}
+    for name in parts[0]:
+        rows = [part[name] for part in parts]
+        out[name] = Target(torch.from_numpy(np.concatenate(rows)), _frame_index([len(r) for r in rows]))
+    return out
 
 
 def _float(array: NDArray[Any]) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,6 +101,10 @@ class BEVOutputs:
     depth: Tensor | None = None
     cells: SparseCells | None = None
 
+    def feature(self, name: str) -> Any:
+        """A feature by name."""
+        return self.sensors.get(name, getattr(self, name, None))
+
     def heatmaps(self) -> Tensor:
         """All class maps (B, K, H, W), in the order of `class_order`."""
         maps = [task.heatmap for task in self.heads]
@@ -126,3 +132,14 @@ class FeatureSpec:
     regression_maps: int
     sensors: tuple[str, ...]
     image_channels: tuple[int, ...] = ()
+    stages = ("low", "high", "heads")
+
+    def channels(self, name: str) -> int:
+        """Channels of a feature."""
+        channels: int = getattr(self, f"{name}_channels")
+        return channels
+
+    def last_stage(self, names: Iterable[str]) -> str | None:
+        """The stage to run to, so that all these features are computed; None for no feature."""
+        stage = {"high": "high", "heads": "heads"}
+        return max((stage.get(name, "low") for name in names), key=self.stages.index, default=None)
