@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bevkd.errors import ConfigError, nearest
@@ -31,9 +32,18 @@ _PACKAGES = {
     "view_transform": "bevkd.models.camera.view",
     "bev_encoder": "bevkd.models.bev",
     "head": "bevkd.models.heads",
+    "loss": "bevkd.models.heads",
+    "decode": "bevkd.models.heads",
     "reader": "bevkd.data.readers",
     "submission": "bevkd.train.submissions",
 }
+# What a class calls its settings where they have no module of their own. A head owns those of its loss and its decoding.
+_ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings"), "method": ("method", "Config")}
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of what has none."""
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -108,9 +118,9 @@ def settings(kind: str, name: str) -> type:
         _load(kind, only_settings=True)
     if name not in table:  # settings in the module of the class
         _load(kind)
-        for known, cls in _REGISTRY.get(kind, {}).items():
-            if known not in table and hasattr(cls, "Settings"):
-                table[known] = cls.Settings
+        owner, attribute = _ATTRIBUTE.get(kind, (kind, "Settings"))
+        for known, cls in _REGISTRY.get(owner, {}).items():
+            table.setdefault(known, getattr(cls, attribute, NoSettings))
     found: type = _found(table, kind, name)
     return found
 

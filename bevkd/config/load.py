@@ -1,21 +1,18 @@
-"""YAML files -> `RunConfig`.
-
-Later ones win: dataclass defaults, data set, model, scale, experiment row, rules of the scale, `--set`.
-"""
+"""Reading and parsing of YAML files: experiment rows and scales; `bevkd.config.compose` makes runs of them."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from bevkd.config.scale import ScaleConfig
-from bevkd.config.schema import RowConfig, RunConfig
+from bevkd.config.schema import RowConfig
+from bevkd.config.stages import adapter, error_lines
 from bevkd.errors import ConfigError, nearest
 
 T = TypeVar("T")
@@ -53,23 +50,24 @@ def parse(kind: type[T], value: Any, where: str) -> T:
         ConfigError: unknown key or wrong type; the message names the place and every offending key.
     """
     try:
-        return TypeAdapter(kind).validate_python(value)
+        found: T = adapter(kind).validate_python(value)
+        return found
     except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
-
-
-def to_plain(config: Any) -> Any:
-    """A config dataclass as JSON-like plain data."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
+        raise ConfigError(f"{where}: " + "; ".join(error_lines(kind, error))) from None
 
 
 def merge(base: dict[str, Any], over: dict[str, Any] | None) -> dict[str, Any]:
-    """Recursive merge of plain dictionaries; lists and scalars of `over` replace."""
+    """Recursive merge of plain dictionaries; lists and scalars of `over` replace.
+
+    Settings that name another `kind` than the one before begin anew: those of the other class mean nothing to it.
+    """
     out = dict(base)
     for key, value in (over or {}).items():
-        if isinstance(value, dict) and isinstance(out.get(key), dict):
-            out[key] = merge(out[key], value)
+        known = out.get(key)
+        if isinstance(value, dict) and isinstance(known, dict) and value.get("kind", known.get("kind")) == known.get(
+            "kind", value.get("kind")
+        ):
+            out[key] = merge(known, value)
         else:
             out[key] = value
     return out
@@ -147,41 +145,6 @@ def load_scale(scale: str) -> ScaleConfig:
         ConfigError: no such scale, unknown keys or names, a rule for no run.
     """
     return _scale(config_dir().resolve(), scale)
-
-
-def load_run(run: str, scale: str, seed: int, overrides: list[str] | None = None) -> RunConfig:
-    """Resolve one run.
-
-    Raises:
-        ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere; an override of what says
-            which run it is.
-    """
-    rows = load_rows()
-    if run not in rows:
-        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
-    row, folder = rows[run], config_dir()
-    plain: dict[str, Any] = {}
-    for path in (folder / "datasets" / f"{row.dataset}.yaml", folder / "models" / f"{row.model}.yaml"):
-        plain = merge(plain, read_yaml(path))
-    settings = load_scale(scale)
-    plain = merge(plain, settings.common)
-    plain = merge(plain, settings.datasets.get(row.dataset))
-    plain = merge(plain, settings.models.get(row.model))
-    plain = merge(plain, row.set)
-    for rule in settings.rules:
-        if rule.applies(rows[run]):
-            plain = merge(plain, rule.set)
-            row = replace(row, teacher_mode=rule.teacher_mode or row.teacher_mode)
-    for text in overrides or []:
-        plain = merge(plain, parse_override(text))
-    for key in ("run", "scale", "seed", "row"):
-        if key in plain:
-            raise ConfigError(f"run {run!r}: {key!r} cannot be set, it says which run this is")
-    plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
-    config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}")
-    factor = config.train.steps_factor
-    steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
-    return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))
 
 
 def run_dir(run: str, scale: str, seed: int, root: str | Path = "results/runs") -> Path:

@@ -48,9 +48,16 @@ class RuleConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class ScaleConfig:
-    """A file of config/scales. Later parts win: `common`, `datasets`, `models`, the row's own settings, `rules`."""
+    """A file of config/scales. Later parts win: `common`, `stages`, `datasets`, `models`, the row's own settings, `rules`.
+
+    Attributes:
+        common: settings of every run.
+        stages: settings by stage and the kind that is chosen for it, such as `lidar: {pillar: {cell: 0.4}}`.
+        datasets, models: settings of runs on a data set, of a model.
+    """
 
     common: dict[str, Any] = Field(default_factory=dict)
+    stages: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
     rules: tuple[RuleConfig, ...] = ()

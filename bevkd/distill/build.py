@@ -1,4 +1,4 @@
-"""From a row's `method: {name, options}` to a `DistillMethod`."""
+"""From a row's `method: {kind, options}` to a `DistillMethod`."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def build_method(config: MethodConfig, student: FeatureSpec, teacher: FeatureSpe
     Raises:
         ConfigError: unknown method or option, or networks that the method cannot connect.
     """
-    method: DistillMethod = lookup("method", config.name)(method_settings(config), student, teacher)
+    method: DistillMethod = lookup("method", config.kind)(method_settings(config), student, teacher)
     return method

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
-from bevkd import registry
-from bevkd.config import MethodConfig, parse
+from bevkd.config import MethodConfig
+from bevkd.config.identity import parse_options
 from bevkd.distill.tap import Tap, Wanted, as_columns
 
 
@@ -44,6 +43,4 @@ def method_settings(config: MethodConfig) -> MethodSettings:
     Raises:
         ConfigError: unknown method; unknown key or wrong type in the options.
     """
-    cls = registry.settings("method", config.name)
-    options: Mapping[str, Any] = config.options
-    return cast(MethodSettings, parse(cls, dict(options), f"options of method {config.name!r}"))
+    return cast(MethodSettings, parse_options(config.kind, config.options))

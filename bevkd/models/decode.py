@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bevkd.config.schema import DecodeConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
 from bevkd.models.boxcode import decode_cells, gather_code
+from bevkd.models.heads.center_settings import CenterDecodeSettings
 from bevkd.models.ops.cells import read_cells
 from bevkd.models.ops.rotated import nms_circle, nms_rotated
 from bevkd.models.outputs import BEVOutputs, TaskOutput
@@ -59,7 +60,7 @@ def decode(outputs: BEVOutputs, config: ModelConfig) -> Boxes:
 
 
 def _task_candidates(
-    task: TaskOutput, number: int, labels: tuple[int, ...], grid: BEVGrid, settings: DecodeConfig
+    task: TaskOutput, number: int, labels: tuple[int, ...], grid: BEVGrid, settings: CenterDecodeSettings
 ) -> _Candidates:
     height, width = task.heatmap.shape[2:]
     heat = torch.sigmoid(task.heatmap.float())

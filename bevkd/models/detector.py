@@ -39,7 +39,7 @@ class Detector(nn.Module):
             settings = getattr(config, sensor, None)
             if settings is None:
                 raise ConfigError(f"model.sensors: there is no encoder for {sensor!r} yet")
-            self.encoders[sensor] = lookup(f"{sensor}_encoder", settings.encoder)(config)
+            self.encoders[sensor] = lookup(f"{sensor}_encoder", settings.kind)(config)
         widths = [encoder.out_channels for encoder in self.encoders.values()]
         self.fuser = lookup("fuser", config.fuser.kind)(config, widths) if len(widths) > 1 else None
         low: int = widths[0] if self.fuser is None else self.fuser.out_channels  # type: ignore[assignment]

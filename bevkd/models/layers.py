@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bevkd.config.schema import BEVConfig
+from bevkd.config.schema import NormConfig
 
 
-def conv_bn_relu(c_in: int, c_out: int, bev: BEVConfig, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def conv_bn_relu(c_in: int, c_out: int, norm: NormConfig, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution without bias (same padding), batch norm, ReLU."""
     conv = nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=bev.bn_eps, momentum=bev.bn_momentum), nn.ReLU(inplace=True))
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=norm.eps, momentum=norm.momentum), nn.ReLU(inplace=True))
 
 
 class MergedLevels(nn.Module):
@@ -23,13 +23,13 @@ class MergedLevels(nn.Module):
     Args:
         convolutions: one per level, to the common stride.
         channels: channels of their outputs together.
-        bev: settings of the norm.
+        norm: settings of the norm.
     """
 
-    def __init__(self, convolutions: list[nn.Module], channels: int, bev: BEVConfig) -> None:
+    def __init__(self, convolutions: list[nn.Module], channels: int, norm: NormConfig) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(convolutions)
-        self.norm = nn.BatchNorm2d(channels, eps=bev.bn_eps, momentum=bev.bn_momentum)
+        self.norm = nn.BatchNorm2d(channels, eps=norm.eps, momentum=norm.momentum)
         self.relu = nn.ReLU(inplace=True)
         self.out_channels = channels
 

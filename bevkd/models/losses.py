@@ -78,8 +78,9 @@ def depth_term(outputs: BEVOutputs, batch: Batch, config: ModelConfig) -> Tensor
         ValueError: no camera branch, or a batch without depth targets.
     """
     if outputs.depth is None or batch.cameras is None or batch.cameras.depth is None:
-        raise ValueError("loss.depth_weight needs a camera branch and a batch with depth targets")
-    return depth_loss(outputs.depth, batch.cameras.depth, config.camera.depth_min, config.camera.depth_step)
+        raise ValueError("camera.depth_weight needs a camera branch and a batch with depth targets")
+    view = config.camera.view
+    return depth_loss(outputs.depth, batch.cameras.depth, view.depth_min, view.depth_step)
 
 
 class DetectionLoss(nn.Module):
@@ -107,7 +108,6 @@ class DetectionLoss(nn.Module):
             return self._losses(outputs, batch)
 
     def _losses(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
-        weights = self.config.loss
         targets = self.assign(batch.boxes, len(batch))
         terms: dict[str, Tensor] = {}
         total = outputs.low.new_zeros((), dtype=torch.float32)
@@ -116,9 +116,9 @@ class DetectionLoss(nn.Module):
             total = total + self._combine(named)
             for name, value in named.items():
                 terms[name] = terms[name] + value.detach() if name in terms else value.detach()
-        if weights.depth_weight > 0:
+        if self.config.reads_depth:
             depth = depth_term(outputs, batch, self.config)
-            total = total + weights.depth_weight * depth
+            total = total + self.config.camera.depth_weight * depth
             terms["depth"] = depth.detach()
         return {"total": total, **terms}
 

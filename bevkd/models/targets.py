@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bevkd.config.schema import HeadConfig
 from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
 from bevkd.models.boxcode import encode
+from bevkd.models.heads.center_settings import CenterSettings
 from bevkd.models.layers import reads_are_free
 from bevkd.models.tasks import class_order
 
@@ -123,7 +123,7 @@ class TargetAssigner:
         grid: grid of the heat maps.
     """
 
-    def __init__(self, head: HeadConfig, grid: BEVGrid) -> None:
+    def __init__(self, head: CenterSettings, grid: BEVGrid) -> None:
         self.head, self.grid = head, grid
         order = class_order(head.tasks)
         task_of, slot_of = torch.full((max(order) + 1,), -1), torch.full((max(order) + 1,), -1)

@@ -157,8 +157,8 @@ def method_switches(runs: Runs, names: list[str]) -> dict[str, list[Switch]]:
         if method is None:
             continue
         cls, options = method_options(method)
-        used.setdefault(method.name, {})[run] = flatten(to_plain(options))
-        defaults[method.name] = flatten(to_plain(cls.Config()))
+        used.setdefault(method.kind, {})[run] = flatten(to_plain(options))
+        defaults[method.kind] = flatten(to_plain(cls.Config()))
     out = {}
     for name, table in sorted(used.items()):
         switches = []

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.config import LossConfig
 from bevkd.errors import DataError, nearest
 from bevkd.report.metrics import Runs
 
@@ -42,7 +41,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def curve(path: Path, field: str, loss: LossConfig) -> tuple[Array, Array]:
+def curve(path: Path, field: str, loss: Any) -> tuple[Array, Array]:
     """Steps and one logged loss, or `det`: the logged detection terms under the fixed weights of `loss`.
 
     `det` leaves distillation and depth supervision out and does not know learnt scales, so that runs with and without

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from bevkd.classes import CLASSES
-from bevkd.config import RowConfig, RunConfig, parse, run_dir
+from bevkd.config import RowConfig, RunConfig, run_dir, stored_run
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.io import read_json
 
@@ -266,6 +266,6 @@ def _read_config(file: Path, changed_ns: int) -> RunConfig:
     """The config of a file; `changed_ns` keeps a rewritten file from being mistaken for the one read before."""
     try:
         plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return parse(RunConfig, plain, str(file))
+        return stored_run(plain, str(file))
     except (yaml.YAMLError, ConfigError) as error:
         raise DataError(f"resolved config cannot be read: {error}", file=file) from error

@@ -43,7 +43,7 @@ def write(runs: Runs, results: Path) -> list[Path]:
         DataError: a run, or the ledger, is missing.
     """
     names = reported_runs(runs)
-    reader = {run: runs.config(run).data.reader for run in names}
+    reader = {run: runs.config(run).data.kind for run in names}
     nuscenes = [*_KEYS, *(f"AP_{name}" for name in CLASSES)]
     found = {run: runs.values(run, "report", nuscenes) for run in names if reader[run] == "nuscenes"}
     means = {run: _means(runs.values(run, "report", _MAIN.get(reader[run], ()))) for run in names}

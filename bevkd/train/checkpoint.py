@@ -18,49 +18,17 @@ import torch
 from torch import Tensor
 
 from bevkd import __version__
-from bevkd.config import RunConfig, parse, to_plain
+from bevkd.config import ModelConfig, RunConfig, differences, identity, identity_digest, stored_run, to_plain
 from bevkd.errors import CheckpointError, ConfigError, OtherRunError
-from bevkd.io import atomic_path, digest
+from bevkd.io import atomic_path
 from bevkd.models.detector import Detector, build_detector
 
 logger = logging.getLogger(__name__)
 
 CURRENT, PREVIOUS, MODEL = "checkpoint.pt", "checkpoint.prev.pt", "model.pt"
-# Settings that do not change the result, or only describe the row: they may differ when a run is resumed.
-VOLATILE = {
-    "train": {"checkpoint_every", "log_every", "workers", "threads"},
-    "data": {"memory_cache"},
-    "row": {"doc", "target", "seeds", "set"},  # `set` is already merged into the rest
-}
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError)
 _CHECKPOINT_KEYS = {"version", "torch", "config", "teacher", "step", "model", "adapters", "optimizer", "precision"}
 _MODEL_KEYS = {"model", "config", "digest", "step", "teacher", "version"}
-
-
-def identity(run: RunConfig) -> dict[str, Any]:
-    """The settings that determine the result, as plain data."""
-    return {section: _stable(section, value) for section, value in to_plain(run).items()}
-
-
-def _stable(section: str, value: Any) -> Any:
-    volatile = VOLATILE.get(section, set())
-    return {k: v for k, v in value.items() if k not in volatile} if volatile else value
-
-
-def identity_digest(run: RunConfig) -> str:
-    """Short digest of `identity`."""
-    return digest(identity(run))
-
-
-def differences(before: Any, now: Any, at: str = "") -> list[str]:
-    """Human-readable differences of two plain values, such as "train.lr: 0.001 -> 0.003"."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        lines = []
-        for key in sorted(before.keys() | now.keys()):
-            where = f"{at}.{key}" if at else key
-            lines += differences(before.get(key, "unset"), now.get(key, "unset"), where)
-        return lines
-    return [] if before == now else [f"{at}: {before} -> {now}"]
 
 
 def save_checkpoint(out: Path, state: dict[str, Any]) -> None:
@@ -111,9 +79,9 @@ def check_same_run(state: dict[str, Any], run: RunConfig, teacher: str, where: P
     Raises:
         OtherRunError: they differ; the message names the settings.
     """
-    before = {"config": json.loads(state["config"]), "teacher": state["teacher"]}
-    now = {"config": json.loads(json.dumps(identity(run))), "teacher": teacher}
-    before["config"] = {k: _stable(k, v) for k, v in before["config"].items()}
+    before = {"config": identity(_stored(state, where))}
+    now = {"config": identity(run)}
+    before["teacher"], now["teacher"] = state["teacher"], teacher
     changed = differences(before, now)
     if changed:
         shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
@@ -190,6 +158,26 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str
     module.load_state_dict(weights)
 
 
+def _stored(state: dict[str, Any], where: Path) -> RunConfig:
+    """The configuration inside of a checkpoint or model.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        plain = json.loads(state["config"])
+    except json.JSONDecodeError:
+        plain = None
+    return stored_run(plain, f"configuration inside {where}")
+
+
+def without_starting_weights(model: ModelConfig) -> ModelConfig:
+    """The same network, built at random: it needs neither files nor the hub."""
+    if "camera" not in model.sensors:
+        return model
+    return replace(model, camera=replace(model.camera, backbone=replace(model.camera.backbone, weights=None)))
+
+
 def load_detector(path: str | Path) -> tuple[Detector, RunConfig]:
     """Rebuild the detector of a `model.pt` on the CPU, in eval mode.
 
@@ -199,11 +187,10 @@ def load_detector(path: str | Path) -> tuple[Detector, RunConfig]:
     path = Path(path)
     state = read_model(path)
     try:
-        run = parse(RunConfig, json.loads(state["config"]), f"configuration inside {path}")
-    except (ConfigError, json.JSONDecodeError) as error:
+        run = _stored(state, path)
+    except ConfigError as error:
         raise CheckpointError(str(error)) from error
     # All weights are in the file: those that training started from need not be there, nor the network to get them.
-    camera = replace(run.model.camera, weights=None)
-    detector = build_detector(replace(run.model, camera=camera))
+    detector = build_detector(without_starting_weights(run.model))
     load_weights(detector, state["model"], str(path))
     return detector.eval(), run

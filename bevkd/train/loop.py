@@ -182,7 +182,7 @@ def _fit(
             {
                 "version": __version__,
                 "torch": str(torch.__version__),
-                "config": json.dumps(ckpt.identity(run)),
+                "config": json.dumps(to_plain(run)),
                 "teacher": teacher,
                 "step": step,
                 "model": detector.state_dict(),

@@ -88,7 +88,7 @@ def _predict(detector: Detector, run: RunConfig, frames: FrameDataset, stem: Pat
         found = detect(detector, frames, batch_size, run.train.precision)
     finally:
         torch.set_num_threads(threads)
-    results: Path = lookup("submission", run.data.reader).write(run, frames, found, stem)
+    results: Path = lookup("submission", run.data.kind).write(run, frames, found, stem)
     return results
 
 
@@ -105,7 +105,7 @@ def evaluate_run(out: Path, split: str, batch_size: int = 8) -> dict[str, Any]:
     detector, run = load_detector(out / MODEL)
     frames = test_frames(run, split)
     results = _predict(detector, run, frames, out / f"predictions_{split}", batch_size)
-    metrics: dict[str, Any] = lookup("submission", run.data.reader).evaluate(
+    metrics: dict[str, Any] = lookup("submission", run.data.kind).evaluate(
         run, frames, results, out / f"metrics_{split}.json"
     )
     return metrics

@@ -39,7 +39,7 @@ def training_frames(
         seed=run.seed,
         frames=run.row.frames,
         labelled_subset=run.row.labelled_subset,
-        depth_targets="camera" in model.sensors and model.loss.depth_weight > 0,
+        depth_targets=model.reads_depth,
         lidar_images=lidar_images,
     )
 

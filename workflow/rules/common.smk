@@ -98,8 +98,8 @@ CACHES = {}
 for _run in ROWS:
     _config = run_config(_run)
     DATASETS.setdefault(_config.data.index, _config.data)
-    if _config.data.root == f"data/{_config.data.reader}_sim/{SCALE}":
-        SIMULATED[_config.data.root] = _config.data.reader
+    if _config.data.root == f"data/{_config.data.kind}_sim/{SCALE}":
+        SIMULATED[_config.data.root] = _config.data.kind
     if _config.row.teacher and _config.row.teacher_mode == "cached":
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
@@ -116,9 +116,9 @@ def dataset_files(wildcards):
         return {"root": data.root}
     marks = {"kitti": ["training/calib"], "waymo": ["training/vehicle_pose"]}
     marks["nuscenes"] = [f"{data.version}/{table}.json" for table in NUSCENES_TABLES]
-    files = [f"{data.root}/{mark}" for mark in marks.get(data.reader, [])]
+    files = [f"{data.root}/{mark}" for mark in marks.get(data.kind, [])]
     if any(not Path(file).exists() for file in files):
-        note_missing(data.root, data.reader)
+        note_missing(data.root, data.kind)
         return {}
     return {"files": files}
 

@@ -41,7 +41,7 @@ rule convert:
         mem_mb=lambda wildcards, threads: 700 * threads,
         runtime=60,
     params:
-        reader=lambda wildcards: DATASETS[wildcards.index].reader,
+        reader=lambda wildcards: DATASETS[wildcards.index].kind,
         root=lambda wildcards: DATASETS[wildcards.index].root,
         version=lambda wildcards: DATASETS[wildcards.index].version,
     shell:

@@ -1,11 +1,11 @@
 """Several methods at once, each with its own options and a factor on its weights; one row of a table.
 
 method:
-  name: combine
+  kind: combine
   options:
     methods:
-      - {name: dense}
-      - {name: unidistill, weight: 0.5, options: {response: {enabled: false}}}
+      - {kind: dense}
+      - {kind: unidistill, weight: 0.5, options: {response: {enabled: false}}}
 """
 
 from __future__ import annotations

@@ -17,14 +17,14 @@ from bevkd.registry import register_settings
 class PartConfig:
     """One method of a combination; `weight` multiplies all its loss weights."""
 
-    name: str
+    kind: str
     options: dict[str, Any] = Field(default_factory=dict)
     weight: float = 1.0
 
     @property
     def method(self) -> MethodConfig:
         """The method without its factor."""
-        return MethodConfig(self.name, self.options)
+        return MethodConfig(self.kind, self.options)
 
 
 @register_settings("method", "combine")

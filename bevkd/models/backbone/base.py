@@ -66,13 +66,13 @@ def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], wei
     known = config_kind().to_dict()
     for key in options:
         if key not in known and key != "out_features":
-            raise ConfigError(f"camera.backbone_options: {config_kind.__name__} has no option {key!r}")
+            raise ConfigError(f"camera.backbone.options: {config_kind.__name__} has no option {key!r}")
     try:
         config = config_kind(**options)
         if weights is None:
             return kind(config)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"camera.backbone_options: {error}") from error
+        raise ConfigError(f"camera.backbone.options: {error}") from error
     where: dict[str, Any] = {"local_files_only": True}
     source = weights
     if weights.startswith(HUB):
@@ -80,16 +80,16 @@ def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], wei
         where = {"local_files_only": False, "revision": revision or "main"}
         log.info("image backbone: asking the hub for %s, revision %s", source, where["revision"])
     elif not (Path(weights) / "model.safetensors").is_file():
-        raise ConfigError(f"camera.weights: no model.safetensors in {weights}")
+        raise ConfigError(f"camera.backbone.weights: no model.safetensors in {weights}")
     try:
         model, info = kind.from_pretrained(
             source, config=config, use_safetensors=True, output_loading_info=True, **where
         )
     except OSError as error:  # the library's word for "no such model", "no such file" and "no network"
-        raise ConfigError(f"camera.weights: {weights}: {error}") from error
+        raise ConfigError(f"camera.backbone.weights: {weights}: {error}") from error
     # A backbone adds norms to the tapped stages of a classifier; anything else missing is another architecture.
     missing = [key for key in info["missing_keys"] if "hidden_states_norms" not in key]
     if missing or info.get("mismatched_keys"):
-        raise ConfigError(f"camera.weights: {weights} does not fit {kind.__name__}: {sorted(missing)[:3]} ...")
+        raise ConfigError(f"camera.backbone.weights: {weights} does not fit {kind.__name__}: {sorted(missing)[:3]} ...")
     log.info("image backbone: weights of %s", weights)
     return model

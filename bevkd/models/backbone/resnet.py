@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bevkd.config.schema import CameraConfig
 from bevkd.models.backbone.base import ImageBackbone, build_transformers
+from bevkd.models.backbone.resnet_settings import ResNetSettings
 from bevkd.registry import register
 
 
@@ -19,14 +19,14 @@ class ResNet(ImageBackbone):
         ConfigError: see `build_transformers`.
     """
 
-    def __init__(self, camera: CameraConfig) -> None:
+    def __init__(self, settings: ResNetSettings) -> None:
         from transformers import ResNetBackbone, ResNetConfig
 
-        super().__init__(camera.frozen_stem)
-        options: dict[str, Any] = dict(camera.backbone_options)
+        super().__init__(settings.frozen_stem)
+        options: dict[str, Any] = dict(settings.options)
         depths: Any = options.get("depths") or ResNetConfig().depths
         stages = options.setdefault("out_features", [f"stage{i + 1}" for i in range(len(depths))])
-        self.net = build_transformers(ResNetBackbone, ResNetConfig, options, camera.weights)
+        self.net = build_transformers(ResNetBackbone, ResNetConfig, options, settings.weights)
         self.channels = tuple(self.net.channels)
         first = 8 if self.net.config.downsample_in_first_stage else 4
         self.strides = tuple(first << (int(name.removeprefix("stage")) - 1) for name in stages)

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bevkd.config.schema import CameraConfig
 from bevkd.models.backbone.base import ImageBackbone, build_transformers
+from bevkd.models.backbone.swin_settings import SwinSettings
 from bevkd.registry import register
 
 
@@ -19,17 +19,17 @@ class Swin(ImageBackbone):
         ConfigError: see `build_transformers`.
     """
 
-    def __init__(self, camera: CameraConfig) -> None:
+    def __init__(self, settings: SwinSettings) -> None:
         from transformers import SwinBackbone, SwinConfig
 
-        super().__init__(camera.frozen_stem)
-        options: dict[str, Any] = {"drop_path_rate": 0.2} | dict(camera.backbone_options)
+        super().__init__(settings.frozen_stem)
+        options: dict[str, Any] = {"drop_path_rate": 0.2} | dict(settings.options)
         count = len(options.get("depths", SwinConfig().depths))
         stages = options.setdefault("out_features", [f"stage{i + 1}" for i in range(max(0, count - 3), count)])
-        self.net = build_transformers(SwinBackbone, SwinConfig, options, camera.weights)
+        self.net = build_transformers(SwinBackbone, SwinConfig, options, settings.weights)
         # The classifier's last norm feeds nothing here; unused parameters would stall distributed training.
         self.net.swin.layernorm = nn.Identity()
-        if camera.weights is None:
+        if settings.weights is None:
             # With the usual zero bias a black patch (image padding) is an exact zero, through which every layer norm
             # multiplies gradients by 1 / sqrt(eps) until they overflow.
             nn.init.trunc_normal_(self.net.swin.embeddings.patch_embeddings.projection.bias, std=0.02)

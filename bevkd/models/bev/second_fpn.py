@@ -24,7 +24,7 @@ class SecondFPN(nn.Module):
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()
-        bev = config.bev
+        bev, norm = config.bev, config.norm
         if not len(bev.widths) == len(bev.depths) == len(bev.strides) > 0:
             raise ConfigError("bev: widths, depths and strides must have one entry per block")
         before = (1, *bev.strides[:-1])
@@ -37,13 +37,13 @@ class SecondFPN(nn.Module):
         ups: list[nn.Module] = []
         width = in_channels
         for out, depth, stride, last in zip(bev.widths, bev.depths, bev.strides, before, strict=True):
-            layers = [conv_bn_relu(width, out, bev, stride=stride // last)]
-            layers += [conv_bn_relu(out, out, bev) for _ in range(depth)]
+            layers = [conv_bn_relu(width, out, norm, stride=stride // last)]
+            layers += [conv_bn_relu(out, out, norm) for _ in range(depth)]
             blocks.append(nn.Sequential(*layers))
             ups.append(up_conv(out, bev.up_channels, stride))
             width = out
         self.blocks = nn.ModuleList(blocks)
-        self.merge = MergedLevels(ups, bev.up_channels * len(bev.widths), bev)
+        self.merge = MergedLevels(ups, bev.up_channels * len(bev.widths), norm)
         self.out_channels = self.merge.out_channels
 
     def forward(self, low: Tensor) -> tuple[Tensor, list[Tensor]]:

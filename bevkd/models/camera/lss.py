@@ -29,14 +29,14 @@ class CameraEncoder(SensorEncoder):
         camera = config.camera
         if camera.image_size[0] % camera.stride or camera.image_size[1] % camera.stride:
             raise ConfigError(f"camera.image_size {camera.image_size} is not a multiple of the stride {camera.stride}")
-        self.backbone = lookup("image_backbone", camera.backbone)(camera)
+        self.backbone = lookup("image_backbone", camera.backbone.kind)(camera.backbone)
         levels = (self.backbone.channels, self.backbone.strides)
-        self.neck = Neck(*levels, camera.stride, camera.neck_channels, config.bev)
-        self.view_transform = lookup("view_transform", camera.view_transform)(config)
+        self.neck = Neck(*levels, camera.stride, camera.neck_channels, config.norm)
+        self.view_transform = lookup("view_transform", camera.view.kind)(config)
         bins = self.view_transform.bins
-        if config.loss.depth_weight > 0 and not bins:
-            raise ConfigError(f"loss.depth_weight: view transform {camera.view_transform!r} predicts no depth")
-        self.depth_and_context = lookup("depth_net", camera.depth_net)(self.neck.out_channels, bins, config)
+        if camera.depth_weight > 0 and not bins:
+            raise ConfigError(f"camera.depth_weight: view transform {camera.view.kind!r} predicts no depth")
+        self.depth_and_context = lookup("depth_net", camera.depth_net.kind)(self.neck.out_channels, bins, config)
         self.out_channels = camera.out_channels
         self.image_channels = tuple(self.backbone.channels)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bevkd.config.schema import BEVConfig
+from bevkd.config.schema import NormConfig
 from bevkd.errors import ConfigError
 from bevkd.models.layers import MergedLevels, up_conv
 
@@ -17,7 +17,7 @@ class Neck(nn.Module):
     """
 
     def __init__(
-        self, channels: tuple[int, ...], strides: tuple[int, ...], stride: int, width: int, bev: BEVConfig
+        self, channels: tuple[int, ...], strides: tuple[int, ...], stride: int, width: int, norm: NormConfig
     ) -> None:
         super().__init__()
         convolutions: list[nn.Module] = []
@@ -29,7 +29,7 @@ class Neck(nn.Module):
                 convolutions.append(nn.Conv2d(c_in, width, k, stride=k, bias=False))
             else:
                 convolutions.append(up_conv(c_in, width, level // stride))
-        self.levels = MergedLevels(convolutions, width * len(convolutions), bev)
+        self.levels = MergedLevels(convolutions, width * len(convolutions), norm)
         self.out_channels = self.levels.out_channels
 
     def forward(self, levels: list[Tensor], size: tuple[int, int]) -> Tensor:

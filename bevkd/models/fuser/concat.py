@@ -18,7 +18,7 @@ class ConcatFuser(nn.Module):
         super().__init__()
         total = sum(in_channels)
         self.gate = nn.Conv2d(total, total, 1) if config.fuser.gate else None
-        self.conv = conv_bn_relu(total, config.fuser.out_channels, config.bev)
+        self.conv = conv_bn_relu(total, config.fuser.out_channels, config.norm)
         self.out_channels = config.fuser.out_channels
 
     def forward(self, maps: list[Tensor]) -> Tensor:

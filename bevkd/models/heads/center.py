@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bevkd.config.schema import BEVConfig, ModelConfig
+from bevkd.config.schema import ModelConfig, NormConfig
 from bevkd.data.batch import Boxes
 from bevkd.models.decode import decode
 from bevkd.models.heads.base import Head
@@ -25,7 +25,7 @@ class TaskHead(nn.Module):
     one 3x3 convolution, which is what a CPU wants.
     """
 
-    def __init__(self, shared: int, classes: int, branch_channels: int, iou: bool, bev: BEVConfig) -> None:
+    def __init__(self, shared: int, classes: int, branch_channels: int, iou: bool, norm: NormConfig) -> None:
         super().__init__()
         regression = [(name, width) for name, width in REGRESSION if iou or name != "iou"]
         self.classes, self.branches = classes, [("hm", classes), *regression]
@@ -37,7 +37,7 @@ class TaskHead(nn.Module):
             bias = self.merged.bias
         else:
             for name, width in self.branches:
-                first = conv_bn_relu(shared, branch_channels, bev)
+                first = conv_bn_relu(shared, branch_channels, norm)
                 last = nn.Conv2d(branch_channels, width, 3, padding=1)
                 self.separate[name] = nn.Sequential(first, last)
                 bias = last.bias if name == "hm" else bias
@@ -61,9 +61,9 @@ class CenterHead(Head):
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config)
         head = config.head
-        self.shared = conv_bn_relu(in_channels, head.shared_channels, config.bev)
+        self.shared = conv_bn_relu(in_channels, head.shared_channels, config.norm)
         self.tasks = nn.ModuleList(
-            TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, config.bev)
+            TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, config.norm)
             for task in head.tasks
         )
         per_task = sum(width for name, width in REGRESSION if name != "iou" or head.iou_branch)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
 from bevkd.geometry import BEVGrid
+from bevkd.models.heads.center_settings import CenterSettings
 from bevkd.models.layers import full_precision
 from bevkd.models.losses import depth_term, gaussian_heatmap_loss
 from bevkd.models.ops.rotated import iou_3d
@@ -69,7 +68,10 @@ class QueryLoss(nn.Module):
         self.grid = config.grid.build()
         names = tuple(name for task in config.head.tasks for name in task)
         # Heat maps are drawn with all classes in one task, as the head predicts them.
-        self.assign = TargetAssigner(replace(config.head, tasks=(names,), targets="gaussian"), self.grid)
+        drawn = CenterSettings(
+            tasks=(names,), targets="gaussian", min_overlap=config.head.min_overlap, min_radius=config.head.min_radius
+        )
+        self.assign = TargetAssigner(drawn, self.grid)
 
     def forward(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
         """`total` with its graph and the detached, unweighted terms `heatmap, class, box[, depth]`."""
@@ -99,9 +101,9 @@ class QueryLoss(nn.Module):
             + settings.class_weight * named["class"]
             + settings.box_weight * named["box"]
         )
-        if self.config.loss.depth_weight > 0:
+        if self.config.reads_depth:
             named["depth"] = depth_term(outputs, batch, self.config)
-            total = total + self.config.loss.depth_weight * named["depth"]
+            total = total + self.config.camera.depth_weight * named["depth"]
         return {"total": total, **{name: value.detach() for name, value in named.items()}}
 
     def _boxes(self, code: Tensor, truth: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bevkd.config.schema import ModelConfig, QueryConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Boxes
 from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
 from bevkd.models.heads.base import Head
 from bevkd.models.heads.center import HEATMAP_BIAS
 from bevkd.models.heads.query_loss import QueryLoss, query_boxes
+from bevkd.models.heads.transfusion_settings import QuerySettings
 from bevkd.models.layers import conv_bn_relu, full_precision
 from bevkd.models.outputs import BEVOutputs, QueryOutput, TaskOutput
 from bevkd.registry import register
@@ -43,7 +44,7 @@ class PlaceEmbedding(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention among queries, cross-attention to the map, feed-forward; each added and normalised."""
 
-    def __init__(self, query: QueryConfig) -> None:
+    def __init__(self, query: QuerySettings) -> None:
         super().__init__()
         c, heads = query.channels, query.attention_heads
         self.among = nn.MultiheadAttention(c, heads, dropout=query.dropout, batch_first=True)
@@ -87,7 +88,7 @@ class TransFusionHead(Head):
         classes = len(self.class_order)
         self.shared = nn.Conv2d(in_channels, query.channels, 3, padding=1)
         self.heat = nn.Sequential(
-            conv_bn_relu(query.channels, query.channels, config.bev), nn.Conv2d(query.channels, classes, 3, padding=1)
+            conv_bn_relu(query.channels, query.channels, config.norm), nn.Conv2d(query.channels, classes, 3, padding=1)
         )
         last = self.heat[-1]
         assert isinstance(last, nn.Conv2d)

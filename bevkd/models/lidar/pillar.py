@@ -49,12 +49,12 @@ class PillarEncoder(SensorEncoder):
             scale += [1.0] * 5
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
         self.scale: Tensor
-        self.norm = nn.BatchNorm1d(lidar.channels[0], eps=config.bev.bn_eps, momentum=config.bev.bn_momentum)
+        self.norm = nn.BatchNorm1d(lidar.channels[0], eps=config.norm.eps, momentum=config.norm.momentum)
         # Max pooling hides how old the points of a pillar are on average, and with it which way a thing moves.
         widths = [lidar.channels[0] + int(lidar.mean_age), *lidar.channels[1:]]
-        blocks = [conv_bn_relu(a, b, config.bev, stride=2) for a, b in pairwise(widths)]
+        blocks = [conv_bn_relu(a, b, config.norm, stride=2) for a, b in pairwise(widths)]
         if widths[-1] != lidar.out_channels:
-            blocks.append(conv_bn_relu(widths[-1], lidar.out_channels, config.bev))
+            blocks.append(conv_bn_relu(widths[-1], lidar.out_channels, config.norm))
         self.blocks = nn.Sequential(*blocks)
         self.out_channels = lidar.out_channels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bevkd.config.schema import BEVConfig, ModelConfig
+from bevkd.config.schema import ModelConfig, NormConfig
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
 from bevkd.models.layers import batch_norm_rows, conv_bn_relu, downsampling, full_precision
@@ -17,10 +17,10 @@ from bevkd.registry import register
 
 
 class _ConvNormReLU(nn.Module):
-    def __init__(self, conv: SparseConv3d, bev: BEVConfig) -> None:
+    def __init__(self, conv: SparseConv3d, norm: NormConfig) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = nn.BatchNorm1d(conv.weight.shape[0], eps=bev.bn_eps, momentum=bev.bn_momentum)
+        self.norm = nn.BatchNorm1d(conv.weight.shape[0], eps=norm.eps, momentum=norm.momentum)
 
     def forward(self, x: SparseMap) -> SparseMap:
         y = self.conv(x)
@@ -30,11 +30,11 @@ class _ConvNormReLU(nn.Module):
 class _Residual(nn.Module):
     """Two submanifold convolutions with a skip; the sum is rectified."""
 
-    def __init__(self, width: int, key: str, bev: BEVConfig) -> None:
+    def __init__(self, width: int, key: str, norm: NormConfig) -> None:
         super().__init__()
-        self.first = _ConvNormReLU(SparseConv3d(width, width, submanifold=True, key=key), bev)
+        self.first = _ConvNormReLU(SparseConv3d(width, width, submanifold=True, key=key), norm)
         self.second = SparseConv3d(width, width, submanifold=True, key=key)
-        self.norm = nn.BatchNorm1d(width, eps=bev.bn_eps, momentum=bev.bn_momentum)
+        self.norm = nn.BatchNorm1d(width, eps=norm.eps, momentum=norm.momentum)
 
     def forward(self, x: SparseMap) -> SparseMap:
         y = self.second(self.first(x))
@@ -56,7 +56,7 @@ class VoxelEncoder(SensorEncoder):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        lidar, z, bev = config.lidar, config.grid, config.bev
+        lidar, z, norm = config.lidar, config.grid, config.norm
         grid = z.build()
         stride = downsampling(grid.cell, lidar.cell, "lidar.cell")
         halvings = stride.bit_length() - 1
@@ -75,23 +75,23 @@ class VoxelEncoder(SensorEncoder):
         self.shape = (self.layers + 1, self.grid.H, self.grid.W)
         widths = list(lidar.channels)
         first = SparseConv3d(lidar.point_features, widths[0], submanifold=True, key="stage1")
-        blocks: list[nn.Module] = [_ConvNormReLU(first, bev)]
-        blocks += [_Residual(widths[0], "stage1", bev) for _ in range(2)]
+        blocks: list[nn.Module] = [_ConvNormReLU(first, norm)]
+        blocks += [_Residual(widths[0], "stage1", norm) for _ in range(2)]
         shape = self.shape
         for i in range(1, len(widths)):
             padding = (0 if i == halvings else 1, 1, 1)
             down = SparseConv3d(widths[i - 1], widths[i], stride=(2, 2, 2), padding=padding)
             shape = output_shape(shape, down.kernel, down.stride, down.padding)
-            blocks.append(_ConvNormReLU(down, bev))
-            blocks += [_Residual(widths[i], f"stage{i + 1}", bev) for _ in range(2)]
+            blocks.append(_ConvNormReLU(down, norm))
+            blocks += [_Residual(widths[i], f"stage{i + 1}", norm) for _ in range(2)]
         out = SparseConv3d(widths[-1], widths[-1], (3, 1, 1), (2, 1, 1), (0, 0, 0))
         shape = output_shape(shape, out.kernel, out.stride, out.padding)
         if shape[0] < 1:
             raise ConfigError(f"lidar.z_cell: {self.layers} height layers are too few for {halvings} halvings")
-        blocks.append(_ConvNormReLU(out, bev))
+        blocks.append(_ConvNormReLU(out, norm))
         self.blocks = nn.ModuleList(blocks)
         folded = widths[-1] * shape[0]
-        self.project = None if folded == lidar.out_channels else conv_bn_relu(folded, lidar.out_channels, bev, 1)
+        self.project = None if folded == lidar.out_channels else conv_bn_relu(folded, lidar.out_channels, norm, 1)
         self.out_channels = lidar.out_channels
 
     def forward(self, batch: Batch) -> SensorFeatures:

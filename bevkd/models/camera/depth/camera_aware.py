@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bevkd.config.schema import BEVConfig, ModelConfig
+from bevkd.config.schema import ModelConfig, NormConfig
 from bevkd.data.batch import Cameras
-from bevkd.models.camera.depth import DepthNet
+from bevkd.models.camera.depth.base import DepthNet
 from bevkd.models.layers import batch_norm_rows, conv_bn_relu, full_precision
 from bevkd.registry import register
 
@@ -41,11 +41,11 @@ class Gate(nn.Module):
 class Residual(nn.Module):
     """Two 3x3 convolutions and a shortcut."""
 
-    def __init__(self, width: int, bev: BEVConfig) -> None:
+    def __init__(self, width: int, norm: NormConfig) -> None:
         super().__init__()
-        norm = nn.BatchNorm2d(width, eps=bev.bn_eps, momentum=bev.bn_momentum)
+        last = nn.BatchNorm2d(width, eps=norm.eps, momentum=norm.momentum)
         self.net = nn.Sequential(
-            conv_bn_relu(width, width, bev), nn.Conv2d(width, width, 3, padding=1, bias=False), norm
+            conv_bn_relu(width, width, norm), nn.Conv2d(width, width, 3, padding=1, bias=False), last
         )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -62,15 +62,15 @@ class CameraAwareDepthNet(DepthNet):
 
     def __init__(self, in_channels: int, bins: int, config: ModelConfig) -> None:
         super().__init__(in_channels, bins, config)
-        width, bev = config.camera.neck_channels, config.bev
-        self.reduce = conv_bn_relu(in_channels, width, bev)
+        width, norm = config.camera.neck_channels, config.norm
+        self.reduce = conv_bn_relu(in_channels, width, norm)
         self.norm = nn.BatchNorm1d(GEOMETRY)
         self.context_gate = Gate(width)
         self.context = nn.Conv2d(width, config.camera.out_channels, 1)
         self.bins = bins
         if bins:
             self.depth_gate = Gate(width)
-            self.blocks = nn.Sequential(*(Residual(width, bev) for _ in range(3)))
+            self.blocks = nn.Sequential(*(Residual(width, norm) for _ in range(3)))
             self.depth = nn.Conv2d(width, bins, 1)
 
     def forward(self, features: Tensor, cameras: Cameras, bev_aug: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn.functional import grid_sample
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Cameras
-from bevkd.models.camera.view import ViewTransform
+from bevkd.models.camera.view.base import ViewTransform
 from bevkd.models.layers import full_precision
 from bevkd.registry import register
 
@@ -17,7 +17,7 @@ _NEAREST = 0.1  # metres along the optical axis; what is nearer, or behind, is n
 
 @register("view_transform", "sample")
 class BilinearSampling(ViewTransform):
-    """Mean over the cameras that see a voxel, then one 1x1 convolution over the `camera.heights` layers of a column.
+    """Mean over the cameras that see a voxel, then one 1x1 convolution over the `camera.view.heights` layers of a column.
 
     No depth is predicted, so depth supervision is not possible. Voxels that no camera sees are zero.
     """
@@ -25,12 +25,12 @@ class BilinearSampling(ViewTransform):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         camera = config.camera
-        self.merge = nn.Conv2d(camera.heights * camera.out_channels, camera.out_channels, 1)
+        self.merge = nn.Conv2d(camera.view.heights * camera.out_channels, camera.out_channels, 1)
 
     def voxels(self, device: torch.device) -> Tensor:
         """Centres (Z, H, W, 3) in the augmented ego frame (m)."""
         grid, z = self.grid, self.config.grid
-        layers = self.config.camera.heights
+        layers = self.config.camera.view.heights
         place = grid.cell_centres(device).expand(layers, -1, -1, -1)
         height = z.z_min + (z.z_max - z.z_min) / layers * (torch.arange(layers, device=device) + 0.5)
         return torch.cat([place, height.view(-1, 1, 1, 1).expand(-1, grid.H, grid.W, 1)], dim=-1)
@@ -47,7 +47,7 @@ class BilinearSampling(ViewTransform):
                 total = total + read * seen[:, camera, None]
             assert isinstance(total, Tensor)
             mean = total / seen.sum(1, keepdim=True).clamp(min=1)
-        columns = mean.unflatten(2, (self.config.camera.heights, self.grid.H)).flatten(1, 2)
+        columns = mean.unflatten(2, (self.config.camera.view.heights, self.grid.H)).flatten(1, 2)
         return self.merge(columns), None
 
     @torch.no_grad()

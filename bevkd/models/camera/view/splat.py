@@ -5,25 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bevkd.config.schema import CameraConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Cameras
-from bevkd.errors import ConfigError
-from bevkd.models.camera.view import ViewTransform
+from bevkd.models.camera.view.base import ViewTransform
 from bevkd.models.layers import full_precision
 from bevkd.models.ops.lift_splat import SplatPlan, frustum_cells, lift_splat, plan_splat
 from bevkd.registry import register
-
-
-def depth_bins(camera: CameraConfig) -> int:
-    """Number of depth bins; bin i is the plane at `depth_min + i * depth_step` metres.
-
-    Raises:
-        ConfigError: the depth range is not a multiple of the step.
-    """
-    bins = round((camera.depth_max - camera.depth_min) / camera.depth_step)
-    if bins < 1 or abs(bins * camera.depth_step - (camera.depth_max - camera.depth_min)) > 1e-6:
-        raise ConfigError("camera: depth_max - depth_min must be a positive multiple of depth_step")
-    return bins
 
 
 @register("view_transform", "lift_splat")
@@ -32,7 +19,7 @@ class LiftSplat(ViewTransform):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.bins = depth_bins(config.camera)
+        self.bins = config.camera.view.bins
         self._geometry: Tensor | None = None
         self._plan: SplatPlan | None = None
 
@@ -55,8 +42,8 @@ class LiftSplat(ViewTransform):
         geometry = torch.cat([part.double().flatten() for part in parts])
         known = self._geometry
         if self._plan is None or known is None or known.device != geometry.device or not torch.equal(known, geometry):
-            camera, z = self.config.camera, self.config.grid
-            depths = camera.depth_min + camera.depth_step * torch.arange(self.bins, device=geometry.device)
+            view, z = self.config.camera.view, self.config.grid
+            depths = view.depth_min + view.depth_step * torch.arange(self.bins, device=geometry.device)
             cells = frustum_cells(cameras, bev_aug, self.grid, (z.z_min, z.z_max), depths, size)
             self._plan = plan_splat(cells, len(bev_aug) * self.grid.H * self.grid.W)
             self._geometry = geometry

@@ -1,0 +1,155 @@
+"""From a run's name to its settings: layers of plain data, of which later ones win.
+
+Data set, model, scale (common, by stage, by data set, by model), row, rules of the scale, `--set`. What no layer says is
+a default of the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from bevkd.config.load import config_dir, load_rows, load_scale, merge, parse, parse_override, read_yaml
+from bevkd.config.scale import ScaleConfig
+from bevkd.config.schema import ENCODERS, FUSER, ModelConfig, RowConfig, RunConfig
+from bevkd.config.stages import to_plain
+from bevkd.errors import ConfigError, nearest
+
+# Where a stage's settings stand in `model`, and which kind of the registry it is, with the one that is meant if unsaid.
+SLOTS: dict[str, tuple[tuple[str, ...], str]] = {
+    **{name: ((name,), stage.default) for name, stage in ENCODERS.items()},
+    "backbone": (("camera", "backbone"), "resnet"),
+    "depth_net": (("camera", "depth_net"), "conv"),
+    "view": (("camera", "view"), "lift_splat"),
+    "fuser": (("fuser",), FUSER.default),
+    "bev": (("bev",), "second_fpn"),
+    "head": (("head",), "center"),
+}
+# A head's loss and decoding are of its kind and do not name one themselves.
+_OF_HEAD = ("loss", "decode")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some settings and where they are said.
+
+    Attributes:
+        label: what says so, in words.
+        plain: the settings.
+        path: the file; none: the command line.
+        at: keys that lead to them in the file; the item of a list is found by its `id`.
+        above: keys of the run that the file leaves out, because `at` stands for them.
+    """
+
+    label: str
+    plain: dict[str, Any]
+    path: Path | None = None
+    at: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
+
+
+def row_of(run: str, scale: str) -> RowConfig:
+    """The row of a run, as the rules of a scale have it.
+
+    Raises:
+        ConfigError: unknown run or scale.
+    """
+    rows = load_rows()
+    if run not in rows:
+        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
+    row = rows[run]
+    for rule in load_scale(scale).rules:
+        if rule.applies(rows[run]):
+            row = replace(row, teacher_mode=rule.teacher_mode or row.teacher_mode)
+    return row
+
+
+def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[Layer]:
+    """All layers of a run, in order.
+
+    Raises:
+        ConfigError: unknown scale, model or data set; an override that is no setting.
+    """
+    folder, settings = config_dir(), load_scale(scale)
+    file = folder / "scales" / f"{scale}.yaml"
+    found = []
+    for kind, name in (("datasets", row.dataset), ("models", row.model)):
+        path = folder / kind / f"{name}.yaml"
+        found.append(Layer(f"{kind[:-1]} {name}", read_yaml(path) or {}, path))
+    found.append(Layer(f"scale {scale}", settings.common, file, ("common",)))
+    place = len(found)
+    for kind, name, known in (("datasets", row.dataset, settings.datasets), ("models", row.model, settings.models)):
+        found.append(Layer(f"scale {scale}, {kind[:-1]} {name}", known.get(name) or {}, file, (kind, name)))
+    found.append(Layer(f"row {row.id}", row.set))
+    rules = [rule for rule in settings.rules if rule.applies(row)]
+    found += [Layer(f"scale {scale}, rule", rule.set, file) for rule in rules]
+    found += [Layer("--set", parse_override(text)) for text in overrides]
+    # Only now it is known which kinds are chosen.
+    model = reduce(merge, (layer.plain.get("model") or {} for layer in found), {})
+    found[place:place] = _stage_layers(model, settings, scale, file)
+    return [layer for layer in found if layer.plain]
+
+
+def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file: Path) -> Iterator[Layer]:
+    """What the scale says of the stages that are chosen, and of no others."""
+    sensors = model.get("sensors", list(ModelConfig().sensors))
+    head = (model.get("head") or {}).get("kind", SLOTS["head"][1])
+    for slot, kinds in settings.stages.items():
+        if slot in _OF_HEAD:
+            where: tuple[str, ...] = (slot,)
+            kind, named = head, {}
+        else:
+            where, usual = SLOTS[slot]
+            section: Any = reduce(lambda inner, key: inner.get(key) or {}, where, model)
+            kind = section.get("kind", usual)
+            named = {"kind": kind}
+        read = where[0] in sensors if where[0] in ENCODERS else len(sensors) > 1 if where[0] == "fuser" else True
+        if read and kind in kinds:
+            plain: dict[str, Any] = named | kinds[kind]
+            above = ("model", *where)
+            for key in reversed(above):
+                plain = {key: plain}
+            yield Layer(f"scale {scale}, {slot} {kind}", plain, file, ("stages", slot, kind), above)
+
+
+def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = None) -> RunConfig:
+    """Resolve one run.
+
+    Raises:
+        ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere; an override of what says
+            which run it is.
+    """
+    row = row_of(run, scale)
+    found = layers(row, scale, overrides or ())
+    plain: dict[str, Any] = reduce(merge, (layer.plain for layer in found), {})
+    for key in ("run", "scale", "seed", "row"):
+        if key in plain:
+            raise ConfigError(f"run {run!r}: {key!r} cannot be set, it says which run this is")
+    if "model" in plain:
+        plain["model"] = _only_read(plain["model"], row, found)
+    plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
+    config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}")
+    factor = config.train.steps_factor
+    steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
+    return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))
+
+
+def _only_read(model: dict[str, Any], row: RowConfig, found: list[Layer]) -> dict[str, Any]:
+    """The model without stages that it has not, which data sets and scales may speak of.
+
+    Raises:
+        ConfigError: the model, the row or the command line speaks of one.
+    """
+    sensors = model.get("sensors", ModelConfig().sensors)
+    absent = {name for name in ENCODERS if name not in sensors} | ({"fuser"} if len(sensors) < 2 else set())
+    for layer in found:
+        if not layer.label.startswith(("dataset", "scale")):
+            for name in sorted(absent & set(layer.plain.get("model") or {})):
+                raise ConfigError(
+                    f"run {row.id!r}: {layer.label} sets model.{name}, but the model has no such stage"
+                    f" (its sensors: {', '.join(sensors)})"
+                )
+    return {key: value for key, value in model.items() if key not in absent}

@@ -1,0 +1,16 @@
+"""Settings of the depth net `conv`."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from bevkd.registry import register_settings
+
+
+@register_settings("depth_net", "conv")
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ConvDepthSettings:
+    """One convolution has nothing to set."""
+
+    kind: str = "conv"

@@ -1,0 +1,39 @@
+"""Settings of the camera encoder; its backbone, depth net and view transform have their own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from bevkd.config.stages import Stage, default_stage
+from bevkd.registry import register_settings
+
+
+@register_settings("camera_encoder", "lss")
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class LSSSettings:
+    """Image backbone, neck, depth net, view transform.
+
+    Attributes:
+        input: `lidar`: depths of LiDAR points as an image (MonoDistill).
+        backbone: which image backbone; see `bevkd.models.backbone`.
+        image_size: height and width of the images that it sees (pixels).
+        stride: of the image features behind the neck.
+        neck_channels: per level.
+        depth_net, view: from image features to the BEV grid; see `bevkd.models.camera`.
+        out_channels: of the BEV map.
+        depth_weight: of BEVDepth's L_Depth, from LiDAR points; 3.0 there.
+    """
+
+    kind: str = "lss"
+    input: Literal["rgb", "lidar"] = "rgb"
+    backbone: Annotated[Any, Stage("image_backbone", "resnet")] = default_stage("image_backbone", "resnet")
+    image_size: tuple[int, int] = (256, 704)
+    stride: int = 16
+    neck_channels: int = 128
+    depth_net: Annotated[Any, Stage("depth_net", "conv")] = default_stage("depth_net", "conv")
+    view: Annotated[Any, Stage("view_transform", "lift_splat")] = default_stage("view_transform", "lift_splat")
+    out_channels: int = 256
+    depth_weight: float = Field(default=0.0, ge=0)

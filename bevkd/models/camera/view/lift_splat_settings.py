@@ -1,0 +1,32 @@
+"""Settings of lift-splat."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from bevkd.errors import ConfigError
+from bevkd.registry import register_settings
+
+
+@register_settings("view_transform", "lift_splat")
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class LiftSplatSettings:
+    """Depth bins: bin i is the plane at `depth_min + i * depth_step` metres."""
+
+    kind: str = "lift_splat"
+    depth_min: float = 2.0
+    depth_max: float = 58.0
+    depth_step: float = 0.5
+
+    @property
+    def bins(self) -> int:
+        """Number of depth bins.
+
+        Raises:
+            ConfigError: the depth range is not a multiple of the step.
+        """
+        bins = round((self.depth_max - self.depth_min) / self.depth_step)
+        if bins < 1 or abs(bins * self.depth_step - (self.depth_max - self.depth_min)) > 1e-6:
+            raise ConfigError("camera.view: depth_max - depth_min must be a positive multiple of depth_step")
+        return bins

@@ -1,0 +1,68 @@
+"""Settings of CenterPoint's head, of its loss and of its decoding."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from bevkd.models.heads.settings import HeadSettings
+from bevkd.registry import register_settings
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@register_settings("head", "center")
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class CenterSettings(HeadSettings):
+    """CenterPoint's head.
+
+    Attributes:
+        shared_channels: of the convolution that the tasks share.
+        branch_channels: hidden width of a branch; 0: one convolution for all branches.
+        iou_branch: predict the IoU of the box with its object.
+        targets: heat maps of ones at UniDistill's nine cells, or Gaussian peaks.
+        regression_cells: Gaussian targets: regress at the centre cell or at the nine nearest.
+    """
+
+    kind: str = "center"
+    shared_channels: int = 64
+    branch_channels: int = 64
+    iou_branch: bool = True
+    targets: Literal["nine_nearest", "gaussian"] = "nine_nearest"
+    regression_cells: Literal[1, 9] = 1
+
+
+@register_settings("loss", "center")
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class CenterLossSettings:
+    """Detection loss (UniDistill spec, 4.7)."""
+
+    auto_scaling: bool = True
+    heatmap_weight: float = 1.0
+    loc_weight: float = 0.25
+    iou_aware_weight: float = 1.0
+    iou_weight: float = 0.0
+    velocity_weight: float = 0.2
+    # Branch -> width of Huber's loss instead of L1.
+    huber: dict[Literal["reg", "height", "dim", "rot", "vel"], float] = Field(default_factory=dict)
+
+
+@register_settings("decode", "center")
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class CenterDecodeSettings:
+    """Heat maps to boxes (UniDistill spec, 4.8)."""
+
+    top_k: int = 1500  # per class
+    score_threshold: float = 0.1
+    centre_limit: float = 61.2
+    nms: Literal["rotated", "circle"] = "rotated"
+    nms_iou: float = 0.1
+    # Distance (m) below which circle NMS suppresses, by class of the better box: the square roots of CenterPoint's.
+    circle_radius: tuple[float, ...] = (2.0, 3.46, 3.46, 3.16, 3.16, 1.0, 0.92, 0.92, 0.42, 0.42)
+    class_wise: bool = False  # NMS within each class instead of within each task
+    local_max: int = 0  # odd size (cells) of the window in which a cell must be its class's maximum; 0: any cell
+    per_task: int = 100
+    max_boxes: int = 500
+    iou_power: float = 0.65  # rank = heat^(1 - iou_power) * iou^iou_power; 0 without an IoU branch

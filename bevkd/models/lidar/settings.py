@@ -1,0 +1,31 @@
+"""What the settings of all LiDAR encoders have in common."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class PointSettings:
+    """How points become cells, and what of a point is looked at.
+
+    Attributes:
+        point_features: columns of a point that are read: x, y, z (m), intensity, dt (s), ...
+        cell: size of a pillar or voxel (m).
+        max_points: per cell; 0: no limit.
+        max_voxels: cells per frame; 0: no limit.
+        intensity_scale: the released detectors feed raw intensity; 1/255 conditions small nets better.
+        out_channels: of the BEV map.
+        normalise: bring position, offset, intensity and sweep age to order one.
+        dt_scale: per second, for sweep ages that are normalised or averaged.
+    """
+
+    point_features: int = 5
+    cell: float = 0.075
+    max_points: int = 10
+    max_voxels: int = 120_000
+    intensity_scale: float = 1.0
+    out_channels: int = 256
+    normalise: bool = False
+    dt_scale: float = 10.0
