@@ -153,11 +153,19 @@ class FrameDataset:
         """
         if not self.train:
             return self._sample(i, 0, BEVTransform(), None)
-        variants = self.variant_count(i)
-        if variants > 0:
-            return self.get_variant(i, variant_of(self.seed, epoch, self.tokens[i], variants))
+        if self.variant_count(i) > 0:
+            return self.get_variant(i, self.variant_in(i, epoch, self.seed))
         rng = fresh_generator(self.seed, epoch, self.tokens[i])
         return self._sample(i, -1, draw_bev(self.data.augment.bev, rng), rng)
+
+    def variant_in(self, i: int, epoch: int, seed: int) -> int:
+        """Which of its fixed augmentations frame `i` has in an epoch of a training with some seed."""
+        return variant_of(seed, epoch, self.tokens[i], self.variant_count(i))
+
+    def forget(self) -> None:
+        """Drop the decoded frames that `data.memory_cache` keeps."""
+        self._raw.clear()
+        self._views.clear()
 
     def variant_count(self, i: int) -> int:
         """How many fixed augmentations frame `i` has; in training 0 where they are drawn afresh each epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bevkd.config import DataConfig, RunConfig, identity, load_run
+from bevkd.config import DataConfig, RunConfig, identity, load_rows, load_run
 from bevkd.config.identity import field_facts, settings_read
 from bevkd.config.marks import ReadFor
 from bevkd.distill.settings import method_settings
@@ -53,3 +53,18 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
         "precision": run.train.precision,
     }
     return f"{row.teacher}_seed{row.teacher_seed}_{digest(content)}"
+
+
+def readers_of(run: RunConfig) -> list[RunConfig]:
+    """Every training of the configuration, with every of its seeds, that reads the teacher cache of a run.
+
+    Raises:
+        ConfigError: the run has no teacher or no method.
+    """
+    name, out = cache_name(run), list[RunConfig]()
+    for row in load_rows().values():
+        if row.teacher != run.row.teacher:
+            continue
+        runs = [load_run(row.id, run.scale, seed) for seed in row.seeds]
+        out += [one for one in runs if one.row.teacher_mode == "cached" and cache_name(one) == name]
+    return out

@@ -6,14 +6,14 @@ import hashlib
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bevkd.config import ModelConfig, RunConfig
-from bevkd.data import BatchPlan, FrameDataset, collate
+from bevkd.data import BatchPlan, FrameDataset, Sample, collate
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError, DataError
 
@@ -25,10 +25,14 @@ def derive_seed(*parts: object) -> int:
 
 
 def training_frames(
-    run: RunConfig, model: ModelConfig | None = None, *, lidar_images: bool | None = None
+    run: RunConfig,
+    model: ModelConfig | None = None,
+    *,
+    lidar_images: bool | None = None,
+    depth_targets: bool | None = None,
 ) -> FrameDataset:
-    """Training frames of a run with the sensors of `model` (default: the student's), and LiDAR images as asked for
-    (default: as `model` reads them).
+    """Training frames of a run with the sensors of `model` (default: the student's), and LiDAR images and depth targets
+    as asked for (default: as `model` reads them).
     """
     model = model or run.model
     return FrameDataset(
@@ -39,7 +43,7 @@ def training_frames(
         seed=run.seed,
         frames=run.row.frames,
         labelled_subset=run.row.labelled_subset,
-        depth_targets=model.reads_depth,
+        depth_targets=model.reads_depth if depth_targets is None else depth_targets,
         lidar_images=lidar_images,
     )
 
@@ -70,11 +74,41 @@ def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
     )
 
 
+def total_steps(run: RunConfig, plan: BatchPlan) -> int:
+    """Length of the schedule: `train.steps`, else `train.epochs` of the plan."""
+    return run.train.steps if run.train.steps > 0 else max(1, run.train.epochs * plan.steps_per_epoch)
+
+
+def entries_read(run: RunConfig, frames: FrameDataset, plan: BatchPlan, steps: int) -> set[tuple[int, int]]:
+    """(frame, variant) of every sample of a training whose frames have fixed augmentations.
+
+    Args:
+        run: the training; `frames` may be those of another seed.
+        frames: its frames.
+        plan: its batches.
+        steps: how many of them.
+
+    Raises:
+        ConfigError: frames have no fixed augmentations, so that nothing could be replayed.
+    """
+    if run.data.augment.variants < 1:
+        raise ConfigError("a cached teacher needs data.augment.variants > 0; use teacher_mode: live otherwise")
+    seen = {sample for step in range(steps) for sample in plan.batch(step)}
+    return {(i, frames.variant_in(i, epoch, run.seed)) for i, epoch in seen}
+
+
+class Frames(Protocol):
+    """Where samples come from."""
+
+    def get(self, i: int, epoch: int) -> Sample:
+        """Frame `i` as an epoch sees it."""
+
+
 class StepDataset(Dataset[Batch]):
     """Item k is the whole batch of step `start + k` for one process of `world_size`."""
 
     def __init__(
-        self, frames: FrameDataset, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int
+        self, frames: Frames, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int
     ) -> None:
         self.frames, self.plan = frames, plan
         self.start, self.stop, self.rank, self.world_size = start, stop, rank, world_size
