@@ -181,6 +181,8 @@ class DataConfig:
     cbgs: bool = True
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
+    # Compute only the pixels that are kept: faster, with other rounding of some.
+    crop_in_resize: Annotated[bool, CAMERA] = False
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
@@ -207,7 +209,8 @@ class TrainConfig:
     sync_bn: bool = True
     checkpoint_every: Annotated[int, VOLATILE] = Field(default=200, ge=1)
     log_every: Annotated[int, VOLATILE] = Field(default=10, ge=1)
-    workers: Annotated[int, VOLATILE] = Field(default=0, ge=0)
+    # Processes that prepare samples; as cores allow.
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
     threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
     reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
     frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)

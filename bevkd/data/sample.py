@@ -16,7 +16,7 @@ from bevkd.data.batch import Batch, Boxes, Cameras, Target, Targets
 
 @dataclass
 class CameraSample:
-    """Images stay uint8 until they are collated.
+    """Images of one frame, not normalised.
 
     Attributes:
         images: (N, H, W, 3) uint8 RGB, augmented.
@@ -59,7 +59,7 @@ class Sample:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples -> batch on the CPU; images are normalised here.
+    """Samples -> batch on the CPU, with images as bytes: `Batch.to` normalises them.
 
     Raises:
         ValueError: no sample, or one with boxes that is not labelled: losses take every box of a batch for an
@@ -128,19 +128,15 @@ def _cameras(samples: list[CameraSample]) -> Cameras | None:
     if not samples:
         return None
     pixels = torch.from_numpy(np.stack([s.images for s in samples]))  # (B, N, H, W, 3)
-    batch, n, height, width, _ = pixels.shape
-    images = torch.empty(batch, n, 3, height, width)
-    for channel in range(3):  # one pass per channel: conversion, transposition and normalisation together
-        mean, std = samples[0].mean[channel], samples[0].std[channel]
-        torch.mul(pixels[..., channel], 1.0 / std, out=images[:, :, channel])
-        images[:, :, channel].sub_(mean / std)
     depth = [s.depth for s in samples if s.depth is not None]
     lidar = [s.lidar for s in samples if s.lidar is not None]
     return Cameras(
-        images=images,
+        images=pixels.movedim(-1, -3),
         intrinsics=_float(np.stack([s.intrinsics for s in samples])),
         ego_from_camera=_float(np.stack([s.ego_from_camera for s in samples])),
         image_aug=_float(np.stack([s.image_aug for s in samples])),
         depth=torch.from_numpy(np.stack(depth)) if depth else None,
         lidar=torch.from_numpy(np.stack(lidar)) if lidar else None,
+        mean=samples[0].mean,
+        std=samples[0].std,
     )

@@ -30,7 +30,7 @@ from bevkd.train.log import TrainLog
 from bevkd.train.optim import build_optimizer, set_schedule
 from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings
 from bevkd.train.setup import prepare
-from bevkd.train.stream import StepDataset, derive_seed, timed_batches, total_steps
+from bevkd.train.stream import StepDataset, derive_seed, timed_batches, total_steps, worker_count
 from bevkd.train.syncbn import synchronise_batch_norm
 from bevkd.train.teacher import teacher_digest
 
@@ -188,7 +188,8 @@ def _fit(
         )
 
     stream = timed_batches(
-        StepDataset(setup.frames, setup.plan, start, steps, fabric.global_rank, fabric.world_size), config.workers
+        StepDataset(setup.frames, setup.plan, start, steps, fabric.global_rank, fabric.world_size),
+        worker_count(config.workers),
     )
     with TrainLog(out, start, steps, f"{run.run} seed {run.seed}", fabric.is_global_zero) as log:
         for step, (batch, data_s) in enumerate(stream, start):
