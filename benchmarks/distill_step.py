@@ -38,14 +38,14 @@ from bevkd.train.teacher import merged_model
 logger = logging.getLogger("distill_step")
 
 MODELS = {"L": "lidar_base", "C": "camera_base", "L+C": "fusion_base"}
-TRIO = {"name": "unidistill"}
+TRIO = {"kind": "unidistill"}
 METHODS: dict[str, MethodConfig] = {
     "unidistill": MethodConfig("unidistill"),
     "unidistill, feature only": MethodConfig("unidistill", {"weights": {"relation": 0, "response": 0}}),
     "unidistill, 3x3 adapters": MethodConfig("unidistill", {"adapter": {"kernel": 3}}),
     "imitation": MethodConfig("imitation"),
     "dense": MethodConfig("dense"),
-    "dense + unidistill": MethodConfig("combine", {"methods": [{"name": "dense"}, TRIO]}),
+    "dense + unidistill": MethodConfig("combine", {"methods": [{"kind": "dense"}, TRIO]}),
     "pseudo_boxes": MethodConfig("pseudo_boxes"),
 }
 # Teacher, student, methods, and whether half of a batch is unlabelled: UniDistill on its four paths as its rows run it,

@@ -107,6 +107,32 @@ def train(
 
 
 @app.command()
+def config(
+    run: Run,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    explain: Annotated[str | None, typer.Option(metavar="KEY", help="Which file and line say this setting.")] = None,
+    identity: Annotated[bool, typer.Option("--identity", help="Only what makes it this run.")] = False,
+) -> None:
+    """Print the resolved settings of a run as YAML, or where one of them comes from."""
+    import yaml
+
+    from bevkd.config import identity as identity_of
+    from bevkd.config import load_run, to_plain
+    from bevkd.config.explain import explain as places
+
+    if explain is not None:
+        value, sources = places(run, scale, seed, explain, overrides or [])
+        typer.echo(f"{explain} = {value!r}")
+        for source in sources:
+            typer.echo(f"  {source}")
+        return
+    found = load_run(run, scale, seed, overrides)
+    typer.echo(yaml.safe_dump(identity_of(found) if identity else to_plain(found), sort_keys=False), nl=False)
+
+
+@app.command()
 def cache(
     run: Run,
     scale: Scale = "sim",

@@ -37,7 +37,7 @@ _PACKAGES = {
     "reader": "bevkd.data.readers",
     "submission": "bevkd.train.submissions",
 }
-# What a class calls its settings where they have no module of their own. A head owns those of its loss and its decoding.
+# What a class calls its settings where they have no module of their own. A head owns those of its loss and decoding.
 _ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings"), "method": ("method", "Config")}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bevkd.bench.timing import machine, take_turns
-from bevkd.config import DataConfig, ModelConfig, config_dir, merge, parse, read_yaml
+from bevkd.config import ModelConfig, load_model
 from bevkd.data.batch import Batch, Boxes, Cameras
 from bevkd.errors import ConfigError
 from bevkd.models.detector import Detector, build_detector
@@ -21,21 +21,6 @@ logger = logging.getLogger(__name__)
 CAMERAS = 6
 POINTS_PER_SWEEP = {"paper": 34_000}  # of a nuScenes LiDAR; simulated ones at the smaller scales return fewer
 SMALL_SWEEP = 3_000
-
-
-def model_at_scale(model: str, scale: str) -> tuple[ModelConfig, DataConfig]:
-    """The model, and how many sweeps it reads, as `config/models` and `config/scales` say.
-
-    Raises:
-        ConfigError: unknown model or scale, or a bad setting.
-    """
-    folder = config_dir()
-    plain: dict[str, Any] = read_yaml(folder / "models" / f"{model}.yaml") or {}
-    scales = read_yaml(folder / "scales" / f"{scale}.yaml")
-    for part in (scales.get("common"), (scales.get("models") or {}).get(model)):
-        plain = merge(plain, part)
-    where = f"model {model!r} at scale {scale!r}"
-    return parse(ModelConfig, plain.get("model", {}), where), parse(DataConfig, plain.get("data", {}), where)
 
 
 def ring_of_cameras(size: tuple[int, int], count: int = CAMERAS) -> Cameras:
@@ -114,7 +99,7 @@ def profile_model(model: str, scale: str = "paper", rounds: int = 3) -> dict[str
     """
     if rounds < 1:
         raise ConfigError(f"a profile needs at least one round, not {rounds}")
-    config, data = model_at_scale(model, scale)
+    config, data = load_model(model, scale)
     sweeps = 1 + data.lidar_sweeps if "lidar" in config.sensors else 0
     points = POINTS_PER_SWEEP.get(scale, SMALL_SWEEP) * sweeps
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,6 @@
 """Configuration: dataclasses with defaults, YAML files with differences, and what makes a run that run."""
 
-from bevkd.config.compose import load_run
+from bevkd.config.compose import load_model, load_run
 from bevkd.config.identity import differences, identity, identity_digest, stored_run
 from bevkd.config.load import config_dir, load_rows, load_scale, merge, parse, read_yaml, run_dir
 from bevkd.config.schema import (
@@ -34,6 +34,7 @@ __all__ = [
     "first_seeds",
     "identity",
     "identity_digest",
+    "load_model",
     "load_rows",
     "load_run",
     "load_scale",

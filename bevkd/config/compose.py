@@ -1,7 +1,7 @@
 """From a run's name to its settings: layers of plain data, of which later ones win.
 
-Data set, model, scale (common, by stage, by data set, by model), row, rules of the scale, `--set`. What no layer says is
-a default of the code.
+Data set, model, scale (common, by stage, by data set, by model), row, rules of the scale, `--set`. What no layer says
+is a default of the code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from bevkd.config.load import config_dir, load_rows, load_scale, merge, parse, parse_override, read_yaml
 from bevkd.config.scale import ScaleConfig
-from bevkd.config.schema import ENCODERS, FUSER, ModelConfig, RowConfig, RunConfig
+from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
 from bevkd.config.stages import to_plain
 from bevkd.errors import ConfigError, nearest
 
@@ -137,16 +137,34 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
     return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))
 
 
-def _only_read(model: dict[str, Any], row: RowConfig, found: list[Layer]) -> dict[str, Any]:
-    """The model without stages that it has not, which data sets and scales may speak of.
+def load_model(
+    model: str, scale: str, dataset: str = "nuscenes", changes: dict[str, Any] | None = None
+) -> tuple[ModelConfig, DataConfig]:
+    """A detector at a scale without any run of it, and the data that it reads there.
+
+    `changes` to its settings (`{"lidar": {"cell": 0.2}}`) win over those of model and scale.
 
     Raises:
-        ConfigError: the model, the row or the command line speaks of one.
+        ConfigError: unknown model, data set or scale, or a bad setting.
+    """
+    row = RowConfig(id=model, dataset=dataset, model=model, set={"model": changes} if changes else {})
+    found = layers(row, scale)
+    plain: dict[str, Any] = reduce(merge, (layer.plain for layer in found), {})
+    read = _only_read(plain.get("model") or {}, row, found)
+    where = f"model {model!r} at scale {scale!r}"
+    return parse(ModelConfig, read, where), parse(DataConfig, plain.get("data") or {}, where)
+
+
+def _only_read(model: dict[str, Any], row: RowConfig, found: list[Layer]) -> dict[str, Any]:
+    """The model without stages that it has not, which models, data sets and scales may speak of.
+
+    Raises:
+        ConfigError: the row or the command line speaks of one.
     """
     sensors = model.get("sensors", ModelConfig().sensors)
     absent = {name for name in ENCODERS if name not in sensors} | ({"fuser"} if len(sensors) < 2 else set())
     for layer in found:
-        if not layer.label.startswith(("dataset", "scale")):
+        if layer.label.startswith(("row", "--set")):
             for name in sorted(absent & set(layer.plain.get("model") or {})):
                 raise ConfigError(
                     f"run {row.id!r}: {layer.label} sets model.{name}, but the model has no such stage"

@@ -1,8 +1,8 @@
-"""What makes a run that run: the settings that its network, method and data really read, where they are not the defaults.
+"""What makes a run that run: the settings that its network, method and data really read, where they are no defaults.
 
 A setting that is new in the code, with a default, is so no other run. A default that *changes* is one: the class that
-holds it counts up its `edition` (a class variable, 1 if unsaid), which is part of the identity of every run that reads the class. A golden file in the
-tests holds all defaults and editions, so that the one is not changed without the other.
+holds it counts up its `edition` (a class variable, 1 if unsaid), which is part of the identity of every run that reads
+the class. A golden file in the tests holds all defaults and editions: neither is changed without the other.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _facts(cls: type) -> tuple[tuple[str, Any, tuple[Any, ...]], ...]:
 
 
 def field_facts(cls: type) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
-    """Name, default and marks of every field of a settings class; the default is a special value where there is none."""
+    """Name, default (a special value where there is none) and marks of every field of a settings class."""
     return iter(_facts(cls))
 
 

@@ -64,8 +64,10 @@ def merge(base: dict[str, Any], over: dict[str, Any] | None) -> dict[str, Any]:
     out = dict(base)
     for key, value in (over or {}).items():
         known = out.get(key)
-        if isinstance(value, dict) and isinstance(known, dict) and value.get("kind", known.get("kind")) == known.get(
-            "kind", value.get("kind")
+        if (
+            isinstance(value, dict)
+            and isinstance(known, dict)
+            and value.get("kind", known.get("kind")) == known.get("kind", value.get("kind"))
         ):
             out[key] = merge(known, value)
         else:

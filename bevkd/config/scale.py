@@ -48,7 +48,7 @@ class RuleConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class ScaleConfig:
-    """A file of config/scales. Later parts win: `common`, `stages`, `datasets`, `models`, the row's own settings, `rules`.
+    """A file of config/scales. Later parts win: `common`, `stages`, `datasets`, `models`, the row's own, `rules`.
 
     Attributes:
         common: settings of every run.

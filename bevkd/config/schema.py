@@ -173,8 +173,10 @@ class DataConfig:
     report_split: Annotated[str, VOLATILE] = "val"
     train_stride: int = Field(default=1, ge=1)  # train on every k-th keyframe of each scene (Waymo "D5": 5)
     lidar_sweeps: Annotated[int, LIDAR] = Field(default=10, ge=0)  # previous sweeps beside the key sweep
-    lidar_sweep_stride: Annotated[int, LIDAR] = Field(default=1, ge=1)  # every k-th previous sweep: as many points over a longer time
-    lidar_in_view: Annotated[bool, LIDAR] = False  # only points that a camera sees, where labels cover no others (KITTI)
+    # Every k-th previous sweep: as many points over a longer time.
+    lidar_sweep_stride: Annotated[int, LIDAR] = Field(default=1, ge=1)
+    # Only points that a camera sees, where labels cover no others (KITTI).
+    lidar_in_view: Annotated[bool, LIDAR] = False
     radar_sweeps: Annotated[int, RADAR] = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
     min_points: int = 1  # LiDAR + radar points a training box must have

@@ -9,7 +9,12 @@ from bevkd.registry import settings
 # What a stage's `kind` was called.
 _CAMERA = {"depth_min": "view", "depth_max": "view", "depth_step": "view", "heights": "view"}
 _CAMERA |= {"backbone_options": "backbone", "weights": "backbone", "frozen_stem": "backbone"}
-_STAGES = {"lidar": "lidar_encoder", "fuser": "fuser", "bev": "bev_encoder", "head": "head"}
+_STAGES = {
+    "lidar": ("lidar_encoder", "voxel"),
+    "fuser": ("fuser", "concat"),
+    "bev": ("bev_encoder", "second_fpn"),
+    "head": ("head", "center"),
+}
 
 
 def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +44,7 @@ def _method(method: dict[str, Any]) -> dict[str, Any]:
 
 def _model(plain: dict[str, Any]) -> dict[str, Any]:
     """All sections held the settings of all kinds, and those of sensors that the network has not."""
-    if "encoder" not in plain.get("lidar", {}) and "encoder" not in (plain.get("camera") or {}):
+    if "encoder" not in (plain.get("lidar") or {}) and "encoder" not in (plain.get("camera") or {}):
         return plain
     model = {key: dict(value) if isinstance(value, dict) else value for key, value in plain.items()}
     sensors = model.get("sensors", ["lidar"])
@@ -55,12 +60,12 @@ def _model(plain: dict[str, Any]) -> dict[str, Any]:
         model.pop("fuser", None)
     if "camera" in model:
         model["camera"] = _camera(model["camera"]) | {"depth_weight": depth_weight}
-    for name, slot in _STAGES.items():
+    for name, (slot, usual) in _STAGES.items():
         if name in model:
-            model[name] = _known(model[name], slot, model[name]["kind"])
+            model[name] = _known(model[name], slot, model[name].get("kind", usual))
     for name in ("loss", "decode"):
         if name in model:
-            model[name] = _known(model[name], name, model["head"]["kind"])
+            model[name] = _known(model[name], name, model.get("head", {}).get("kind", "center"))
     return model
 
 

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from bevkd.config.schema import HeadConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
+from bevkd.models.heads.center_settings import CenterSettings
 from bevkd.models.losses import DetectionLoss
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 from bevkd.models.targets import TargetAssigner
@@ -22,7 +23,7 @@ def one_box(label: int = 0) -> Boxes:
 
 
 def test_nine_nearest_anchors_of_the_golden_box() -> None:
-    target = TargetAssigner(HeadConfig(), ModelConfig().grid.build())(one_box(), 1)[0]
+    target = TargetAssigner(CenterSettings(), ModelConfig().grid.build())(one_box(), 1)[0]
     cells = {(int(c) % 180, int(c) // 180) for c in target.positive}
     sure = {(107, 83), (106, 83), (107, 84), (106, 84), (108, 83), (107, 82), (106, 82), (108, 84)}
     assert sure < cells  # squared distances 2/9, 5/9, 5/9, 8/9, 17/9, 17/9, 20/9, 20/9
@@ -41,7 +42,7 @@ def test_gaussian_heatmaps_of_centerpoint(size: tuple[float, float], radius: int
     boxes = one_box()
     boxes.boxes = GOLDEN.clone()
     boxes.boxes[:, 3:5] = torch.tensor(size)
-    head = HeadConfig(targets="gaussian")
+    head = CenterSettings(targets="gaussian")
     peak = TargetAssigner(head, ModelConfig().grid.build())(boxes, 1)[0].heatmap[0, 0]
     assert float(peak[83, 106]) == 1
     row = (peak[83] > 0).nonzero().squeeze(1)

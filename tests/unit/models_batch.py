@@ -7,8 +7,7 @@ import math
 import numpy as np
 import torch
 
-from bevkd.config.load import config_dir, merge, parse, read_yaml
-from bevkd.config.schema import ModelConfig
+from bevkd.config import ModelConfig, load_model
 from bevkd.data.batch import Batch, Boxes, Cameras
 from bevkd.geometry import box_corners
 
@@ -17,12 +16,7 @@ SIZES = {0: (4.6, 1.9, 1.7), 1: (6.9, 2.5, 2.8), 5: (0.5, 2.5, 1.0), 8: (0.7, 0.
 
 def model_config(model: str, scale: str = "sim", **over: object) -> ModelConfig:
     """The model section of `config/models/<model>.yaml` at a scale, with the given differences."""
-    folder = config_dir()
-    scales = read_yaml(folder / "scales" / f"{scale}.yaml")
-    plain = read_yaml(folder / "models" / f"{model}.yaml")["model"]
-    for part in (scales["common"], scales.get("models", {}).get(model, {})):
-        plain = merge(plain, part.get("model"))
-    return parse(ModelConfig, merge(plain, dict(over)), f"{model} at scale {scale}")
+    return load_model(model, scale, changes=dict(over))[0]
 
 
 def make_boxes(frames: int, reach: float, seed: int = 0, per_frame: int = 4) -> Boxes:
@@ -117,7 +111,7 @@ def make_batch(config: ModelConfig, frames: int = 2, seed: int = 0) -> Batch:
     reach = config.grid.reach
     boxes = make_boxes(frames, reach, seed)
     points, point_frame = make_points(boxes, frames, reach, seed)
-    cameras = make_cameras(frames, tuple(config.camera.image_size))
+    cameras = make_cameras(frames, (64, 176) if config.camera is None else config.camera.image_size)
     paint(cameras, boxes)
     return Batch(
         tokens=[f"frame{b}" for b in range(frames)],

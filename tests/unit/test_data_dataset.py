@@ -13,7 +13,6 @@ import torch
 from bevkd.config.schema import (
     AugmentConfig,
     BEVAugmentConfig,
-    CameraConfig,
     DataConfig,
     GridConfig,
     ImageAugmentConfig,
@@ -23,11 +22,12 @@ from bevkd.data import Batch, FrameDataset, Sample, collate, convert_nuscenes
 from bevkd.data.batch import normalise
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import invert, points_in_boxes
+from bevkd.models.camera.lss_settings import LSSSettings
 
 MODEL = ModelConfig(
     sensors=("lidar", "camera", "radar"),
     grid=GridConfig(reach=25.6, cell=0.8),
-    camera=CameraConfig(image_size=(64, 176), stride=8),
+    camera=LSSSettings(image_size=(64, 176), stride=8),
 )
 FLIPS = AugmentConfig(
     variants=4,

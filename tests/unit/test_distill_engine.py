@@ -29,7 +29,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("imitation", {"taps": ["low", "high"]}),
     ("imitation", {"mask": "fg"}),
     ("pseudo_boxes", {}),
-    ("combine", {"methods": [{"name": "dense"}, {"name": "unidistill"}]}),
+    ("combine", {"methods": [{"kind": "dense"}, {"kind": "unidistill"}]}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(METHODS)]
 TOKENS = ["t1", "t2", "t3", "t4", "t5"]
@@ -263,7 +263,7 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
 
 def run_of(**row: Any) -> RunConfig:
     given = {"id": "r", "dataset": "nuscenes_sim", "model": "camera", "teacher": "lidar_base", "teacher_seed": 2}
-    config = parse(RowConfig, given | {"method": {"name": "unidistill"}} | row, "test")
+    config = parse(RowConfig, given | {"method": {"kind": "unidistill"}} | row, "test")
     return RunConfig(run="r", scale="sim", seed=0, row=config)
 
 
@@ -271,15 +271,15 @@ def test_cache_names_change_with_what_the_targets_depend_on() -> None:
     base = run_of()
     assert cache_name(base).startswith("lidar_base_seed2_")
     same = [
-        run_of(method={"name": "unidistill", "options": {"weights": {"relation": 0, "response": 0}}}),
+        run_of(method={"kind": "unidistill", "options": {"weights": {"relation": 0, "response": 0}}}),
         run_of(id="other", seeds=[4]),
         replace(base, seed=3, train=replace(base.train, lr=1.0)),
         replace(base, data=replace(base.data, memory_cache=True)),
     ]
     assert {cache_name(run) for run in same} == {cache_name(base)}
     other = [
-        run_of(method={"name": "unidistill", "options": {"legacy_transpose": True}}),
-        run_of(method={"name": "dense"}),
+        run_of(method={"kind": "unidistill", "options": {"legacy_transpose": True}}),
+        run_of(method={"kind": "dense"}),
         run_of(frames="all"),
         run_of(labelled_subset=1),
         run_of(teacher="fusion_base"),

@@ -59,6 +59,6 @@ def test_the_example_runs_and_learns(row: RowConfig) -> None:
 
 
 def test_the_example_takes_part_in_combinations(row: RowConfig) -> None:
-    options = {"methods": [{"name": "dense"}, {"name": "peaks", "weight": 0.5}]}
+    options = {"methods": [{"kind": "dense"}, {"kind": "peaks", "weight": 0.5}]}
     method = build_method(MethodConfig("combine", options), spec("camera"), spec("lidar"))
     assert method.weights()["1.peaks"] == 1.0

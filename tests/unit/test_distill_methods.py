@@ -29,7 +29,7 @@ TRIO: list[dict[str, Any]] = [
     {"adapter": {"enabled": True, "where": "map"}, "relation": {"points": "gaussian"}},
     {"adapter": {"enabled": True}, "feature": {"points": "complete"}, "relation": {"points": "gaussian"}},
 ]
-DENSE_AND_TRIO = [{"name": "dense"}, {"name": "unidistill", "weight": 0.5, "options": {"response": {"enabled": False}}}]
+DENSE_AND_TRIO = [{"kind": "dense"}, {"kind": "unidistill", "weight": 0.5, "options": {"response": {"enabled": False}}}]
 # More rows for methods with switches; a method without an entry is tested with its defaults.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "unidistill": TRIO,

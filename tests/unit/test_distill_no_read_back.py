@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bevkd.config import MethodConfig
-from bevkd.config.schema import HeadConfig, LossConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.distill import DistillEngine, build_cache, build_method
 from bevkd.distill.masks import box_mask, cells_of, gaussian_mask
 from bevkd.distill.teacher import teach
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
+from bevkd.models.heads.center_settings import CenterLossSettings, CenterSettings
 from bevkd.models.losses import DetectionLoss, depth_loss
 from bevkd.models.targets import TargetAssigner
 
@@ -108,8 +109,8 @@ def test_a_step_with_a_live_teacher(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("targets", ["gaussian", "nine_nearest"])
 def test_the_detection_loss_of_the_student(targets: str) -> None:
-    head = HeadConfig(targets=targets, regression_cells=9)
-    loss = DetectionLoss(ModelConfig(head=head, loss=LossConfig(iou_weight=1.0)))
+    head = CenterSettings(targets=targets, regression_cells=9)
+    loss = DetectionLoss(ModelConfig(head=head, loss=CenterLossSettings(iou_weight=1.0)))
     loss.grid, loss.assign = GRID, partial(TargetAssigner(head, GRID), compact=False)  # as on an accelerator
     student, batch = make_outputs(3, 1, grad=True), batch_of([(t, 0) for t in TOKENS]).to("cpu")
     for task in student.heads:

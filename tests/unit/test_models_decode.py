@@ -7,16 +7,17 @@ import pytest
 import torch
 from models_batch import make_boxes, model_config
 
-from bevkd.config.schema import DecodeConfig, HeadConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.models.boxcode import encode
 from bevkd.models.decode import decode
+from bevkd.models.heads.center_settings import CenterDecodeSettings, CenterSettings
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 from bevkd.models.tasks import class_order
 
 
 def config(**settings: object) -> ModelConfig:
     base = model_config("lidar_pillar")
-    return replace(base, head=HeadConfig(), decode=replace(DecodeConfig(), **settings))
+    return replace(base, head=CenterSettings(), decode=replace(CenterDecodeSettings(), **settings))
 
 
 def blank(model: ModelConfig, frames: int) -> BEVOutputs:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from models_batch import make_batch, model_config
 
-from bevkd.config.schema import FuserConfig, GridConfig, ModelConfig
+from bevkd.config.schema import GridConfig, ModelConfig
 from bevkd.data.batch import Boxes
 from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
 from bevkd.models.detector import Detector, build_detector
+from bevkd.models.fuser.concat_settings import ConcatSettings
 from bevkd.registry import names
 
 MODELS = ("lidar_pillar", "lidar_voxel", "camera", "camera_swin", "fusion", "fusion_voxel")
@@ -174,7 +175,7 @@ def test_geometry_cache_notices_a_moved_camera() -> None:
 
 
 def test_channel_gate_scales_channels() -> None:
-    model = replace(model_config("fusion", "smoke"), fuser=FuserConfig(gate=True, out_channels=16))
+    model = replace(model_config("fusion", "smoke"), fuser=ConcatSettings(gate=True, out_channels=16))
     detector, batch = build_detector(model).eval(), make_batch(model)
     assert detector.fuser is not None
     gate = detector.fuser.gate
@@ -188,14 +189,15 @@ def test_channel_gate_scales_channels() -> None:
 
 
 def test_frozen_stem_neither_learns_nor_drifts() -> None:
-    model = model_config(
-        "camera", "smoke", camera={**vars(model_config("camera", "smoke").camera), "frozen_stem": True}
-    )
+    model = model_config("camera", "smoke", camera={"backbone": {"frozen_stem": True}})
     detector, batch = build_detector(model), make_batch(model)
     stem = detector.encoders["camera"].backbone.stem()  # type: ignore[union-attr,operator]
     before = copy.deepcopy(stem.state_dict())
     fit(detector, batch, 2)
     assert all(torch.equal(before[k], v) for k, v in stem.state_dict().items())
+
+
+CAMERA = {"sensors": ["camera"]}
 
 
 def test_registry_lists_every_stage() -> None:
@@ -209,20 +211,20 @@ def test_registry_lists_every_stage() -> None:
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        ({"lidar": {"encoder": "pilar", "cell": 0.4, "channels": [16, 32]}}, "did you mean 'pillar'"),
-        ({"lidar": {"encoder": "pillar", "cell": 0.3, "channels": [16, 32]}}, "power of two"),
-        ({"lidar": {"encoder": "pillar", "cell": 0.4, "channels": [16]}}, "2 widths"),
-        ({"lidar": {"encoder": "voxel", "cell": 0.4, "channels": [16, 32, 64]}}, "2 widths"),
-        ({"lidar": {"encoder": "voxel", "cell": 0.4, "channels": [16, 32], "z_cell": 0.3}}, "z_cell"),
+        ({"lidar": {"kind": "pilar", "cell": 0.4, "channels": [16, 32]}}, "did you mean 'pillar'"),
+        ({"lidar": {"kind": "pillar", "cell": 0.3, "channels": [16, 32]}}, "power of two"),
+        ({"lidar": {"kind": "pillar", "cell": 0.4, "channels": [16]}}, "2 widths"),
+        ({"lidar": {"kind": "voxel", "cell": 0.4, "channels": [16, 32, 64]}}, "2 widths"),
+        ({"lidar": {"kind": "voxel", "cell": 0.4, "channels": [16, 32], "z_cell": 0.3}}, "z_cell"),
         ({"head": {"tasks": [["car", "lorry"]]}}, "unknown class 'lorry'"),
         ({"head": {"tasks": [["car"], ["car"]]}}, "two tasks"),
         ({"bev": {"strides": [2, 3], "widths": [8, 8], "depths": [0, 0]}}, "multiples"),
         ({"bev": {"widths": [8], "strides": [1, 2]}}, "one entry per block"),
         ({"sensors": []}, "sensors"),
         ({"sensors": ["radar"]}, "radar"),
-        ({"sensors": ["camera"], "camera": {"backbone_options": {"depth": 3}}}, "no option 'depth'"),
-        ({"sensors": ["camera"], "camera": {"weights": "/nowhere"}}, "no model.safetensors"),
-        ({"sensors": ["camera"], "camera": {"image_size": [250, 704]}}, "multiple of the stride"),
+        (CAMERA | {"camera": {"backbone": {"options": {"depth": 3}}}}, "no option 'depth'"),
+        (CAMERA | {"camera": {"backbone": {"weights": "/nowhere"}}}, "no model.safetensors"),
+        (CAMERA | {"camera": {"image_size": [250, 704]}}, "multiple of the stride"),
     ],
 )
 def test_bad_settings_are_named(over: dict[str, object], message: str) -> None:
@@ -234,10 +236,11 @@ def test_local_weights_are_loaded_and_checked(tmp_path) -> None:  # type: ignore
     model: ModelConfig = model_config("camera", "smoke")
     detector = build_detector(model)
     detector.encoders["camera"].backbone.net.save_pretrained(tmp_path)  # type: ignore[union-attr,operator]
-    loaded = build_detector(replace(model, camera=replace(model.camera, weights=str(tmp_path))))
+    saved = replace(model.camera.backbone, weights=str(tmp_path))
+    loaded = build_detector(replace(model, camera=replace(model.camera, backbone=saved)))
     mine, theirs = (d.encoders["camera"].backbone.state_dict() for d in (detector, loaded))  # type: ignore[union-attr]
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
     other = {"embedding_size": 8, "hidden_sizes": [8, 16, 24], "depths": [2, 1, 1], "layer_type": "basic"}
-    deeper = replace(model.camera, weights=str(tmp_path), backbone_options=other)
+    deeper = replace(model.camera, backbone=replace(saved, options=other))
     with pytest.raises(ConfigError, match="does not fit"):
         build_detector(replace(model, camera=deeper))

@@ -8,8 +8,10 @@ import pytest
 import torch
 from models_batch import make_batch, model_config
 
-from bevkd.config.schema import HeadConfig, LossConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
+from bevkd.models.camera.lss_settings import LSSSettings
+from bevkd.models.heads.center_settings import CenterLossSettings, CenterSettings
 from bevkd.models.losses import DetectionLoss, binary_heatmap_loss, depth_loss, gaussian_heatmap_loss
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 from bevkd.models.targets import TargetAssigner
@@ -17,8 +19,8 @@ from bevkd.models.targets import TargetAssigner
 
 def config(targets: str = "gaussian", **loss: object) -> ModelConfig:
     base = model_config("lidar_pillar", "smoke")
-    head = replace(base.head, tasks=HeadConfig().tasks, targets=targets)
-    settings = LossConfig(auto_scaling=False, heatmap_weight=1.0, loc_weight=0.25)
+    head = replace(base.head, tasks=CenterSettings().tasks, targets=targets)
+    settings = CenterLossSettings(auto_scaling=False, heatmap_weight=1.0, loc_weight=0.25)
     return replace(base, head=head, loss=replace(settings, **loss))
 
 
@@ -212,6 +214,6 @@ def test_depth_loss_over_all_pixels_is_that_over_those_that_count() -> None:
 
 
 def test_depth_supervision_needs_depth() -> None:
-    model = config(depth_weight=3.0)
+    model = replace(config(), sensors=("camera",), camera=LSSSettings(depth_weight=3.0))
     with pytest.raises(ValueError, match="depth"):
         DetectionLoss(model)(random_outputs(model, 2), make_batch(model))

@@ -8,10 +8,13 @@ import pytest
 import torch
 from models_batch import make_batch, model_config
 
-from bevkd.config.schema import CameraConfig, LossConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.models.backbone.resnet import ResNet
+from bevkd.models.backbone.resnet_settings import ResNetSettings
 from bevkd.models.backbone.swin import Swin
+from bevkd.models.backbone.swin_settings import SwinSettings
 from bevkd.models.detector import Detector, build_detector
+from bevkd.models.heads.center_settings import CenterLossSettings
 
 
 def parameters(module: torch.nn.Module) -> float:
@@ -20,11 +23,11 @@ def parameters(module: torch.nn.Module) -> float:
 
 
 def test_backbone_sizes() -> None:
-    resnet = ResNet(CameraConfig())
+    resnet = ResNet(ResNetSettings())
     assert parameters(resnet) == pytest.approx(23.51, abs=0.01)
     assert resnet.channels == (256, 512, 1024, 2048)
     assert resnet.strides == (4, 8, 16, 32)
-    swin = Swin(CameraConfig(backbone="swin"))
+    swin = Swin(SwinSettings())
     assert parameters(swin) == pytest.approx(27.52, abs=0.01)
     assert swin.channels == (192, 384, 768)
     assert swin.strides == (8, 16, 32)
@@ -84,7 +87,7 @@ def test_low_level_map_of_the_other_models(name: str) -> None:
 @pytest.mark.parametrize("name", ["lidar_voxel", "camera", "fusion_voxel"])
 def test_one_training_step(name: str) -> None:
     model = model_config(name, "paper")
-    published = replace(LossConfig(), iou_weight=5.0)  # gated, UniDistill spec 4.7
+    published = replace(CenterLossSettings(), iou_weight=5.0)  # gated, UniDistill spec 4.7
     assert model == replace(
         ModelConfig(), sensors=model.sensors, lidar=model.lidar, camera=model.camera, loss=published
     )

@@ -169,11 +169,12 @@ def test_training_finds_the_objects_of_one_batch(model: ModelConfig) -> None:
 
 def test_heads_are_exchanged_by_one_word() -> None:
     center = model_config("lidar_pillar", "smoke")
-    other = build_detector(replace(center, head=replace(center.head, kind="transfusion")))
+    other = build_detector(model_config("lidar_pillar", "smoke", head={"kind": "transfusion"}))
     assert isinstance(other, Detector)
     assert other.spec.regression_maps == 0
-    with pytest.raises(ConfigError, match="head"):
-        build_detector(replace(center, head=replace(center.head, kind="transfusoin")))
+    assert build_detector(center).spec.regression_maps == 11
+    with pytest.raises(ConfigError, match=r"unknown head 'transfusoin' \(did you mean 'transfusion'"):
+        model_config("lidar_pillar", "smoke", head={"kind": "transfusoin"})
 
 
 def test_bad_settings_are_refused(model: ModelConfig) -> None:

@@ -32,7 +32,7 @@ def test_what_there_is() -> None:
 @pytest.mark.parametrize("name", ["camera", "fusion_swin"])
 def test_each_pair_trains(name: str, depth: str, view: str) -> None:
     torch.manual_seed(0)
-    model = model_config(name, "smoke", camera={"depth_net": depth, "view_transform": view})
+    model = model_config(name, "smoke", camera={"depth_net": {"kind": depth}, "view": {"kind": view}})
     detector, batch = build_detector(model).train(), make_batch(model)
     outputs = detector(batch)
     assert outputs.low.shape[0] == 2
@@ -46,8 +46,8 @@ def test_each_pair_trains(name: str, depth: str, view: str) -> None:
 
 
 def test_the_default_pair_is_that_of_bevdet() -> None:
-    camera = ModelConfig().camera
-    assert (camera.depth_net, camera.view_transform) == ("conv", "lift_splat")
+    camera = ModelConfig(sensors=("camera",)).camera
+    assert (camera.depth_net.kind, camera.view.kind) == ("conv", "lift_splat")
     keys = build_detector(model_config("camera", "smoke")).state_dict().keys()
     assert {"encoders.camera.depth_and_context.weight", "encoders.camera.depth_and_context.bias"} <= keys
     assert not any("view_transform" in key for key in keys)
@@ -56,9 +56,9 @@ def test_the_default_pair_is_that_of_bevdet() -> None:
 @pytest.mark.parametrize(
     ("over", "message"),
     [
-        ({"camera": {"depth_net": "convv"}}, "did you mean 'conv'"),
-        ({"camera": {"view_transform": "lift_splatt"}}, "did you mean 'lift_splat'"),
-        ({"camera": {"view_transform": "sample"}, "loss": {"depth_weight": 3.0}}, "predicts no depth"),
+        ({"camera": {"depth_net": {"kind": "convv"}}}, "did you mean 'conv'"),
+        ({"camera": {"view": {"kind": "lift_splatt"}}}, "did you mean 'lift_splat'"),
+        ({"camera": {"view": {"kind": "sample"}, "depth_weight": 3.0}}, "predicts no depth"),
     ],
 )
 def test_bad_names_and_pairs_are_named(over: dict[str, Any], message: str) -> None:
@@ -68,7 +68,7 @@ def test_bad_names_and_pairs_are_named(over: dict[str, Any], message: str) -> No
 
 def sampler(heights: int = 2) -> tuple[BilinearSampling, ModelConfig]:
     """A transform that returns the lower layer of two channels as it is."""
-    model = model_config("camera", "smoke", camera={"view_transform": "sample", "out_channels": 2, "heights": heights})
+    model = model_config("camera", "smoke", camera={"view": {"kind": "sample", "heights": heights}, "out_channels": 2})
     view = BilinearSampling(model)
     torch.nn.init.zeros_(view.merge.weight)
     torch.nn.init.zeros_(view.merge.bias)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def test_cameras_that_see_the_same_share_it() -> None:
 @torch.no_grad()
 def test_the_camera_aware_depth_net_looks_at_the_camera() -> None:
     torch.manual_seed(0)
-    model = model_config("camera", "smoke", camera={"depth_net": "camera_aware"})
+    model = model_config("camera", "smoke", camera={"depth_net": {"kind": "camera_aware"}})
     net = CameraAwareDepthNet(24, 16, model).eval()
     cameras, features = make_cameras(1, (64, 176), cameras=2), torch.randn(2, 24, 4, 11)
     rows = camera_numbers(cameras, torch.eye(4)[None])

@@ -10,8 +10,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from report_synthetic import write_run, write_runs
 
-from bevkd.config import LossConfig, RowConfig, RunConfig, load_rows, to_plain
+from bevkd.config import RowConfig, RunConfig, load_rows, to_plain
 from bevkd.errors import ConfigError, DataError
+from bevkd.models.heads.center_settings import CenterLossSettings
 from bevkd.report import make_figure
 from bevkd.report.curves import dots, learning_curves, loss_curves
 from bevkd.report.logs import curve, smooth, training_seconds
@@ -19,7 +20,7 @@ from bevkd.report.metrics import Runs
 from bevkd.report.spec import CurveSpec, Dots, LearningCurves, LossCurves, PanelSpec, SeriesSpec, load_figures
 from bevkd.report.style import PALETTE
 
-LOSS = LossConfig()
+LOSS = CenterLossSettings()
 PLAIN = [f.name for f in load_figures().values() if f.artefact != "model" and f.target == "all"]
 
 
@@ -64,7 +65,7 @@ def test_detection_loss_by_hand(tmp_path: Path):
     terms = {"total": 99.0, "kd_total": 50.0, "heatmap": 2.0, "loc": 4.0, "depth": 7.0}
     path = tmp_path / "log.jsonl"
     path.write_text(json.dumps({"step": 10, "losses": terms}) + "\n")
-    loss = LossConfig(heatmap_weight=5.0, loc_weight=0.5, iou_aware_weight=3.0, depth_weight=3.0)
+    loss = CenterLossSettings(heatmap_weight=5.0, loc_weight=0.5, iou_aware_weight=3.0)
     assert curve(path, "det", loss)[1].tolist() == [5 * 2 + 0.5 * 4]
     path.write_text(json.dumps({"step": 10, "losses": terms | {"iou_aware": 1.0}}) + "\n")
     assert curve(path, "det", loss)[1].tolist() == [5 * 2 + 0.5 * 4 + 3]

@@ -10,10 +10,12 @@ import torch
 from models_batch import make_batch, make_cameras, paint
 from torch import nn
 
-from bevkd.config import LossConfig, ModelConfig, RunConfig, load_rows, load_run, to_plain
+from bevkd.config import ModelConfig, RunConfig, load_rows, load_run, to_plain
 from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine, build_method
+from bevkd.models.backbone.resnet_settings import ResNetSettings
 from bevkd.models.detector import Detector, build_detector
+from bevkd.models.heads.center_settings import CenterLossSettings
 from bevkd.models.outputs import BEVOutputs
 from bevkd.models.tasks import class_order
 from bevkd.report.spec import load_tables, pool
@@ -31,7 +33,7 @@ def published_runs() -> dict[str, list[RunConfig]]:
         for row in tables[table].row_specs(rows):
             for name in pool(row.run):
                 run = load_run(name, "paper", 0)
-                network = replace(run.model, loss=LossConfig())
+                network = replace(run.model, loss=CenterLossSettings())
                 kept = out.setdefault(repr(to_plain(network)), {})
                 kept.setdefault(repr((run.model.loss, run.row.teacher, run.row.method)), run)
     return {next(iter(kept.values())).run: list(kept.values()) for kept in out.values()}
@@ -139,7 +141,7 @@ def test_published_settings() -> None:
                 if not waymo:
                     assert (grid.W, grid.H, grid.cell) == (180, 180, 0.6), name
                 if "lidar" in model.sensors:
-                    assert (model.lidar.encoder, model.lidar.cell) == ("voxel", 0.08 if waymo else 0.075), name
+                    assert (model.lidar.kind, model.lidar.cell) == ("voxel", 0.08 if waymo else 0.075), name
                 queries = model.head.kind == "transfusion"
                 alone = table in ("unidistill_s6", "unidistill_s7") or "reweighted" in name or queries
                 assert model.loss.auto_scaling == (not alone), name
@@ -165,8 +167,8 @@ def test_heads_backbones_and_inputs_are_one_line_of_yaml() -> None:
     """Tables S2, S4 and S5 differ from the plain detectors in one setting each (and in what follows from it)."""
     plain = load_run("camera_base", "paper", 0).model
     swin, projected = load_run("s5_camera", "paper", 0).model, load_run("lidar_image_long", "paper", 0).model
-    assert replace(swin, camera=replace(swin.camera, backbone="resnet", frozen_stem=True)) == plain
-    assert replace(projected, camera=replace(projected.camera, input="rgb", frozen_stem=True)) == plain
+    assert replace(swin, camera=replace(swin.camera, backbone=ResNetSettings())) == plain
+    assert replace(projected, camera=replace(projected.camera, input="rgb", backbone=ResNetSettings())) == plain
     lidar, queries = load_run("lidar_base", "paper", 0).model, load_run("s4_lidar", "paper", 0).model
     head = replace(queries.head, kind="center", iou_branch=True)
     assert replace(queries, head=head, loss=lidar.loss, decode=lidar.decode) == lidar

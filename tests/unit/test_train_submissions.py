@@ -13,12 +13,13 @@ import torch
 
 from bevkd.classes import LABEL_INDEX
 from bevkd.config import RunConfig
-from bevkd.config.schema import DataConfig, GridConfig, HeadConfig, ModelConfig, RowConfig
+from bevkd.config.schema import DataConfig, GridConfig, ModelConfig, RowConfig
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
 from bevkd.data.kitti import read_folder
 from bevkd.data.kitti.boxes import difficulty
 from bevkd.errors import ConfigError
+from bevkd.models.heads.center_settings import CenterSettings
 from bevkd.registry import lookup, names
 from bevkd.report.metrics import KITTI_CLASSES, KITTI_LEVELS, WAYMO_TYPES, value_of
 from bevkd.sim import KITTI_SCALES, WAYMO_SCALES, simulate_kitti, simulate_waymo
@@ -35,7 +36,7 @@ def run_of(reader: str, folder: Path) -> RunConfig:
         scale="smoke",
         seed=0,
         row=RowConfig(id="r", dataset="d", model="m"),
-        model=ModelConfig(sensors=("lidar",), grid=grid, head=HeadConfig(tasks=(classes,))),
+        model=ModelConfig(sensors=("lidar",), grid=grid, head=CenterSettings(tasks=(classes,))),
         data=DataConfig(
             reader=reader, root=str(folder / "data"), index=str(folder / "index"), classes=classes, lidar_sweeps=0
         ),

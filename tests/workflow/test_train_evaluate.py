@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from train_case import folder, tiny_model, tiny_run
 
-from bevkd.config import DecodeConfig
 from bevkd.data import FrameDataset
 from bevkd.errors import CheckpointError, ConfigError
 from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
 from bevkd.io import read_json
+from bevkd.models.heads.center_settings import CenterDecodeSettings
 from bevkd.train import evaluate_run, train
 from bevkd.train.overfit import overfit
 from bevkd.train.predict import predict
@@ -56,7 +56,7 @@ def test_submission_and_metrics(smoke_dataset: Any, tmp_path: Path) -> None:
 
 
 def test_frames_without_detections_are_present(smoke_dataset: Any, tmp_path: Path) -> None:
-    model = replace(tiny_model("lidar"), decode=DecodeConfig(score_threshold=0.999))
+    model = replace(tiny_model("lidar"), decode=CenterDecodeSettings(score_threshold=0.999))
     run = tiny_run(smoke_dataset, steps=1, model=model)
     train(run, folder(tmp_path, run))
     summary = evaluate_run(folder(tmp_path, run), "val")

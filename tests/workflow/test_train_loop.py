@@ -117,7 +117,7 @@ def test_paired_seeds(smoke_dataset: Any, trained: Path) -> None:
 def test_adapters_are_trained_and_kept_out_of_the_model(smoke_dataset: Any, trained: Path) -> None:
     run = distilled(smoke_dataset, "adapted", model=tiny_model("camera"), method="unidistill", checkpoint_every=1)
     # Path (4) has no adapters by default; the row switches them on.
-    method = {"name": "unidistill", "options": {"adapter": {"enabled": True}}}
+    method = {"kind": "unidistill", "options": {"adapter": {"enabled": True}}}
     plain = json.loads(json.dumps(loop_module.to_plain(run)))
     plain["row"]["method"] = method
     run = parse(RunConfig, plain, "test")

@@ -7,49 +7,49 @@ from typing import Any
 
 from bevkd.config import (
     AugmentConfig,
-    BEVConfig,
-    CameraConfig,
     DataConfig,
-    DecodeConfig,
-    FuserConfig,
     GridConfig,
-    HeadConfig,
-    LidarConfig,
-    LossConfig,
     MethodConfig,
     ModelConfig,
+    NormConfig,
     RowConfig,
     RunConfig,
     TrainConfig,
 )
 from bevkd.config.schema import BEVAugmentConfig, ImageAugmentConfig
+from bevkd.models.backbone.resnet_settings import ResNetSettings
+from bevkd.models.bev.second_fpn_settings import SecondFPNSettings
+from bevkd.models.camera.lss_settings import LSSSettings
+from bevkd.models.camera.view.lift_splat_settings import LiftSplatSettings
+from bevkd.models.fuser.concat_settings import ConcatSettings
+from bevkd.models.heads.center_settings import CenterDecodeSettings, CenterLossSettings, CenterSettings
+from bevkd.models.lidar.pillar_settings import PillarSettings
 
 SCALE = "smoke"
 
 
-def tiny_model(*sensors: str, **loss: Any) -> ModelConfig:
+def tiny_model(*sensors: str, depth_weight: float = 0.0, **loss: Any) -> ModelConfig:
     """A detector of a few thousand parameters on a 32 x 32 grid."""
     backbone = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
     return ModelConfig(
         sensors=sensors or ("lidar",),  # type: ignore[arg-type]
         grid=GridConfig(reach=25.6, cell=1.6),
-        lidar=LidarConfig(encoder="pillar", cell=0.8, channels=(8, 12), max_points=0, max_voxels=0, out_channels=12),
-        camera=CameraConfig(
-            backbone_options=backbone,
-            frozen_stem=False,
+        lidar=PillarSettings(cell=0.8, channels=(8, 12), max_points=0, max_voxels=0, out_channels=12),
+        camera=LSSSettings(
+            backbone=ResNetSettings(options=backbone, frozen_stem=False),
             image_size=(64, 176),
             stride=8,
             neck_channels=8,
-            depth_min=2.0,
-            depth_max=34.0,
-            depth_step=2.0,
+            view=LiftSplatSettings(depth_min=2.0, depth_max=34.0, depth_step=2.0),
             out_channels=12,
+            depth_weight=depth_weight,
         ),
-        fuser=FuserConfig(gate=False, out_channels=12),
-        bev=BEVConfig(widths=(12, 16), depths=(1, 1), up_channels=8, bn_momentum=0.1),
-        head=HeadConfig(shared_channels=12, branch_channels=0),
-        loss=LossConfig(auto_scaling=False, heatmap_weight=5.0, **loss),
-        decode=DecodeConfig(top_k=50, score_threshold=0.05, centre_limit=25.6),
+        norm=NormConfig(momentum=0.1),
+        fuser=ConcatSettings(gate=False, out_channels=12),
+        bev=SecondFPNSettings(widths=(12, 16), depths=(1, 1), up_channels=8),
+        head=CenterSettings(shared_channels=12, branch_channels=0),
+        loss=CenterLossSettings(auto_scaling=False, heatmap_weight=5.0, **loss),
+        decode=CenterDecodeSettings(top_k=50, score_threshold=0.05, centre_limit=25.6),
     )
 
 
@@ -74,7 +74,7 @@ def tiny_run(
         model="tiny",
         teacher=teacher,
         teacher_mode=teacher_mode,  # type: ignore[arg-type]
-        method=MethodConfig(name=method) if method else None,
+        method=MethodConfig(kind=method) if method else None,
         frames=frames,  # type: ignore[arg-type]
     )
     augment = AugmentConfig(

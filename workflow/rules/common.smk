@@ -17,15 +17,14 @@ from bevkd.config import (
     WorkflowConfig,
     config_dir,
     first_seeds,
+    identity_digest,
     load_rows,
     load_run,
     parse as parse_config,
     read_yaml,
     run_dir,
-    to_plain,
 )
 from bevkd.distill import cache_name
-from bevkd.io import digest
 from bevkd.report.spec import load_claims, load_figures, load_tables
 from launch import devices, prepare_environment
 
@@ -83,11 +82,8 @@ def run_config(run, seed=None):
 
 
 def config_digest(wildcards):
-    """Changes when a run's resolved settings do, so that Snakemake repeats it; prose and bookkeeping do not count."""
-    plain = to_plain(run_config(wildcards.run, wildcards.seed))
-    for key in ("doc", "target", "seeds"):
-        plain["row"].pop(key)
-    return digest(plain)
+    """Changes when the settings that a run really reads do, so that Snakemake repeats it."""
+    return identity_digest(run_config(wildcards.run, wildcards.seed))
 
 
 # Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that

@@ -14,8 +14,8 @@ class BackboneSettings:
 
     Attributes:
         options: passed to the library's own configuration (layer type, widths, depths); empty: its defaults.
-        weights: where training starts from: a local folder, or `hub:<name>[@<revision>]`, which alone asks the library's
-            hub; none: random.
+        weights: where training starts from: a local folder, or `hub:<name>[@<revision>]`, which alone asks the
+            library's hub; none: random.
         frozen_stem: no gradients for the first layer, and batch statistics as loaded.
     """
 

@@ -17,7 +17,7 @@ _NEAREST = 0.1  # metres along the optical axis; what is nearer, or behind, is n
 
 @register("view_transform", "sample")
 class BilinearSampling(ViewTransform):
-    """Mean over the cameras that see a voxel, then one 1x1 convolution over the `camera.view.heights` layers of a column.
+    """Mean over the cameras that see a voxel, then one 1x1 convolution over the `heights` layers of a column.
 
     No depth is predicted, so depth supervision is not possible. Voxels that no camera sees are zero.
     """
