@@ -11,6 +11,8 @@ from typing import Any
 from bevkd.config import ModelConfig, RunConfig
 from bevkd.distill.cache_key import teacher_config
 from bevkd.distill.settings import method_settings
+from bevkd.distill.tap import Wanted
+from bevkd.errors import ConfigError
 
 # Where there is no index yet: frames of nuScenes' training split, boxes in the range of a detector.
 TYPICAL_FRAMES, TYPICAL_BOXES = 28_130, 20.0
@@ -93,14 +95,21 @@ def estimate_cache_bytes(run: RunConfig, readers: Sequence[RunConfig] = ()) -> i
     Raises:
         ConfigError: the run has no teacher.
     """
-    entries, boxes = expected_entries(run, readers)
-    teacher = teacher_config(run)
-    assert run.row.method is not None
-    held = method_settings(run.row.method).cached()
+    (labelled, unlabelled), boxes = expected_entries(run, readers)
+    each = entry_bytes(run, teacher_config(run), boxes)
+    return round((labelled + unlabelled) * each + _held(run).boxes * unlabelled * boxes * _BOX_ROW)
+
+
+def entry_bytes(run: RunConfig, teacher: RunConfig, boxes: float = TYPICAL_BOXES) -> float:
+    """About how many bytes one frame under one augmentation takes, teacher boxes left aside."""
     sizes = Sizes(teacher.model, boxes, _CAMERAS.get(run.data.kind, 6))
-    each = sum(tap.entry_bytes(sizes) for tap in held.taps.values())
-    labelled, unlabelled = entries
-    return round((labelled + unlabelled) * each + held.boxes * unlabelled * boxes * _BOX_ROW)
+    return sum(tap.entry_bytes(sizes) for tap in _held(run).taps.values())
+
+
+def _held(run: RunConfig) -> Wanted:
+    if run.row.method is None:
+        raise ConfigError(f"run {run.run!r} has no method to tap its teacher for")
+    return method_settings(run.row.method).cached()
 
 
 def expected_entries(run: RunConfig, readers: Sequence[RunConfig] = ()) -> tuple[tuple[float, float], float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from bevkd.config import RunConfig
 from bevkd.data import FrameDataset, Sample
 from bevkd.distill import TeacherCache, build_cache, cache_name, method_settings
 from bevkd.distill.cache import MANIFEST, Entry
+from bevkd.distill.sizes import entry_bytes
 from bevkd.distill.tap import Wanted
 from bevkd.errors import BevkdError
 from bevkd.train.optim import resolve_precision
@@ -47,15 +48,21 @@ class _OneByOne:
 
 
 def open_cache(
-    run: RunConfig, teacher: Teacher, frames: FrameDataset, asked: Iterable[Entry], folder: Path
+    run: RunConfig,
+    teacher: Teacher,
+    frames: FrameDataset,
+    asked: Iterable[Entry],
+    taught: Callable[[], FrameDataset],
+    folder: Path,
 ) -> TeacherCache:
     """A cache that holds some entries, made or extended as far as it lacks them.
 
     Args:
         run: a run that reads it.
         teacher: its teacher.
-        frames: the run's frames as the teacher reads them.
+        frames: the frames of the run.
         asked: the entries.
+        taught: gives these frames as the teacher reads them.
         folder: the cache.
 
     Raises:
@@ -76,7 +83,7 @@ def open_cache(
         missing = asked if held is None else held.missing(asked)
         if held is not None and not missing:
             return held
-        return _build(run, teacher, frames, missing, folder, held)
+        return _build(run, teacher, taught(), missing, folder, held)
 
 
 def _build(
@@ -89,7 +96,8 @@ def _build(
 ) -> TeacherCache:
     assert run.row.method is not None
     wanted: Wanted = method_settings(run.row.method).cached()
-    logger.info("teacher cache %s: %d frame variants to compute", folder, len(missing))
+    size = entry_bytes(run, teacher.run) * len(missing) / 1e6
+    logger.info("teacher cache %s: %d frame variants to compute, about %.1f MB", folder, len(missing), size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = (folder / MANIFEST).stat() if held is not None else None
     threads = torch.get_num_threads()

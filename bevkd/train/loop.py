@@ -29,7 +29,7 @@ from bevkd.train import checkpoint as ckpt
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import build_optimizer, set_schedule
 from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings
-from bevkd.train.setup import prepare
+from bevkd.train.resolve import resolve
 from bevkd.train.stream import StepDataset, derive_seed, timed_batches, total_steps, worker_count
 from bevkd.train.syncbn import synchronise_batch_norm
 from bevkd.train.teacher import teacher_digest
@@ -138,10 +138,10 @@ def _fit(
     stop_after: int | None,
 ) -> Path:
     config = run.train
-    setup = prepare(run, out, teacher)
-    steps = setup.steps
+    lesson = resolve(run, out, teacher)
+    steps = lesson.steps
     detector = build_student(run)
-    engine = setup.engine(detector)
+    engine = lesson.engine(detector)
     if fabric.world_size > 1 and config.sync_bn:
         synchronise_batch_norm(detector, fabric.device.type)
         if engine is not None:
@@ -188,7 +188,7 @@ def _fit(
         )
 
     stream = timed_batches(
-        StepDataset(setup.frames, setup.plan, start, steps, fabric.global_rank, fabric.world_size),
+        StepDataset(lesson.frames, lesson.plan, start, steps, fabric.global_rank, fabric.world_size),
         worker_count(config.workers),
     )
     with TrainLog(out, start, steps, f"{run.run} seed {run.seed}", fabric.is_global_zero) as log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Literal, Protocol
@@ -82,21 +82,20 @@ def total_steps(run: RunConfig, plan: BatchPlan) -> int:
     return run.train.steps if run.train.steps > 0 else max(1, run.train.epochs * plan.steps_per_epoch)
 
 
-def entries_read(run: RunConfig, frames: FrameDataset, plan: BatchPlan, steps: int) -> set[tuple[int, int]]:
+def entries_read(run: RunConfig, frames: FrameDataset, batches: Iterable[Sequence[tuple[int, int]]]) -> set[tuple[int, int]]:
     """(frame, variant) of every sample of a training whose frames have fixed augmentations.
 
     Args:
         run: the training; `frames` may be those of another seed.
         frames: its frames.
-        plan: its batches.
-        steps: how many of them.
+        batches: (frame, epoch) of the samples of each of its steps.
 
     Raises:
         ConfigError: frames have no fixed augmentations, so that nothing could be replayed.
     """
     if run.data.augment.variants < 1:
         raise ConfigError("a cached teacher needs data.augment.variants > 0; use teacher_mode: live otherwise")
-    seen = {sample for step in range(steps) for sample in plan.batch(step)}
+    seen = {sample for batch in batches for sample in batch}
     return {(i, frames.variant_in(i, epoch, run.seed)) for i, epoch in seen}
 
 
