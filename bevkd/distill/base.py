@@ -1,8 +1,8 @@
 """`DistillMethod`: one class per method, one file per class, registered by name.
 
 A method declares what it taps of the teacher (exactly the cells, points and maps that its losses read), and compares
-the student's outputs with these *targets*. The split is what makes a cached teacher equal to a live one: taps are read by
-the same function, either in the step or once beforehand.
+the student's outputs with these *targets*. The split is what makes a cached teacher equal to a live one: taps are read
+by the same function, either in the step or once beforehand.
 """
 
 from __future__ import annotations

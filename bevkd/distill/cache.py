@@ -45,7 +45,7 @@ def description(wanted: Wanted, grid: BEVGrid, score_threshold: float) -> dict[s
 
 
 class TeacherCache:
-    """Read access to a cache; open with `TeacherCache.open`. Another process opens it anew instead of getting a copy."""
+    """Read access to a cache; open with `TeacherCache.open`. It is not copied to other processes: they open it."""
 
     def __init__(
         self,
@@ -107,7 +107,11 @@ class TeacherCache:
             ConfigError: the cache was made with other taps, another grid or another threshold.
         """
         asked, have = description(wanted, grid, score_threshold), self.manifest["made_for"]
-        differ = [f"{key}: cache {have[key]}, run {asked[key]}" for key in ("grid", "score_threshold") if have[key] != asked[key]]
+        differ = [
+            f"{key}: cache {have[key]}, run {asked[key]}"
+            for key in ("grid", "score_threshold")
+            if have[key] != asked[key]
+        ]
         differ += [f"no {tap}" for column, tap in asked["taps"].items() if column not in have["taps"]]
         differ += ["no boxes"] * (asked["boxes"] and not have["boxes"])
         if differ:

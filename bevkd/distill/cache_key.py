@@ -1,4 +1,4 @@
-"""What a teacher cache is called: a digest of all that its contents depend on. No tensor library is needed to know it."""
+"""What a teacher cache is called: a digest of all that its contents depend on, known without a tensor library."""
 
 from __future__ import annotations
 

@@ -146,7 +146,9 @@ def _counts(run: RunConfig) -> tuple[tuple[int | None, int | None], float]:
 
     table = pq.read_table(folder / "frames.parquet", columns=["split", "labelled"])
     splits, marks = table["split"].to_pylist(), table["labelled"].to_pylist()
-    chosen: list[Any] = [mark for split, mark in zip(splits, marks, strict=True) if split in run.data.train_split.split("+")]
+    chosen: list[Any] = [
+        mark for split, mark in zip(splits, marks, strict=True) if split in run.data.train_split.split("+")
+    ]
     subset = run.row.labelled_subset
     labelled = sum(mark is None or subset < 0 or subset in mark for mark in chosen) // run.data.train_stride
     limit = run.train.frames_limit or len(chosen)

@@ -1,7 +1,7 @@
 """`Tap`: which feature of a network a method reads, and how. Plain settings: what is tapped is known without a network.
 
-A way of reading is one small frozen dataclass in `bevkd/distill/taps/`, registered as `tap`. Its fields are its options.
-Those of the teacher's taps are what a teacher cache holds, so that methods which tap the same share a cache.
+A way of reading is one small frozen dataclass in `bevkd/distill/taps/`, registered as `tap`; its fields are its options.
+A teacher cache holds taps of the teacher, so that methods which tap the same share one.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ from bevkd.models.detector import Detector, build_detector
 from bevkd.train import checkpoint as ckpt
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import build_optimizer, set_schedule
-from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings
 from bevkd.train.resolve import resolve
+from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings
 from bevkd.train.stream import StepDataset, derive_seed, timed_batches, total_steps, worker_count
 from bevkd.train.syncbn import synchronise_batch_norm
 from bevkd.train.teacher import teacher_digest

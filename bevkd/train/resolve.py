@@ -74,11 +74,20 @@ def resolve(
         CheckpointError: the teacher is unreadable or of another architecture.
         DataError: bad data.
     """
-    teacher, method = load_teacher(run, out, digest), run.row.method
+    teacher = load_teacher(run, out, digest)
+    if cache is None and teacher is not None and run.row.teacher_mode == "cached":
+        cache = cache_dir(run, teacher, out)
+    return lesson_of(run, teacher, cache, steps)
+
+
+def lesson_of(run: RunConfig, teacher: Teacher | None, cache: Path | None, steps: int | None = None) -> Lesson:
+    """What a run learns from, of a teacher that is loaded already; arguments and errors as of `resolve`."""
+    method = run.row.method
     if teacher is not None and method is not None and lookup("method", method.kind).uses_teacher:
         if run.row.teacher_mode == "live":
             return _live(run, method, teacher, steps)
-        return _cached(run, method, teacher, steps, cache or cache_dir(run, teacher, out))
+        assert cache is not None
+        return _cached(run, method, teacher, steps, cache)
     frames = student_view(run).frames(run)
     plan = batch_plan(run, frames)
     spec = None if teacher is None else teacher.spec

@@ -82,7 +82,9 @@ def total_steps(run: RunConfig, plan: BatchPlan) -> int:
     return run.train.steps if run.train.steps > 0 else max(1, run.train.epochs * plan.steps_per_epoch)
 
 
-def entries_read(run: RunConfig, frames: FrameDataset, batches: Iterable[Sequence[tuple[int, int]]]) -> set[tuple[int, int]]:
+def entries_read(
+    run: RunConfig, frames: FrameDataset, batches: Iterable[Sequence[tuple[int, int]]]
+) -> set[tuple[int, int]]:
     """(frame, variant) of every sample of a training whose frames have fixed augmentations.
 
     Args:
@@ -116,9 +118,7 @@ class StepDataset(Dataset[Sample]):
         ConfigError: a batch cannot be divided evenly among the processes.
     """
 
-    def __init__(
-        self, frames: Frames, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int
-    ) -> None:
+    def __init__(self, frames: Frames, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int) -> None:
         self.frames, self.plan = frames, plan
         self.start, self.stop, self.rank, self.world_size = start, stop, rank, world_size
         self.frames_per_step = len(plan.shard(start, rank, world_size))

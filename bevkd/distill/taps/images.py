@@ -45,9 +45,7 @@ class ImageBoxCells(Cellset):
         rectangles, seen = reading.once("image rectangles", lambda: image_rectangles(c.boxes, cameras, bev_aug))
         level = reading.outputs.image[self.level]
         size, shape = cameras.images.shape[-2:], level.shape[-2:]
-        mask = rectangle_mask(
-            rectangles, seen, c.boxes.frame, c.batch_size, (shape[0], shape[1]), (size[0], size[1])
-        )
+        mask = rectangle_mask(rectangles, seen, c.boxes.frame, c.batch_size, (shape[0], shape[1]), (size[0], size[1]))
         mask &= (level != 0).any(dim=2)
         frame, cell = torch.nonzero(mask.flatten(1), as_tuple=True)
         return Cells(cell, frame, torch.ones_like(cell, dtype=torch.float32))
