@@ -90,7 +90,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         radar=radar,
         radar_frame=radar_frame,
         cameras=_cameras([s.cameras for s in samples if s.cameras is not None]),
-        targets=_targets([s.targets for s in samples if s.targets is not None]),
+        targets=stack_targets([s.targets for s in samples if s.targets is not None]),
         teacher=_views([s.teacher for s in samples if s.teacher is not None]),
     )
 
@@ -99,7 +99,8 @@ def _views(samples: list[Sample]) -> Batch | None:
     return collate(samples) if samples else None
 
 
-def _targets(parts: list[dict[str, NDArray[Any]]]) -> Targets | None:
+def stack_targets(parts: Sequence[dict[str, NDArray[Any]]]) -> Targets | None:
+    """Rows of every target, frame after frame; None without frames."""
     if not parts:
         return None
     out: Targets = {}

@@ -1,6 +1,6 @@
 """`Tap`: which feature of a network a method reads, and how. Plain settings: what is tapped is known without a network.
 
-A way of reading is one small frozen dataclass in `bevkd/distill/taps/`, registered as `tap`; its fields are its options.
+A way of reading is one small frozen dataclass in `bevkd/distill/taps/`, registered as `tap`; its fields are options.
 A teacher cache holds taps of the teacher, so that methods which tap the same share one.
 """
 
