@@ -39,7 +39,7 @@ _PACKAGES = {
     "submission": "bevkd.train.submissions",
 }
 # What a class calls its settings where they have no module of their own. A head owns those of its loss and decoding.
-_ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings"), "method": ("method", "Config")}
+_ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings")}
 
 
 @dataclass(frozen=True)

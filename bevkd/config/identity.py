@@ -7,7 +7,7 @@ the class. A golden file in the tests holds all defaults and editions: neither i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -49,6 +49,12 @@ def stored_run(plain: Any, where: str) -> RunConfig:
     if not isinstance(plain, dict):
         raise ConfigError(f"{where}: not a configuration")
     return parse(RunConfig, upgrade(plain), where)
+
+
+def settings_read(value: Any, sensors: Iterable[str]) -> dict[str, Any]:
+    """What of a settings dataclass counts for a network that looks at some sensors, without what is default."""
+    found: dict[str, Any] = _read(value, frozenset(sensors))
+    return found
 
 
 def parse_options(kind: str, options: dict[str, Any]) -> Any:

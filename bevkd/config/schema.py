@@ -185,6 +185,8 @@ class DataConfig:
     cbgs: bool = True
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
+    # Compute only the pixels that are kept: faster, with other rounding of some.
+    crop_in_resize: Annotated[bool, CAMERA] = False
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
@@ -211,7 +213,8 @@ class TrainConfig:
     sync_bn: bool = True
     checkpoint_every: Annotated[int, VOLATILE] = Field(default=200, ge=1)
     log_every: Annotated[int, VOLATILE] = Field(default=10, ge=1)
-    workers: Annotated[int, VOLATILE] = Field(default=0, ge=0)
+    # Processes that prepare samples; as cores allow.
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
     threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
     reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
     frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
@@ -241,6 +244,9 @@ class RowConfig:
     teacher: str | None = None
     teacher_seed: int = 0
     teacher_mode: Literal["cached", "live"] = "cached"
+    # Entries (frames under one augmentation) that its cache computes together, whichever of them are read: last bits
+    # depend on the company. 1, if dearer by the piece, where students read few of them.
+    teacher_batch: int = Field(default=8, ge=1)
     method: MethodConfig | None = None
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0

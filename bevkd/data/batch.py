@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -15,12 +15,14 @@ class Cameras:
     """Images and geometry of N cameras for B frames.
 
     Attributes:
-        images: (B, N, 3, H, W) float32, normalised RGB.
+        images: (B, N, 3, H, W) float32, normalised RGB, channels last in memory; uint8 RGB until `Batch.to` brings
+            them to their device.
         intrinsics: (B, N, 3, 3) of the source image (before augmentation).
         ego_from_camera: (B, N, 4, 4): camera frame at its own time stamp to the ego frame of the keyframe.
         image_aug: (B, N, 3, 3): homogeneous source pixels (u, v, 1) to pixels of `images`.
         depth: (B, N, H / stride, W / stride) metres, nearest LiDAR point per block, 0 where there is none; or None.
         lidar: (B, N, H, W) metres, nearest LiDAR point per pixel of `images`, 0 where there is none; or None.
+        mean, std: of the normalisation that is still to be done, per RGB channel; None once it is.
     """
 
     images: Tensor
@@ -29,6 +31,27 @@ class Cameras:
     image_aug: Tensor
     depth: Tensor | None = None
     lidar: Tensor | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    def normalised(self) -> Cameras:
+        """With images as encoders read them."""
+        if self.mean is None or self.std is None:
+            return self
+        return replace(self, images=normalise(self.images, self.mean, self.std), mean=None, std=None)
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Images (..., 3, H, W) uint8 as float32 of mean 0 and deviation 1, channels last in memory.
+
+    Whole rows of pixels at a time: an operation per channel would stride through memory.
+    """
+    pixels = images.movedim(-3, -1).contiguous()  # (..., H, W, 3)
+    width, as_is = pixels.shape[-2], {"dtype": torch.float32, "device": images.device}
+    scale = torch.tensor([1.0 / s for s in std], **as_is).repeat(width)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], **as_is).repeat(width)
+    out = pixels.to(torch.float32).flatten(-2).mul_(scale).sub_(shift)
+    return out.unflatten(-1, (width, 3)).movedim(-1, -3)
 
 
 @dataclass
@@ -67,6 +90,20 @@ class Boxes:
 
 
 @dataclass
+class Target:
+    """Teacher values: `values` (n, ...) and the frame (n,) within the batch that each entry belongs to, ascending.
+
+    A dense map is n = B entries with frame = arange(B); nine points per box are n = number of boxes.
+    """
+
+    values: Tensor
+    frame: Tensor
+
+
+Targets = dict[str, Target]
+
+
+@dataclass
 class Batch:
     """B frames.
 
@@ -81,6 +118,9 @@ class Batch:
         radar: (R, 7) x, y, z, rcs, vx, vy (compensated, m/s), dt; None without radar.
         radar_frame: (R,) int64.
         cameras: None without cameras.
+        targets: what a teacher cache holds for the frames, in its precision; None without a cache.
+        teacher: the same frames under the same augmentation as a live teacher reads them; None where it reads what the
+            student reads.
     """
 
     tokens: list[str]
@@ -93,6 +133,8 @@ class Batch:
     radar: Tensor | None = None
     radar_frame: Tensor | None = None
     cameras: Cameras | None = None
+    targets: Targets | None = None
+    teacher: Batch | None = None
     _flags: list[bool] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -106,15 +148,33 @@ class Batch:
         return self._flags
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on another device."""
-        moved: Batch = _to(self, device)
-        moved._flags = self.labelled_flags
-        return moved
+        """The batch on another device, where its images are normalised: as bytes they travel four times faster."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))._normalised()
+
+    def _normalised(self) -> Batch:
+        cameras = None if self.cameras is None else self.cameras.normalised()
+        return self._with(cameras=cameras, teacher=None if self.teacher is None else self.teacher._normalised())
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory from which a GPU can copy while it computes."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return self._with(**{f.name: _map(getattr(self, f.name), change) for f in fields(self) if f.init})
+
+    def _with(self, **values: Any) -> Batch:
+        out = replace(self, **values)
+        out._flags = self.labelled_flags
+        return out
 
 
-def _to(value: Any, device: torch.device | str) -> Any:
+def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, (Batch, Boxes, Cameras)):
-        return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value) if f.init})
+        return change(value)
+    if isinstance(value, Batch):
+        return value._map(change)
+    if isinstance(value, dict):
+        return {name: _map(target, change) for name, target in value.items()}
+    if isinstance(value, (Boxes, Cameras, Target)):
+        return replace(value, **{f.name: _map(getattr(value, f.name), change) for f in fields(value)})
     return value

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from bevkd.classes import LABEL_INDEX
 from bevkd.config.schema import DataConfig, ModelConfig
@@ -26,6 +25,7 @@ from bevkd.data.images import ImageTransform, test_transform, train_transform
 from bevkd.data.index import LIDAR_SWEEPS, RADAR_SWEEPS, FrameIndex
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
+from bevkd.data.points import multiply
 from bevkd.data.sample import CameraSample, Sample, collate
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners
@@ -153,11 +153,19 @@ class FrameDataset:
         """
         if not self.train:
             return self._sample(i, 0, BEVTransform(), None)
-        variants = self.variant_count(i)
-        if variants > 0:
-            return self.get_variant(i, variant_of(self.seed, epoch, self.tokens[i], variants))
+        if self.variant_count(i) > 0:
+            return self.get_variant(i, self.variant_in(i, epoch, self.seed))
         rng = fresh_generator(self.seed, epoch, self.tokens[i])
         return self._sample(i, -1, draw_bev(self.data.augment.bev, rng), rng)
+
+    def variant_in(self, i: int, epoch: int, seed: int) -> int:
+        """Which of its fixed augmentations frame `i` has in an epoch of a training with some seed."""
+        return variant_of(seed, epoch, self.tokens[i], self.variant_count(i))
+
+    def forget(self) -> None:
+        """Drop the decoded frames that `data.memory_cache` keeps."""
+        self._raw.clear()
+        self._views.clear()
 
     def variant_count(self, i: int) -> int:
         """How many fixed augmentations frame `i` has; in training 0 where they are drawn afresh each epoch."""
@@ -317,11 +325,13 @@ class FrameDataset:
 
     def _augment_points(self, points: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
         """Augmented points inside the grid, by x and y only: z is cut by the encoders."""
-        out = points.copy()
-        out[:, :3] = points[:, :3] @ matrix[:3, :3].T.astype(np.float32)
+        place = multiply(points, matrix[:3, :3].T.astype(np.float32))
         if matrix[:3, 3].any():
-            out[:, :3] += matrix[:3, 3].astype(np.float32)
-        return out[self.model.grid.area.holds(out)]
+            place += matrix[:3, 3].astype(np.float32)
+        inside = np.flatnonzero(self.model.grid.area.holds(place))
+        out = points.take(inside, axis=0)
+        out[:, :3] = place.take(inside, axis=0)
+        return out
 
     def _in_range(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Boxes whose centre lies in the grid and that have a corner in the range that encoders see."""
@@ -359,22 +369,23 @@ class FrameDataset:
         assert raw.intrinsics is not None
         assert raw.ego_from_camera is not None
         target = self.model.camera.image_size
-        images, matrices = [], []
+        images = np.empty((len(raw.images), *target, 3), dtype=np.uint8)
+        matrices = []
         strides = {"depth": self.model.camera.stride} if self.depth_targets else {}
         strides |= {"lidar": 1} if self.lidar_images else {}
         maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in strides}
         for n, source in enumerate(raw.images):
-            size = (source.shape[0], source.shape[1])
+            size = (source.height, source.width)
             change: ImageTransform
             if self._random_images and rng is not None:
                 change = train_transform(size, target, self.data.augment.image, rng)
             else:
                 change = test_transform(size, target)
-            images.append(source if change.identity else np.asarray(change.apply(Image.fromarray(source))))
+            images[n] = change.apply(source, self.data.crop_in_resize)
             matrices.append(change.matrix())
             for name, stride in strides.items():
                 assert raw.key_points is not None
                 place = (raw.ego_from_camera[n], raw.intrinsics[n], matrices[-1])
                 maps[name].append(depth_map(raw.key_points, *place, size, target, stride))
         depth, lidar = (np.stack(maps[name]) if name in maps else None for name in ("depth", "lidar"))
-        return _CameraView(np.stack(images), np.stack(matrices), depth, lidar)
+        return _CameraView(images, np.stack(matrices), depth, lidar)

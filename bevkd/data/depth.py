@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data.points import multiply
 from bevkd.geometry import invert
 
 
@@ -31,10 +32,11 @@ def depth_map(
         (H / stride, W / stride) metres along the optical axis, 0 where no point falls.
     """
     camera_from_ego = invert(ego_from_camera).astype(np.float32)
-    local = points[:, :3] @ camera_from_ego[:3, :3].T + camera_from_ego[:3, 3]
+    local = multiply(points, camera_from_ego[:3, :3].T)
+    local += camera_from_ego[:3, 3]
     local = local[local[:, 2] > 0.01]
     depth = local[:, 2]
-    pixel = (local @ intrinsics.T.astype(np.float32))[:, :2] / depth[:, None]
+    pixel = multiply(local, intrinsics.T.astype(np.float32))[:, :2] / depth[:, None]
     height, width = source_size
     # Points within a pixel of the border often belong to something just outside of the view.
     inside = (pixel[:, 0] > 1) & (pixel[:, 0] < width - 1) & (pixel[:, 1] > 1) & (pixel[:, 1] < height - 1)

@@ -16,8 +16,6 @@ from PIL import Image, UnidentifiedImageError
 from bevkd.config.schema import ImageAugmentConfig
 from bevkd.errors import DataError
 
-Pixels = NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class ImageTransform:
@@ -37,16 +35,6 @@ class ImageTransform:
     flip: bool = False
     rotate_deg: float = 0.0
 
-    @property
-    def identity(self) -> bool:
-        """Whether the image stays as it is."""
-        return (
-            self.source == self.target == self.resized
-            and self.corner == (0, 0)
-            and not self.flip
-            and self.rotate_deg == 0
-        )
-
     def matrix(self) -> NDArray[np.float64]:
         """Homogeneous source pixels (u, v, 1) to target pixels, (3, 3)."""
         height, width = self.target
@@ -65,19 +53,43 @@ class ImageTransform:
             m = turn @ m
         return m
 
-    def apply(self, image: Image.Image) -> Image.Image:
-        """The transformed image."""
+    def apply(self, image: Image.Image, crop_in_resize: bool = False) -> Image.Image:
+        """The transformed image.
+
+        Args:
+            image: of the source size.
+            crop_in_resize: compute only the pixels that the crop keeps. Their places are the same, but PIL rounds them
+                to float32, so that some values differ by one or two of 255.
+        """
+        image = self._resize_part(image) if crop_in_resize else self._resize_all(image)
+        if self.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.rotate_deg:
+            image = image.rotate(self.rotate_deg, Image.Resampling.BILINEAR)
+        return image
+
+    def _resize_all(self, image: Image.Image) -> Image.Image:
         if self.resized != self.source:
             image = image.resize(self.resized[::-1], Image.Resampling.BILINEAR)
         top, left = self.corner
         height, width = self.target
         if (top, left, *self.target) != (0, 0, *self.resized):
             image = image.crop((left, top, left + width, top + height))
-        if self.flip:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if self.rotate_deg:
-            image = image.rotate(self.rotate_deg, Image.Resampling.BILINEAR)
         return image
+
+    def _resize_part(self, image: Image.Image) -> Image.Image:
+        (top, left), (height, width) = self.corner, self.target
+        # What of the resized image the crop keeps, there and in the source.
+        y0, y1 = max(0, top), min(self.resized[0], top + height)
+        x0, x1 = max(0, left), min(self.resized[1], left + width)
+        dy, dx = self.source[0] / self.resized[0], self.source[1] / self.resized[1]
+        box = (x0 * dx, y0 * dy, min(x1 * dx, self.source[1]), min(y1 * dy, self.source[0]))
+        part = image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box)
+        if part.size == (width, height):
+            return part
+        out = Image.new(image.mode, (width, height))
+        out.paste(part, (x0 - left, y0 - top))
+        return out
 
 
 def test_transform(source: tuple[int, int], target: tuple[int, int]) -> ImageTransform:
@@ -106,6 +118,12 @@ def train_transform(
     return ImageTransform(source, target, resized, (top, left), flip, angle)
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Decode; `convert` alone would copy what is RGB already."""
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
 def open_image(path: str | Path, token: str | None = None) -> Image.Image:
     """Decode an image file as RGB.
 
@@ -114,7 +132,7 @@ def open_image(path: str | Path, token: str | None = None) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return as_rgb(image)
     except FileNotFoundError:
         raise DataError("image is missing", file=path, token=token, field="filename") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:

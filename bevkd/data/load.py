@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from bevkd.data.index import FrameIndex
-from bevkd.data.points import Points, merge_sweeps, transform
+from bevkd.data.points import Points, merge_sweeps, multiply, transform
 from bevkd.data.radar import RadarFilter, merge_radar, read_radar
 from bevkd.geometry import invert
 from bevkd.registry import lookup
@@ -23,14 +24,14 @@ class RawFrame:
         points: (P, 5) key sweep and previous sweeps: x, y, z, intensity, dt; None when not asked for.
         key_points: (K, 3+) points of the key sweep alone; None when not asked for.
         radar: (R, 7); None when not asked for.
-        images: decoded images (H, W, 3) uint8, one per camera; None when not asked for.
+        images: decoded RGB images, one per camera; None when not asked for.
         intrinsics, ego_from_camera: (N, 3, 3) and (N, 4, 4) of those cameras.
     """
 
     points: NDArray[np.float32] | None = None
     key_points: NDArray[np.float32] | None = None
     radar: NDArray[np.float32] | None = None
-    images: list[NDArray[np.uint8]] | None = None
+    images: list[Image] | None = None
     intrinsics: NDArray[np.float64] | None = None
     ego_from_camera: NDArray[np.float64] | None = None
 
@@ -127,8 +128,9 @@ class FrameLoader:
         out = np.zeros(len(points), dtype=bool)
         for i, ego_from_camera in zip(at, self.ego_from_sensor(frame, at), strict=True):
             camera_from_ego = invert(ego_from_camera)
-            local = points[:, :3] @ camera_from_ego[:3, :3].T + camera_from_ego[:3, 3]
-            pixel = local @ sensors.intrinsics[i].T  # times the depth
+            local = multiply(points, camera_from_ego[:3, :3].T)
+            local += camera_from_ego[:3, 3]
+            pixel = multiply(local, sensors.intrinsics[i].T)  # times the depth
             inside = (pixel[:, :2] >= 0) & (pixel[:, :2] < local[:, 2:] * sensors.size[i])
             out |= (local[:, 2] > 0) & inside.all(axis=1)
         return out

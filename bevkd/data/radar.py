@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data.points import moved
 from bevkd.errors import DataError
 
 FIELDS = (
@@ -110,7 +111,7 @@ def merge_radar(sweeps: Sequence[tuple[NDArray[np.float32], NDArray[np.float64],
     for points, ego_from_sensor, age in sweeps:
         part = np.empty((len(points), 7), dtype=np.float32)
         rotation = ego_from_sensor[:3, :3].astype(np.float32)
-        part[:, :3] = points[:, :3] @ rotation.T + ego_from_sensor[:3, 3].astype(np.float32)
+        part[:, :3] = moved(points, ego_from_sensor)
         part[:, 3] = points[:, 3]
         part[:, 4:6] = points[:, 4:6] @ rotation[:2, :2].T
         part[:, 6] = age

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevkd.data.batch import Batch, Boxes, Cameras
+from bevkd.data.batch import Batch, Boxes, Cameras, Target, Targets
 
 
 @dataclass
 class CameraSample:
-    """Images stay uint8 until they are collated.
+    """Images of one frame, not normalised.
 
     Attributes:
         images: (N, H, W, 3) uint8 RGB, augmented.
@@ -54,10 +54,12 @@ class Sample:
     points: NDArray[np.float32] | None = None
     radar: NDArray[np.float32] | None = None
     cameras: CameraSample | None = None
+    targets: dict[str, NDArray[Any]] | None = None
+    teacher: Sample | None = None
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples -> batch on the CPU; images are normalised here.
+    """Samples -> batch on the CPU, with images as bytes: `Batch.to` normalises them.
 
     Raises:
         ValueError: no sample, or one with boxes that is not labelled: losses take every box of a batch for an
@@ -88,7 +90,24 @@ def collate(samples: Sequence[Sample]) -> Batch:
         radar=radar,
         radar_frame=radar_frame,
         cameras=_cameras([s.cameras for s in samples if s.cameras is not None]),
+        targets=stack_targets([s.targets for s in samples if s.targets is not None]),
+        teacher=_views([s.teacher for s in samples if s.teacher is not None]),
     )
+
+
+def _views(samples: list[Sample]) -> Batch | None:
+    return collate(samples) if samples else None
+
+
+def stack_targets(parts: Sequence[dict[str, NDArray[Any]]]) -> Targets | None:
+    """Rows of every target, frame after frame; None without frames."""
+    if not parts:
+        return None
+    out: Targets = {}
+    for name in parts[0]:
+        rows = [part[name] for part in parts]
+        out[name] = Target(torch.from_numpy(np.concatenate(rows)), _frame_index([len(r) for r in rows]))
+    return out
 
 
 def _float(array: NDArray[Any]) -> Tensor:
@@ -110,19 +129,15 @@ def _cameras(samples: list[CameraSample]) -> Cameras | None:
     if not samples:
         return None
     pixels = torch.from_numpy(np.stack([s.images for s in samples]))  # (B, N, H, W, 3)
-    batch, n, height, width, _ = pixels.shape
-    images = torch.empty(batch, n, 3, height, width)
-    for channel in range(3):  # one pass per channel: conversion, transposition and normalisation together
-        mean, std = samples[0].mean[channel], samples[0].std[channel]
-        torch.mul(pixels[..., channel], 1.0 / std, out=images[:, :, channel])
-        images[:, :, channel].sub_(mean / std)
     depth = [s.depth for s in samples if s.depth is not None]
     lidar = [s.lidar for s in samples if s.lidar is not None]
     return Cameras(
-        images=images,
+        images=pixels.movedim(-1, -3),
         intrinsics=_float(np.stack([s.intrinsics for s in samples])),
         ego_from_camera=_float(np.stack([s.ego_from_camera for s in samples])),
         image_aug=_float(np.stack([s.image_aug for s in samples])),
         depth=torch.from_numpy(np.stack(depth)) if depth else None,
         lidar=torch.from_numpy(np.stack(lidar)) if lidar else None,
+        mean=samples[0].mean,
+        std=samples[0].std,
     )

@@ -1,4 +1,4 @@
-"""Frozen teachers: loading, running no further than the losses read, boxes for unlabelled frames, targets."""
+"""Frozen teachers: running no further than the losses read, boxes for unlabelled frames, targets."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import torch
 from torch import Tensor
 
 from bevkd.data.batch import Batch, Boxes
-from bevkd.distill.base import DistillContext, DistillMethod, Target, Targets
+from bevkd.distill.base import DistillContext, Target, Targets
+from bevkd.distill.reading import read_taps
+from bevkd.distill.tap import Wanted
 from bevkd.geometry import BEVGrid
-from bevkd.models.outputs import BEVOutputs
+from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
 SCORE_THRESHOLD = 0.3
 
 
 class TeacherNet(Protocol):
     """What distillation needs of a detector."""
+
+    spec: FeatureSpec
 
     def __call__(self, batch: Batch, until: str | None = None) -> BEVOutputs:
         """Run the detector up to a stage."""
@@ -25,11 +29,15 @@ class TeacherNet(Protocol):
         """Boxes with scores, flat and sorted by frame."""
 
 
-def stage_needed(method: DistillMethod, unlabelled: bool) -> str | None:
-    """The last teacher stage to run for a batch with or without unlabelled frames; None: the teacher is not needed."""
-    if unlabelled and method.needs_boxes:
-        return method.teacher.stages[-1]
-    return method.teacher.last_stage(method.reads)
+def stage_needed(wanted: Wanted, spec: FeatureSpec, unlabelled: bool) -> str | None:
+    """The last teacher stage to run for a batch with or without unlabelled frames; None: the teacher is not needed.
+
+    Raises:
+        FeatureError: the teacher has no such feature.
+    """
+    if unlabelled and wanted.boxes:
+        return spec.stages[-1]
+    return spec.last_stage(wanted.features)
 
 
 def joined_boxes(annotated: Boxes, taught: Boxes) -> Boxes:
@@ -41,7 +49,7 @@ def joined_boxes(annotated: Boxes, taught: Boxes) -> Boxes:
 
 
 def teach(
-    method: DistillMethod,
+    wanted: Wanted,
     teacher: TeacherNet,
     batch: Batch,
     grid: BEVGrid,
@@ -56,27 +64,27 @@ def teach(
     those of masked features and relations; boxes of unlabelled frames are decoded, which also needs to count them.
 
     Args:
-        method: whose targets.
+        wanted: the targets.
         teacher: frozen, in eval mode.
-        batch: frames on the teacher's device.
+        batch: frames as the teacher reads them, on its device.
         grid: of the BEV maps.
         score_threshold: the teacher's boxes above it stand in for annotations on unlabelled frames.
         compact: see `DistillContext`.
     """
     labelled = batch.labelled
     unlabelled = not all(batch.labelled_flags)
-    stage = stage_needed(method, unlabelled)
+    stage = stage_needed(wanted, teacher.spec, unlabelled)
     with torch.inference_mode():
         outputs = teacher(batch, until=stage) if stage is not None else None
     # From here on only `no_grad`: tensors made under inference mode cannot take part in the student's graph.
     with torch.no_grad(), torch.autocast(labelled.device.type, enabled=False):
         taught = Boxes.empty(labelled.device)
-        if outputs is not None and unlabelled and method.needs_boxes:
+        if outputs is not None and unlabelled and wanted.boxes:
             decoded = teacher.decode(outputs)
             taught = decoded.select((decoded.scores > score_threshold) & ~labelled[decoded.frame])
         boxes = joined_boxes(batch.boxes, taught)
         context = DistillContext(grid, len(batch), boxes, labelled, batch.cameras, batch.bev_aug, compact)
-        targets = method.targets(outputs, context) if outputs is not None else {}
+        targets = read_taps(wanted.taps, outputs, context) if outputs is not None else {}
     return {name: Target(_ordinary(t.values), _ordinary(t.frame)) for name, t in targets.items()}, context
 
 

@@ -148,7 +148,7 @@ def method_switches(runs: Runs, names: list[str]) -> dict[str, list[Switch]]:
     Raises:
         DataError: a run has not been trained.
     """
-    from bevkd.distill import method_options
+    from bevkd.distill import method_settings
 
     used: dict[str, dict[str, dict[str, Any]]] = {}
     defaults: dict[str, dict[str, Any]] = {}
@@ -156,9 +156,9 @@ def method_switches(runs: Runs, names: list[str]) -> dict[str, list[Switch]]:
         method = runs.config(run).row.method
         if method is None:
             continue
-        cls, options = method_options(method)
+        options = method_settings(method)
         used.setdefault(method.kind, {})[run] = flatten(to_plain(options))
-        defaults[method.kind] = flatten(to_plain(cls.Config()))
+        defaults[method.kind] = flatten(to_plain(type(options)()))
     out = {}
     for name, table in sorted(used.items()):
         switches = []

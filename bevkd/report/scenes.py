@@ -109,7 +109,8 @@ class SceneReader:
                 points = transform(self.files.lidar(file, token), ego_from_sensor)
             else:
                 view = (invert(ego_from_sensor), index.sensors.intrinsics[s])
-                cameras.append(CameraView(index.sensors.channel[s], self.files.image(file, token), *view))
+                picture = np.asarray(self.files.image(file, token))
+                cameras.append(CameraView(index.sensors.channel[s], picture, *view))
         rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
         cameras.sort(key=lambda view: (rank.get(view.channel, len(rank)), view.channel))
         words = {name: index.columns[name][i] for name in ("scene_name", "split", "description")}
@@ -180,7 +181,7 @@ def predict_frames(runs: Runs, run: str, seed: int, frames: list[tuple[str, str]
         if token not in tokens:
             raise DataError(f"frame is not in split {split!r}", file=config.data.index, token=token)
         with torch.inference_mode():
-            outputs = detector(collate([dataset.get(tokens.index(token), 0)]))
+            outputs = detector(collate([dataset.get(tokens.index(token), 0)]).to("cpu"))
             found = detector.decode(outputs)
             # UniDistill's response features: the highest class score and every regression map, mean over channels.
             best = outputs.heatmap_logits().float().sigmoid().amax(dim=1, keepdim=True)

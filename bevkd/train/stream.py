@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import signal
+import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from bevkd.config import ModelConfig, RunConfig
-from bevkd.data import BatchPlan, FrameDataset, collate
+from bevkd.data import BatchPlan, FrameDataset, Sample, collate
 from bevkd.data.batch import Batch
-from bevkd.errors import ConfigError, DataError
+from bevkd.errors import ConfigError
+from bevkd.train.workers import samples_ahead
 
 
 def derive_seed(*parts: object) -> int:
@@ -25,10 +28,14 @@ def derive_seed(*parts: object) -> int:
 
 
 def training_frames(
-    run: RunConfig, model: ModelConfig | None = None, *, lidar_images: bool | None = None
+    run: RunConfig,
+    model: ModelConfig | None = None,
+    *,
+    lidar_images: bool | None = None,
+    depth_targets: bool | None = None,
 ) -> FrameDataset:
-    """Training frames of a run with the sensors of `model` (default: the student's), and LiDAR images as asked for
-    (default: as `model` reads them).
+    """Training frames of a run with the sensors of `model` (default: the student's), and LiDAR images and depth targets
+    as asked for (default: as `model` reads them).
     """
     model = model or run.model
     return FrameDataset(
@@ -39,7 +46,7 @@ def training_frames(
         seed=run.seed,
         frames=run.row.frames,
         labelled_subset=run.row.labelled_subset,
-        depth_targets=model.reads_depth,
+        depth_targets=model.reads_depth if depth_targets is None else depth_targets,
         lidar_images=lidar_images,
     )
 
@@ -70,47 +77,69 @@ def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
     )
 
 
-class StepDataset(Dataset[Batch]):
-    """Item k is the whole batch of step `start + k` for one process of `world_size`."""
+def total_steps(run: RunConfig, plan: BatchPlan) -> int:
+    """Length of the schedule: `train.steps`, else `train.epochs` of the plan."""
+    return run.train.steps if run.train.steps > 0 else max(1, run.train.epochs * plan.steps_per_epoch)
 
-    def __init__(
-        self, frames: FrameDataset, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int
-    ) -> None:
+
+def entries_read(
+    run: RunConfig, frames: FrameDataset, batches: Iterable[Sequence[tuple[int, int]]]
+) -> set[tuple[int, int]]:
+    """(frame, variant) of every sample of a training whose frames have fixed augmentations.
+
+    Args:
+        run: the training; `frames` may be those of another seed.
+        frames: its frames.
+        batches: (frame, epoch) of the samples of each of its steps.
+
+    Raises:
+        ConfigError: frames have no fixed augmentations, so that nothing could be replayed.
+    """
+    if run.data.augment.variants < 1:
+        raise ConfigError("a cached teacher needs data.augment.variants > 0; use teacher_mode: live otherwise")
+    seen = {sample for batch in batches for sample in batch}
+    return {(i, frames.variant_in(i, epoch, run.seed)) for i, epoch in seen}
+
+
+class Frames(Protocol):
+    """Where samples come from."""
+
+    def get(self, i: int, epoch: int) -> Sample:
+        """Frame `i` as an epoch sees it."""
+
+
+class StepDataset(Dataset[Sample]):
+    """The samples that steps `start` to `stop` show to one process of `world_size`, one after the other.
+
+    Attributes:
+        frames_per_step: how many of them are a step's batch.
+
+    Raises:
+        ConfigError: a batch cannot be divided evenly among the processes.
+    """
+
+    def __init__(self, frames: Frames, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int) -> None:
         self.frames, self.plan = frames, plan
         self.start, self.stop, self.rank, self.world_size = start, stop, rank, world_size
+        self.frames_per_step = len(plan.shard(start, rank, world_size))
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return (self.stop - self.start) * self.frames_per_step
 
-    def __getitem__(self, item: int) -> Batch:
-        members = self.plan.shard(self.start + item, self.rank, self.world_size)
-        return collate([self.frames.get(index, epoch) for index, epoch in members])
-
-
-class _CarryErrors(Dataset[Any]):
-    """Hands errors over as items: a worker process would turn them into another text without their fields."""
-
-    def __init__(self, inner: StepDataset) -> None:
-        self.inner = inner
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getitem__(self, item: int) -> Batch | DataError:
-        try:
-            return self.inner[item]
-        except DataError as error:
-            return error
+    def __getitem__(self, item: int) -> Sample:
+        step, place = divmod(item, self.frames_per_step)
+        return self.frames.get(*self.plan.shard(self.start + step, self.rank, self.world_size)[place])
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    # The main process decides what an interrupt means; workers end with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
+def worker_count(workers: int | Literal["auto"]) -> int:
+    """Processes that prepare samples; "auto": one per core that this job may use, divided among its training processes
+    and without the one of each that trains, but at least one.
+    """
+    if workers != "auto":
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK", cores)))
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
 
 
 def timed_batches(steps: StepDataset, workers: int) -> Iterator[tuple[Batch, float]]:
@@ -118,30 +147,39 @@ def timed_batches(steps: StepDataset, workers: int) -> Iterator[tuple[Batch, flo
 
     Args:
         steps: what to iterate over.
-        workers: processes that prepare batches ahead; 0 prepares them here, when they are needed.
+        workers: processes that prepare samples ahead, for a thread that puts them together; 0 prepares both here, when
+            they are needed.
 
     Raises:
         DataError: bad data, also when a worker process met it.
     """
-    source: Iterator[Any]
     if workers == 0:
-        source = (steps[i] for i in range(len(steps)))
+        batches = _batches((steps[i] for i in range(len(steps))), steps.frames_per_step)
     else:
-        loader = DataLoader(
-            _CarryErrors(steps),
-            batch_size=None,
-            shuffle=False,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_ignore_interrupts,
-            generator=torch.Generator(),  # its own, so that the global generator is not touched
-        )
-        source = iter(loader)
+        batches = _ahead(_batches(samples_ahead(steps, workers), steps.frames_per_step))
     while True:
         began = time.perf_counter()
-        item = next(source, None)
-        if item is None:
+        batch = next(batches, None)
+        if batch is None:
             return
-        if isinstance(item, DataError):
-            raise item
-        yield item, time.perf_counter() - began
+        yield batch, time.perf_counter() - began
+
+
+def _batches(samples: Iterator[Sample], count: int) -> Iterator[Batch]:
+    while part := list(islice(samples, count)):
+        yield collate(part)
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each made while the one before is in use, and in pinned memory where there is a GPU."""
+    pin = torch.cuda.is_available()
+
+    def make() -> Batch | None:
+        batch = next(batches, None)
+        return batch.pin_memory() if pin and batch is not None else batch
+
+    with ThreadPoolExecutor(1, thread_name_prefix="collate") as thread:
+        following = thread.submit(make)
+        while (batch := following.result()) is not None:
+            following = thread.submit(make)
+            yield batch

@@ -74,7 +74,7 @@ def test_boxes_project_onto_the_labelled_rectangles(dataset: FrameDataset, root:
         labels = labels.select(placed(labels))
         image = dataset._loader.load(frame).images
         assert image is not None
-        height, width = image[0].shape[:2]
+        width, height = image[0].size
         for i, box in enumerate(boxes.boxes[boxes.start[frame] : boxes.start[frame + 1]]):
             found = image_box(box, calib, (width, height))
             assert found is not None

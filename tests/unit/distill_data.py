@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bevkd.data.batch import Batch, Boxes, Cameras
+from bevkd.data.sample import stack_targets
 from bevkd.distill import DistillContext, FeatureSpec
+from bevkd.distill.cache import CacheReader
 from bevkd.geometry import BEVGrid
 from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 
@@ -86,6 +91,36 @@ def make_batch(tokens: list[str], variants: list[int], labelled: list[bool]) -> 
     return Batch(tokens, variants, torch.tensor(labelled), aug, boxes, cameras=cameras)
 
 
+@dataclass
+class Frames:
+    """A data set of tokens; a sample is (token, variant, labelled)."""
+
+    tokens: list[str]
+    labelled: np.ndarray
+    variants: list[int]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def variant_count(self, i: int) -> int:
+        return self.variants[i]
+
+    def get_variant(self, i: int, variant: int) -> tuple[str, int, bool]:
+        return self.tokens[i], variant, bool(self.labelled[i])
+
+
+def collate(samples: list[tuple[str, int, bool]]) -> Batch:
+    tokens, variants, labelled = (list(column) for column in zip(*samples, strict=True))
+    return make_batch(tokens, variants, labelled)
+
+
+def with_targets(batch: Batch, reader: CacheReader) -> Batch:
+    """A batch as data workers make it: with the targets of its frames."""
+    columns = (batch.tokens, batch.variants, batch.labelled_flags)
+    parts = [reader.read(*one) for one in zip(*columns, strict=True)]
+    return replace(batch, targets=stack_targets(parts))
+
+
 class ToyTeacher(nn.Module):
     """A network with the interface of a detector whose output depends on (token, variant) and its weights."""
 
@@ -93,11 +128,12 @@ class ToyTeacher(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(1.5))
         self.norm = nn.BatchNorm2d(LOW)
-        self.grid = GRID
+        self.grid, self.spec = GRID, spec("lidar")
         self.stages: list[str] = []
 
     def forward(self, batch: Batch, until: str | None = None) -> BEVOutputs:
-        self.stages.append(until or "heads")
+        until = until or "heads"
+        self.stages.append(until)
         seeds = [1000 * int(t[1:]) + v for t, v in zip(batch.tokens, batch.variants, strict=True)]
         parts = [make_outputs(1, seed) for seed in seeds]
 

@@ -19,6 +19,7 @@ from bevkd.config.schema import (
     ModelConfig,
 )
 from bevkd.data import Batch, FrameDataset, Sample, collate, convert_nuscenes
+from bevkd.data.batch import normalise
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import invert, points_in_boxes
 from bevkd.models.camera.lss_settings import LSSSettings
@@ -311,10 +312,18 @@ def test_collate(data: DataConfig) -> None:
     assert batch.points is not None
     assert batch.point_frame is not None
     images = torch.stack([torch.from_numpy(s.cameras.images) for s in samples if s.cameras is not None])
+    assert torch.equal(batch.cameras.images, images.permute(0, 1, 4, 2, 3))
+    assert batch.cameras.images.dtype == torch.uint8
+    there = batch.to("cpu")
+    assert there.cameras is not None
     mean, std = torch.tensor(data.image_mean), torch.tensor(data.image_std)
     expected = ((images.float() - mean) / std).permute(0, 1, 4, 2, 3)
-    torch.testing.assert_close(batch.cameras.images, expected, atol=1e-5, rtol=1e-5)
-    assert batch.cameras.images.is_contiguous()
+    torch.testing.assert_close(there.cameras.images, expected, atol=1e-5, rtol=1e-5)
+    assert there.cameras.images[0].is_contiguous(memory_format=torch.channels_last)
+    again = there.to("cpu").cameras
+    assert again is not None
+    assert torch.equal(again.images, there.cameras.images)
+    assert there.labelled_flags == batch.labelled_flags
     for k, sample in enumerate(samples):
         np.testing.assert_array_equal(batch.points[batch.point_frame == k].numpy(), sample.points)
         mine = batch.boxes.select(batch.boxes.frame == k)
@@ -328,6 +337,17 @@ def test_collate(data: DataConfig) -> None:
         collate([])
     with pytest.raises(ValueError, match=r"sample \w+ is not labelled and has \d+ boxes"):
         collate([replace(samples[0], labelled=False)])
+
+
+def test_normalised_images_have_the_bits_of_one_channel_at_a_time() -> None:
+    config = DataConfig()
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 1, 16, 16).expand(2, 3, 3, 16, 16)
+    found = normalise(images, config.image_mean, config.image_std)
+    assert found.shape == images.shape
+    assert found.dtype == torch.float32
+    for channel, (mean, std) in enumerate(zip(config.image_mean, config.image_std, strict=True)):
+        one = torch.mul(images[:, :, channel], 1.0 / std)
+        assert torch.equal(found[:, :, channel], one.sub_(mean / std))
 
 
 def test_frames_between_keyframes_are_unlabelled(smoke_dataset: Any, tmp_path: Path, data: DataConfig) -> None:

@@ -21,14 +21,20 @@ def spot(size: tuple[int, int], u: float, v: float) -> Image.Image:
     return Image.fromarray(np.repeat(blob.astype(np.uint8)[..., None], 3, axis=2))
 
 
+def noise(size: tuple[int, int]) -> Image.Image:
+    """No pixel of it is black."""
+    return Image.fromarray(np.random.default_rng(3).integers(60, 256, (*size, 3), dtype=np.uint8))
+
+
 def centre(image: Image.Image) -> np.ndarray:
     weight = np.asarray(image, dtype=float)[..., 0]
     rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]] + 0.5
     return np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
 
 
+@pytest.mark.parametrize("crop_in_resize", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_matrix_says_where_pixels_go(seed: int) -> None:
+def test_matrix_says_where_pixels_go(seed: int, crop_in_resize: bool) -> None:
     rng = np.random.default_rng(seed)
     source, target = (90, 160), (64, 176)
     config = ImageAugmentConfig(scale=(0.386, 0.55), rotate_deg=15.0)
@@ -39,7 +45,7 @@ def test_matrix_says_where_pixels_go(seed: int) -> None:
     if not (12 < u < source[1] - 12 and 12 < v < source[0] - 12):
         u, v = source[1] / 2, source[0] * 0.6
         wanted = m @ [u, v, 1]
-    np.testing.assert_allclose(centre(change.apply(spot(source, u, v))), wanted[:2], atol=0.25)
+    np.testing.assert_allclose(centre(change.apply(spot(source, u, v), crop_in_resize)), wanted[:2], atol=0.25)
 
 
 def test_paper_numbers() -> None:
@@ -69,11 +75,38 @@ def test_narrow_images_are_padded_on_the_right() -> None:
     assert (out[:, 100:] == 0).all()
 
 
-def test_equal_sizes_are_left_alone() -> None:
+@pytest.mark.parametrize("crop_in_resize", [False, True])
+def test_equal_sizes_are_left_alone(crop_in_resize: bool) -> None:
     change = identity_at_test((64, 176), (64, 176))
-    assert change.identity
     np.testing.assert_array_equal(change.matrix(), np.eye(3))
-    assert not identity_at_test((64, 177), (64, 176)).identity
+    image = noise((64, 176))
+    np.testing.assert_array_equal(change.apply(image, crop_in_resize), image)
+
+
+@pytest.mark.parametrize(("scale", "fills"), [((0.25, 0.4), False), ((0.45, 0.55), True)])
+@pytest.mark.parametrize("seed", range(4))
+def test_cropping_in_the_resize_changes_the_rounding_only(seed: int, scale: tuple[float, float], fills: bool) -> None:
+    image = noise((450, 800))
+    config = ImageAugmentConfig(scale=scale)
+    change = train_transform((450, 800), (128, 352), config, np.random.default_rng(seed))
+    assert (change.resized[1] >= 352) == fills
+    fast, slow = (np.asarray(change.apply(image, joint), dtype=int) for joint in (True, False))
+    assert fast.shape == slow.shape == (128, 352, 3)
+    np.testing.assert_array_equal((fast == 0).all(axis=-1), (slow == 0).all(axis=-1))
+    assert np.abs(fast - slow).max() <= 2
+    assert (fast != slow).mean() < 0.01
+
+
+def test_cropping_in_the_resize_outside_of_the_image() -> None:
+    """Rows above and columns beside the image are zero, and the image lies where the matrix says."""
+    change = ImageTransform((90, 160), (64, 176), (45, 80), (-19, -60))
+    image = Image.new("RGB", (160, 90), (9, 9, 9))
+    out = np.asarray(change.apply(image, crop_in_resize=True))
+    np.testing.assert_array_equal(out, np.asarray(change.apply(image)))
+    u, v, _ = change.matrix() @ [0, 0, 1]
+    expected = np.zeros((64, 176, 3), dtype=np.uint8)
+    expected[int(v) : int(v) + 45, int(u) : int(u) + 80] = 9
+    np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])

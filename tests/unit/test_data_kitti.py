@@ -170,7 +170,7 @@ def test_index_says_what_the_files_say(made: Path) -> None:
     assert raw.images is not None
     assert raw.points.shape[1] == 5
     assert 0 <= raw.points[:, 3].min() <= raw.points[:, 3].max() <= 1
-    assert raw.images[0].shape == (188, 621, 3)
+    assert (raw.images[0].mode, raw.images[0].size) == ("RGB", (621, 188))
 
 
 def test_projected_boxes_are_the_labelled_ones(made: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevkd.data.points import merge_sweeps, read_lidar
+from bevkd.data.points import BLOCK, merge_sweeps, multiply, read_lidar, transform
 from bevkd.data.radar import FIELDS, RadarFilter, merge_radar, read_pcd, read_radar
 from bevkd.errors import DataError
 from bevkd.geometry import pose, quaternion_from_yaw
@@ -54,6 +54,57 @@ def test_bad_lidar_file(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError) as error:
         read_lidar(path, "abc")
     assert (error.value.file, error.value.token) == (path, "abc")
+
+
+def test_a_lidar_file_may_hold_other_columns_that_are_not_finite(tmp_path: Path) -> None:
+    """Only coordinates and intensity are looked at; and finite values whose sum overflows are finite."""
+    points = np.zeros((2, 5), "<f4")
+    points[0, 4] = np.nan
+    points[:, 3] = 3e38
+    path = tmp_path / "a.pcd.bin"
+    path.write_bytes(points.tobytes())
+    np.testing.assert_array_equal(read_lidar(path), points)
+
+
+_SIZES_OF_CLOUDS = (0, 1, 2, 17, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + BLOCK // 2, BLOCK + BLOCK // 2 + 1,
+                    2 * BLOCK, 2 * BLOCK + 1, 58_300, 111_112, 120_001, 374_000)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", _SIZES_OF_CLOUDS)
+def test_blocks_have_the_bits_of_the_whole_product(count: int, dtype: type) -> None:
+    rng = np.random.default_rng(count)
+    points = (rng.normal(size=(count, 5)) * 40).astype(np.float32)
+    for matrix in (rng.normal(size=(3, 3)).astype(dtype), rng.normal(size=(3, 3)).T.astype(dtype)):
+        whole = points[:, :3] @ matrix
+        found = multiply(points, matrix)
+        assert found.dtype == whole.dtype
+        np.testing.assert_array_equal(found, whole)
+
+
+def test_no_block_is_a_single_row_or_large_enough_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 58,255 rows on OpenBLAS divides a product with a 3x3 matrix among threads."""
+    sizes: list[int] = []
+    matmul = np.matmul
+
+    def spy(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
+        sizes.append(len(a))
+        return matmul(a, b, out=out)
+
+    monkeypatch.setattr(np, "matmul", spy)
+    for count in _SIZES_OF_CLOUDS[3:]:
+        sizes.clear()
+        multiply(np.zeros((count, 3), np.float32), np.eye(3, dtype=np.float32))
+        assert sum(sizes) == count
+        assert max(sizes) < 58_255
+        assert len(sizes) == 1 or min(sizes) > BLOCK // 2
+
+
+def test_transform_moves_coordinates_and_keeps_the_rest() -> None:
+    points = sweep(1.0, 3)
+    moved = transform(points, pose([1.0, 2.0, 3.0], quaternion_from_yaw(np.pi / 2)))
+    np.testing.assert_allclose(moved, [[1, 3, 3, 7, 30]] * 3, atol=1e-6)
+    assert points[0, 0] == 1.0
 
 
 def sweep(x: float, n: int = 2) -> np.ndarray:

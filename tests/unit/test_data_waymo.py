@@ -179,7 +179,7 @@ def test_boxes_are_seen_by_the_cameras(made: Path) -> None:
         local = np.column_stack([corners, np.ones(8)]) @ np.linalg.inv(raw.ego_from_camera[n]).T
         assert (local[:, 2] > 0).all()
         pixels = local[:, :3] @ raw.intrinsics[n].T
-        height, width = raw.images[n].shape[:2]
+        width, height = raw.images[n].size
         assert (np.abs(pixels[:, 0] / pixels[:, 2] - width / 2) < width / 4).all()
         assert (pixels[:, 1] / pixels[:, 2] > 0).all()
         assert (pixels[:, 1] / pixels[:, 2] < height).all()
@@ -391,7 +391,7 @@ def test_unreadable_picture(copy: Path) -> None:
     with pytest.raises(DataError, match="unreadable image") as error:
         segment.image(time, 1)
     assert (error.value.file, error.value.field) == (path, "camera 1")
-    assert segment.image(time, 2).shape == (64, 96, 3)
+    assert segment.image(time, 2).size == (96, 64)
 
 
 def test_no_segments(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("unidistill", {}),
     ("unidistill", {"feature": {"points": "gaussian"}, "relation": {"points": "gaussian"}}),
     ("dense", {}),
-    ("imitation", {"mask": "fg", "taps": ["low", "high"]}),
+    ("imitation", {"mask": "fg", "features": ["low", "high"]}),
     ("pseudo_boxes", {}),
 ]
 # The second rank has one frame without any box: it must still take part in every exchange.

@@ -14,7 +14,8 @@ from bevkd.config import MethodConfig
 from bevkd.data.batch import Boxes
 from bevkd.distill import build_method
 from bevkd.distill.image_boxes import box_corners, image_rectangles, rectangle_mask
-from bevkd.distill.methods.monodistill import MonoDistill, TopDownFusion, affinity
+from bevkd.distill.methods.monodistill import MonoDistill, TopDownFusion
+from bevkd.distill.pairwise import affinity
 from bevkd.errors import ConfigError
 from bevkd.geometry import box_corners as numpy_corners
 

@@ -10,9 +10,10 @@ from distill_data import GRID, TASKS, leaves, make_boxes, make_context, make_out
 from torch.nn import functional as F
 
 from bevkd.config import MethodConfig
-from bevkd.distill import DistillMethod, build_method, method_options
+from bevkd.distill import DistillMethod, build_method, method_settings
 from bevkd.distill.adapters import Adapter
 from bevkd.distill.masks import box_mask, cells_of
+from bevkd.distill.reading import read_taps
 from bevkd.distill.sampling import gather_cells, sample_points
 from bevkd.errors import ConfigError, DataError
 from bevkd.models.outputs import CenterOutput
@@ -36,7 +37,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "unidistill": TRIO,
     "dense": [{}, {"per_task": False, "threshold": 0.6}],
     "monodistill": [{"channels": 8}, {"channels": 8, "levels": 2}],
-    "imitation": [{}, {"mask": "fg", "taps": ["low", "high"]}],
+    "imitation": [{}, {"mask": "fg", "features": ["low", "high"]}],
     "combine": [{"methods": DENSE_AND_TRIO}],
 }
 CASES = [(name, options) for name in names("method") for options in OPTIONS.get(name, [{}])]
@@ -119,8 +120,9 @@ def test_targets_read_only_what_is_declared(name: str, options: dict[str, Any]) 
     teacher = make_outputs(2, 2)
     before = method.targets(teacher, context)
     noise = make_outputs(2, 77)
-    teacher.features |= {name: value for name, value in noise.features.items() if name not in method.reads}
-    if "heads" not in method.reads:
+    wanted = method.wanted.features
+    teacher.features |= {name: value for name, value in noise.features.items() if name not in wanted}
+    if "heads" not in wanted:
         teacher.head_output = noise.head
     for key, target in method.targets(teacher, context).items():
         assert torch.equal(target.values, before[key].values), key
@@ -129,20 +131,17 @@ def test_targets_read_only_what_is_declared(name: str, options: dict[str, Any]) 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_the_cache_form_holds_every_target(name: str, options: dict[str, Any]) -> None:
     method, context = make(name, options), make_context([3, 2], labelled=[True, False])
-    cls, config = method_options(MethodConfig(name, options))
-    twin = cls(cls.for_cache(config), spec("lidar"), spec("lidar"))
-    assert cls.target_key(cls.for_cache(config)) == cls.target_key(cls.for_cache(cls.for_cache(config)))
+    held = method.config.cached()
     teacher = make_outputs(2, 2)
-    wanted, have = method.targets(teacher, context), twin.targets(teacher, context)
-    assert set(wanted) <= set(have)
-    for key, target in wanted.items():
-        torch.testing.assert_close(target.values, have[key].values)
+    wanted, have = method.targets(teacher, context), read_taps(held.taps, teacher, context)
+    assert held.boxes or not method.wanted.boxes
+    for key, tap in method.taps().items():
+        torch.testing.assert_close(wanted[key].values, have[tap.column].values)
 
 
 def test_rows_that_differ_in_weights_or_losses_share_a_key() -> None:
     def key(options: dict[str, Any]) -> dict[str, Any]:
-        cls, config = method_options(MethodConfig("unidistill", options))
-        return cls.target_key(cls.for_cache(config))
+        return method_settings(MethodConfig("unidistill", options)).cached().key
 
     same = [{}, {"weights": {"feature": 3}}, {"feature": {"enabled": False}}, {"response": {"teacher_temperature": 1}}]
     assert len({str(key(options)) for options in same}) == 1
@@ -223,12 +222,12 @@ def test_combination_adds_up() -> None:
     student, teacher = make_outputs(2, 1), make_outputs(2, 2)
     found = both.losses(student, both.targets(teacher, context), context)
     for i, part in enumerate(DENSE_AND_TRIO):
-        single = make(part["name"], part.get("options", {}))
+        single = make(part["kind"], part.get("options", {}))
         alone = single.losses(student, single.targets(teacher, context), context)
         for name, loss in alone.items():
             torch.testing.assert_close(found[f"{i}.{name}"], loss)
             assert both.weights()[f"{i}.{name}"] == single.weights()[name] * part.get("weight", 1.0)
-    assert both.reads == {"low", "high", "heads"}
+    assert both.wanted.features == {"low", "high", "heads"}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def test_combination_adds_up() -> None:
         ("unidistill", {"featur": {}}, "featur"),
         ("unidistill", {"feature": {"points": "ten"}}, "points"),
         ("unidistill", {"weights": {"feature": 0, "relation": 0, "response": 0}}, "switched off"),
-        ("imitation", {"taps": []}, "at least one tap"),
+        ("imitation", {"features": []}, "at least one feature"),
         ("combine", {}, "at least one method"),
         ("combine", {"methods": [{"name": "dens"}]}, "did you mean 'dense'"),
     ],

@@ -148,8 +148,13 @@ def test_cached_teacher_equals_live_teacher(smoke_dataset: Any, trained: Path) -
     assert lines[0]["kd_feature"] > 0
 
 
-def test_worker_processes_change_nothing(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:
-    run = tiny_run(smoke_dataset, "teacher", workers=2)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_change_nothing(smoke_dataset: Any, trained: Path, tmp_path: Path, workers: int) -> None:
+    """Also where a training goes on with another number of them than it began with."""
+    run = tiny_run(smoke_dataset, "teacher", workers=workers)
+    with pytest.raises(Interrupted):
+        train(run, folder(tmp_path, run), stop_after=2)
+    run = replace(run, train=replace(run.train, workers=3 - workers))
     assert_same_bits(weights(train(run, folder(tmp_path, run))), weights(folder(trained, run) / "model.pt"))
 
 

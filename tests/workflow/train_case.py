@@ -67,7 +67,7 @@ def tiny_run(
     **train: Any,
 ) -> RunConfig:
     """A run on the simulated data set of the `smoke_dataset` fixture; `train` overrides `TrainConfig`."""
-    settings: dict[str, Any] = {"steps": 6, "batch_size": 2, "lr": 3e-3, "grad_clip": 5.0, "log_every": 1}
+    settings: dict[str, Any] = {"steps": 6, "batch_size": 2, "lr": 3e-3, "grad_clip": 5.0, "log_every": 1, "workers": 0}
     row = RowConfig(
         id=name,
         dataset="nuscenes_sim",

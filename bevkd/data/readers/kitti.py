@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL.Image import Image
 
 from bevkd.data.images import open_image
 from bevkd.data.kitti import convert_kitti
@@ -29,6 +28,6 @@ class KittiReader:
         """Points (P, 4): x, y, z, reflectance in [0, 1]."""
         return read_lidar(self.root / filename, token, columns=4)
 
-    def image(self, filename: str, token: str) -> NDArray[np.uint8]:
-        """Image (H, W, 3)."""
-        return np.asarray(open_image(self.root / filename, token))
+    def image(self, filename: str, token: str) -> Image:
+        """Image, RGB."""
+        return open_image(self.root / filename, token)

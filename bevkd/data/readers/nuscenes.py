@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL.Image import Image
 
 from bevkd.data.images import open_image
 from bevkd.data.nuscenes import convert_nuscenes
@@ -29,6 +28,6 @@ class NuScenesReader:
         """Points (P, 5): x, y, z, intensity 0-255, ring index."""
         return read_lidar(self.root / filename, token)
 
-    def image(self, filename: str, token: str) -> NDArray[np.uint8]:
-        """Image (H, W, 3)."""
-        return np.asarray(open_image(self.root / filename, token))
+    def image(self, filename: str, token: str) -> Image:
+        """Image, RGB."""
+        return open_image(self.root / filename, token)

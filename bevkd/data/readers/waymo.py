@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL.Image import Image
 
 from bevkd.data.points import Points
 from bevkd.data.waymo import Segment, convert_waymo
@@ -41,7 +41,7 @@ class WaymoReader:
         points[:, 3] = np.tanh(points[:, 3])
         return points[:, :5].astype(np.float32)
 
-    def image(self, filename: str, token: str) -> NDArray[np.uint8]:
-        """Image (H, W, 3)."""
+    def image(self, filename: str, token: str) -> Image:
+        """Image, RGB."""
         folder, segment, time, camera = filename.split("/")
         return self._segment(f"{folder}/{segment}").image(int(time), int(camera))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from bevkd.data.images import as_rgb
 from bevkd.data.waymo.components import CAMERA, LASER, TIME, TOP, ComponentFile, transforms
 from bevkd.data.waymo.lasers import RETURNS, Laser, read_lasers
 from bevkd.data.waymo.range_image import points_from_range_image
@@ -105,8 +106,8 @@ class Segment:
             raise DataError("pixel poses are missing", file=file.path, token=frame, field=f"laser {TOP}")
         return found
 
-    def image(self, timestamp: int, camera: int) -> NDArray[np.uint8]:
-        """The picture (H, W, 3) of one camera.
+    def image(self, timestamp: int, camera: int) -> Image.Image:
+        """The picture of one camera, RGB.
 
         Raises:
             DataError: it is missing or unreadable.
@@ -119,7 +120,7 @@ class Segment:
         found = file.rows(at[:1], ["image"], frame)["image"][0].as_py()
         try:
             with Image.open(BytesIO(found)) as picture:
-                return np.asarray(picture.convert("RGB"))
+                return as_rgb(picture)
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError) as error:
             message = f"unreadable image: {error}"
             raise DataError(message, file=file.path, token=frame, field=f"camera {camera}") from error
