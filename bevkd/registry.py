@@ -36,6 +36,7 @@ _PACKAGES = {
     "loss": "bevkd.models.heads",
     "decode": "bevkd.models.heads",
     "reader": "bevkd.data.readers",
+    "input": "bevkd.data.inputs",
     "submission": "bevkd.train.submissions",
 }
 # What a class calls its settings where they have no module of their own. A head owns those of its loss and decoding.

@@ -114,16 +114,6 @@ class ModelConfig:
         for name, value in wanted.items():
             object.__setattr__(self, name, value)
 
-    @property
-    def reads_lidar_images(self) -> bool:
-        """Whether its images are LiDAR points seen by the cameras."""
-        return "camera" in self.sensors and self.camera.input == "lidar"
-
-    @property
-    def reads_depth(self) -> bool:
-        """Whether it is taught depths, by LiDAR points in the images."""
-        return "camera" in self.sensors and self.camera.depth_weight > 0
-
 
 @dataclass(frozen=True, config=_STRICT)
 class ImageAugmentConfig:

@@ -22,14 +22,16 @@ class Input:
     Attributes:
         name: of the reader.
         sensors: modalities of which every frame must have a record.
-        derived: made from other inputs and their augmentation, so read after them.
+        needs: names of other inputs that it is made from, with their augmentation, so that it comes after them.
         target: read by losses alone: a network that is not trained does without.
+        camera_sweeps: looks up images between keyframes.
     """
 
     name: ClassVar[str]
     sensors: ClassVar[tuple[str, ...]]
-    derived: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
     target: ClassVar[bool] = False
+    camera_sweeps: ClassVar[bool] = False
 
     @property
     def looks_up(self) -> tuple[str, ...]:
@@ -70,31 +72,48 @@ class Radar(Input):
 
 @dataclass(frozen=True)
 class Camera(Input):
-    """Images of the keyframe at a size (height, width) in pixels, `Batch.cameras`."""
+    """Images of the keyframe, `Batch.cameras`.
+
+    Attributes:
+        size: height and width (pixels).
+        mean, std: of their normalisation, per RGB channel.
+        crop_in_resize: compute only the pixels that are kept.
+    """
 
     name = "camera"
     sensors = ("camera",)
     size: tuple[int, int]
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    crop_in_resize: bool = False
 
 
 @dataclass(frozen=True)
-class LidarImage(Input):
-    """Depths of the LiDAR points of the key sweep at the pixels of the images, `Cameras.lidar`."""
+class Projected(Input):
+    """Depths of the LiDAR points of the key sweep as the cameras see them; the nearest one per block of pixels.
+
+    Attributes:
+        stride: side of a block (pixels of the images).
+    """
+
+    sensors = ("lidar", "camera")
+    needs = ("camera",)
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class LidarImage(Projected):
+    """In place of the colours of the images, `Cameras.lidar`."""
 
     name = "lidar_image"
-    sensors = ("lidar", "camera")
-    derived = True
 
 
 @dataclass(frozen=True)
-class Depth(Input):
-    """Depth targets from the LiDAR points of the key sweep, one per block of `stride` pixels, `Cameras.depth`."""
+class Depth(Projected):
+    """Depths to be taught, `Cameras.depth`."""
 
     name = "depth"
-    sensors = ("lidar", "camera")
-    derived = True
     target = True
-    stride: int
 
 
 _Kind = TypeVar("_Kind", bound=Input)
@@ -102,7 +121,7 @@ _Kind = TypeVar("_Kind", bound=Input)
 
 @dataclass(frozen=True)
 class Reads:
-    """What is read of a frame: at most one declaration of each name, derived ones last."""
+    """What is read of a frame: at most one declaration of each name, those that need others last."""
 
     inputs: tuple[Input, ...] = ()
 
@@ -117,7 +136,7 @@ class Reads:
         for one in inputs:
             if found.setdefault(one.name, one) != one:
                 raise ConfigError(f"one frame cannot be read both as {found[one.name]} and as {one}")
-        return cls(tuple(sorted(found.values(), key=lambda one: one.derived)))
+        return cls(tuple(sorted(found.values(), key=lambda one: bool(one.needs))))
 
     def __or__(self, other: Reads) -> Reads:
         return Reads.of(*self.inputs, *other.inputs)
@@ -137,9 +156,24 @@ class Reads:
         """Modalities whose records are looked up."""
         return tuple(dict.fromkeys((*self.sensors, *(sensor for one in self.inputs for sensor in one.looks_up))))
 
+    @property
+    def camera_sweeps(self) -> bool:
+        """Whether images between keyframes are looked up."""
+        return any(one.camera_sweeps for one in self.inputs)
+
     def get(self, kind: type[_Kind]) -> _Kind | None:
         """The declaration of a kind, if there is one."""
         return next((one for one in self.inputs if isinstance(one, kind)), None)
+
+    def check(self) -> None:
+        """Whether everything is there that its inputs are made from.
+
+        Raises:
+            ConfigError: an input needs another that is not read.
+        """
+        for one in self.inputs:
+            if missing := set(one.needs) - set(self.names):
+                raise ConfigError(f"input {one.name!r} needs {min(missing)!r}, which is not read")
 
     def without_targets(self) -> Reads:
         """What a network reads that is not trained."""

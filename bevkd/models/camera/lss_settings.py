@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.config.stages import Stage, default_stage
-from bevkd.data.reads import Camera, Depth, LidarImage, Reads
+from bevkd.data.reads import Camera, Depth, Input, LidarImage, Reads
 from bevkd.registry import register_settings
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class LSSSettings:
 
     def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
         """Images of the keyframe; where asked for, LiDAR depths in their place, and depths to be taught."""
-        wanted = [Camera((self.image_size[0], self.image_size[1]))]
+        size = self.image_size[0], self.image_size[1]
+        wanted: list[Input] = [Camera(size, data.image_mean, data.image_std, data.crop_in_resize)]
         wanted += [LidarImage()] * (self.input == "lidar") + [Depth(self.stride)] * (self.depth_weight > 0)
         return Reads.of(*wanted)
