@@ -30,7 +30,10 @@ class Detector(BaseDetector):
             raise ConfigError("model.sensors must name each sensor once")
         self.encoders = nn.ModuleDict()
         for sensor in config.sensors:
-            self.encoders[sensor] = lookup(f"{sensor}_encoder", getattr(config, sensor).kind)(config)
+            settings = getattr(config, sensor)
+            if settings is None:
+                raise ConfigError(f"model.sensors: {sensor!r} has no encoder: model.{sensor}.kind names one")
+            self.encoders[sensor] = lookup(f"{sensor}_encoder", settings.kind)(config)
         encoders = self._encoders()
         maps = {name: e.features[name].channels for e in encoders for name in e.fused}
         self._fused = tuple(maps)
