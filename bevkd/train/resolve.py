@@ -54,6 +54,9 @@ class Lesson:
             return None
         torch.manual_seed(derive_seed(self.seed, "adapters"))
         method = build_method(self.method, student.spec, self.taught_by or student.spec)
+        student.expose(method.wanted.features)
+        if self.live is not None:
+            self.live.expose(method.wanted.features)
         return DistillEngine(method, student.grid, self.live, cached=self.cached)
 
 

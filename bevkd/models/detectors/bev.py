@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
-from bevkd.models.base import BaseDetector
+from bevkd.models.base import Detector
 from bevkd.models.features import BEV_STAGES, FeatureSpec
 from bevkd.models.fuser.base import Fuser, SingleMap
 from bevkd.models.layers import full_precision
@@ -17,7 +17,7 @@ from bevkd.registry import lookup, register
 
 
 @register("detector", "bev")
-class Detector(BaseDetector):
+class BEVDetector(Detector):
     """LiDAR, camera, radar or fusion detector.
 
     Raises:
