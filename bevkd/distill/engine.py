@@ -72,7 +72,8 @@ class DistillEngine(nn.Module):
             net, compact = cast(TeacherNet, self._teacher[0]), reads_are_free(batch.labelled.device)
             view = batch if batch.teacher is None else batch.teacher
             return teach(self.method.wanted, net, view, self.grid, self.score_threshold, compact=compact)
-        targets, boxes = {}, batch.boxes
+        targets: Targets = {}
+        boxes = batch.boxes
         if self.cached:
             if batch.targets is None:
                 raise DataError("the batch brings no teacher targets", token=batch.tokens[0])
