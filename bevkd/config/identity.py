@@ -18,6 +18,7 @@ from bevkd.config.load import parse
 from bevkd.config.marks import ReadFor, Volatile
 from bevkd.config.schema import RunConfig
 from bevkd.config.upgrade import upgrade
+from bevkd.data.reads import reads_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
 from bevkd.registry import settings
@@ -79,9 +80,7 @@ def differences(before: Any, now: Any, at: str = "") -> list[str]:
 
 def _sensors(run: RunConfig) -> frozenset[str]:
     """Sensors that the network or what it is taught looks at."""
-    model = run.model
-    lidar = {"lidar"} if model.reads_lidar_images or model.reads_depth else set()
-    return frozenset({*model.sensors, *lidar})
+    return frozenset({*run.model.sensors, *reads_of(run.model, run.data).sensors})
 
 
 def _read(value: Any, sensors: frozenset[str], usual: Any = None) -> Any:

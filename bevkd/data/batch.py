@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -121,6 +121,7 @@ class Batch:
         targets: what a teacher cache holds for the frames, in its precision; None without a cache.
         teacher: the same frames under the same augmentation as a live teacher reads them; None where it reads what the
             student reads.
+        extra: parts of new kinds of input, by name: tensors, dictionaries or dataclasses of tensors.
     """
 
     tokens: list[str]
@@ -135,6 +136,7 @@ class Batch:
     cameras: Cameras | None = None
     targets: Targets | None = None
     teacher: Batch | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
     _flags: list[bool] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -175,6 +177,6 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return value._map(change)
     if isinstance(value, dict):
         return {name: _map(target, change) for name, target in value.items()}
-    if isinstance(value, (Boxes, Cameras, Target)):
+    if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _map(getattr(value, f.name), change) for f in fields(value)})
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bevkd.config import DataConfig, RunConfig, identity, load_rows, load_run
 from bevkd.config.identity import field_facts, settings_read
 from bevkd.config.marks import ReadFor
+from bevkd.data.reads import reads_of
 from bevkd.distill.settings import method_settings
 from bevkd.errors import ConfigError
 from bevkd.io import digest
@@ -42,8 +43,7 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
     row = run.row
     if row.method is None:
         raise ConfigError(f"run {run.run!r} has no method to tap its teacher for")
-    lidar = {"lidar"} if teacher.model.reads_lidar_images else set()
-    data = settings_read(run.data, {*teacher.model.sensors, *lidar})
+    data = settings_read(run.data, reads_of(teacher.model, teacher.data).without_targets().sensors)
     content = {
         "teacher": identity(teacher),
         "wanted": method_settings(row.method).cached().key,

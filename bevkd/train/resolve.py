@@ -16,9 +16,9 @@ from bevkd.models.detector import Detector
 from bevkd.models.outputs import FeatureSpec
 from bevkd.registry import lookup
 from bevkd.train.caching import cache_dir, open_cache
-from bevkd.train.stream import batch_plan, derive_seed, entries_read, total_steps
+from bevkd.train.stream import batch_plan, derive_seed, entries_read, total_steps, training_frames
 from bevkd.train.teacher import Teacher, load_teacher
-from bevkd.train.views import TrainingFrames, shared_view, student_view, teacher_view
+from bevkd.train.views import TrainingFrames, shared_reads, student_reads, teacher_reads
 
 
 @dataclass(frozen=True)
@@ -88,24 +88,24 @@ def lesson_of(run: RunConfig, teacher: Teacher | None, cache: Path | None, steps
             return _live(run, method, teacher, steps)
         assert cache is not None
         return _cached(run, method, teacher, steps, cache)
-    frames = student_view(run).frames(run)
+    frames = training_frames(run, student_reads(run))
     plan = batch_plan(run, frames)
     spec = None if teacher is None else teacher.spec
     return Lesson(TrainingFrames(frames), plan, steps or total_steps(run, plan), run.seed, method, spec)
 
 
 def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None) -> Lesson:
-    view, other = student_view(run), teacher_view(run, teacher.run)
-    both = shared_view(view, other)
-    student = (both or view).frames(run)
-    frames = TrainingFrames(student, teacher=other.frames(run) if both is None else None)
+    own, other = student_reads(run), teacher_reads(teacher.run)
+    both = shared_reads(own, other)
+    student = training_frames(run, both or own)
+    frames = TrainingFrames(student, teacher=training_frames(run, other) if both is None else None)
     plan = batch_plan(run, student)
     steps = steps or total_steps(run, plan)
     return Lesson(frames, plan, steps, run.seed, method, teacher.spec, live=teacher.detector)
 
 
 def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None, folder: Path) -> Lesson:
-    student = student_view(run).frames(run)
+    student = training_frames(run, student_reads(run))
     plan = batch_plan(run, student)
     steps = steps or total_steps(run, plan)
     asked = entries_read(run, student, _batches(plan, steps))
@@ -142,5 +142,5 @@ def _batches(plan: BatchPlan, steps: int) -> Iterable[list[tuple[int, int]]]:
 
 def _replayed(run: RunConfig, teacher: Teacher) -> FrameDataset:
     """The frames of a run as its teacher reads them, each decoded once for all its variants."""
-    view = teacher_view(run, teacher.run)
-    return replace(view, data=replace(view.data, memory_cache=True)).frames(run)
+    kept = replace(run, data=replace(run.data, memory_cache=True))
+    return training_frames(kept, teacher_reads(teacher.run))

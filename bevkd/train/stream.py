@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from bevkd.config import ModelConfig, RunConfig
-from bevkd.data import BatchPlan, FrameDataset, Sample, collate
+from bevkd.config import RunConfig
+from bevkd.data import BatchPlan, FrameDataset, Reads, Sample, collate
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
 from bevkd.train.workers import samples_ahead
@@ -27,27 +27,17 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def training_frames(
-    run: RunConfig,
-    model: ModelConfig | None = None,
-    *,
-    lidar_images: bool | None = None,
-    depth_targets: bool | None = None,
-) -> FrameDataset:
-    """Training frames of a run with the sensors of `model` (default: the student's), and LiDAR images and depth targets
-    as asked for (default: as `model` reads them).
-    """
-    model = model or run.model
+def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
+    """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by."""
     return FrameDataset(
         run.data,
-        model,
+        run.model,
         run.data.train_split,
         train=True,
         seed=run.seed,
         frames=run.row.frames,
         labelled_subset=run.row.labelled_subset,
-        depth_targets=model.reads_depth if depth_targets is None else depth_targets,
-        lidar_images=lidar_images,
+        reads=reads,
     )
 
 

@@ -4,78 +4,31 @@ the student's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.config import DataConfig, ModelConfig, RunConfig
-from bevkd.config.identity import field_facts
-from bevkd.config.marks import ReadFor
-from bevkd.data import FrameDataset, Sample
+from bevkd.config import RunConfig
+from bevkd.data import FrameDataset, Reads, Sample, reads_of
 from bevkd.distill.cache import CacheReader
-from bevkd.distill.cache_key import OF_NETWORK
-from bevkd.train.stream import training_frames
+from bevkd.errors import ConfigError
 
 
-@dataclass(frozen=True)
-class View:
-    """What is loaded of a frame.
-
-    Attributes:
-        model: sensors, image size and grid.
-        data: sweeps and normalisation beside frames, labels and augmentation.
-        lidar_images: whether LiDAR points are drawn into the images.
-        depth_targets: whether depths per camera are made of them.
-    """
-
-    model: ModelConfig
-    data: DataConfig
-    lidar_images: bool
-    depth_targets: bool
-
-    def frames(self, run: RunConfig) -> FrameDataset:
-        """The training frames of a run, seen like this."""
-        return training_frames(
-            replace(run, data=self.data),
-            self.model,
-            lidar_images=self.lidar_images,
-            depth_targets=self.depth_targets,
-        )
-
-
-def student_view(run: RunConfig) -> View:
+def student_reads(run: RunConfig) -> Reads:
     """What a student reads."""
-    return View(run.model, run.data, run.model.reads_lidar_images, run.model.reads_depth)
+    return reads_of(run.model, run.data)
 
 
-def teacher_view(run: RunConfig, teacher: RunConfig) -> View:
-    """What a teacher reads of the frames of its student's run. Boxes are those in the student's range."""
-    data = replace(run.data, **{name: getattr(teacher.data, name) for name in OF_NETWORK})
-    return View(replace(teacher.model, grid=run.model.grid), data, teacher.model.reads_lidar_images, False)
+def teacher_reads(teacher: RunConfig) -> Reads:
+    """What a teacher reads: what it was trained on."""
+    return reads_of(teacher.model, teacher.data).without_targets()
 
 
-def shared_view(student: View, teacher: View) -> View | None:
-    """One view for both, where they read the sensors that both have in the same way; else None."""
-    both = {*student.model.sensors} & {*teacher.model.sensors}
-    if "camera" in both and student.model.camera.image_size != teacher.model.camera.image_size:
+def shared_reads(student: Reads, teacher: Reads) -> Reads | None:
+    """What serves both, where they read what both read in the same way; else None."""
+    try:
+        return student | teacher
+    except ConfigError:
         return None
-    changes = {}
-    for name, _, marks in field_facts(DataConfig):
-        sensors = {sensor for mark in marks if isinstance(mark, ReadFor) for sensor in mark.sensors}
-        mine, other = getattr(student.data, name), getattr(teacher.data, name)
-        if name not in OF_NETWORK or mine == other or not sensors & {*teacher.model.sensors}:
-            continue
-        if sensors & both:
-            return None
-        changes[name] = other
-    model = replace(
-        student.model,
-        sensors=tuple(dict.fromkeys((*student.model.sensors, *teacher.model.sensors))),
-        **({} if "camera" in student.model.sensors else {"camera": teacher.model.camera}),
-    )
-    lidar_images = student.lidar_images or teacher.lidar_images
-    return View(model, replace(student.data, **changes), lidar_images, student.depth_targets)
 
 
 class TrainingFrames:

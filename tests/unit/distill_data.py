@@ -13,7 +13,7 @@ from bevkd.data.sample import stack_targets
 from bevkd.distill import DistillContext, FeatureSpec
 from bevkd.distill.cache import CacheReader
 from bevkd.geometry import BEVGrid
-from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 
 GRID = BEVGrid(-12.8, -9.6, 0.8, 32, 24)  # not square, to catch exchanged axes
 TASKS = (1, 2, 2, 1, 2, 2)
@@ -21,8 +21,8 @@ LOW, HIGH = 6, 8
 IMAGE, CAMERAS, LEVELS = (16, 24), 2, (4, 6, 8)  # pixels, cameras, widths of the image backbone's levels
 
 
-def spec(*sensors: str) -> FeatureSpec:
-    return FeatureSpec(LOW, HIGH, sum(TASKS), 11 * len(TASKS), sensors, LEVELS)
+def spec(*sensors: str, low: int = LOW, high: int = HIGH) -> FeatureSpec:
+    return FeatureSpec.of_bev(low, high, sum(TASKS), 11 * len(TASKS), sensors, LEVELS)
 
 
 def make_cameras(batch: int) -> Cameras:
@@ -55,10 +55,11 @@ def make_outputs(batch: int, seed: int = 0, grad: bool = False, grid: BEVGrid = 
         return torch.randn(batch, channels, grid.H, grid.W, generator=g).requires_grad_(grad)
 
     heads = [TaskOutput(maps(k), {name: maps(width) for name, width in REGRESSION}) for k in TASKS]
-    out = BEVOutputs(low=maps(LOW), high=maps(HIGH), heads=heads, class_order=tuple(range(10)))
+    out = BEVOutputs({"low": maps(LOW), "high": maps(HIGH)}, CenterOutput(heads, tuple(range(10))))
     for k, width in enumerate(LEVELS):
         size = (IMAGE[0] >> (k + 1), IMAGE[1] >> (k + 1))
-        out.image.append(torch.randn(batch, CAMERAS, width, *size, generator=g).requires_grad_(grad))
+        level = torch.randn(batch, CAMERAS, width, *size, generator=g).requires_grad_(grad)
+        out.features[f"image{k}"] = level
     return out
 
 
@@ -139,16 +140,17 @@ class ToyTeacher(nn.Module):
         def cat(maps: list[Tensor]) -> Tensor:
             return torch.cat(maps) * self.scale
 
-        low = self.norm(cat([p.low for p in parts]))
-        image = [cat([p.image[k] for p in parts]) for k in range(len(LEVELS))]
-        nothing = low.new_zeros(len(parts), 0, GRID.H, GRID.W)
-        high = nothing if until == "low" else cat([p.high for p in parts])
+        out = BEVOutputs({"low": self.norm(cat([p.low for p in parts]))})
+        out.features |= {f"image{k}": cat([p.image[k] for p in parts]) for k in range(len(LEVELS))}
+        if until != "low":
+            out.features["high"] = cat([p.high for p in parts])
         heads = []
-        if until == "heads":
+        if until not in ("low", "high"):
             for k in range(len(TASKS)):
                 regression = {n: cat([p.heads[k].regression[n] for p in parts]) for n, _ in REGRESSION}
                 heads.append(TaskOutput(cat([p.heads[k].heatmap for p in parts]), regression))
-        return BEVOutputs(low=low, high=high, heads=heads, class_order=tuple(range(10)), image=image)
+            out.head_output = CenterOutput(heads, tuple(range(10)))
+        return out
 
     def decode(self, outputs: BEVOutputs) -> Boxes:
         """Two boxes per frame, one above and one below the usual threshold, at places read from the maps."""

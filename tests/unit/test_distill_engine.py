@@ -154,7 +154,7 @@ def test_teacher_boxes_stand_in_on_unlabelled_frames_only() -> None:
 def test_losses_are_float32_under_autocast() -> None:
     engine = DistillEngine(make("unidistill", {"adapter": {"enabled": True}}), GRID, teacher=ToyTeacher())
     student = make_outputs(2, 9)
-    student.low, student.high = student.low.bfloat16(), student.high.bfloat16()
+    student.features |= {"low": student.low.bfloat16(), "high": student.high.bfloat16()}
     with torch.autocast("cpu", torch.bfloat16):
         found = engine(student, batch_of([0, 1], [0, 0]))
     assert {loss.dtype for loss in found.values()} == {torch.float32}

@@ -152,6 +152,6 @@ def test_a_teacher_without_images_is_refused() -> None:
         method(levels=4)
     made, context = method(), make_context([2])
     teacher = make_outputs(1, 2)
-    teacher.image = []
+    teacher.features = {name: value for name, value in teacher.features.items() if not name.startswith("image")}
     with pytest.raises(ConfigError, match="image backbone"):
         made.targets(teacher, context)

@@ -16,6 +16,7 @@ from bevkd.distill.masks import box_mask, cells_of
 from bevkd.distill.reading import read_taps
 from bevkd.distill.sampling import gather_cells, sample_points
 from bevkd.errors import ConfigError, DataError
+from bevkd.models.outputs import CenterOutput
 from bevkd.ranks import rank_count
 from bevkd.registry import names
 
@@ -119,9 +120,10 @@ def test_targets_read_only_what_is_declared(name: str, options: dict[str, Any]) 
     teacher = make_outputs(2, 2)
     before = method.targets(teacher, context)
     noise = make_outputs(2, 77)
-    for part in ("low", "high", "heads"):
-        if part not in method.wanted.features:
-            setattr(teacher, part, getattr(noise, part))
+    wanted = method.wanted.features
+    teacher.features |= {name: noise.features[name] for name in ("low", "high") if name not in wanted}
+    if "heads" not in wanted:
+        teacher.head_output = noise.head
     for key, target in method.targets(teacher, context).items():
         assert torch.equal(target.values, before[key].values), key
 
@@ -169,7 +171,7 @@ def test_dense_compares_equal_classes_whatever_their_order() -> None:
         for outputs in (student, teacher):
             maps = torch.cat([head.heatmap for head in outputs.heads], 1)
             slots = torch.split(maps[:, [by_label.index(label) for label in order]], TASKS, dim=1)
-            outputs.class_order = order
+            outputs.head_output = CenterOutput(outputs.heads, order)
             for head, own in zip(outputs.heads, slots, strict=True):
                 head.heatmap = own
         found.append(method.losses(student, method.targets(teacher, context), context)["dense"])
@@ -248,7 +250,7 @@ def test_bad_options_are_named(name: str, options: dict[str, Any], message: str)
 def test_networks_that_do_not_fit_are_refused() -> None:
     import dataclasses
 
-    wide = dataclasses.replace(spec("lidar"), low_channels=64)
+    wide = spec("lidar", low=64)
     with pytest.raises(ConfigError, match="enable the adapter"):
         build_method(MethodConfig("unidistill"), spec("camera"), wide)
     other = dataclasses.replace(spec("lidar"), regression_maps=60)
@@ -267,15 +269,13 @@ def test_targets_of_other_boxes_are_refused() -> None:
 
 
 def test_adapters_see_float32_and_widen_the_map() -> None:
-    import dataclasses
-
-    wide = dataclasses.replace(spec("lidar"), low_channels=9, high_channels=5)
+    wide = spec("lidar", low=9, high=5)
     method = build_method(MethodConfig("unidistill", {"adapter": {"enabled": True}}), spec("camera"), wide)
     student, teacher, context = make_outputs(2, 1), make_outputs(2, 2), make_context([3, 2])
     g = torch.Generator().manual_seed(3)
-    teacher.low = torch.randn(2, 9, GRID.H, GRID.W, generator=g)
-    teacher.high = torch.randn(2, 5, GRID.H, GRID.W, generator=g)
-    student.low = student.low.bfloat16()
+    teacher.features["low"] = torch.randn(2, 9, GRID.H, GRID.W, generator=g)
+    teacher.features["high"] = torch.randn(2, 5, GRID.H, GRID.W, generator=g)
+    student.features["low"] = student.low.bfloat16()
     losses = method.losses(student, method.targets(teacher, context), context)
     assert all(loss.dtype == torch.float32 for loss in losses.values())
 

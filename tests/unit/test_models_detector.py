@@ -10,7 +10,7 @@ from models_batch import make_batch, model_config
 
 from bevkd.config.schema import GridConfig, ModelConfig
 from bevkd.data.batch import Boxes
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, FeatureError
 from bevkd.geometry import BEVGrid
 from bevkd.models.detector import Detector, build_detector
 from bevkd.models.fuser.concat_settings import ConcatSettings
@@ -65,11 +65,13 @@ def test_feature_contract(name: str) -> None:
     without = [n for n, p in detector.named_parameters() if p.grad is None]
     assert not without
     low = detector(batch, until="low")
-    assert low.high.numel() == 0
-    assert low.heads == []
+    for late in ("high", "heads"):
+        with pytest.raises(FeatureError):
+            getattr(low, late)
     high = detector(batch, until="high")
     assert high.high.shape == out.high.shape
-    assert high.heads == []
+    with pytest.raises(FeatureError, match="not run"):
+        _ = high.heads
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -57,12 +57,12 @@ def test_macs_of_hand_counted_layers() -> None:
 @pytest.mark.parametrize("name", ["lidar_pillar", "camera", "fusion"])
 def test_profile(name: str) -> None:
     found = profile_model(name, "sim", rounds=1)
-    config, _ = model_at_scale(name, "sim")
+    config, data = model_at_scale(name, "sim")
     detector = build_detector(config)
     assert found["params"] == sum(p.numel() for p in detector.parameters())
     assert found["latency_ms"] > 0
     assert 2 * found["macs_dense2d"] <= found["flops_total"] < 2.5 * found["macs_dense2d"]
-    batch = synthetic_frame(config, 100)
+    batch = synthetic_frame(reads_of(config, data), config.grid.reach, 100)
     assert (batch.points is not None) == ("lidar" in config.sensors)
     assert (batch.cameras is not None) == ("camera" in config.sensors)
 
