@@ -8,6 +8,7 @@ from torch import nn
 
 from bevkd.bench.profile import macs_dense2d, model_at_scale, profile_model, synthetic_frame
 from bevkd.bench.timing import Timings, machine, take_turns
+from bevkd.data import reads_of
 from bevkd.errors import ConfigError
 from bevkd.models.detector import build_detector
 

@@ -20,7 +20,7 @@ from bevkd.models.outputs import BEVOutputs
 from bevkd.models.tasks import class_order
 from bevkd.report.spec import load_tables, pool
 from bevkd.train.optim import build_optimizer
-from bevkd.train.views import shared_view, student_view, teacher_view
+from bevkd.train.views import shared_reads, student_reads, teacher_reads
 
 TABLES = [f"unidistill_{name}" for name in ("paths", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")]
 
@@ -80,7 +80,7 @@ def test_one_step(name: str) -> None:
             teachers[run.row.teacher] = build_detector(taught.model)
         teacher = teachers[run.row.teacher]
         assert teacher.grid == run.model.grid.build()
-        assert shared_view(student_view(run), teacher_view(run, taught)) is not None  # one batch is for both
+        assert shared_reads(student_reads(run), teacher_reads(taught)) is not None  # one batch is for both
         method = build_method(run.row.method, student.spec, teacher.spec)
         engines[run.run] = DistillEngine(method, student.grid, teacher=teacher)
     batch = batch_for([runs[0].model, *(teacher.config for teacher in teachers.values())])

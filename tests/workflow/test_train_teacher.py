@@ -14,6 +14,7 @@ from train_case import folder, tiny_model, tiny_run
 from bevkd.config import MethodConfig, RowConfig, RunConfig
 from bevkd.data import collate
 from bevkd.data.batch import Batch, Boxes
+from bevkd.data.reads import Lidar, Reads
 from bevkd.distill import DistillContext, Targets, TeacherCache, cache_name
 from bevkd.distill.cache_key import OF_NETWORK
 from bevkd.errors import ConfigError, Interrupted
@@ -21,10 +22,11 @@ from bevkd.models.outputs import BEVOutputs
 from bevkd.train import ensure_cache, train
 from bevkd.train import teacher as teacher_module
 from bevkd.train.caching import cache_dir
+from bevkd.train.log import read_log
 from bevkd.train.loop import build_student
 from bevkd.train.resolve import resolve
 from bevkd.train.teacher import load_teacher
-from bevkd.train.views import shared_view, student_view, teacher_view
+from bevkd.train.views import shared_reads, student_reads, teacher_reads
 
 SWEEPS = 4
 
@@ -123,25 +125,31 @@ def test_students_with_other_sweeps_share_the_cache_of_a_teacher(smoke_dataset: 
     assert cache_name(wider, teacher.run) not in names
 
 
-def test_views() -> None:
+def test_what_one_view_can_serve() -> None:
     lidar, camera, both = (
         RunConfig("r", "smoke", 0, row=tiny_row(), model=tiny_model(*sensors))
         for sensors in (("lidar",), ("camera",), ("lidar", "camera"))
     )
+
+    def shared(student: RunConfig, teacher: RunConfig) -> Reads | None:
+        return shared_reads(student_reads(student), teacher_reads(teacher))
+
     far = replace(lidar, data=replace(lidar.data, lidar_sweeps=1))
-    one = shared_view(student_view(camera), teacher_view(camera, far))
+    one = shared(camera, far)
     assert one is not None
-    assert set(one.model.sensors) == {"camera", "lidar"}
-    assert one.data.lidar_sweeps == 1
-    assert shared_view(student_view(lidar), teacher_view(lidar, far)) is None
-    assert shared_view(student_view(lidar), teacher_view(lidar, both)) is not None
+    assert set(one.sensors) == {"camera", "lidar"}
+    found = one.get(Lidar)
+    assert found is not None
+    assert found.sweeps == 1
+    assert shared(lidar, far) is None
+    assert shared(lidar, both) is not None
     larger = replace(both, model=replace(both.model, camera=replace(both.model.camera, image_size=(128, 352))))
-    assert shared_view(student_view(camera), teacher_view(camera, larger)) is None
-    assert shared_view(student_view(lidar), teacher_view(lidar, larger)) is not None
+    assert shared(camera, larger) is None
+    assert shared(lidar, larger) is not None
     brighter = replace(both, data=replace(both.data, image_mean=(1.0, 2.0, 3.0)))
-    assert shared_view(student_view(camera), teacher_view(camera, brighter)) is None
+    assert shared(camera, brighter) is None
     # What is not read is not in the way.
-    assert shared_view(student_view(lidar), teacher_view(lidar, replace(lidar, data=brighter.data))) is not None
+    assert shared(lidar, replace(lidar, data=brighter.data)) is not None
 
 
 def tiny_row() -> RowConfig:
@@ -171,6 +179,21 @@ def test_workers_and_interruptions_change_nothing(smoke_dataset: Any, taught: Pa
     with pytest.raises(Interrupted):
         train(parts, folder(taught, parts), stop_after=1)
     assert same_bits(weights(train(parts, folder(taught, parts))), wanted)
+
+
+def test_features_before_an_activation(smoke_dataset: Any, taught: Path) -> None:
+    """They are kept in teacher and student where a method taps them, and are not what comes after it."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for mode in ("cached", "live"):
+        for feature in ("high", "high.pre"):
+            run = student(smoke_dataset, f"{feature}_{mode}", mode, 0)
+            method = MethodConfig("imitation", {"features": [feature]})
+            run = replace(run, row=replace(run.row, method=method), train=replace(run.train, steps=1))
+            train(run, folder(taught, run))
+            losses = read_log(folder(taught, run) / "log.jsonl")[0]["losses"]
+            found[mode, feature] = losses[f"kd_imitation_{feature}"]
+    assert found["cached", "high.pre"] == pytest.approx(found["live", "high.pre"], rel=2e-3)
+    assert found["live", "high.pre"] != pytest.approx(found["live", "high"], rel=0.05)
 
 
 def test_a_cache_holds_what_its_readers_draw(smoke_dataset: Any, taught: Path) -> None:
