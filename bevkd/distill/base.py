@@ -88,6 +88,11 @@ class DistillMethod(nn.Module):
         """Teacher targets of a batch, detached."""
         return read_taps(self.taps(), teacher, context)
 
+    @property
+    def student_features(self) -> frozenset[str]:
+        """What the losses read of the student, by default what is tapped of the teacher."""
+        return self.wanted.features
+
     def weights(self) -> dict[str, float]:
         """Weight of each named loss; the engine applies them once."""
         raise NotImplementedError

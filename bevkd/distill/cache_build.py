@@ -18,7 +18,7 @@ from bevkd.data.batch import Batch, Boxes, Target
 from bevkd.distill.cache import BOXES, ENTRIES, FORMAT, MANIFEST, Entry, TeacherCache, description
 from bevkd.distill.cache_write import ColumnWriter
 from bevkd.distill.tap import Wanted, as_columns
-from bevkd.distill.teacher import SCORE_THRESHOLD, teach
+from bevkd.distill.teacher import SCORE_THRESHOLD, expose, teach
 from bevkd.errors import ConfigError
 from bevkd.io import atomic_folder, write_json
 
@@ -109,6 +109,7 @@ def build_cache(
         collate = default_collate
     held = as_columns(wanted.taps.values(), wanted.boxes)
     net: Any = teacher.to(device).eval()
+    expose(net, held.features)
     done = list(map(tuple, extend.entries.tolist())) if extend is not None else list[Entry]()
     new = set(asked) - set(done)
     with atomic_folder(out_dir) as temporary:

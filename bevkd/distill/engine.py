@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bevkd.data.batch import Batch
 from bevkd.distill.base import DistillContext, DistillMethod, Targets
 from bevkd.distill.cache import unpacked
-from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, joined_boxes, teach
+from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, expose, joined_boxes, teach
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import BEVGrid
 from bevkd.models.layers import reads_are_free
@@ -44,6 +44,8 @@ class DistillEngine(nn.Module):
         if method.uses_teacher and (teacher is not None) == cached:
             raise ConfigError("a distillation method needs either a live teacher or a teacher cache")
         self.method, self.grid, self.cached, self.score_threshold = method, grid, cached, score_threshold
+        if teacher is not None:
+            expose(teacher, method.wanted.features)
         # In a tuple, so that the teacher is no sub-module: `train()`, `parameters()`, `state_dict()` and a
         # distributed wrapper then never see it.
         self._teacher = (teacher.eval().requires_grad_(False),) if teacher is not None else ()
@@ -72,7 +74,8 @@ class DistillEngine(nn.Module):
             net, compact = cast(TeacherNet, self._teacher[0]), reads_are_free(batch.labelled.device)
             view = batch if batch.teacher is None else batch.teacher
             return teach(self.method.wanted, net, view, self.grid, self.score_threshold, compact=compact)
-        targets, boxes = {}, batch.boxes
+        targets: Targets = {}
+        boxes = batch.boxes
         if self.cached:
             if batch.targets is None:
                 raise DataError("the batch brings no teacher targets", token=batch.tokens[0])

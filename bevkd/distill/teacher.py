@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bevkd.data.batch import Batch, Boxes
 from bevkd.distill.base import DistillContext, Target, Targets
 from bevkd.distill.reading import read_taps
 from bevkd.distill.tap import Wanted
 from bevkd.geometry import BEVGrid
+from bevkd.models.base import Detector
+from bevkd.models.features import BEFORE
 from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
 SCORE_THRESHOLD = 0.3
@@ -38,6 +41,17 @@ def stage_needed(wanted: Wanted, spec: FeatureSpec, unlabelled: bool) -> str | N
     if unlabelled and wanted.boxes:
         return spec.stages[-1]
     return spec.last_stage(wanted.features)
+
+
+def expose(net: nn.Module, features: Iterable[str]) -> None:
+    """Have a network keep those of some features that are values before an activation, which others overwrite.
+
+    Raises:
+        FeatureError: it has no such feature.
+    """
+    before = sorted(name for name in features if name.endswith(BEFORE))
+    if before:
+        cast(Detector, net).expose(before)
 
 
 def joined_boxes(annotated: Boxes, taught: Boxes) -> Boxes:

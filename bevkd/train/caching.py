@@ -98,7 +98,6 @@ def _build(
     wanted: Wanted = method_settings(run.row.method).cached()
     size = entry_bytes(run, teacher.run) * len(missing) / 1e6
     logger.info("teacher cache %s: %d frame variants to compute, about %.1f MB", folder, len(missing), size)
-    teacher.detector.expose(wanted.features)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = (folder / MANIFEST).stat() if held is not None else None
     threads = torch.get_num_threads()

@@ -11,6 +11,7 @@ import torch
 from bevkd.config import MethodConfig, RunConfig
 from bevkd.data import BatchPlan, FrameDataset
 from bevkd.distill import SCORE_THRESHOLD, DistillEngine, TeacherCache, build_method, method_settings
+from bevkd.distill.teacher import expose
 from bevkd.errors import ConfigError
 from bevkd.models.detector import Detector
 from bevkd.models.outputs import FeatureSpec
@@ -54,9 +55,7 @@ class Lesson:
             return None
         torch.manual_seed(derive_seed(self.seed, "adapters"))
         method = build_method(self.method, student.spec, self.taught_by or student.spec)
-        student.expose(method.wanted.features)
-        if self.live is not None:
-            self.live.expose(method.wanted.features)
+        expose(student, method.student_features)
         return DistillEngine(method, student.grid, self.live, cached=self.cached)
 
 

@@ -239,7 +239,7 @@ def test_combination_adds_up() -> None:
         ("unidistill", {"weights": {"feature": 0, "relation": 0, "response": 0}}, "switched off"),
         ("imitation", {"features": []}, "at least one feature"),
         ("combine", {}, "at least one method"),
-        ("combine", {"methods": [{"name": "dens"}]}, "did you mean 'dense'"),
+        ("combine", {"methods": [{"kind": "dens"}]}, "did you mean 'dense'"),
     ],
 )
 def test_bad_options_are_named(name: str, options: dict[str, Any], message: str) -> None:

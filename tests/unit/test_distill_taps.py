@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from typing import Any
 
 import pytest
@@ -36,6 +36,7 @@ from bevkd.distill.taps.cells import BoxMask, CellIndex, CellValues, CellWeight,
 from bevkd.distill.taps.heads import ConfidentCells, Response
 from bevkd.distill.taps.maps import PooledMap, WholeMap
 from bevkd.distill.taps.points import NineCosines, NinePoints
+from bevkd.models.features import FeatureInfo
 from bevkd.models.outputs import BEVOutputs, SparseCells
 from bevkd.registry import register
 
@@ -200,16 +201,17 @@ def on_voxels() -> Iterator[type[DistillMethod]]:
 class VoxelTeacher(ToyTeacher):
     """A toy teacher with occupied voxels, three per frame and in no order."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        cells = FeatureInfo(1, layout="cells", stage="low")
+        self.spec = replace(self.spec, features=self.spec.features | {"cells": cells})
+
     def forward(self, batch: Any, until: str | None = None) -> BEVOutputs:
         out = super().forward(batch, until)
         frame = torch.arange(len(batch)).repeat(3)
         rows = torch.stack([frame, frame * 0, frame * 0], 1)
-        self.give(out, SparseCells(frame[:, None].float() + 1, rows))
+        out.features["cells"] = SparseCells(frame[:, None].float() + 1, rows)
         return out
-
-    @staticmethod
-    def give(out: BEVOutputs, cells: SparseCells) -> None:
-        out.cells = cells
 
 
 def test_a_method_on_voxels_needs_no_change_of_the_frame(on_voxels: type[DistillMethod]) -> None:

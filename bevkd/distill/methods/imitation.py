@@ -20,6 +20,10 @@ from bevkd.ranks import rank_mean
 from bevkd.registry import register
 
 
+def _key(feature: str) -> str:
+    return feature.replace(".", "_")  # modules cannot have names with dots
+
+
 @register("method", "imitation")
 class Imitation(DistillMethod):
     """Mean squared error between teacher maps and regressed student maps."""
@@ -33,7 +37,7 @@ class Imitation(DistillMethod):
             raise ConfigError("imitation needs at least one feature, each once")
         # Linear layers, because a 1x1 convolution can then be applied to whole maps and to gathered cells alike.
         self.regressors = nn.ModuleDict(
-            {name: nn.Linear(student.channels(name), teacher.channels(name)) for name in config.features}
+            {_key(name): nn.Linear(student.channels(name), teacher.channels(name)) for name in config.features}
         )
 
     def weights(self) -> dict[str, float]:
@@ -44,7 +48,7 @@ class Imitation(DistillMethod):
         """`imitation_<feature>` for every feature."""
         out: dict[str, Tensor] = {}
         for name in self.config.features:
-            maps, linear = student.feature(name), self.regressors[name]
+            maps, linear = student.feature(name), self.regressors[_key(name)]
             assert isinstance(linear, nn.Linear)
             if self.config.mask == "all":
                 mapped = linear(maps.permute(0, 2, 3, 1).float())  # channels last, as the map lies in memory

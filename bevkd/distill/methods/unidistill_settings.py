@@ -77,8 +77,8 @@ class UniDistillConfig(MethodSettings):
     @property
     def on(self) -> frozenset[str]:
         """The losses in use."""
-        parts = {"feature": self.feature, "relation": self.relation, "response": self.response}
-        return frozenset(n for n, part in parts.items() if part.enabled and getattr(self.weights, n) != 0)
+        parts = ("feature", "relation", "response")
+        return frozenset(n for n in parts if getattr(self, n).enabled and getattr(self.weights, n) != 0)
 
     @property
     def needs_boxes(self) -> bool:
@@ -113,5 +113,9 @@ class UniDistillConfig(MethodSettings):
         """With all losses on: rows that differ in weights or in the losses they use share one cache. The response is
         left as it is, because some heads have none.
         """
-        feature, relation = (replace(part, enabled=True) for part in (self.feature, self.relation))
-        return replace(self, weights=WeightConfig(1, 1, 1), feature=feature, relation=relation).taps()
+        return replace(
+            self,
+            weights=WeightConfig(1, 1, 1),
+            feature=replace(self.feature, enabled=True),
+            relation=replace(self.relation, enabled=True),
+        ).taps()
