@@ -53,12 +53,12 @@ class Sample:
     bev_aug: NDArray[np.float64]
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
+    inputs: tuple[str, ...]
     points: NDArray[np.float32] | None = None
     radar: NDArray[np.float32] | None = None
     cameras: CameraSample | None = None
     targets: dict[str, NDArray[Any]] | None = None
     teacher: Sample | None = None
-    inputs: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
 
