@@ -1,11 +1,11 @@
-"""What a paper may bring: inputs, an encoder, a head with its own output, a method on voxels, and a whole detector.
+"""What a paper may bring: inputs, an encoder, a fuser, a head with its own output, a method on voxels, a whole detector.
 
 Nothing in bevkd knows of them: they are registered here, and only `registered`, so that other tests do not meet them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ from bevkd.distill.settings import MethodSettings
 from bevkd.distill.tap import Tap, register_tap
 from bevkd.models.base import Detector
 from bevkd.models.features import FeatureInfo, FeatureSpec
+from bevkd.models.fuser.base import Fused, Fuser
 from bevkd.models.heads.base import Head
 from bevkd.models.heads.settings import HeadSettings
 from bevkd.models.lidar.points import to_dense
@@ -114,7 +115,7 @@ class ImagesBeforeReader(InputReader[ImagesBefore]):
         batch.extra["images_before"] = Before(torch.from_numpy(colour).float(), torch.from_numpy(age).float())
 
 
-# A radar encoder with a loss of its own.
+# A radar encoder with two maps that are fused, and a loss of its own.
 
 
 @settings_class(frozen=True, kw_only=True, config=_STRICT)
@@ -141,6 +142,10 @@ class RadarEncoder(SensorEncoder):
         self.linear = nn.Linear(3 + radar.states, radar.out_channels)
         self.features = {"radar": FeatureInfo(radar.out_channels), "radar.count": FeatureInfo(1)}
 
+    @property
+    def fused(self) -> tuple[str, ...]:
+        return ("radar", "radar.count")
+
     def forward(self, batch: Batch) -> SensorFeatures:
         radar, before = batch.extra["radar_states"], batch.extra["images_before"]
         grid = self.grid
@@ -158,6 +163,35 @@ class RadarEncoder(SensorEncoder):
 
     def losses(self, features: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
         return {"quiet": features["radar"].square().mean()}
+
+
+# A fuser that gates every map.
+
+
+@settings_class(frozen=True, kw_only=True, config=_STRICT)
+class GatedSettings:
+    kind: str = "gated"
+    out_channels: int = 12
+
+
+@register("fuser", "gated")
+class Gated(Fuser):
+    Settings = GatedSettings
+
+    def __init__(self, config: ModelConfig, channels: Mapping[str, int]) -> None:
+        super().__init__(config, channels)
+        total, width = sum(channels.values()), config.fuser.out_channels
+        self.gates = nn.ModuleDict({name.replace(".", "_"): nn.Conv2d(total, c, 1) for name, c in channels.items()})
+        self.conv = nn.Conv2d(total, width, 1)
+        self.features = {"low": FeatureInfo(width)} | {f"gated.{name}": FeatureInfo(c) for name, c in channels.items()}
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Fused:
+        together = torch.cat(list(maps.values()), dim=1)
+        gated = {
+            f"gated.{name}": value * self.gates[name.replace(".", "_")](together).sigmoid()
+            for name, value in maps.items()
+        }
+        return Fused(self.conv(torch.cat(list(gated.values()), dim=1)), gated)
 
 
 # A head that says one box per frame and has no dense maps.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from open_stubs import Before, OneBox, OneBoxSettings, RadarSettings, Refined, registered
+from open_stubs import Before, GatedSettings, OneBox, OneBoxSettings, RadarSettings, Refined, registered
 from train_case import folder, tiny_model, tiny_run
 
 from bevkd.config import ModelConfig, RunConfig, parse, to_plain
@@ -34,7 +34,13 @@ def radar_model() -> ModelConfig:
     """Camera and stub radar, with the stub head."""
     base = tiny_model("camera")
     return replace(
-        base, sensors=("camera", "radar"), radar=RadarSettings(), head=OneBoxSettings(), loss=None, decode=None
+        base,
+        sensors=("camera", "radar"),
+        radar=RadarSettings(),
+        fuser=GatedSettings(),
+        head=OneBoxSettings(),
+        loss=None,
+        decode=None,
     )
 
 
@@ -94,6 +100,11 @@ def test_a_radar_student_with_its_own_head_learns_from_voxels(smoke_dataset: Any
     assert isinstance(outputs.head, OneBox)
     assert torch.equal(outputs.feature("one"), outputs.head.centre)
     assert tuple(outputs.sensors) == ("camera", "radar")
+    for name in ("camera", "radar", "radar.count"):
+        gated, plain = outputs.feature(f"gated.{name}"), outputs.feature(name)
+        assert gated.shape[1] == detector.spec.channels(f"gated.{name}") == plain.shape[1]
+        assert (gated.abs() <= plain.abs()).all()
+    assert outputs.low.shape[1] == 12
 
 
 def test_a_live_teacher_reads_what_it_was_trained_on(smoke_dataset: Any, trained: Path) -> None:
