@@ -15,7 +15,7 @@ from bevkd.config import load_model
 from bevkd.data import Reads, reads_of
 from bevkd.data.batch import Batch, Boxes
 from bevkd.errors import ConfigError
-from bevkd.models.detector import BaseDetector, build_detector
+from bevkd.models.detector import Detector, build_detector
 from bevkd.registry import lookup
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def synthetic_frame(reads: Reads, reach: float, returns: int) -> Batch:
     return batch
 
 
-def macs_dense2d(detector: BaseDetector, batch: Batch) -> int:
+def macs_dense2d(detector: Detector, batch: Batch) -> int:
     """Multiply-accumulates of all dense 2D convolutions and of linear layers on maps: what papers print as FLOPs."""
     total = 0
 

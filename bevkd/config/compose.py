@@ -88,9 +88,16 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
     found += [Layer(f"scale {scale}, rule", rule.set, file) for rule in rules]
     found += [Layer("--set", parse_override(text)) for text in overrides]
     # Only now it is known which kinds are chosen.
-    model = reduce(merge, (layer.plain.get("model") or {} for layer in found), {})
-    found[place:place] = _stage_layers(model, settings, scale, file)
+    chosen = _merged(found).get("model") or {}
+    found[place:place] = _stage_layers(chosen, settings, scale, file)
     return [layer for layer in found if layer.plain]
+
+
+def _merged(found: Sequence[Layer]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for layer in found:
+        plain = merge(plain, layer.plain)
+    return plain
 
 
 def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file: Path) -> Iterator[Layer]:
@@ -103,8 +110,8 @@ def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file
             kind, named = head, {}
         else:
             where, usual = SLOTS[slot]
-            section: Any = reduce(lambda inner, key: inner.get(key) or {}, where, model)
-            kind = section.get("kind", usual)
+            section: Any = reduce(lambda inner, key: (inner or {}).get(key), where, model)
+            kind = section.get("kind", usual) if isinstance(section, dict) else usual
             named = {"kind": kind}
         read = where[0] in sensors if where[0] in ENCODERS else len(sensors) > 1 if where[0] == "fuser" else True
         if read and kind in kinds:
@@ -124,7 +131,7 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
     """
     row = row_of(run, scale)
     found = layers(row, scale, overrides or ())
-    plain: dict[str, Any] = reduce(merge, (layer.plain for layer in found), {})
+    plain = _merged(found)
     for key in ("run", "scale", "seed", "row"):
         if key in plain:
             raise ConfigError(f"run {run!r}: {key!r} cannot be set, it says which run this is")
@@ -149,7 +156,7 @@ def load_model(
     """
     row = RowConfig(id=model, dataset=dataset, model=model, set={"model": changes} if changes else {})
     found = layers(row, scale)
-    plain: dict[str, Any] = reduce(merge, (layer.plain for layer in found), {})
+    plain = _merged(found)
     read = _only_read(plain.get("model") or {}, row, found)
     where = f"model {model!r} at scale {scale!r}"
     return parse(ModelConfig, read, where), parse(DataConfig, plain.get("data") or {}, where)

@@ -23,7 +23,7 @@ Sensor: TypeAlias = Literal["lidar", "camera", "radar"]
 ENCODERS: dict[str, Stage] = {
     "lidar": Stage("lidar_encoder", "voxel"),
     "camera": Stage("camera_encoder", "lss"),
-    "radar": Stage("radar_encoder", "pillar"),
+    "radar": Stage("radar_encoder", ""),  # none is the usual one: it has to be named
 }
 FUSER = Stage("fuser", "concat")
 
@@ -101,7 +101,7 @@ class ModelConfig:
         """Defaults of the encoders that there are; loss and decoding as the head has them."""
         wanted: dict[str, Any] = {}
         for sensor in self.sensors:
-            if getattr(self, sensor) is None:
+            if getattr(self, sensor) is None and ENCODERS[sensor].default:
                 wanted[sensor] = ENCODERS[sensor].parse({})
         if len(self.sensors) > 1 and self.fuser is None:
             wanted["fuser"] = FUSER.parse({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from bevkd.registry import settings
@@ -85,5 +86,5 @@ def _camera(old: dict[str, Any]) -> dict[str, Any]:
 
 def _known(section: dict[str, Any], slot: str, kind: str) -> dict[str, Any]:
     """Without the settings of other kinds: one class held those of all."""
-    names = settings(slot, kind).__dataclass_fields__
+    names = {field.name for field in fields(settings(slot, kind))}
     return {key: value for key, value in section.items() if key in names}

@@ -47,10 +47,14 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     Whole rows of pixels at a time: an operation per channel would stride through memory.
     """
     pixels = images.movedim(-3, -1).contiguous()  # (..., H, W, 3)
-    width, as_is = pixels.shape[-2], {"dtype": torch.float32, "device": images.device}
-    scale = torch.tensor([1.0 / s for s in std], **as_is).repeat(width)
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], **as_is).repeat(width)
-    out = pixels.to(torch.float32).flatten(-2).mul_(scale).sub_(shift)
+    width = pixels.shape[-2]
+
+    def row(values: list[float]) -> Tensor:
+        # Made on the CPU and sent without waiting: made on a GPU it would wait for all that the GPU has still to do.
+        return torch.tensor(values, dtype=torch.float32).repeat(width).to(images.device, non_blocking=True)
+
+    out = pixels.to(torch.float32).flatten(-2)
+    out.mul_(row([1.0 / s for s in std])).sub_(row([m / s for m, s in zip(mean, std, strict=True)]))
     return out.unflatten(-1, (width, 3)).movedim(-1, -3)
 
 

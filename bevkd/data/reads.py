@@ -184,7 +184,12 @@ def reads_of(model: ModelConfig, data: DataConfig) -> Reads:
     """What a detector of these settings reads of a frame, trained on this data: what its encoders' settings say.
 
     Raises:
-        ConfigError: two of them want different things of one name.
+        ConfigError: a sensor without an encoder, or two that want different things of one name.
     """
-    parts: list[Reads] = [getattr(model, sensor).reads(model, data) for sensor in model.sensors]
-    return Reads.of(*(one for part in parts for one in part.inputs))
+    found: list[Input] = []
+    for sensor in model.sensors:
+        settings = getattr(model, sensor)
+        if settings is None:
+            raise ConfigError(f"model.sensors: {sensor!r} has no encoder: model.{sensor}.kind names one")
+        found += settings.reads(model, data).inputs
+    return Reads.of(*found)

@@ -13,7 +13,7 @@ from bevkd.distill.base import DistillContext, Target, Targets
 from bevkd.distill.reading import read_taps
 from bevkd.distill.tap import Wanted
 from bevkd.geometry import BEVGrid
-from bevkd.models.base import BaseDetector
+from bevkd.models.base import Detector
 from bevkd.models.features import BEFORE
 from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
@@ -51,7 +51,7 @@ def expose(net: nn.Module, features: Iterable[str]) -> None:
     """
     before = sorted(name for name in features if name.endswith(BEFORE))
     if before:
-        cast(BaseDetector, net).expose(before)
+        cast(Detector, net).expose(before)
 
 
 def joined_boxes(annotated: Boxes, taught: Boxes) -> Boxes:

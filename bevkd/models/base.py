@@ -19,7 +19,7 @@ from bevkd.models.outputs import BEVOutputs
 from bevkd.models.stage import Stage
 
 
-class BaseDetector(nn.Module, ABC):
+class Detector(nn.Module, ABC):
     """Base class of detectors; a subclass is built from a `ModelConfig` and registered as `detector`.
 
     Attributes:
@@ -55,7 +55,7 @@ class BaseDetector(nn.Module, ABC):
         return outputs.head.boxes()
 
     def expose(self, names: Iterable[str]) -> None:
-        """Have outputs carry these features before their activation, `<name>.pre`, in place of those asked for before.
+        """Have outputs carry those of these features that are before an activation, `<name>.pre`, and no other such.
 
         Activations work in place, so that the values before them have to be copied; nobody pays who does not ask.
 
@@ -65,8 +65,9 @@ class BaseDetector(nn.Module, ABC):
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        for name in names:
-            if name not in (known := {f"{feature}{BEFORE}": m for feature, m in self._activations.items()}):
+        known = {f"{feature}{BEFORE}": module for feature, module in self._activations.items()}
+        for name in sorted({name for name in names if name.endswith(BEFORE)}):
+            if name not in known:
                 raise unknown_feature(name, known)
             self._hooks.append(known[name].register_forward_pre_hook(partial(self._keep, name)))
 

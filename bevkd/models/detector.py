@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from bevkd.config.schema import ModelConfig
-from bevkd.models.base import BaseDetector
-from bevkd.models.detectors.bev import Detector
+from bevkd.models.base import Detector
 from bevkd.registry import lookup
 
-__all__ = ["BaseDetector", "Detector", "build_detector"]
+__all__ = ["Detector", "build_detector"]
 
 
-def build_detector(model: ModelConfig) -> BaseDetector:
+def build_detector(model: ModelConfig) -> Detector:
     """A detector with fresh weights (image backbone as configured).
 
     Raises:
         ConfigError: unknown kind, or settings that it cannot be built from.
     """
-    detector: BaseDetector = lookup("detector", model.kind)(model)
+    detector: Detector = lookup("detector", model.kind)(model)
     return detector

@@ -79,9 +79,8 @@ def check_same_run(state: dict[str, Any], run: RunConfig, teacher: str, where: P
     Raises:
         OtherRunError: they differ; the message names the settings.
     """
-    before = {"config": identity(_stored(state, where))}
-    now = {"config": identity(run)}
-    before["teacher"], now["teacher"] = state["teacher"], teacher
+    before = {"config": identity(_stored(state, where)), "teacher": state["teacher"]}
+    now = {"config": identity(run), "teacher": teacher}
     changed = differences(before, now)
     if changed:
         shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")

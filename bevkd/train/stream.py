@@ -124,11 +124,15 @@ class StepDataset(Dataset[Sample]):
 def worker_count(workers: int | Literal["auto"]) -> int:
     """Processes that prepare samples; "auto": one per core that this job may use, divided among its training processes
     and without the one of each that trains, but at least one.
+
+    A job may use the cores it is bound to, those that SLURM gave to its task, and `BEVKD_CORES` of them where it shares
+    a machine.
     """
     if workers != "auto":
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK", cores)))
+    for name in ("SLURM_CPUS_PER_TASK", "BEVKD_CORES"):
+        cores = min(cores, int(os.environ.get(name, cores)))
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
 
 

@@ -86,7 +86,7 @@ def write_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
     rng = np.random.default_rng([seed, *row.id.encode()])
     for split in ("val", "tune") if tune else ("val",):
-        content = summary(mean_ap, rng) if data.reader not in STARTS else benchmark_summary(data.reader, mean_ap, rng)
+        content = summary(mean_ap, rng) if data.kind not in STARTS else benchmark_summary(data.kind, mean_ap, rng)
         (folder / f"metrics_{split}.json").write_text(json.dumps(content))
         ratios = {key: rng.uniform(0.1, 0.9) for key in ("border_ratio", "background_ratio", "false_share")}
         response = response_file(row.id, scale, seed, split, root)

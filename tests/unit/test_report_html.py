@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Path:
     data = DataConfig(root=str(smoke_dataset.root), version="v1.0-sim", index=str(smoke_dataset.index))
     for path in runs.glob("sim/*/seed*/config.yaml"):
         config = yaml.load(path.read_text(), yaml.CSafeLoader)
-        config["data"] = to_plain(data) | {"reader": config["data"]["reader"]}
+        config["data"] = to_plain(data) | {"kind": config["data"]["kind"]}
         path.write_text(yaml.safe_dump(config))
     results = runs.parent
     for table in load_tables().values():

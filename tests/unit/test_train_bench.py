@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from bevkd.bench.profile import macs_dense2d, model_at_scale, profile_model, synthetic_frame
+from bevkd.bench.profile import macs_dense2d, profile_model, synthetic_frame
 from bevkd.bench.timing import Timings, machine, take_turns
+from bevkd.config import load_model
 from bevkd.data import reads_of
 from bevkd.errors import ConfigError
 from bevkd.models.detector import build_detector
@@ -58,7 +59,7 @@ def test_macs_of_hand_counted_layers() -> None:
 @pytest.mark.parametrize("name", ["lidar_pillar", "camera", "fusion"])
 def test_profile(name: str) -> None:
     found = profile_model(name, "sim", rounds=1)
-    config, data = model_at_scale(name, "sim")
+    config, data = load_model(name, "sim")
     detector = build_detector(config)
     assert found["params"] == sum(p.numel() for p in detector.parameters())
     assert found["latency_ms"] > 0

@@ -15,7 +15,6 @@ from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine, build_method
 from bevkd.models.backbone.resnet_settings import ResNetSettings
 from bevkd.models.detector import Detector, build_detector
-from bevkd.models.heads.center_settings import CenterLossSettings
 from bevkd.models.outputs import BEVOutputs
 from bevkd.models.tasks import class_order
 from bevkd.report.spec import load_tables, pool
@@ -33,7 +32,7 @@ def published_runs() -> dict[str, list[RunConfig]]:
         for row in tables[table].row_specs(rows):
             for name in pool(row.run):
                 run = load_run(name, "paper", 0)
-                network = replace(run.model, loss=CenterLossSettings())
+                network = replace(run.model, loss=None)
                 kept = out.setdefault(repr(to_plain(network)), {})
                 kept.setdefault(repr((run.model.loss, run.row.teacher, run.row.method)), run)
     return {next(iter(kept.values())).run: list(kept.values()) for kept in out.values()}
@@ -133,12 +132,12 @@ def test_published_settings() -> None:
             for name in pool(row.run):
                 run = load_run(name, "paper", 0)
                 model, train = run.model, run.train
-                waymo = run.data.reader == "waymo"
+                waymo = run.data.kind == "waymo"
                 assert train.epochs == (18 if waymo else 20), name
                 assert (train.batch_size, train.grad_clip, train.weight_decay) == (20, 0.1, 0.01), name
                 assert train.lr == (2e-4 if model.sensors == ("camera",) else 1e-3), name
                 assert run.data.cbgs == (not waymo), name
-                assert model.camera.image_size == (256, 704), name
+                assert model.camera is None or model.camera.image_size == (256, 704), name
                 grid = model.grid.build()
                 if not waymo:
                     assert (grid.W, grid.H, grid.cell) == (180, 180, 0.6), name
@@ -172,5 +171,5 @@ def test_heads_backbones_and_inputs_are_one_line_of_yaml() -> None:
     assert replace(swin, camera=replace(swin.camera, backbone=ResNetSettings())) == plain
     assert replace(projected, camera=replace(projected.camera, input="rgb", backbone=ResNetSettings())) == plain
     lidar, queries = load_run("lidar_base", "paper", 0).model, load_run("s4_lidar", "paper", 0).model
-    head = replace(queries.head, kind="center", iou_branch=True)
-    assert replace(queries, head=head, loss=lidar.loss, decode=lidar.decode) == lidar
+    assert (queries.head.kind, lidar.head.kind) == ("transfusion", "center")
+    assert replace(queries, head=lidar.head, loss=lidar.loss, decode=lidar.decode) == lidar

@@ -95,6 +95,34 @@ def test_a_stream_may_be_left_early() -> None:
     assert_equal(first, next(stream(0))[0])
 
 
+def test_batches_are_pinned_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[str] = []
+
+    def pin(batch: Batch) -> Batch:
+        pinned.append(batch.tokens[0])
+        return batch
+
+    monkeypatch.setattr(Batch, "pin_memory", pin)
+    list(stream(1))
+    assert pinned == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [batch.tokens[0] for batch, _ in stream(1)] == pinned
+    assert len(pinned) == 5
+
+
+def test_pinning_reaches_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    batch = next(stream(0))[0]
+    other = batch.pin_memory()
+    assert torch.equal(other.bev_aug, batch.bev_aug + 1)
+    assert torch.equal(other.boxes.labels, batch.boxes.labels + 1)
+    assert batch.cameras is not None
+    assert other.cameras is not None
+    assert torch.equal(other.cameras.images, batch.cameras.images + 1)
+    assert (other.tokens, other.cameras.mean, other.radar) == (batch.tokens, (1, 2, 3), None)
+    assert other.labelled_flags == batch.labelled_flags
+
+
 def test_a_batch_must_be_divisible() -> None:
     with pytest.raises(ConfigError, match="divided among 3"):
         next(stream(0, world=3))
@@ -103,13 +131,13 @@ def test_a_batch_must_be_divisible() -> None:
 @pytest.mark.parametrize(
     ("cores", "environment", "expected"),
     [(16, {}, 15), (16, {"LOCAL_WORLD_SIZE": "4"}, 3), (2, {}, 1), (1, {}, 1), (2, {"LOCAL_WORLD_SIZE": "8"}, 1),
-     (64, {"SLURM_CPUS_PER_TASK": "8"}, 7), (4, {"SLURM_CPUS_PER_TASK": "8"}, 3)],
+     (64, {"SLURM_CPUS_PER_TASK": "8"}, 7), (4, {"SLURM_CPUS_PER_TASK": "8"}, 3), (64, {"BEVKD_CORES": "16"}, 15)],
 )  # fmt: skip
 def test_workers_by_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, environment: dict[str, str], expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
+    for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE", "BEVKD_CORES"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -38,7 +38,7 @@ def run_of(reader: str, folder: Path) -> RunConfig:
         row=RowConfig(id="r", dataset="d", model="m"),
         model=ModelConfig(sensors=("lidar",), grid=grid, head=CenterSettings(tasks=(classes,))),
         data=DataConfig(
-            reader=reader, root=str(folder / "data"), index=str(folder / "index"), classes=classes, lidar_sweeps=0
+            kind=reader, root=str(folder / "data"), index=str(folder / "index"), classes=classes, lidar_sweeps=0
         ),
     )
 

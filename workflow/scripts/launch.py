@@ -44,6 +44,11 @@ def devices() -> list[str]:
     return sorted(match[1] for match in matches if match)
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def take(count: int, names: list[str], folder: Path) -> list[str]:
     """Lock `count` of the GPUs for the life of this process; waits for them.
 
@@ -133,7 +138,9 @@ def main(arguments: list[str]) -> int:
         os.environ[f"{name}_NUM_THREADS"] = "1"
     if gpus > 0:
         folder = Path(tempfile.gettempdir()) / f"bevkd-gpus-{os.getuid()}"
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take(gpus, devices(), folder))
+        there = devices()
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take(gpus, there, folder))
+        os.environ["BEVKD_CORES"] = str(max(1, cores() * gpus // len(there)))  # jobs on the other GPUs have data, too
     owner = int(os.environ.get(WORKFLOW_PID) or 0) or None
     forks = sys.platform == "linux"  # elsewhere the libraries do not survive a fork
     if owner and forks and gpus == 0 and os.environ.get(warm.WARM) == "1" and arguments[1] in _SHORT:

@@ -79,7 +79,7 @@ class CameraReader(InputReader[Camera]):
                 change = train_transform(size, target, settings.images, settings.rng)
             else:
                 change = test_transform(size, target)
-            images[n] = change.apply(source, self.declared.crop_in_resize)
+            images[n] = np.asarray(change.apply(source, self.declared.crop_in_resize))
             matrices.append(change.matrix())
         return _View(images, np.stack(matrices))
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
-from bevkd.models.base import BaseDetector
+from bevkd.models.base import Detector
 from bevkd.models.features import BEV_STAGES, FeatureSpec
 from bevkd.models.fuser.base import Fuser, SingleMap
 from bevkd.models.layers import full_precision
@@ -17,7 +17,7 @@ from bevkd.registry import lookup, register
 
 
 @register("detector", "bev")
-class Detector(BaseDetector):
+class BEVDetector(Detector):
     """LiDAR, camera, radar or fusion detector.
 
     Raises:
@@ -30,7 +30,10 @@ class Detector(BaseDetector):
             raise ConfigError("model.sensors must name each sensor once")
         self.encoders = nn.ModuleDict()
         for sensor in config.sensors:
-            self.encoders[sensor] = lookup(f"{sensor}_encoder", getattr(config, sensor).kind)(config)
+            settings = getattr(config, sensor)
+            if settings is None:
+                raise ConfigError(f"model.sensors: {sensor!r} has no encoder: model.{sensor}.kind names one")
+            self.encoders[sensor] = lookup(f"{sensor}_encoder", settings.kind)(config)
         encoders = self._encoders()
         maps = {name: e.features[name].channels for e in encoders for name in e.fused}
         self._fused = tuple(maps)

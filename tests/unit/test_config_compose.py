@@ -1,0 +1,105 @@
+"""How layers make a run, where its settings come from, and what a stage's settings say of mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bevkd.cli import main
+from bevkd.config import identity, load_model, load_run, merge, stored_run
+from bevkd.config.explain import explain
+from bevkd.errors import ConfigError
+from bevkd.models.camera.view.sample_settings import SampleSettings
+from bevkd.models.heads.transfusion_settings import TransFusionLossSettings
+from bevkd.models.lidar.voxel_settings import VoxelSettings
+
+
+def test_another_kind_begins_anew() -> None:
+    pillar = {"lidar": {"kind": "pillar", "cell": 0.4, "mean_age": True}}
+    assert merge(pillar, {"lidar": {"cell": 0.2}}) == {"lidar": {"kind": "pillar", "cell": 0.2, "mean_age": True}}
+    assert merge(pillar, {"lidar": {"kind": "pillar", "cell": 0.2}})["lidar"]["mean_age"]
+    assert merge(pillar, {"lidar": {"kind": "voxel", "cell": 0.2}}) == {"lidar": {"kind": "voxel", "cell": 0.2}}
+    assert merge({"lidar": {"cell": 0.2}}, {"lidar": {"kind": "voxel"}}) == {"lidar": {"cell": 0.2, "kind": "voxel"}}
+
+
+def test_a_scale_says_of_each_stage_what_its_kind_wants() -> None:
+    model, _ = load_model("lidar_voxel", "sim")
+    assert model.lidar == VoxelSettings(
+        cell=0.4,
+        z_cell=0.4,
+        channels=(8, 16),
+        max_points=0,
+        max_voxels=0,
+        out_channels=32,
+        intensity_scale=0.003921569,
+        normalise=True,
+        dt_scale=5.0,
+    )
+    assert (model.camera, model.radar, model.fuser) == (None, None, None)
+    changed, _ = load_model("camera", "sim", changes={"camera": {"view": {"kind": "sample", "heights": 3}}})
+    assert changed.camera.view == SampleSettings(heights=3)
+    queries, _ = load_model("lidar_pillar", "sim", changes={"head": {"kind": "transfusion"}})
+    assert queries.loss == TransFusionLossSettings(velocity_weight=0.4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.lidar.chanels=[8]", "model.lidar.chanels: unknown key .did you mean 'channels'"),
+        ("model.lidar.z_cell=0.2", "model.lidar.z_cell: unknown key"),
+        ("model.loss.heatmap_wieght=2.0", "model.loss.heatmap_wieght: unknown key .did you mean 'heatmap_weight'"),
+        ("model.lidar.kind=pilar", "unknown lidar_encoder 'pilar' .did you mean 'pillar'"),
+        ("model.lidar.cell=near", "model.lidar.cell: Input should be a valid number"),
+        ("model.lidar=3", "model.lidar: settings of a stage are a mapping"),
+        ("data.lidar_sweep=3", "data.lidar_sweep: unknown key .did you mean 'lidar_sweeps'"),
+        ("trian.lr=1.0", "trian: unknown key .did you mean 'train'"),
+        ("model.camera.stride=4", "--set sets model.camera, but the model has no such stage"),
+    ],
+)
+def test_a_mistake_names_its_place_and_the_nearest_key(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_run("lidar_base", "smoke", 0, [setting])
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"lidar\.celll.*lidar\.chanels"):
+        load_run("lidar_base", "smoke", 0, ["model.lidar.celll=1", "model.lidar.chanels=1"])
+
+
+def test_explain_names_file_and_line_of_every_layer() -> None:
+    value, sources = explain("camera_long", "sim", 0, "train.lr", ["train.lr=0.5"])
+    assert value == 0.5
+    assert [source.label for source in sources] == ["scale sim", "scale sim, model camera", "--set"]
+    for source in sources[:-1]:
+        assert source.path is not None
+        assert source.line is not None
+        line = source.path.read_text().splitlines()[source.line - 1]
+        assert "lr:" in line
+        assert f"{source.value:.1e}"[:3] in line
+    value, (stage,) = explain("lidar_base", "sim", 0, "model.lidar.mean_age")
+    assert value is True
+    assert stage.path is not None
+    assert "mean_age: true" in stage.path.read_text().splitlines()[(stage.line or 0) - 1]
+    value, (default,) = explain("lidar_base", "sim", 0, "train.betas")
+    assert (value, default.label, default.path) == ([0.95, 0.99], "default of the code", None)
+    with pytest.raises(ConfigError, match=r"train has no setting 'lrr' .did you mean 'lr'"):
+        explain("lidar_base", "sim", 0, "train.lrr")
+
+
+def test_the_command_prints_settings_and_places(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--run", "lidar_base", "--scale", "smoke", "--set", "train.steps=7"]) == 0
+    assert "  steps: 7\n" in capsys.readouterr().out
+    assert main(["config", "--run", "lidar_base", "--scale", "smoke", "--explain", "train.steps"]) == 0
+    assert "smoke.yaml:" in capsys.readouterr().out
+    assert main(["config", "--run", "lidar_base", "--identity"]) == 0
+    assert "image_mean" not in capsys.readouterr().out
+
+
+def test_settings_of_earlier_versions_are_read() -> None:
+    old = json.loads((Path(__file__).parents[1] / "golden" / "stored_run.json").read_text())
+    for run, plain in old.items():
+        assert "encoder" in plain["model"]["lidar"]
+        assert "bn_eps" in plain["model"]["bev"]
+        assert identity(stored_run(plain, run)) == identity(load_run(run, "sim", 0)), run
