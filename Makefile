@@ -6,8 +6,8 @@ VENV ?= .venv
 CORES ?= all
 ARGS ?=
 BIN := $(VENV)/bin
-# The plan is simple: solving for the best order of jobs costs more than it gains.
-SNAKEMAKE := $(BIN)/snakemake --scheduler greedy --cores $(CORES)
+# Everything else stands in profiles/default, which Snakemake loads by itself.
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # Keep the user's own settings and packages out of the environment.
 export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -15,24 +15,27 @@ export DVC_NO_ANALYTICS := 1
 # The workflow runs single-threaded jobs side by side: two of them beat one with two threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce extended smoke resume adopt test test-fast test-slurm lint format schemas env env-dev doctor clean help
+.PHONY: reproduce preview extended smoke resume adopt test test-fast test-slurm lint format env env-dev doctor clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 reproduce: env ## Make every table and figure of the default scale (resumes by itself)
-	$(SNAKEMAKE) --rerun-incomplete $(ARGS)
+	$(SNAKEMAKE) $(ARGS)
+
+preview: env ## One seed of each paper's headline, for a first look (n = 1)
+	$(SNAKEMAKE) --rerun-incomplete preview $(ARGS)
 
 extended: env ## Tuning of the baselines, five seeds over three labelled subsets, long learning curves; then the page again
-	$(SNAKEMAKE) --rerun-incomplete tuning extended $(ARGS)
+	$(SNAKEMAKE) tuning extended $(ARGS)
 	$(SNAKEMAKE) --force report $(ARGS)
 
 smoke: env ## The whole workflow at smoke scale (results/smoke)
-	$(SNAKEMAKE) --rerun-incomplete --config scale=smoke $(ARGS)
+	$(SNAKEMAKE) --config scale=smoke $(ARGS)
 
 resume: env ## Continue after a crash or kill -9 (drops the stale lock first; nothing may be running)
 	$(BIN)/snakemake --unlock
-	$(SNAKEMAKE) --rerun-incomplete $(ARGS)
+	$(SNAKEMAKE) $(ARGS)
 
 adopt: env ## After `dvc pull`: take data, weights and metrics as they came, instead of making them again
 	$(BIN)/snakemake --touch --cores 1 $(ARGS)
@@ -59,9 +62,6 @@ format: env-dev ## Format everything
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
-
-schemas: env ## Write workflow/schemas from the config dataclasses
-	$(BIN)/python workflow/schemas/generate.py
 
 doctor: env ## What is installed and which fast paths are active
 	$(BIN)/bevkd doctor

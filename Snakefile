@@ -2,6 +2,7 @@
 #
 #   snakemake --cores all --config scale=smoke     the same DAG in minutes, under results/smoke
 #   snakemake --cores all table_unidistill_s6      one table; `snakemake --list` names every target
+#   snakemake --cores all preview                  one seed of each paper's headline
 #   snakemake --cores all extended                 also what the default run leaves out
 #   snakemake --dry-run                            the plan and what it costs
 from snakemake.utils import min_version
@@ -14,6 +15,10 @@ configfile: "config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
+
+
+onstart:
+    end_rate_limit(workflow.scheduler)
 
 
 wildcard_constraints:
@@ -40,8 +45,14 @@ rule all:
 
 rule extended:
     input:
-        outputs_of("all"),
-        outputs_of("extended"),
+        [outputs_of(tier) for tier in tiers_of("extended")],
+
+
+# A first look: single seeds, of runs that the default target makes anyway.
+rule preview:
+    input:
+        preview_outputs(),
+    localrule: True
 
 
 # Experiments that choose settings, on the tune split; their winners are in config already.
@@ -63,6 +74,4 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/bench.smk"
 include: "workflow/rules/report.smk"
-
-
-estimate_on_dry_run()
+include: "workflow/rules/estimate.smk"

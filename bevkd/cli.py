@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -25,13 +25,27 @@ app.add_typer(evaluate_app, name="evaluate")
 
 Scale = Annotated[str, typer.Option(help="smoke, sim (default) or paper: config/scales/*.yaml")]
 Seed = Annotated[int, typer.Option(help="Seed of the run.")]
-Run = Annotated[str, typer.Option(help="Run id: a row of config/experiments/*.yaml.")]
+Run = Annotated[str, typer.Option(help="Run id: a row of config/papers/*/runs.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
 RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds of each run; 0: all.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 
 _RUNS = Path("results/runs")
+
+
+def _trained(run: str, scale: str, seed: int, runs: Path) -> Path:
+    """Folder of a run; a run that is neither there nor known is an error before torch is imported.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    from bevkd.config import load_rows, run_dir
+
+    folder = run_dir(run, scale, seed, runs)
+    if not folder.exists() and run not in (rows := load_rows()):
+        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
+    return folder
 
 
 @app.callback()
@@ -94,9 +108,10 @@ def train(
     """Train a run, plain or distilled; the same command resumes it."""
     from bevkd.config import load_run, run_dir
     from bevkd.errors import OtherRunError
-    from bevkd.train import train as train_run
 
     config, out = load_run(run, scale, seed, overrides), run_dir(run, scale, seed, runs)
+    from bevkd.train import train as train_run  # takes seconds, a typo should not
+
     try:
         train_run(config, out, restart=restart)
     except OtherRunError as error:
@@ -173,10 +188,10 @@ def predict(
     runs: RunsRoot = _RUNS,
 ) -> None:
     """Detect on a split with a trained run: submission file and metrics beside the model."""
-    from bevkd.config import run_dir
+    folder = _trained(run, scale, seed, runs)
     from bevkd.train import evaluate_run
 
-    evaluate_run(run_dir(run, scale, seed, runs), split)
+    evaluate_run(folder, split)
 
 
 @app.command()
@@ -189,12 +204,12 @@ def response(
     runs: RunsRoot = _RUNS,
 ) -> None:
     """How high the class scores of a trained run are on objects, in their borders and in the background."""
-    from bevkd.config import run_dir
-    from bevkd.report.metrics import response_file
+    from bevkd.report.runs import response_file
+
+    folder = _trained(run, scale, seed, runs)
     from bevkd.train.response import measure_response
 
-    file = response_file(run, scale, seed, split, runs) if out is None else out
-    measure_response(run_dir(run, scale, seed, runs), split, file)
+    measure_response(folder, split, response_file(run, scale, seed, split, runs) if out is None else out)
 
 
 @evaluate_app.command("nuscenes")
@@ -257,29 +272,26 @@ def figure(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | 
 
 
 @app.command()
-def claims(
-    scale: Scale = "sim",
-    runs: RunsRoot = _RUNS,
-    out: Path | None = None,
-    target: Annotated[
-        Literal["all", "extended"], typer.Option(help="Which claims: those of the default or of the extended runs.")
-    ] = "all",
-    seeds: Seeds = 0,
-) -> None:
-    """Test every claim and write the ledger."""
+def part(name: str, scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+    """Finish a part of the results: test its claims, keep a record of its runs, and say by which code it was made."""
     from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_claims
+    from bevkd.report import make_part
 
-    make_claims(scale, runs, out, first_seeds(load_rows(), seeds), target)
+    make_part(name, scale, runs, out, first_seeds(load_rows(), seeds))
 
 
 @app.command()
-def report(scale: Scale = "sim", runs: RunsRoot = _RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
-    """Gather tables, figures and ledger in one HTML page."""
+def report(
+    scale: Scale = "sim",
+    out: Path | None = None,
+    seeds: Seeds = 0,
+    partial: Annotated[bool, typer.Option("--partial", help="Leave out what has not been made, and say so.")] = False,
+) -> None:
+    """Gather tables, figures, ledger and records in one HTML page; needs no run and no data set."""
     from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_report
 
-    make_report(scale, runs, out, first_seeds(load_rows(), seeds))
+    make_report(scale, out, first_seeds(load_rows(), seeds), partial)
 
 
 @app.command()
@@ -294,6 +306,7 @@ def view(
     """Overlay ground truth, teacher, student and distilled boxes in BEV and on the cameras."""
     from bevkd.report import view as draw
 
+    _trained(run, scale, seed, runs)
     for path in draw(run, frame, out, scale=scale, seed=seed, runs=runs):
         typer.echo(path)
 
@@ -302,13 +315,18 @@ def view(
 def profile(
     model: Annotated[str, typer.Option(help="A model of config/models/*.yaml.")],
     scale: Annotated[str, typer.Option(help="smoke, sim or paper.")] = "paper",
+    out: Annotated[Path | None, typer.Option(help="JSON file that tables read, besides stdout.")] = None,
 ) -> None:
     """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
     import json
 
     from bevkd.bench.profile import profile_model
+    from bevkd.io import write_json
 
-    typer.echo(json.dumps(profile_model(model, scale), indent=1))
+    found = profile_model(model, scale)
+    if out is not None:
+        write_json(out, found)
+    typer.echo(json.dumps(found, indent=1))
 
 
 @app.command()
@@ -324,12 +342,13 @@ def bench(
     runs: RunsRoot = _RUNS,
 ) -> None:
     """What a training step of a run costs: without its teacher, with it live and cached."""
-    from bevkd.bench.step import cost_of
     from bevkd.config import load_run, run_dir
-    from bevkd.report.metrics import cost_file
+    from bevkd.report.runs import cost_file
 
-    file = cost_file(run, scale, runs) if out is None else out
-    cost_of(load_run(run, scale, seed), run_dir(run, scale, seed, runs), file, warmup, steps, repeats, batch)
+    config, file = load_run(run, scale, seed), cost_file(run, scale, runs) if out is None else out
+    from bevkd.bench.step import cost_of
+
+    cost_of(config, run_dir(run, scale, seed, runs), file, warmup, steps, repeats, batch)
 
 
 @app.command()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import resource
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -172,13 +173,25 @@ def _in_child(task: Callable[..., Any], arguments: tuple[Any, ...], answer: Conn
         answer.send(BevkdError(f"{type(error).__name__}: {error}"))
 
 
+def _start_method() -> Literal["fork", "spawn"]:
+    """How a measuring process starts: forked, with the libraries in it, where a fork can compute.
+
+    It cannot once a library has threads, which a fork lacks, nor where CUDA may have been touched. The memory of this
+    process counts for every fork alike, so that differences between them are those of what they do.
+    """
+    names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+    threads = len(names) - names.count("jemalloc_bg_thd")  # of pyarrow; it survives a fork
+    single = threads == threading.active_count()  # none where there is no such folder
+    return "fork" if single and not torch.cuda.is_available() else "spawn"
+
+
 def _alone(task: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a process of its own, so that its peak memory is its own.
 
     Raises:
         BevkdError: what it raised, or that its process was killed.
     """
-    context = get_context("spawn")
+    context = get_context(_start_method())
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_in_child, args=(task, arguments, sender))
     child.start()

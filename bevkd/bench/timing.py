@@ -7,10 +7,11 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bevkd.provenance import processor
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,8 @@ def machine() -> dict[str, Any]:
     """What numbers were measured on: processor, cores, memory, load, versions, GPU."""
     import torch
 
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return {
-        "cpu": model or platform.processor() or platform.machine(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "load": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",

@@ -2,7 +2,9 @@
 
 from bevkd.config.compose import load_model, load_run
 from bevkd.config.identity import differences, identity, identity_digest, stored_run
-from bevkd.config.load import config_dir, load_rows, load_scale, merge, parse, read_yaml, run_dir
+from bevkd.config.load import load_scale, run_dir
+from bevkd.config.papers import Paper, load_papers, load_rows, paper_layers, paper_of
+from bevkd.config.plain import config_dir, merge, parse, read_yaml, to_plain
 from bevkd.config.schema import (
     AugmentConfig,
     DataConfig,
@@ -14,7 +16,6 @@ from bevkd.config.schema import (
     RunConfig,
     TrainConfig,
 )
-from bevkd.config.stages import to_plain
 from bevkd.config.workflow import BenchConfig, WorkflowConfig, first_seeds
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "MethodConfig",
     "ModelConfig",
     "NormConfig",
+    "Paper",
     "RowConfig",
     "RunConfig",
     "TrainConfig",
@@ -35,10 +37,13 @@ __all__ = [
     "identity",
     "identity_digest",
     "load_model",
+    "load_papers",
     "load_rows",
     "load_run",
     "load_scale",
     "merge",
+    "paper_layers",
+    "paper_of",
     "parse",
     "read_yaml",
     "run_dir",

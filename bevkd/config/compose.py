@@ -1,21 +1,23 @@
 """From a run's name to its settings: layers of plain data, of which later ones win.
 
-Data set, model, scale (common, by stage, by data set, by model), row, rules of the scale, `--set`. What no layer says
-is a default of the code.
+Data set, model, scale (common, by stage, by data set, by model), recipe of the paper, what narrower models change, row,
+row at the scale, `--set`. What no layer says is a default of the code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from bevkd.config.load import config_dir, load_rows, load_scale, merge, parse, parse_override, read_yaml
+from bevkd.config.load import load_scale, parse_override
+from bevkd.config.models import compression, lineage, read_model
+from bevkd.config.papers import load_rows, recipe_layers, row_layers
+from bevkd.config.plain import Layer, config_dir, merge, parse, read_yaml, to_plain
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
-from bevkd.config.stages import to_plain
 from bevkd.errors import ConfigError, nearest
 
 # Where a stage's settings stand in `model`, and which kind of the registry it is, with the one that is meant if unsaid.
@@ -32,27 +34,8 @@ SLOTS: dict[str, tuple[tuple[str, ...], str]] = {
 _OF_HEAD = ("loss", "decode")
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Some settings and where they are said.
-
-    Attributes:
-        label: what says so, in words.
-        plain: the settings.
-        path: the file; none: the command line.
-        at: keys that lead to them in the file; the item of a list is found by its `id`.
-        above: keys of the run that the file leaves out, because `at` stands for them.
-    """
-
-    label: str
-    plain: dict[str, Any]
-    path: Path | None = None
-    at: tuple[str, ...] = ()
-    above: tuple[str, ...] = ()
-
-
 def row_of(run: str, scale: str) -> RowConfig:
-    """The row of a run, as the rules of a scale have it.
+    """The row of a run, as a scale has it.
 
     Raises:
         ConfigError: unknown run or scale.
@@ -60,11 +43,7 @@ def row_of(run: str, scale: str) -> RowConfig:
     rows = load_rows()
     if run not in rows:
         raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
-    row = rows[run]
-    for rule in load_scale(scale).rules:
-        if rule.applies(rows[run]):
-            row = replace(row, teacher_mode=rule.teacher_mode or row.teacher_mode)
-    return row
+    return replace(rows[run], teacher_mode=load_scale(scale).teacher_mode or rows[run].teacher_mode)
 
 
 def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[Layer]:
@@ -74,23 +53,40 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
         ConfigError: unknown scale, model or data set; an override that is no setting.
     """
     folder, settings = config_dir(), load_scale(scale)
-    file = folder / "scales" / f"{scale}.yaml"
-    found = []
-    for kind, name in (("datasets", row.dataset), ("models", row.model)):
-        path = folder / kind / f"{name}.yaml"
-        found.append(Layer(f"{kind[:-1]} {name}", read_yaml(path) or {}, path))
-    found.append(Layer(f"scale {scale}", settings.common, file, ("common",)))
-    place = len(found)
-    for kind, name, known in (("datasets", row.dataset, settings.datasets), ("models", row.model, settings.models)):
-        found.append(Layer(f"scale {scale}, {kind[:-1]} {name}", known.get(name) or {}, file, (kind, name)))
-    found.append(Layer(f"row {row.id}", row.set))
-    rules = [rule for rule in settings.rules if rule.applies(row)]
-    found += [Layer(f"scale {scale}, rule", rule.set, file) for rule in rules]
-    found += [Layer("--set", parse_override(text)) for text in overrides]
-    # Only now it is known which kinds are chosen.
-    chosen = _merged(found).get("model") or {}
-    found[place:place] = _stage_layers(chosen, settings, scale, file)
-    return [layer for layer in found if layer.plain]
+    file, dataset = folder / "scales" / f"{scale}.yaml", folder / "datasets" / f"{row.dataset}.yaml"
+    root, *narrower = reversed(lineage(folder, row.model))
+    before = [
+        Layer(f"data set {row.dataset}", read_yaml(dataset) or {}, dataset),
+        Layer(f"model {root}", read_model(folder, root).settings, folder / "models" / f"{root}.yaml"),
+        Layer(f"scale {scale}", settings.common, file, ("common",)),
+    ]
+    of_dataset = settings.datasets.get(row.dataset) or {}
+    after = [
+        Layer(f"scale {scale}, data set {row.dataset}", of_dataset, file, ("datasets", row.dataset)),
+        Layer(f"scale {scale}, model {root}", settings.models.get(root) or {}, file, ("models", root)),
+        *recipe_layers(row, scale),
+    ]
+    last = [*row_layers(row, scale), *(Layer("--set", parse_override(text)) for text in overrides)]
+    own = [layer for name in narrower for layer in _own(name, settings, scale, file)]
+    # Only with all of them it is known which kinds are chosen.
+    stages = list(_stage_layers(_merged([*before, *after, *own, *last]).get("model") or {}, settings, scale, file))
+    found = [*before, *stages, *after]
+    for name in narrower:
+        where = f"model {name!r} at scale {scale!r}"
+        model = _only_read(_merged(found).get("model") or {}, row, [])
+        path = folder / "models" / f"{name}.yaml"
+        found += [Layer(f"model {name}", plain, path) for plain in compression(model, read_model(folder, name), where)]
+        found += _own(name, settings, scale, file)
+    return [layer for layer in [*found, *last] if layer.plain]
+
+
+def _own(name: str, settings: ScaleConfig, scale: str, file: Path) -> list[Layer]:
+    """What a model that is like another one says itself, and what the scale says of it."""
+    folder = config_dir()
+    return [
+        Layer(f"model {name}", read_model(folder, name).settings, folder / "models" / f"{name}.yaml"),
+        Layer(f"scale {scale}, model {name}", settings.models.get(name) or {}, file, ("models", name)),
+    ]
 
 
 def _merged(found: Sequence[Layer]) -> dict[str, Any]:
@@ -138,7 +134,7 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
     if "model" in plain:
         plain["model"] = _only_read(plain["model"], row, found)
     plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
-    config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}")
+    config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}", found)
     factor = config.train.steps_factor
     steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
     return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))
@@ -171,7 +167,7 @@ def _only_read(model: dict[str, Any], row: RowConfig, found: list[Layer]) -> dic
     sensors = model.get("sensors", ModelConfig().sensors)
     absent = {name for name in ENCODERS if name not in sensors} | ({"fuser"} if len(sensors) < 2 else set())
     for layer in found:
-        if layer.label.startswith(("row", "--set")):
+        if layer.label.startswith(("row ", "--set")):
             for name in sorted(absent & set(layer.plain.get("model") or {})):
                 raise ConfigError(
                     f"run {row.id!r}: {layer.label} sets model.{name}, but the model has no such stage"

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from bevkd.config.compose import Layer, layers, load_run, row_of
-from bevkd.config.stages import to_plain
+from bevkd.config.compose import layers, load_run, row_of
+from bevkd.config.plain import Layer, to_plain
 from bevkd.errors import ConfigError, nearest
 
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
-from bevkd.config.load import parse
 from bevkd.config.marks import ReadFor, Volatile
+from bevkd.config.plain import parse
 from bevkd.config.schema import RunConfig
 from bevkd.config.upgrade import upgrade
 from bevkd.data.reads import reads_of

@@ -1,7 +1,7 @@
 """The settings of a run as frozen dataclasses; those of a stage stand beside its class (`bevkd.config.stages`).
 
 YAML files hold differences from the defaults only. A default that is changed makes other runs of those that rely on it:
-`version` of its class goes up with it (`bevkd.config.identity`).
+`edition` of its class goes up with it (`bevkd.config.identity`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from bevkd.classes import CLASSES
 from bevkd.config.marks import CAMERA, LIDAR, RADAR, VOLATILE
 from bevkd.config.stages import Part, Stage, default_stage, parse_settings
+from bevkd.config.tiers import RowTier
 from bevkd.errors import ConfigError
 from bevkd.geometry import Area, BEVGrid
 from bevkd.registry import settings
@@ -203,7 +204,7 @@ class TrainConfig:
     sync_bn: bool = True
     checkpoint_every: Annotated[int, VOLATILE] = Field(default=200, ge=1)
     log_every: Annotated[int, VOLATILE] = Field(default=10, ge=1)
-    # Processes that prepare samples; as cores allow.
+    # Processes that prepare samples; `auto`: as cores allow.
     workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
     threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
     reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
@@ -225,7 +226,7 @@ class MethodConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class RowConfig:
-    """One experiment row of config/experiments/*.yaml."""
+    """One row of config/papers/*/runs.yaml, as it is after `like`, families and defaults."""
 
     id: Annotated[str, VOLATILE]
     dataset: Annotated[str, VOLATILE]
@@ -240,7 +241,7 @@ class RowConfig:
     method: MethodConfig | None = None
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0
-    target: Annotated[Literal["all", "extended", "tuning", "demand"], VOLATILE] = "all"
+    target: Annotated[RowTier, VOLATILE] = "all"
     doc: Annotated[str, VOLATILE] = ""
     # Merged into the rest when a run is resolved.
     set: Annotated[dict[str, Any], VOLATILE] = Field(default_factory=dict)

@@ -97,7 +97,9 @@ def error_lines(kind: Any, error: ValidationError) -> list[str]:
         elif e["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             lines.append(f"{'.'.join(where)}: unknown key{nearest(where[-1], _keys_at(kind, where[:-1]))}")
         else:
-            lines.append(f"{'.'.join(where)}: {e['msg']}")
+            value = e.get("input")
+            shown = f", not {value!r}" if isinstance(value, str | int | float) else ""
+            lines.append(f"{'.'.join(where)}: {e['msg']}{shown}")
     return lines
 
 

@@ -107,6 +107,20 @@ class Target:
 Targets = dict[str, Target]
 
 
+class StoredTargets:
+    """Teacher values in the precision of their cache.
+
+    No dataclass: mixed precision goes through those of a batch and rounds what it finds.
+    """
+
+    def __init__(self, values: Targets) -> None:
+        self.values = values
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> StoredTargets:
+        """With every tensor changed."""
+        return StoredTargets({name: Target(change(t.values), change(t.frame)) for name, t in self.values.items()})
+
+
 @dataclass
 class Batch:
     """B frames.
@@ -122,7 +136,7 @@ class Batch:
         radar: (R, 7) x, y, z, rcs, vx, vy (compensated, m/s), dt; None without radar.
         radar_frame: (R,) int64.
         cameras: None without cameras.
-        targets: what a teacher cache holds for the frames, in its precision; None without a cache.
+        targets: what a teacher cache holds for the frames; None without a cache.
         teacher: the same frames under the same augmentation as a live teacher reads them; None where it reads what the
             student reads.
         extra: parts of new kinds of input, by name: tensors, dictionaries or dataclasses of tensors.
@@ -138,7 +152,7 @@ class Batch:
     radar: Tensor | None = None
     radar_frame: Tensor | None = None
     cameras: Cameras | None = None
-    targets: Targets | None = None
+    targets: StoredTargets | None = None
     teacher: Batch | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     _flags: list[bool] | None = field(default=None, init=False, repr=False, compare=False)
@@ -179,8 +193,8 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return change(value)
     if isinstance(value, Batch):
         return value._map(change)
-    if isinstance(value, dict):
-        return {name: _map(target, change) for name, target in value.items()}
+    if isinstance(value, StoredTargets):
+        return value.map(change)
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _map(getattr(value, f.name), change) for f in fields(value)})
     return value

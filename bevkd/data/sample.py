@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevkd.data.batch import Batch, Boxes, Target, Targets
+from bevkd.data.batch import Batch, Boxes, StoredTargets, Target, Targets
 from bevkd.registry import lookup
 
 
@@ -99,7 +99,7 @@ def _views(samples: list[Sample]) -> Batch | None:
     return collate(samples) if samples else None
 
 
-def stack_targets(parts: Sequence[dict[str, NDArray[Any]]]) -> Targets | None:
+def stack_targets(parts: Sequence[dict[str, NDArray[Any]]]) -> StoredTargets | None:
     """Rows of every target, frame after frame; None without frames."""
     if not parts:
         return None
@@ -107,7 +107,7 @@ def stack_targets(parts: Sequence[dict[str, NDArray[Any]]]) -> Targets | None:
     for name in parts[0]:
         rows = [part[name] for part in parts]
         out[name] = Target(torch.from_numpy(np.concatenate(rows)), _frame_index([len(r) for r in rows]))
-    return out
+    return StoredTargets(out)
 
 
 def as_float(array: NDArray[Any]) -> Tensor:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevkd.data.batch import Boxes, Target, Targets
+from bevkd.data.batch import Boxes, StoredTargets, Target, Targets
 from bevkd.distill.tap import Wanted, as_columns
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import BEVGrid
@@ -159,12 +159,12 @@ class CacheReader:
         return {name: self.cache.rows(column, entry) for name, column in self.columns.items()}
 
 
-def unpacked(stored: Targets) -> tuple[Targets, Boxes]:
+def unpacked(stored: StoredTargets) -> tuple[Targets, Boxes]:
     """Stored targets in float32 (indices int64), and the teacher's boxes on unlabelled frames."""
-    found = {name: Target(_wide(target.values), target.frame) for name, target in stored.items()}
+    found = {name: Target(_wide(target.values), target.frame) for name, target in stored.values.items()}
     rows = found.pop(BOXES, None)
     if rows is None:
-        some = next(iter(stored.values()), None)
+        some = next(iter(stored.values.values()), None)
         return found, Boxes.empty("cpu" if some is None else some.frame.device)
     v = rows.values
     return found, Boxes(v[:, :9].contiguous(), v[:, 9].long(), rows.frame, v[:, 10].contiguous())

@@ -2,10 +2,10 @@
 
 Verdicts for `greater`, from the 95 % paired t interval of the improvement:
 
-- *reproduced*: the interval over the baseline lies above 0 and, where controls are declared, so does the interval
-  over the strongest control (the one that leaves the smallest mean improvement);
+- *reproduced*: the interval over the baseline lies above 0 and, where a control is due, so does the interval over the
+  strongest one (the one that leaves the smallest mean improvement), and all of them have been run;
 - *contradicted*: the interval over the baseline lies below 0;
-- *inconclusive*: everything else, also a gain that a control explains. The note says which.
+- *inconclusive*: everything else, also a gain that a control explains, or may explain. The note says which.
 
 Verdicts for `no_difference` read the interval as an equivalence test: *reproduced* when it lies within the margin,
 *contradicted* when it does not and excludes 0, *inconclusive* otherwise. Failing to find a difference is no proof.
@@ -18,18 +18,17 @@ There is no correction for the number of claims.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from bevkd.errors import DataError
-from bevkd.report.metrics import Runs, metric
+from bevkd.report.fill import pooled
+from bevkd.report.metrics import metric
 from bevkd.report.reference import select
+from bevkd.report.runs import Runs
 from bevkd.report.spec import ClaimConfig, Pool, pool
 from bevkd.report.stats import Interval, t_interval
-from bevkd.report.tables import pooled
 
 REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
 
@@ -60,8 +59,13 @@ class Finding:
     note: str
 
 
-def judge(claim: ClaimConfig, effect: Interval, control: Interval | None, control_run: str = "") -> tuple[str, str]:
-    """Verdict and note from the intervals over the baseline and over the control that is hardest to beat."""
+def judge(
+    claim: ClaimConfig, effect: Interval, control: Interval | None, control_run: str = "", not_run: str = ""
+) -> tuple[str, str]:
+    """Verdict and note from the intervals over the baseline and over the control that is hardest to beat.
+
+    `not_run` names a control that has not been run.
+    """
     if effect.n < 2:
         return INCONCLUSIVE, "one pair only: no interval"
     if claim.kind == "no_difference":
@@ -75,6 +79,10 @@ def judge(claim: ClaimConfig, effect: Interval, control: Interval | None, contro
         return CONTRADICTED, "interval lies below 0"
     if effect.low <= 0:
         return INCONCLUSIVE, "interval includes 0"
+    if not_run:
+        return INCONCLUSIVE, f"gain over the baseline, but control {not_run} has not been run"
+    if control is None and claim.control == "due":
+        return INCONCLUSIVE, "gain over the baseline, but no control declared"
     if control is None:
         return REPRODUCED, "interval lies above 0; no control declared"
     if control.n < 2:
@@ -110,23 +118,34 @@ def _reach(gain: Interval) -> float:
     return -math.inf if math.isnan(gain.low) else gain.low
 
 
+def _named(runs: Pool) -> str:
+    """A pool in a few words."""
+    first, *others = pool(runs) or ("",)
+    return f"{first} and {len(others)} more runs" if others else first
+
+
 def answer(claim: ClaimConfig, runs: Runs) -> Finding:
-    """Answer one claim.
+    """Answer one claim. A control that has not been run (of a later tier, say) leaves it open.
 
     Raises:
         ConfigError: a run is unknown.
-        DataError: a run is missing; the message names run and file.
+        DataError: a run that is no control is missing, or any is unusable; the message names run and file.
     """
     claim.needs(runs.rows)
     effect = improvement(claim, runs, claim.than)
-    control, control_run = None, ""
+    control, control_run, not_run = None, "", ""
     for rival in claim.controls:
-        gain = improvement(claim, runs, rival)
+        try:
+            gain = improvement(claim, runs, rival)
+        except DataError as error:
+            if error.file is None or Path(error.file).exists():  # it is there, but unusable
+                raise
+            not_run = not_run or _named(rival)
+            continue
         # Every control has to be beaten: the one whose interval reaches lowest decides, whatever its mean.
         if control is None or _reach(gain) < _reach(control):
             control, control_run = gain, " ".join(pool(rival))
-    first, *others = control_run.split() or [""]
-    verdict, note = judge(claim, effect, control, f"{first} and {len(others)} more runs" if others else first)
+    verdict, note = judge(claim, effect, control, _named(tuple(control_run.split())), not_run)
     paper_effect = math.nan
     if claim.published is not None:
         sign = 1.0 if metric(claim.metric).higher_is_better else -1.0
@@ -154,39 +173,3 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
         over=claim.over,
         note=note,
     )
-
-
-def to_csv(findings: list[Finding]) -> str:
-    """The ledger as CSV; empty where a number does not exist."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([f.name for f in fields(Finding)])
-    for finding in findings:
-        cells = asdict(finding).values()
-        writer.writerow(["" if c != c else f"{c:.4f}" if isinstance(c, float) else c for c in cells])
-    return stream.getvalue()
-
-
-def from_csv(path: Path) -> list[Finding]:
-    """Read back a ledger.
-
-    Raises:
-        DataError: the file is missing or has other columns.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            records = list(reader)
-    except FileNotFoundError:
-        raise DataError("the claims ledger has not been made", file=path) from None
-    names = [f.name for f in fields(Finding)]
-    if list(reader.fieldnames or ()) != names:
-        raise DataError("columns are not those of a claims ledger", file=path)
-    kinds = {f.name: f.type for f in fields(Finding)}
-
-    def read(name: str, text: str) -> str | int | float:
-        if kinds[name] == "float":
-            return float(text) if text else math.nan
-        return int(text) if kinds[name] == "int" else text
-
-    return [Finding(**{n: read(n, record[n]) for n in names}) for record in records]  # type: ignore[arg-type]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bevkd.report.logs import DETECTION, seed_curves
-from bevkd.report.metrics import Runs, metric
+from bevkd.report.fill import pooled
+from bevkd.report.logs import DETECTION
+from bevkd.report.metrics import metric
+from bevkd.report.runs import Runs
 from bevkd.report.spec import Dots, LearningCurves, LossCurves, pool
 from bevkd.report.stats import t_interval
 from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
-from bevkd.report.tables import pooled
 
 
 def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
@@ -24,7 +25,7 @@ def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
     for axes, panel in zip(row, spec.panels, strict=True):
         for i, curve in enumerate(panel.curves):
             for run in pool(curve.run):
-                steps, values = seed_curves(runs, run, spec.field, spec.window)
+                steps, values = runs.curves(run, spec.field, spec.window)
                 seeds = len(values)
                 axes.plot(steps, values.mean(axis=0), color=PALETTE[i], label=curve.label)
                 axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=PALETTE[i], alpha=0.2, lw=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bevkd.report.metrics import Runs
+from bevkd.report.runs import Runs
 from bevkd.report.spec import Detections, Dots, FigureConfig, LearningCurves, LossCurves, ResponseMaps
 from bevkd.report.style import save, style
 

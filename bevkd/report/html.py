@@ -1,10 +1,11 @@
-"""The report: one self-contained HTML page from the tables, figures and ledger that were made before."""
+"""The report: one self-contained HTML page from tables, figures, ledger, configs and records made before."""
 
 from __future__ import annotations
 
 import base64
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bevkd import __version__
 from bevkd.errors import DataError
 from bevkd.io import write_text
-from bevkd.report import claims, facts, tables
-from bevkd.report.metrics import Runs, metric
+from bevkd.report import facts
+from bevkd.report.metrics import metric
+from bevkd.report.records import RunRecord
 from bevkd.report.render import grids, remarks
-from bevkd.report.spec import load_claims, load_figures, load_tables
-from bevkd.report.summary import reported_runs
+from bevkd.report.results import Results
+from bevkd.report.spec import load_claims, load_figures
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class Picture:
     uri: str
 
 
-def _pictures(folder: Path, target: str) -> list[Picture]:
+def _pictures(results: Results, target: str) -> list[Picture]:
     out = []
     for spec in load_figures().values():
-        path = folder / f"{spec.name}.png"
+        path = results.folder / "figures" / f"{spec.name}.png"
         if spec.target != target:
             continue
         if not path.exists():
-            if target == "all":
+            if target == "all" and not results.partial:
                 raise DataError(f"figure {spec.name!r} has not been made", file=path)
             continue
         text = base64.b64encode(path.read_bytes()).decode()
@@ -46,30 +48,18 @@ def _pictures(folder: Path, target: str) -> list[Picture]:
     return out
 
 
-def _tables(folder: Path, target: str, scale: str) -> list[tables.Table]:
-    specs = [spec for spec in load_tables(scale).values() if spec.target == target]
-    if target != "all":  # made by hand, kept in git: shown where they are
-        specs = [spec for spec in specs if (folder / f"{spec.name}.csv").exists()]
-    specs.sort(key=lambda spec: not spec.published)  # what a paper prints comes first
-    return [tables.from_csv(spec, folder / f"{spec.name}.csv") for spec in specs]
-
-
-def _ledgers(results: Path) -> list[tuple[str, list[claims.Finding]]]:
-    out = [("Default runs", claims.from_csv(results / "claims.csv"))]
-    extended = results / "claims_extended.csv"
-    return [*out, ("Extended runs", claims.from_csv(extended))] if extended.exists() else out
-
-
-def _points(value: float, sign: bool = True, digits: int = 2) -> str:
+def _points(value: float | None, sign: bool = True, digits: int = 2) -> str:
     """A difference in printed units, or a dash."""
-    return "—" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
+    return "—" if value is None or math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 def _range(low: float, high: float, digits: int = 2) -> str:
     return "—" if math.isnan(low) else f"[{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def _minutes(seconds: float) -> str:
+def _minutes(seconds: float | None) -> str:
+    if seconds is None:
+        return "—"
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
@@ -80,39 +70,51 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def context(runs: Runs, results: Path) -> dict[str, Any]:
+def _code(made: Mapping[str, Any] | None) -> str:
+    """`0123456789ab`, with a plus where the code had been changed since; a dash where nothing is known."""
+    name = (made or {}).get("commit") or "—"
+    return f"{name}+" if (made or {}).get("changed") else str(name)
+
+
+def _origin(record: RunRecord) -> str:
+    """By which code, with which PyTorch and on what the seeds of a run were trained."""
+    if record.source:
+        return record.source
+    known = [seed.made for seed in record.seeds if seed.made]
+    texts = [f"{_code(m)}, torch {m['torch']}, {m['device']}, {m['precision']}" for m in known]
+    return "; ".join(dict.fromkeys(texts)) or "—"
+
+
+def context(results: Results) -> dict[str, Any]:
     """Everything that the template shows.
 
     Raises:
-        DataError: an output of target `all`, a run or the index is missing.
+        DataError: an output of target `all`, or a record, is missing.
     """
-    names = reported_runs(runs)
-    datasets = {runs.config(run).data.index: runs.config(run).data for run in names}
-    ledgers = _ledgers(results)
-    models, settings = facts.detector_settings(runs, names)
-    trained = [facts.run_facts(runs, run) for run in names]
+    names = results.runs()
+    ledgers = [("Default runs", results.findings("all")), ("Extended runs", results.findings("extended"))]
+    ledgers = [(name, findings) for name, findings in ledgers if findings]
+    models, settings = facts.detector_settings(results, names)
+    records = [(results.row(run), results.record(run)) for run in names]
     return {
         "version": __version__,
-        "scale": runs.scale,
-        "datasets": [facts.dataset_facts(data) for data in datasets.values()],
+        "scale": results.scale,
+        "parts": results.made(),
+        "missing": results.missing(),
+        "datasets": results.datasets(),
         "verdicts": Counter(finding.verdict for _, ledger in ledgers for finding in ledger),
         "ledgers": ledgers,
         "sources": {claim.id: claim.source for claim in load_claims().values()},
-        "tables": _tables(results / "tables", "all", runs.scale),
-        "more_tables": [
-            table for target in ("extended", "tuning") for table in _tables(results / "tables", target, runs.scale)
-        ],
-        "figures": _pictures(results / "figures", "all"),
-        "more_figures": [
-            *_pictures(results / "figures", "extended"),
-            *_pictures(results / "figures", "tuning"),
-        ],
-        "switches": facts.method_switches(runs, names),
+        "tables": results.tables("all"),
+        "more_tables": [table for target in ("extended", "tuning") for table in results.tables(target)],
+        "figures": _pictures(results, "all"),
+        "more_figures": [picture for target in ("extended", "tuning") for picture in _pictures(results, target)],
+        "switches": facts.method_switches(results, names),
         "models": models,
         "settings": settings,
-        "runs": trained,
-        "total_seconds": sum(run.seconds * len(run.row.seeds) for run in trained),
-        "configs": {run: runs.config_file(run).read_text(encoding="utf-8") for run in names},
+        "runs": records,
+        "total_seconds": sum((record.seconds or 0.0) * len(record.seeds) for _, record in records),
+        "configs": {run: results.config_file(run).read_text(encoding="utf-8") for run in names},
     }
 
 
@@ -125,17 +127,17 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"points": _points, "minutes": _minutes, "plain": _plain}
+    environment.filters |= {"points": _points, "minutes": _minutes, "plain": _plain, "code": _code, "origin": _origin}
     environment.globals |= {"grids": grids, "remarks": remarks, "span": _range, "metric": metric}
     return environment.get_template("report.html.j2").render(content)
 
 
-def write(runs: Runs, results: Path) -> Path:
+def write(results: Results) -> Path:
     """Write `report.html` into the results folder.
 
     Raises:
-        DataError: an output of target `all`, a run or the index is missing.
+        DataError: an output of target `all`, or a record, is missing.
     """
-    path = results / "report.html"
-    write_text(path, render(context(runs, results)))
+    path = results.folder / "report.html"
+    write_text(path, render(context(results)))
     return path

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.errors import DataError, nearest
-from bevkd.report.metrics import Runs
 
 Array = NDArray[np.float64]
 DETECTION = "det"
@@ -80,25 +79,6 @@ def smooth(values: Array, window: int) -> Array:
     index = np.arange(len(values))
     low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     return np.asarray((total[high] - total[low]) / (high - low))
-
-
-def seed_curves(runs: Runs, run: str, field: str, window: float) -> tuple[Array, Array]:
-    """Steps (n,) and smoothed curves (seeds, n) of a run; `window` is a fraction of the number of lines.
-
-    Raises:
-        DataError: a log is missing or unusable, or the seeds were logged at different steps.
-    """
-    steps: Array | None = None
-    curves = []
-    for seed in runs.row(run).seeds:
-        path = runs.folder(run, seed) / "log.jsonl"
-        at, values = curve(path, field, runs.config(run).model.loss)
-        if steps is not None and not np.array_equal(steps, at):
-            raise DataError(f"run {run!r}: seeds were logged at different steps", file=path, field="step")
-        steps = at
-        curves.append(smooth(values, round(window * len(values))))
-    assert steps is not None  # a row has at least one seed
-    return steps, np.stack(curves)
 
 
 def training_seconds(path: Path) -> float:

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from bevkd.config import RowConfig, load_rows
+from bevkd.config import RowConfig, first_seeds, load_rows
 from bevkd.errors import ConfigError, nearest
-from bevkd.io import write_text
-from bevkd.report.metrics import Runs, results_dir
-from bevkd.report.spec import Target, load_claims, load_figures, load_tables
+from bevkd.io import write_json, write_text
+from bevkd.provenance import provenance
+from bevkd.report.parts import ledger_file, part_file, parts_of
+from bevkd.report.runs import Runs, results_dir
+from bevkd.report.spec import load_claims, load_figures, load_tables
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +39,15 @@ def make_table(
         ConfigError: unknown table or run.
         DataError: a run is missing or unusable; the message names run and file.
     """
-    from bevkd.report import tables
+    from bevkd.report import fill, render
 
     specs = load_tables(scale)
     if name not in specs:
         raise ConfigError(f"unknown table {name!r}{nearest(name, specs)}; known: {', '.join(specs)}")
+    if specs[name].target == "preview":
+        rows = first_seeds(load_rows() if rows is None else rows, 1)
     found, results = _place(scale, runs, out, rows)
-    return tables.write(tables.fill(specs[name], found, results), results / "tables")
+    return render.write(fill.fill(specs[name], found, results), results / "tables")
 
 
 def make_figure(
@@ -68,50 +72,71 @@ def make_figure(
     return figures.write(specs[name], found, results / "figures")
 
 
-def claims_file(target: Target) -> str:
-    """Name of the ledger of a target: the extended one is made by hand and kept, so it has its own file."""
-    return "claims.csv" if target == "all" else f"claims_{target}.csv"
-
-
-def make_claims(
-    scale: str = "sim",
-    runs: Path = RUNS,
-    out: Path | None = None,
-    rows: Mapping[str, RowConfig] | None = None,
-    target: Target = "all",
-) -> Path:
-    """Test every claim of a target and write the ledger, `claims.csv` (or `claims_extended.csv`) below `out`.
-
-    Raises:
-        ConfigError: a claim names an unknown run or metric.
-        DataError: a run is missing or unusable; the message names run and file.
-    """
-    from bevkd.report import claims
-
-    found, results = _place(scale, runs, out, rows)
-    findings = [claims.answer(claim, found) for claim in load_claims(scale).values() if claim.target == target]
-    for finding in findings:
-        logger.info("%s: %s (%s)", finding.claim, finding.verdict, finding.note)
-    path = results / claims_file(target)
-    write_text(path, claims.to_csv(findings))
-    return path
-
-
-def make_report(
+def make_part(
+    name: str,
     scale: str = "sim",
     runs: Path = RUNS,
     out: Path | None = None,
     rows: Mapping[str, RowConfig] | None = None,
 ) -> list[Path]:
-    """Write `report.html`, `metrics.json` and `plots/*.csv` below `out` from tables, figures and ledger made before.
+    """Finish a part of the results, whose tables and figures are made before, from its runs.
+
+    Below `out`: `ledger/<part>.csv`, every claim of it tested; configs and records of its runs and records of their
+    data sets, so that these are no longer needed; `parts/<part>.json`, by which code it was made.
 
     Raises:
-        DataError: a table, figure or ledger of target `all` has not been made.
+        ConfigError: unknown part; a claim names an unknown run or metric.
+        DataError: a run is missing or unusable; the message names run and file.
+    """
+    from bevkd.report import claims, counts, frames, ledger, records
+    from bevkd.report.fill import publish_config
+
+    parts = parts_of(load_tables(scale), load_figures(scale), load_claims(scale))
+    if name not in parts:
+        raise ConfigError(f"no part of the results is called {name!r}{nearest(name, parts)}; known: {', '.join(parts)}")
+    part = parts[name]
+    found, results = _place(scale, runs, out, rows)
+    findings = [claims.answer(claim, found) for claim in part.claims.values()]
+    for finding in findings:
+        logger.info("%s: %s (%s)", finding.claim, finding.verdict, finding.note)
+    trained = [run for run in part.runs(found.rows) if part.target != "tuning" or found.config_file(run).exists()]
+    for run in trained:
+        publish_config(found, run, results)
+        records.write_record(records.make_record(found, run), results)
+    for data in {found.config(run).data.index: found.config(run).data for run in trained}.values():
+        counts.write_dataset(counts.count(data), results)
+    path = ledger_file(results, name)
+    write_text(path, frames.to_csv(ledger.to_frame(findings)))
+    made = {"part": name, "paper": part.paper, "tier": part.target, "scale": scale, **provenance()}
+    write_json(part_file(results, name), made)
+    return [path, part_file(results, name)]
+
+
+def make_report(
+    scale: str = "sim",
+    out: Path | None = None,
+    rows: Mapping[str, RowConfig] | None = None,
+    partial: bool = False,
+) -> list[Path]:
+    """Write page, joined ledgers, `metrics.json` and `plots/*.csv` below `out` from what lies there; no run is read.
+
+    Args:
+        scale: scale name.
+        out: the results folder.
+        rows: replaces the experiment rows, for example to use fewer seeds.
+        partial: leave out what has not been made, and say so on the page.
+
+    Raises:
+        DataError: a table, figure, part of the ledger or record of target `all` has not been made.
     """
     from bevkd.report import html, summary
+    from bevkd.report.results import Results
 
-    found, results = _place(scale, runs, out, rows)
-    return [html.write(found, results), *summary.write(found, results)]
+    folder = results_dir(scale) if out is None else Path(out)
+    results = Results(folder, scale, load_rows() if rows is None else rows, partial)
+    for name in results.missing():
+        logger.warning("part %s of the results has not been made", name)
+    return [html.write(results), *summary.write(results)]
 
 
 def view(run: str, frame: str, out: Path, *, scale: str = "sim", seed: int = 0, runs: Path = RUNS) -> list[Path]:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bevkd.geometry import box_corners_bev
-from bevkd.report.metrics import Runs
+from bevkd.report.runs import Runs
 from bevkd.report.scenes import SceneReader, predict_frames
 from bevkd.report.spec import ResponseMaps, pool
 from bevkd.report.style import TRUTH, axes_grid, canvas

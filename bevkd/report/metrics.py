@@ -1,21 +1,21 @@
-"""Metrics as the papers print them (percent, errors x100), read from the metrics files that runs leave behind."""
+"""Metrics as the papers print them (percent, errors x100): where each stands in the file that holds it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Any, Literal, TypeAlias
 
 from bevkd.classes import CLASSES
-from bevkd.config import RowConfig, RunConfig, run_dir, stored_run
 from bevkd.errors import ConfigError, DataError, nearest
-from bevkd.io import read_json
+
+# Files that numbers are read from: `metrics_<split>.json` and `breakdown_<split>.json` (the same metrics for groups of
+# objects or frames) of a run and seed; what `bevkd response` found of them; what `bevkd bench` found of a run; what
+# `bevkd profile` found of its model; the training log.
+Source: TypeAlias = Literal["metrics", "breakdown", "response", "cost", "profile", "log"]
 
 _ERRORS = {
     "mATE": ("trans_err", "x100 (m)"),
@@ -38,15 +38,16 @@ class Metric:
     Attributes:
         key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
             positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means of
-            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Costs: see `_costs`. Of the
-            response: `<border|background>_heat`, `false_positives`. Of the training log: `det_loss[_mean]`.
+            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Any of these for a group of
+            objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`. Costs: see `_costs`.
+            Of a model: `params`, `macs`, `latency`. Of the response: `<border|background>_heat`, `false_positives`. Of
+            the training log: `det_loss[_mean]`.
         unit: unit of the printed value.
         higher_is_better: direction.
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
-        file: `metrics_<split>.json`; what `bevkd response` or `bevkd bench` found, where values of the latter may be
-            null; or the training log.
+        file: which kind of file holds it; values of costs may be null there.
     """
 
     key: str
@@ -54,7 +55,7 @@ class Metric:
     higher_is_better: bool
     field: tuple[str, ...]
     factor: float = 100.0
-    file: Literal["metrics", "response", "cost", "log"] = "metrics"
+    file: Source = "metrics"
     digits: int = 1
 
     @property
@@ -113,18 +114,33 @@ _RESPONSE = {
         ("false_positives", "% of detections", "false_share"),
     )
 }
-METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _RESPONSE
+# Size and cost of the row's model for one frame; papers call multiply-accumulates of dense 2D layers FLOPs.
+_PROFILE = {
+    key: Metric(key, unit, False, (field,), factor=factor, file="profile", digits=digits)
+    for key, unit, field, factor, digits in (
+        ("params", "M", "params", 1e-6, 2),
+        ("macs", "G", "macs_dense2d", 1e-9, 2),
+        ("latency", "ms", "latency_ms", 1.0, 1),
+    )
+}
+METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _RESPONSE | _PROFILE
 
 
 def metric(key: str) -> Metric:
     """The metric called `key`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it is not one that groups have.
     """
-    if key not in METRICS:
-        raise ConfigError(f"unknown metric {key!r}{nearest(key, METRICS)}; known: {', '.join(METRICS)}")
-    return METRICS[key]
+    name, _, group = key.partition("@")
+    if name not in METRICS:
+        raise ConfigError(f"unknown metric {key!r}{nearest(name, METRICS)}; known: {', '.join(METRICS)}")
+    known = METRICS[name]
+    if "@" not in key:
+        return known
+    if known.file != "metrics" or not group:
+        raise ConfigError(f"metric {key!r}: only metrics of detections are given for groups, as in mAP@range:0-20")
+    return replace(known, key=key, field=(group, *known.field), file="breakdown")
 
 
 def value_of(summary: Any, key: str, file: Path) -> float:
@@ -144,128 +160,3 @@ def value_of(summary: Any, key: str, file: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(f"metric is not a finite number: {value!r}", file=file, field=".".join(field))
     return factor * float(value)
-
-
-def results_dir(scale: str, runs: Path = Path("results/runs")) -> Path:
-    """Folder of tables, figures, ledger and report: the one above `runs` at scale sim, a sub-folder of it otherwise."""
-    return runs.parent if scale == "sim" else runs.parent / scale
-
-
-def cost_file(run: str, scale: str, runs: Path) -> Path:
-    """What `bevkd bench` found of a run; not in the run's folder, which is finished when its training is."""
-    return results_dir(scale, runs) / "costs" / f"{run}.json"
-
-
-def response_file(run: str, scale: str, seed: int, split: str, runs: Path) -> Path:
-    """What `bevkd response` found of a run; as with costs, not in the run's folder."""
-    return results_dir(scale, runs) / "responses" / run / f"seed{seed}" / f"{split}.json"
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The finished runs of one scale.
-
-    Attributes:
-        root: folder of all runs, `results/runs`.
-        scale: scale name.
-        rows: experiment rows by run id; they say which seeds exist.
-    """
-
-    root: Path
-    scale: str
-    rows: Mapping[str, RowConfig]
-
-    def row(self, run: str) -> RowConfig:
-        """The experiment row of a run.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        if run not in self.rows:
-            raise ConfigError(f"unknown run {run!r}{nearest(run, self.rows)}")
-        return self.rows[run]
-
-    def folder(self, run: str, seed: int) -> Path:
-        """Where a run keeps its files."""
-        return run_dir(run, self.scale, seed, self.root)
-
-    def config_file(self, run: str) -> Path:
-        """Resolved config of the first seed."""
-        return self.folder(run, self.row(run).seeds[0]) / "config.yaml"
-
-    def config(self, run: str) -> RunConfig:
-        """Resolved config of the first seed.
-
-        Raises:
-            DataError: the run has not been trained, or its config does not fit this version.
-        """
-        file = self.config_file(run)
-        if not file.exists():
-            raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=file)
-        return _read_config(file, file.stat().st_mtime_ns)
-
-    def metrics_file(self, run: str, seed: int, split: str, kind: Literal["metrics", "response"] = "metrics") -> Path:
-        """The file of metrics, or of the response, for the `report` or the `tune` split of the run's data set."""
-        data = self.config(run).data
-        name = {"report": data.report_split, "tune": data.tune_split}[split]
-        if kind == "response":
-            return response_file(run, self.scale, seed, name, self.root)
-        return self.folder(run, seed) / f"metrics_{name}.json"
-
-    def values(self, run: str, split: str, keys: Iterable[str]) -> dict[int, dict[str, float]]:
-        """Metrics per seed, in printed units: `{seed: {key: value}}`; costs per repeat of the benchmark.
-
-        Raises:
-            DataError: a run has no metrics file; the message names both.
-        """
-        keys = list(keys)
-        kinds = {metric(key).file for key in keys}
-        if kinds == {"log"}:
-            return self._losses(run, keys)
-        if kinds == {"cost"}:
-            return self._costs(run, keys)
-        kind: Literal["metrics", "response"] = "response" if kinds == {"response"} else "metrics"
-        out = {}
-        for seed in self.row(run).seeds:
-            file = self.metrics_file(run, seed, split, kind)
-            if not file.exists():
-                raise DataError(f"run {run!r} has no {kind} for seed {seed} at scale {self.scale!r}", file=file)
-            summary = read_json(file)
-            out[seed] = {key: value_of(summary, key, file) for key in keys}
-        return out
-
-    def _costs(self, run: str, keys: list[str]) -> dict[int, dict[str, float]]:
-        """What training costs, per repeat of the benchmark."""
-        file = cost_file(run, self.scale, self.root)
-        if not file.exists():
-            raise DataError(f"run {run!r} has no costs at scale {self.scale!r}", file=file)
-        content = read_json(file)
-        repeats = content.get("repeats") if isinstance(content, dict) else None
-        if not isinstance(repeats, list) or not repeats:
-            raise DataError("not what a benchmark writes", file=file, field="repeats")
-        return {k: {key: value_of(one, key, file) for key in keys} for k, one in enumerate(repeats)}
-
-    def _losses(self, run: str, keys: list[str]) -> dict[int, dict[str, float]]:
-        """Mean of logged losses over the schedule or its last tenth, per seed."""
-        from bevkd.report.logs import curve
-
-        out: dict[int, dict[str, float]] = {}
-        loss = self.config(run).model.loss
-        for seed in self.row(run).seeds:
-            out[seed] = {}
-            for key in keys:
-                name, part = metric(key).field
-                steps, values = curve(self.folder(run, seed) / "log.jsonl", name, loss)
-                shown = values if part == "all" else values[steps > 0.9 * steps[-1]]
-                out[seed][key] = float(shown.mean())
-        return out
-
-
-@lru_cache(maxsize=512)
-def _read_config(file: Path, changed_ns: int) -> RunConfig:
-    """The config of a file; `changed_ns` keeps a rewritten file from being mistaken for the one read before."""
-    try:
-        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return stored_run(plain, str(file))
-    except (yaml.YAMLError, ConfigError) as error:
-        raise DataError(f"resolved config cannot be read: {error}", file=file) from error

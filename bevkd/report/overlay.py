@@ -14,7 +14,7 @@ from matplotlib.patheffects import Normal, Stroke
 from bevkd.config import RowConfig
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import Area, box_corners_bev
-from bevkd.report.metrics import Runs
+from bevkd.report.runs import Runs
 from bevkd.report.scenes import Array, Prediction, Scene, SceneReader, predict_frames
 from bevkd.report.spec import Detections, pool
 from bevkd.report.style import PALETTE, TRUTH, canvas, save, style

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
+
 from bevkd.config import config_dir
 from bevkd.errors import ConfigError, DataError
+from bevkd.report.frames import read_text
 
 COLUMNS = (
     "paper",
@@ -25,6 +27,7 @@ COLUMNS = (
     "unit",
     "source",
 )
+NOTE = "note"  # a column that a file may have: what is to be said of a cell, such as a misprint
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Cell:
 
     def __getitem__(self, name: str) -> str:
         return dict(self.fields)[name]
+
+    @property
+    def note(self) -> str:
+        """What is to be said of the number, or nothing."""
+        return self[NOTE]
 
     @property
     def value(self) -> float:
@@ -53,20 +61,30 @@ class Cell:
 
 
 @cache
-def _load(folder: Path) -> tuple[Cell, ...]:
-    cells: list[Cell] = []
+def _load(folder: Path) -> pd.DataFrame:
+    """All published numbers, as text; the index holds the file and the line of each."""
+    parts = {}
     for path in sorted(folder.glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            missing = set(COLUMNS) - set(reader.fieldnames or ())
-            if missing:
-                raise DataError("reference file lacks a column", file=path, field=sorted(missing)[0])
-            for record in reader:
-                fields = tuple((name, (record[name] or "").strip()) for name in COLUMNS)
-                cells.append(Cell(path, reader.line_num, fields))
-    if not cells:
+        frame = read_text(path)
+        missing = set(COLUMNS) - set(frame.columns)
+        if missing:
+            raise DataError("reference file lacks a column", file=path, field=sorted(missing)[0])
+        frame = frame.reindex(columns=[*COLUMNS, NOTE], fill_value="")
+        parts[path] = frame.apply(lambda column: column.str.strip()).set_axis(range(2, len(frame) + 2))
+    if not parts or all(part.empty for part in parts.values()):
         raise DataError("no published numbers", file=folder)
-    return tuple(cells)
+    return pd.concat(parts)
+
+
+def _cells(where: dict[str, str]) -> list[Cell]:
+    frame = _load((config_dir() / "reference").resolve())
+    for name, text in where.items():
+        frame = frame[frame[name] == text]
+    names = list(frame.columns)
+    return [
+        Cell(file, line, tuple(zip(names, texts, strict=True)))
+        for (file, line), texts in zip(frame.index, frame.itertuples(index=False, name=None), strict=True)
+    ]
 
 
 def published(paper: str | None = None, table: str | None = None) -> list[Cell]:
@@ -75,8 +93,7 @@ def published(paper: str | None = None, table: str | None = None) -> list[Cell]:
     Raises:
         DataError: the reference folder is empty or a file is malformed.
     """
-    cells = _load((config_dir() / "reference").resolve())
-    return [c for c in cells if paper in (None, c["paper"]) and table in (None, c["table"])]
+    return _cells({name: text for name, text in (("paper", paper), ("table", table)) if text is not None})
 
 
 def select(where: dict[str, str]) -> Cell:
@@ -88,7 +105,7 @@ def select(where: dict[str, str]) -> Cell:
     unknown = set(where) - set(COLUMNS)
     if unknown:
         raise ConfigError(f"published-number selector has unknown column {sorted(unknown)[0]!r}")
-    hits = [c for c in published() if all(c[name] == text for name, text in where.items())]
+    hits = _cells(where)
     if len(hits) != 1:
         what = ", ".join(f"{k}={v!r}" for k, v in where.items())
         raise ConfigError(f"{len(hits)} published numbers fit the selector ({what}); exactly one must")

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from bevkd.io import write_text
+from bevkd.report.frames import to_csv
 from bevkd.report.metrics import metric
-
-if TYPE_CHECKING:
-    from bevkd.report.tables import Row, Table
+from bevkd.report.tables import Row, Table, to_frame
 
 _HOW = "Each cell of ours: mean ± sample standard deviation over n trained seeds; — where the paper prints no number."
+_UNSEEDED_HOW = {
+    "cost": "Costs of training: over the repeats of a benchmark, of the first seed.",
+    "profile": "Size, multiply-accumulates and latency: of the model for one frame.",
+}
+CONTEXT_TITLE = "Published, without a run of ours"
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One printed panel: `head` and `rows` of equal length; `groups` are the row groups in order, with their size."""
+    """One printed panel.
+
+    Attributes:
+        title: of the panel, or nothing.
+        head: names of the columns.
+        rows: cells, as many per row as there are columns.
+        groups: the row groups in order, with their size.
+        runs: the first run behind each row; "" where there is none.
+    """
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     groups: tuple[tuple[str, int], ...]
+    runs: tuple[str, ...]
 
 
 def ours_text(mean: float, std: float, digits: int = 1) -> str:
@@ -47,12 +63,32 @@ def delta_text(row: Row) -> str:
 
 
 def column_name(key: str) -> str:
-    """`AP car` for `AP_car`."""
-    return key.replace("AP_", "AP ").replace("_", " ")
+    """`AP car` for `AP_car`, `mAP, range 0-20` for `mAP@range:0-20`."""
+    name, _, group = key.partition("@")
+    return name.replace("AP_", "AP ").replace("_", " ") + (f", {group.replace(':', ' ')}" if group else "")
+
+
+def footnotes(table: Table) -> list[str]:
+    """Notes on published cells, each once; a cell carries the number of its note."""
+    return list(dict.fromkeys(note for row in (*table.rows, *table.context) for note in row.notes.values()))
+
+
+def mark(table: Table, row: Row, key: str) -> str:
+    """The footnote mark of a published cell, a raised number, or nothing."""
+    return raised(footnotes(table).index(row.notes[key]) + 1) if key in row.notes else ""
+
+
+def raised(number: int) -> str:
+    """A number as superscript."""
+    return str(number).translate(_RAISED)
 
 
 def grids(table: Table) -> list[Grid]:
-    """The panels of a table; a metric gets a paper column only where the paper prints at least one number."""
+    """The panels of a table, then its context; a metric gets a paper column only where the paper prints a number."""
+    return [*_panels(table), *_context(table)]
+
+
+def _panels(table: Table) -> list[Grid]:
     spec = table.spec
     with_role = any(row.role for row in table.rows)
     out = []
@@ -70,19 +106,35 @@ def grids(table: Table) -> list[Grid]:
             cells = [row.label, *([row.role] if with_role else [])]
             for key in keys:
                 value, digits = row.values[key], metric(key).digits
-                cells += [paper_text(value.paper, digits)] * (key in printed)
+                cells += [paper_text(value.paper, digits) + mark(table, row, key)] * (key in printed)
                 cells += [ours_text(value.ours, value.std, digits)]
             rows.append((*cells, *([delta_text(row)] if show_delta else []), str(row.n)))
-        sizes = tuple((name, len(list(members))) for name, members in groupby(row.group for row in table.rows))
-        out.append(Grid(panel, tuple(head), tuple(rows), sizes))
+        runs = tuple(row.run.split()[0] for row in table.rows)
+        out.append(Grid(panel, tuple(head), tuple(rows), _sizes(table.rows), runs))
     return out
 
 
+def _sizes(rows: Sequence[Row]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, len(list(members))) for name, members in groupby(row.group for row in rows))
+
+
+def _context(table: Table) -> list[Grid]:
+    """Published rows that no run of ours repeats; only the columns that the paper prints there."""
+    keys = [c.key for c in table.spec.columns if any(not math.isnan(row.values[c.key].paper) for row in table.context)]
+    if not keys:
+        return []
+    head = ("", *(f"{column_name(key)} {metric(key).arrow} paper" for key in keys))
+    rows = tuple(
+        (row.label, *(paper_text(row.values[key].paper, metric(key).digits) + mark(table, row, key) for key in keys))
+        for row in table.context
+    )
+    return [Grid(CONTEXT_TITLE, head, rows, _sizes(table.context), ("",) * len(rows))]
+
+
 def units_text(table: Table) -> str:
-    """`Units: mAP %, mAVE x100 (m/s).`."""
-    units = {
-        column_name(c.key) if not c.key.startswith("AP_") else "AP": metric(c.key).unit for c in table.spec.columns
-    }
+    """`Units: mAP %, mAVE x100 (m/s).`, the same for classes and groups."""
+    keys = [column.key.partition("@")[0] for column in table.spec.columns]
+    units = {"AP" if key.startswith("AP_") else column_name(key): metric(key).unit for key in keys}
     return "Units: " + ", ".join(f"{key} {unit}" for key, unit in units.items()) + "."
 
 
@@ -90,9 +142,12 @@ def remarks(table: Table) -> list[str]:
     """The lines below a table: how to read it, units, notes."""
     printed = any(not math.isnan(v.paper) for row in table.rows for v in row.values.values())
     how = _HOW if printed else _HOW.split(";")[0] + "."
+    if len(table.spec.artefacts) > 1:
+        how += "".join(f" {text}" for kind, text in _UNSEEDED_HOW.items() if kind in table.spec.artefacts)
     split = {"report": "held-out report split", "tune": "tune split"}[table.spec.split]
     source = f" Paper: {table.spec.published_split}." if table.spec.published_split and printed else ""
-    return [how, f"{units_text(table)} Ours: {split}.{source}", *table.notes]
+    marked = [f"{raised(i)} {text}" for i, text in enumerate(footnotes(table), 1)]
+    return [how, f"{units_text(table)} Ours: {split}.{source}", *marked, *table.notes]
 
 
 def to_markdown(table: Table) -> str:
@@ -122,6 +177,7 @@ def _config_links(table: Table) -> str:
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
 _LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "—": "--", "→": r"$\to$", "×": r"$\times$"}
+_LATEX |= {raised: rf"\textsuperscript{{{digit}}}" for digit, raised in zip("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True)}
 
 
 def escape(text: str) -> str:
@@ -151,3 +207,14 @@ def to_latex(table: Table) -> str:
         lines += [r"\bottomrule", r"\end{tabular}}"]
     lines += [rf"\par\smallskip{{\footnotesize {escape(' '.join(remarks(table)))}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
+
+
+def write(table: Table, folder: Path) -> list[Path]:
+    """Write `<name>.csv` (the data), `.md` and `.tex` (to read) into a folder and return their paths."""
+    out = []
+    texts = {"csv": to_csv(to_frame(table)), "md": to_markdown(table), "tex": to_latex(table)}
+    for ending, text in texts.items():
+        path = folder / f"{table.spec.name}.{ending}"
+        write_text(path, text)
+        out.append(path)
+    return out

@@ -15,7 +15,7 @@ from bevkd.data.points import transform
 from bevkd.errors import DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
 from bevkd.registry import lookup
-from bevkd.report.metrics import Runs
+from bevkd.report.runs import Runs
 
 Array = NDArray[np.float64]
 # The box edges as pairs of corner indices of `box_corners`.

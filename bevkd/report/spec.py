@@ -1,36 +1,35 @@
-"""Tables, figures and claims as typed rows of config/{tables,figures}/*.yaml and config/claims.yaml.
+"""Tables, figures and claims as typed rows, from config/papers/*/{tables,figures,claims}.yaml.
 
-Nothing here opens a run: the workflow loads these to know which (run, seed) pairs each output needs.
+What YAML says in short is spelt out by `bevkd.report.comparisons`. Nothing here opens a run: the workflow loads these
+to know which (run, seed) pairs each output needs.
 """
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from dataclasses import fields
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.config import RowConfig, config_dir, load_scale, parse, read_yaml
-from bevkd.config.scale import Kind, substituted
+from bevkd.config import Paper, RowConfig, config_dir, load_papers, load_rows, merge, parse, tiers
+from bevkd.config.comparisons import Pool, Selector, pool
+from bevkd.config.families import entries
+from bevkd.config.plain import check_keys, read_mapping
+from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
-from bevkd.report.metrics import METRICS, metric
+from bevkd.report.comparisons import claims_of, columns, labelled, printed_only, published_of, stand_ins, table_rows
+from bevkd.report.metrics import METRICS, Source, metric
 
 _STRICT = ConfigDict(extra="forbid")
-Target: TypeAlias = Literal["all", "extended", "tuning"]
+Target: TypeAlias = Tier
 Split: TypeAlias = Literal["report", "tune"]
-Artefact: TypeAlias = Literal["metrics", "response", "cost", "log", "model"]
+Artefact: TypeAlias = Source | Literal["model"]
 Need: TypeAlias = tuple[str, int]
-# Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
-Pool: TypeAlias = str | tuple[str, ...]
-Selector: TypeAlias = dict[str, str]
-
-
-def pool(runs: Pool) -> tuple[str, ...]:
-    """One or several run ids as a tuple."""
-    return (runs,) if isinstance(runs, str) else runs
+# Measured once for a run, whatever its seeds.
+UNSEEDED: frozenset[Artefact] = frozenset(("cost", "profile"))
 
 
 def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> list[Need]:
@@ -47,6 +46,11 @@ def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> 
     return list(out)
 
 
+def first_of(needs: Iterable[Need], rows: Mapping[str, RowConfig]) -> list[Need]:
+    """Each run once, with its first seed."""
+    return [(run, rows[run].seeds[0]) for run in dict.fromkeys(run for run, _ in needs)]
+
+
 @dataclass(frozen=True, config=_STRICT)
 class ColumnSpec:
     """One metric of a table; `reference` selects the published number within a row's selector."""
@@ -58,7 +62,7 @@ class ColumnSpec:
     def __post_init__(self) -> None:
         metric(self.key)
 
-    def printed_for(self, row: RowSpec) -> bool:
+    def printed_for(self, row: RowSpec | ContextSpec) -> bool:
         """Whether the paper prints a number here."""
         return row.published is not None and self.reference != {} and self.key not in row.unprinted
 
@@ -67,9 +71,10 @@ class ColumnSpec:
         """Columns of the reference file that this metric fixes."""
         if self.reference is not None:
             return self.reference
-        if self.key.startswith("AP_"):
-            return {"metric": "AP", "class": self.key.removeprefix("AP_")}
-        return {"metric": self.key, "class": "all"}
+        name, _, group = self.key.partition("@")
+        if name.startswith("AP_"):
+            return {"metric": "AP", "class": name.removeprefix("AP_")}
+        return {"metric": name, "class": group or "all"}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -86,6 +91,16 @@ class RowSpec:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ContextSpec:
+    """A published row that no run of ours repeats: it stands below the table, with what the paper prints."""
+
+    label: str
+    published: Selector
+    group: str = ""
+    unprinted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=_STRICT)
 class TableConfig:
     """A table. `rows: tuning` means every experiment row whose target is `tuning`, after those of `also`."""
 
@@ -95,7 +110,9 @@ class TableConfig:
     columns: tuple[ColumnSpec, ...]
     rows: tuple[RowSpec, ...] | Literal["tuning"]
     also: tuple[RowSpec, ...] = ()  # shown first in their groups; tuning only
-    target: Target = "all"
+    context: tuple[ContextSpec, ...] = ()  # in tables.yaml also the name of a published row alone
+    part: str = ""  # the paper (folder of config/papers) that it belongs to
+    target: Tier = "all"
     split: Split = "report"
     published: Selector = Field(default_factory=dict)
     published_split: str = ""  # what the paper evaluated on, for the header
@@ -103,18 +120,17 @@ class TableConfig:
     notes: tuple[str, ...] = ()
 
     @property
-    def artefact(self) -> Artefact:
-        """What the table reads of a run: its metrics, those of its response, or what its training costs."""
-        return metric(self.columns[0].key).file
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """The kinds of files that its columns come from."""
+        return tuple(dict.fromkeys(metric(column.key).file for column in self.columns))
 
     def __post_init__(self) -> None:
         keys = [column.key for column in self.columns]
-        if len({metric(key).file for key in keys}) > 1:
-            raise ValueError("the columns of a table come from one kind of file")
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("columns must be distinct metrics")
         if self.rows != "tuning":
-            for row in self.rows:
+            shown: list[RowSpec | ContextSpec] = [*self.rows, *self.context]
+            for row in shown:
                 if set(row.unprinted) - set(keys):
                     raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
         if self.delta is not None and self.delta not in keys:
@@ -125,6 +141,8 @@ class TableConfig:
             places = [(row.group, row.role, row.label) for row in self.rows]
             if not places or len(set(places)) != len(places):
                 raise ValueError("rows must differ in (group, role, label)")
+        if len({(row.group, row.label) for row in self.context}) != len(self.context):
+            raise ValueError("rows of the context must differ in (group, label)")
 
     def row_specs(self, rows: Mapping[str, RowConfig]) -> tuple[RowSpec, ...]:
         """The rows, spelt out."""
@@ -138,11 +156,18 @@ class TableConfig:
         return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose metrics the table prints; of costs the first seed's."""
+        """(run, seed) pairs that the table prints numbers of.
+
+        The first seed's in the preview, and where no column comes from seeds.
+
+        Raises:
+            ConfigError: a run is unknown, or of a later tier than the table.
+        """
         specs = self.row_specs(rows)
         runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
         needs = needs_of(runs, rows, f"table {self.name!r}")
-        return needs if self.artefact != "cost" else [(run, rows[run].seeds[0]) for run in dict.fromkeys(runs)]
+        tiers.check(f"table {self.name!r}", self.target, runs, rows)
+        return first_of(needs, rows) if self.target == "preview" or set(self.artefacts) <= UNSEEDED else needs
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -166,15 +191,22 @@ class _Figure:
     name: str
     title: str
     caption: str
-    target: Target = "all"
+    target: Tier = "all"
+    part: str = ""  # the paper (folder of config/papers) that it belongs to
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
         raise NotImplementedError
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs that the figure reads."""
-        return needs_of(self.runs(rows), rows, f"figure {self.name!r}")
+        """(run, seed) pairs that the figure reads.
+
+        Raises:
+            ConfigError: a run is unknown, or of a later tier than the figure.
+        """
+        needs = needs_of(self.runs(rows), rows, f"figure {self.name!r}")
+        tiers.check(f"figure {self.name!r}", self.target, self.runs(rows), rows)
+        return needs
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -186,7 +218,7 @@ class LossCurves(_Figure):
     field: str = "det"
     window: float = 0.1  # of the number of steps
 
-    artefact = "log"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("log",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -202,7 +234,7 @@ class Dots(_Figure):
     metric: str = "mAP"
     baseline: Pool | None = None  # drawn as a line through every panel
 
-    artefact = "metrics"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -241,7 +273,7 @@ class LearningCurves(_Figure):
     metrics: tuple[str, ...] = ("mAP",)
     split: Split = "report"
 
-    artefact = "metrics"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -252,7 +284,7 @@ class LearningCurves(_Figure):
 class _Scenes(_Figure):
     columns: tuple[CurveSpec, ...]
     frames: int = 2  # report frames with most annotated boxes, from different scenes
-    artefact = "model"
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("model",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -284,7 +316,10 @@ class Detections(_Scenes):
 
 
 FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | ResponseMaps | Detections
-_AnyFigure = Annotated[FigureConfig, Field(discriminator="kind")]
+_FIGURES: dict[str, Any] = {
+    get_args(cls.__pydantic_fields__["kind"].annotation)[0]: cls  # type: ignore[attr-defined]
+    for cls in get_args(FigureConfig)
+}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -304,22 +339,24 @@ class ClaimConfig:
     kind: Literal["greater", "no_difference"] = "greater"
     margin: float | None = None  # printed units; no_difference only
     controls: tuple[Pool, ...] = ()
+    control: Literal["due", "not_due"] = "due"  # not due between two distilled students, nor for costs
     # Repetitions: pairs of seeds, or means per labelled subset (and its teacher), or repeats of a benchmark.
     over: Literal["seeds", "subsets", "repeats"] = "seeds"
-    target: Literal["all", "extended"] = "all"
+    target: Tier = "all"
     source: str = ""  # where the paper says so
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
+    part: str = ""  # the paper (folder of config/papers) that it belongs to
 
     @property
-    def artefact(self) -> Artefact:
+    def artefacts(self) -> tuple[Artefact, ...]:
         """What the claim reads of a run."""
-        return metric(self.metric).file
+        return (metric(self.metric).file,)
 
     def __post_init__(self) -> None:
         metric(self.metric)
         if (self.kind == "no_difference") != (self.margin is not None):
             raise ValueError("margin belongs to no_difference, and only there")
-        if (self.over == "repeats") != (self.artefact == "cost"):
+        if (self.over == "repeats") != (self.artefacts == ("cost",)):
             raise ValueError("costs, and nothing else, are compared over repeats")
         if self.margin is not None and self.margin <= 0:
             raise ValueError("margin must be positive")
@@ -333,15 +370,21 @@ class ClaimConfig:
         """Same as `id`."""
         return self.id
 
+    def waited_for(self, rows: Mapping[str, RowConfig]) -> list[Pool]:
+        """The controls that are run before the claim is answered; without the others it cannot be reproduced."""
+        return [p for p in self.controls if all(tiers.may_need(self.target, rows[run]) for run in pool(p))]
+
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs whose metrics the claim compares.
+        """(run, seed) pairs whose numbers the claim compares, without controls of a later tier.
 
         Raises:
-            ConfigError: a run is unknown, or two compared runs share no seed.
+            ConfigError: a run is unknown, of a later tier than the claim, or two compared runs share no seed.
         """
         where = f"claim {self.id!r}"
         pools = [pool(p) for p in (self.better, self.than, *self.controls)]
-        out = needs_of([run for runs in pools for run in runs], rows, where)
+        needs_of([run for runs in pools for run in runs], rows, where)
+        tiers.check(where, self.target, [*pools[0], *pools[1]], rows)
+        out = needs_of([run for runs in (*pools[:2], *map(pool, self.waited_for(rows))) for run in runs], rows, where)
         for other in pools[1:]:
             for run, rival in zip(pools[0], other, strict=True):
                 if not set(rows[run].seeds) & set(rows[rival].seeds):
@@ -349,58 +392,112 @@ class ClaimConfig:
         return out
 
 
-def _content(content: Any, kind: Kind, name: str, scale: str | None) -> Any:
-    """Plain content of an item, with the runs that stand for others at a scale."""
-    return content if scale is None else substituted(content, load_scale(scale).substitutes(kind, name))
+Item: TypeAlias = TableConfig | FigureConfig | ClaimConfig
 
 
-def _named(folder: Kind, kind: Any, scale: str | None) -> dict[str, Any]:
-    out = {}
-    for path in sorted((config_dir() / folder).glob("*.yaml")):
-        item = parse(kind, _content(read_yaml(path), folder, path.stem, scale), str(path))
-        if item.name != path.stem:
-            raise ConfigError(f"{path}: name {item.name!r} must be the file's name")
-        for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
-            metric(key)
-        out[path.stem] = item
-    return out
+def reads(item: Item, rows: Mapping[str, RowConfig]) -> dict[Artefact, list[Need]]:
+    """Per kind of file the (run, seed) pairs that a table, figure or claim reads."""
+    needs = item.needs(rows)
+    return {kind: first_of(needs, rows) if kind in UNSEEDED else needs for kind in item.artefacts}
+
+
+PREVIEW = "Preview: n = 1, a single seed, which shows that everything runs and nothing about the method."
+_TABLES = ("defaults", "columns", "tables")
+_SHORT = ("labels", "show", "group", "printed", "at")
+
+
+def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scale: str | None, where: str) -> Any:
+    """A table as plain data, spelt out."""
+    known = [field.name for field in fields(TableConfig) if field.name not in ("name", "part")]
+    plain = dict(check_keys(content, [*known, *_SHORT], where))
+    short: dict[str, Any] = {"labels": {}, "show": (), "group": "", "where": where, "scale": scale or ""}
+    short |= {key: plain.pop(key) for key in ("labels", "show", "group") if key in plain}
+    for key in ("rows", "also"):
+        if isinstance(plain.get(key), list):
+            plain[key] = table_rows(plain[key], short, paper.comparisons, load_rows())
+    plain["context"] = [
+        row if isinstance(row, dict) else {"label": row, "published": {"row_label": row}}
+        for row in plain.get("context", ())
+    ]
+    plain["columns"] = printed_only(columns(plain.get("columns"), named, where), plain.pop("printed", None))
+    plain |= published_of(plain.get("published"), paper.recipe.paper)
+    plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published'].get('table', '')}")
+    if plain.get("target") == "preview":
+        plain["notes"] = [*plain.get("notes", ()), PREVIEW]
+    return stand_ins(plain, plain.pop("at", {}).get(scale, {})) | {"name": name, "part": paper.name}
 
 
 def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
-    """All tables by name; with a scale, of the runs that stand for others there.
+    """All tables by name, paper by paper; with a scale, of the runs that stand for others there.
 
     Raises:
-        ConfigError: unknown key, wrong type, unknown metric.
+        ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
-    return _named("tables", TableConfig, scale)
+    out: dict[str, TableConfig] = {}
+    shared = read_mapping(path) if (path := config_dir() / "papers" / "columns.yaml").exists() else {}
+    for paper in load_papers().values():
+        path = paper.folder / "tables.yaml"
+        content = read_mapping(path, _TABLES)
+        for name, table in entries(content.get("tables", {}), str(path)).items():
+            where = f"{path}: table {name!r}"
+            if name in out:
+                raise ConfigError(f"{where}: also a table of {out[name].part!r}")
+            whole = merge(content.get("defaults", {}), table)
+            plain = _table(name, whole, paper, shared | content.get("columns", {}), scale, where)
+            out[name] = parse(TableConfig, plain, where)
+    return out
+
+
+def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str) -> FigureConfig:
+    """A figure; in short, panels are title -> curves, and curves, columns and series are label -> run or runs."""
+    kind = str(content.get("kind")) if isinstance(content, dict) else ""
+    if kind not in _FIGURES:
+        raise ConfigError(f"{where}: kind: no figure is a {kind!r}{nearest(kind, _FIGURES)}")
+    plain = dict(content)
+    if isinstance(plain.get("panels"), dict):
+        plain["panels"] = [{"title": title, "curves": labelled(part, "run")} for title, part in plain["panels"].items()]
+    for key, of in (("columns", "run"), ("series", "runs")):
+        plain |= {key: labelled(plain[key], of)} if key in plain else {}
+    runs = plain.pop("at", {}).get(scale, {})
+    item: FigureConfig = parse(_FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)
+    for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
+        metric(key)
+    return item
 
 
 def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
-    """All figures by name; with a scale, of the runs that stand for others there.
+    """All figures by name, paper by paper; with a scale, of the runs that stand for others there.
 
     Raises:
-        ConfigError: unknown key, wrong type, unknown metric.
+        ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
-    return _named("figures", _AnyFigure, scale)
+    out: dict[str, FigureConfig] = {}
+    for paper in load_papers().values():
+        path = paper.folder / "figures.yaml"
+        for name, figure in entries(read_mapping(path, ("figures",)).get("figures", {}), str(path)).items():
+            where = f"{path}: figure {name!r}"
+            if name in out:
+                raise ConfigError(f"{where}: also a figure of {out[name].part!r}")
+            out[name] = _figure(name, figure, paper, scale, where)
+    return out
 
 
 def load_claims(scale: str | None = None) -> dict[str, ClaimConfig]:
-    """All claims by id, in file order; with a scale, of the runs that stand for others there.
+    """All claims by id, paper by paper, in file order; with a scale, of the runs that stand for others there.
 
     Raises:
-        ConfigError: unknown key, wrong type, unknown metric, an id used twice.
+        ConfigError: unknown key, wrong type, unknown metric, an id used twice, a published cell that no table has.
     """
-    path: Path = config_dir() / "claims.yaml"
-    content = read_yaml(path)
-    if not isinstance(content, dict) or set(content) != {"claims"}:
-        raise ConfigError(f"{path}: wants one key, claims")
-    out: dict[str, ClaimConfig] = {}
-    for i, item in enumerate(content["claims"]):
-        name = item.get("id", "") if isinstance(item, dict) else ""
-        claim = parse(ClaimConfig, _content(item, "claims", str(name), scale), f"{path}: claim {i}")
-        if claim.id in out:
-            raise ConfigError(f"{path}: claim {claim.id!r} is given twice")
-        out[claim.id] = claim
+    tables, out = load_tables(), {}
+    for paper in load_papers().values():
+        path = paper.folder / "claims.yaml"
+        for item in paper.comparisons.values():
+            where = f"{path}: comparison {item.name!r}"
+            for plain in claims_of(item, paper.recipe.paper, tables, scale, where):
+                claim = parse(ClaimConfig, plain | {"part": paper.name}, f"{path}: claim {plain['id']!r}")
+                if claim.id in out:
+                    raise ConfigError(f"{path}: claim {claim.id!r} is given twice")
+                out[claim.id] = claim
     return out
 
 
@@ -408,11 +505,15 @@ __all__ = [
     "METRICS",
     "ClaimConfig",
     "ColumnSpec",
+    "ContextSpec",
     "FigureConfig",
+    "Item",
+    "Pool",
     "RowSpec",
     "TableConfig",
     "load_claims",
     "load_figures",
     "load_tables",
     "pool",
+    "reads",
 ]

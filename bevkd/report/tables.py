@@ -1,25 +1,23 @@
-"""Tables: published and own numbers side by side, as CSV (the data), Markdown and LaTeX (to read)."""
+"""Filled tables: published and own numbers side by side, and their CSV files."""
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from bevkd.errors import DataError
-from bevkd.io import write_text
-from bevkd.report.metrics import Runs
+import pandas as pd
+
+from bevkd.report.frames import read_csv
 from bevkd.report.reference import select
-from bevkd.report.spec import Pool, RowSpec, TableConfig, pool
-from bevkd.report.stats import Interval, paired, sample_std
-
-logger = logging.getLogger(__name__)
+from bevkd.report.spec import ContextSpec, RowSpec, TableConfig
+from bevkd.report.stats import Interval
 
 _HEAD = ("group", "role", "row", "run")
 _TAIL = ("n", "seeds", "config")
+CONTEXT = "context"  # the role of published rows without a run of ours
 
 
 @dataclass(frozen=True)
@@ -27,187 +25,118 @@ class Value:
     """One cell: published and own number in printed units; NaN where the paper prints none, or n < 2 for `std`."""
 
     paper: float
-    ours: float
-    std: float
+    ours: float = math.nan
+    std: float = math.nan
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: `config` is the resolved config, relative to the results folder; `delta` the paired difference."""
+    """One row.
+
+    Attributes:
+        values: cells by metric.
+        delta: the paired difference.
+        n: repetitions behind `ours`; 0: none of ours.
+        config: resolved configs, relative to the results folder.
+        notes: what is to be said of a published cell, by metric.
+    """
 
     group: str
     role: str
     label: str
     run: str
     values: dict[str, Value]
-    delta: Interval | None
-    n: int
-    seeds: str
-    config: str
+    delta: Interval | None = None
+    n: int = 0
+    seeds: str = ""
+    config: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A filled table."""
+    """A filled table; `context` are published rows without a run of ours."""
 
     spec: TableConfig
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    context: tuple[Row, ...] = ()
 
 
-def pooled(runs: Runs, which: Pool, split: str, keys: list[str]) -> dict[tuple[int, int], dict[str, float]]:
-    """Metrics per (position in the pool, seed)."""
-    return {
-        (i, seed): values for i, run in enumerate(pool(which)) for seed, values in runs.values(run, split, keys).items()
-    }
-
-
-def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
-    keys = [column.key for column in spec.columns]
-    found = pooled(runs, row.run, spec.split, keys)
-    values = {}
-    for column in spec.columns:
-        ours = [v[column.key] for v in found.values()]
-        paper = math.nan
-        if column.printed_for(row):
-            assert row.published is not None
-            paper = select({**spec.published, **column.selector, **row.published}).value
-        values[column.key] = Value(paper, sum(ours) / len(ours), sample_std(ours))
-    delta = None
-    if spec.delta is not None and row.against is not None:
-        rival = pooled(runs, row.against, spec.split, [spec.delta])
-        mine = {k: v[spec.delta] for k, v in found.items()}
-        try:
-            delta = paired(mine, {k: v[spec.delta] for k, v in rival.items()})
-        except ValueError as error:
-            raise DataError(f"table {spec.name!r}, row {row.label!r}: {error} with {row.against!r}") from error
-    ids = pool(row.run)
-    repeated = spec.artefact == "cost"  # of one seed
-    seeds = "; ".join(",".join(str(s) for s in runs.row(run).seeds[: 1 if repeated else None]) for run in ids)
-    links = [_publish_config(runs, run, results) for run in ids]
-    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, len(found), seeds, " ".join(links))
-
-
-def _publish_config(runs: Runs, run: str, results: Path) -> str:
-    """Copy a run's resolved config beside the tables: run folders are not kept in git, links must not dangle."""
-    source = runs.config_file(run)
-    if not source.exists():
-        raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=source)
-    relative = f"configs/{run}.yaml"
-    text = source.read_text(encoding="utf-8")
-    target = results / relative
-    if not target.exists() or target.read_text(encoding="utf-8") != text:
-        write_text(target, text)
-    return relative
-
-
-def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
-    """Read every number of a table.
-
-    A table of `tuning` rows shows those that have been run and names the others; any other table wants all its runs.
+def published(spec: TableConfig, row: RowSpec | ContextSpec) -> tuple[dict[str, float], dict[str, str]]:
+    """What the paper prints in a row, NaN where it prints nothing, and notes on these cells, both by metric.
 
     Raises:
-        ConfigError: a run is unknown, or a selector does not fit exactly one published number.
-        DataError: a run is missing or its metrics are unusable; the message names run and file.
+        ConfigError: a selector does not fit exactly one published number.
     """
-    spec.needs(runs.rows)
-    wanted = spec.row_specs(runs.rows)
-    rows, absent = [], []
-    for row in wanted:
-        if spec.rows == "tuning" and not _has_metrics(runs, row, spec.split):
-            absent.append(str(row.run))
-            continue
-        rows.append(_row(spec, row, runs, results))
-    if not rows:
-        raise DataError(f"table {spec.name!r}: none of its runs has metrics", file=runs.root / runs.scale)
-    if absent:
-        logger.warning("table %s: %d tuning runs have no metrics: %s", spec.name, len(absent), ", ".join(absent))
-    notes = (*spec.notes, *([f"Not run: {', '.join(absent)}."] if absent else []))
-    return Table(spec, tuple(rows), notes)
+    values, notes = {}, {}
+    for column in spec.columns:
+        values[column.key] = math.nan
+        if column.printed_for(row):
+            assert row.published is not None
+            cell = select({**spec.published, **column.selector, **row.published})
+            values[column.key] = cell.value
+            if cell.note:
+                notes[column.key] = cell.note
+    return values, notes
 
 
-def _has_metrics(runs: Runs, row: RowSpec, split: str) -> bool:
-    return all(
-        runs.config_file(run).exists() and runs.metrics_file(run, seed, split).exists()
-        for run in pool(row.run)
-        for seed in runs.row(run).seeds
-    )
+def context_rows(spec: TableConfig) -> tuple[Row, ...]:
+    """The published rows without a run of ours.
 
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"
+    Raises:
+        ConfigError: a selector does not fit exactly one published number.
+    """
+    out = []
+    for row in spec.context:
+        values, notes = published(spec, row)
+        cells = {key: Value(value) for key, value in values.items()}
+        out.append(Row(row.group, CONTEXT, row.label, "", cells, notes=notes))
+    return tuple(out)
 
 
 def header(spec: TableConfig) -> list[str]:
     """Column names of the CSV file."""
-    names = list(_HEAD)
-    for column in spec.columns:
-        names += [f"{column.key}_paper", f"{column.key}_ours", f"{column.key}_std"]
-    if spec.delta is not None:
-        names += [f"{spec.delta}_delta", f"{spec.delta}_delta_low", f"{spec.delta}_delta_high"]
-    return [*names, *_TAIL]
+    return [*_HEAD, *_numbers(spec), *_TAIL]
 
 
-def to_csv(table: Table) -> str:
-    """The table as CSV: one line per row; `<metric>_paper`, `<metric>_ours`, `<metric>_std`, `n`."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header(table.spec))
-    for row in table.rows:
-        cells = [row.group, row.role, row.label, row.run]
-        for column in table.spec.columns:
-            value = row.values[column.key]
-            cells += [_number(value.paper), _number(value.ours), _number(value.std)]
-        if table.spec.delta is not None:
-            d = row.delta
-            cells += ["", "", ""] if d is None else [_number(d.mean), _number(d.low), _number(d.high)]
-        writer.writerow([*cells, str(row.n), row.seeds, row.config])
-    return stream.getvalue()
+def _numbers(spec: TableConfig) -> list[str]:
+    names = [f"{column.key}_{part}" for column in spec.columns for part in ("paper", "ours", "std")]
+    return names + [f"{spec.delta}_delta{end}" for end in ("", "_low", "_high") if spec.delta is not None]
 
 
-def from_csv(spec: TableConfig, path: Path) -> Table:
-    """Read back what `to_csv` wrote, for the report.
+def to_frame(table: Table) -> pd.DataFrame:
+    """One line per row; `<metric>_paper`, `<metric>_ours`, `<metric>_std`, `n`. Context comes last."""
+    lines: list[dict[str, Any]] = []
+    for row in (*table.rows, *table.context):
+        line: dict[str, Any] = dict(zip(_HEAD, (row.group, row.role, row.label, row.run), strict=True))
+        for key, value in row.values.items():
+            line |= {f"{key}_paper": value.paper, f"{key}_ours": value.ours, f"{key}_std": value.std}
+        if table.spec.delta is not None and row.delta is not None:
+            ends = {"": row.delta.mean, "_low": row.delta.low, "_high": row.delta.high}
+            line |= {f"{table.spec.delta}_delta{end}": number for end, number in ends.items()}
+        lines.append(line | dict(zip(_TAIL, (row.n, row.seeds, row.config), strict=True)))
+    return pd.DataFrame(lines, columns=header(table.spec)).astype(dict.fromkeys(_numbers(table.spec), "float64"))
+
+
+def read(spec: TableConfig, path: Path) -> Table:
+    """A table from its CSV file; notes on published cells come from the published numbers.
 
     Raises:
+        ConfigError: a selector does not fit exactly one published number.
         DataError: the file is missing or its columns are not those of the table.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            records = list(reader)
-    except FileNotFoundError:
-        raise DataError(f"table {spec.name!r} has not been made", file=path) from None
-    if list(reader.fieldnames or ()) != header(spec):
-        raise DataError(f"columns are not those of table {spec.name!r}", file=path)
-
-    def number(record: dict[str, str], name: str) -> float:
-        try:
-            return float(record[name]) if record[name] else math.nan
-        except ValueError:
-            raise DataError(f"not a number: {record[name]!r}", file=path, field=name) from None
-
-    rows = []
-    for record in records:
-        values = {
-            c.key: Value(*(number(record, f"{c.key}_{part}") for part in ("paper", "ours", "std")))
-            for c in spec.columns
-        }
-        delta, n = None, int(record["n"])
-        if spec.delta is not None and record[f"{spec.delta}_delta"]:
-            parts = [number(record, f"{spec.delta}_delta{end}") for end in ("", "_low", "_high")]
-            delta = Interval(parts[0], parts[1], parts[2], n)
-        place = (record["group"], record["role"], record["row"], record["run"])
-        rows.append(Row(*place, values, delta, n, record["seeds"], record["config"]))
-    return Table(spec, tuple(rows), spec.notes)
+    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"])
+    known = {(row.group, row.role, row.label): row for row in spec.rows} if spec.rows != "tuning" else {}
+    rows = [_row(spec, line, known) for line in frame[frame["role"] != CONTEXT].to_dict("records")]
+    return Table(spec, tuple(rows), spec.notes, context_rows(spec))
 
 
-def write(table: Table, folder: Path) -> list[Path]:
-    """Write `<name>.csv`, `.md` and `.tex` into a folder and return their paths."""
-    from bevkd.report.render import to_latex, to_markdown
-
-    out = []
-    for ending, text in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
-        path = folder / f"{table.spec.name}.{ending}"
-        write_text(path, text)
-        out.append(path)
-    return out
+def _row(spec: TableConfig, line: Mapping[Any, Any], known: Mapping[tuple[str, str, str], RowSpec]) -> Row:
+    values = {c.key: Value(line[f"{c.key}_paper"], line[f"{c.key}_ours"], line[f"{c.key}_std"]) for c in spec.columns}
+    delta, place = None, (line["group"], line["role"], line["row"])
+    if spec.delta is not None and not math.isnan(line[f"{spec.delta}_delta"]):
+        mean, low, high = (line[f"{spec.delta}_delta{end}"] for end in ("", "_low", "_high"))
+        delta = Interval(mean, low, high, line["n"])
+    notes = published(spec, known[place])[1] if place in known else {}
+    return Row(*place, line["run"], values, delta, line["n"], line["seeds"], line["config"], notes)

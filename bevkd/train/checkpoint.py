@@ -102,7 +102,7 @@ def drop_checkpoints(out: Path) -> None:
 def drop_results(out: Path) -> None:
     """Remove everything that a training wrote into `out`, to begin anew."""
     drop_checkpoints(out)
-    for name in (MODEL, "log.jsonl", "config.yaml"):
+    for name in (MODEL, "log.jsonl", "config.yaml", "provenance.json"):
         (out / name).unlink(missing_ok=True)
     for path in (out / "tb").glob("events.*"):
         path.unlink()

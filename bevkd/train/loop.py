@@ -29,7 +29,7 @@ from bevkd.train import checkpoint as ckpt
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import build_optimizer, set_schedule
 from bevkd.train.resolve import resolve
-from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings
+from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings, training_provenance
 from bevkd.train.stream import StepDataset, derive_seed, timed_batches, total_steps, worker_count
 from bevkd.train.syncbn import synchronise_batch_norm
 from bevkd.train.teacher import teacher_digest
@@ -163,6 +163,7 @@ def _fit(
         logger.info("resuming %s at step %d of %d", out, start, steps)
     if fabric.is_global_zero:
         write_text(out / "config.yaml", yaml.safe_dump(to_plain(run), sort_keys=False))
+        write_json(out / "provenance.json", training_provenance(config, fabric))
     fabric.barrier()  # nobody changes the folder before everybody has read it
 
     def save(step: int) -> None:

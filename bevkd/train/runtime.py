@@ -20,6 +20,7 @@ from lightning_fabric.strategies import DDPStrategy
 
 from bevkd.config import TrainConfig
 from bevkd.errors import ConfigError
+from bevkd.provenance import processor, provenance
 from bevkd.train.optim import resolve_precision
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,16 @@ def build_fabric(config: TrainConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def training_provenance(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
+    """By which code and on what a training runs, see `bevkd.provenance`, on which device and in which precision."""
+    cuda = fabric.device.type == "cuda"
+    return provenance() | {
+        "device": torch.cuda.get_device_name(fabric.device) if cuda else processor(),
+        "processes": fabric.world_size,
+        "precision": resolve_precision(config.precision, fabric.device.type),
+    }
 
 
 @contextmanager

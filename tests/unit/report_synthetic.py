@@ -12,7 +12,8 @@ import yaml
 
 from bevkd.classes import CLASSES
 from bevkd.config import DataConfig, ModelConfig, RowConfig, RunConfig, TrainConfig, run_dir, to_plain
-from bevkd.report.metrics import METRICS, cost_file, response_file
+from bevkd.report.metrics import METRICS
+from bevkd.report.runs import cost_file, response_file
 
 SENSORS: dict[str, tuple[Any, ...]] = {"camera": ("camera",), "fusion": ("lidar", "camera")}
 ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -109,31 +110,39 @@ def test_unknown_names_suggest_the_nearest() -> None:
         load_run("camera_base", "simm", 0)
 
 
-def _config_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict]) -> None:
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "x.yaml").write_text(yaml.safe_dump({"runs": rows}))
+def _config_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: dict[str, Any]) -> None:
+    (tmp_path / "papers" / "x").mkdir(parents=True)
+    (tmp_path / "papers" / "x" / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
     monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path))
 
 
-ROW = {"id": "a", "dataset": "nuscenes_sim", "model": "camera"}
+ROW = {"dataset": "nuscenes_sim", "model": "camera"}
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("runs", "message"),
     [
-        ([ROW, ROW], "defined twice"),
-        ([{**ROW, "teecher": "b"}], "teecher"),
-        ([{**ROW, "teacher": "b", "method": {"kind": "dense"}}], "unknown teacher run 'b'"),
-        ([ROW, {**ROW, "id": "b", "teacher": "a"}], "needs a method"),
-        (
-            [ROW, {**ROW, "id": "b", "teacher": "a", "teacher_seed": 9, "method": {"kind": "dense"}}],
-            "no seed 9",
-        ),
+        ({"a": {**ROW, "teecher": "b"}}, r"x/runs\.yaml: run 'a'.*'teecher' .*'teacher'"),
+        ({"a": {**ROW, "seeds": "one"}}, r"x/runs\.yaml: run 'a': seeds: .*'one'"),
+        ({"a": {**ROW, "target": "preview"}}, r"run 'a': target: .*'preview'"),
+        ({"a": {**ROW, "teacher": "b", "method": {"kind": "dense"}}}, "run 'a': unknown teacher run 'b'"),
+        ({"a": ROW, "b": {**ROW, "teacher": "a"}}, "run 'b': a teacher needs a method"),
+        ({"a": ROW, "b": {**ROW, "teacher": "a", "teacher_seed": 9, "method": {"kind": "dense"}}}, "has no seed 9"),
+        ({"a": ROW, "f": {"for": {"x": ["a"]}, "each": {"{x}": ROW}}}, "'a' is defined twice"),
     ],
 )
-def test_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict], message: str) -> None:
-    _config_with(tmp_path, monkeypatch, rows)
+def test_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: dict[str, Any], message: str) -> None:
+    _config_with(tmp_path, monkeypatch, runs)
     with pytest.raises(ConfigError, match=message):
+        load_rows()
+
+
+def test_a_key_given_twice_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _config_with(tmp_path, monkeypatch, {})
+    (tmp_path / "papers" / "x" / "runs.yaml").write_text(
+        "runs:\n  a: {model: m, dataset: d}\n  a: {model: n, dataset: d}\n"
+    )
+    with pytest.raises(ConfigError, match=r"x/runs\.yaml.*'a' is defined twice"):
         load_rows()
 
 
@@ -184,30 +193,10 @@ def test_published_settings_of_kitti_and_waymo() -> None:
         assert load_run(run, "smoke", 0).data.root == f"data/{run.split('_')[0]}_sim/smoke"
 
 
-def test_rules_of_a_scale_win_over_rows_and_want_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(config_dir(), tmp_path / "config")
-    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
-    path = tmp_path / "config" / "scales" / "tiny.yaml"
-    content = yaml.safe_load((tmp_path / "config" / "scales" / "smoke.yaml").read_text())
-    content["rules"] = [
-        {"runs": ["camera_*"], "models": ["camera"], "set": {"train": {"steps_factor": 3.0, "lr": 0.5}}},
-        {"runs": ["unidistill_p?"], "teacher_mode": "live"},
-    ]
-    path.write_text(yaml.safe_dump(content))
-    long, lidar = load_run("camera_long", "tiny", 0), load_run("lidar_long", "tiny", 0)
-    assert (long.train.steps, long.train.lr) == (36, 0.5)  # the row says twice, not thrice
-    assert (lidar.train.steps, lidar.train.lr) == (30, 3e-3)
-    assert load_run("unidistill_p4", "tiny", 0).row.teacher_mode == "live"
-    assert load_run("s6_feature", "tiny", 0).row.teacher_mode == "cached"
-    for number, rules, message in (
-        (0, [{"runs": ["camra_*"], "set": {}}], "no run is called 'camra_"),
-        (1, [{"runs": ["camera_*"], "datasets": ["kitti"], "set": {}}], "rule 0 is for no run"),
-        (2, [{"run": ["camera_*"]}], "run"),
-    ):
-        other = path.with_stem(f"tiny{number}")
-        other.write_text(yaml.safe_dump(content | {"rules": rules}))
-        with pytest.raises(ConfigError, match=message):
-            load_run("camera_base", other.stem, 0)
+def test_a_scale_may_want_live_teachers() -> None:
+    for run in ("unidistill_p4", "camera_base"):
+        assert load_run(run, "paper", 0).row.teacher_mode == "live"
+        assert load_run(run, "sim", 0).row.teacher_mode == "cached"
 
 
 def test_runs_stand_for_others_at_the_published_scale() -> None:

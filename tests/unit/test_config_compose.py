@@ -82,8 +82,8 @@ def test_explain_names_file_and_line_of_every_layer() -> None:
     assert value is True
     assert stage.path is not None
     assert "mean_age: true" in stage.path.read_text().splitlines()[(stage.line or 0) - 1]
-    value, (default,) = explain("lidar_base", "sim", 0, "train.betas")
-    assert (value, default.label, default.path) == ([0.95, 0.99], "default of the code", None)
+    value, (default,) = explain("lidar_base", "sim", 0, "train.log_every")
+    assert (value, default.label, default.path) == (10, "default of the code", None)
     with pytest.raises(ConfigError, match=r"train has no setting 'lrr' .did you mean 'lr'"):
         explain("lidar_base", "sim", 0, "train.lrr")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from distill_data import GRID, Frames, ToyTeacher, collate, leaves, make_batch, make_outputs, spec, with_targets
 
 from bevkd import registry
-from bevkd.config import MethodConfig, RowConfig, parse
+from bevkd.config import MethodConfig, RowConfig, config_dir, load_rows
 from bevkd.distill import DistillEngine, build_cache, build_method
 from bevkd.distill.cache_build import all_entries
 
@@ -41,7 +41,11 @@ def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowConfig]:
     monkeypatch.setitem(sys.modules, path.stem, module)
     module_spec.loader.exec_module(module)
     assert set(registry.names("method")) == {*known, "peaks"}
-    yield parse(RowConfig, yaml.safe_load(block("yaml"))["runs"][0], "guide")
+    paper = shutil.copytree(config_dir(), tmp_path / "config") / "papers" / "peaks"
+    paper.mkdir()
+    (paper / "runs.yaml").write_text(block("yaml"))
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
+    yield load_rows()["peaks_l_to_c"]
     del registry._REGISTRY["method"]["peaks"], registry._REGISTRY["tap"]["centre logits"]
     del registry._SETTINGS["method"]["peaks"]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from report_synthetic import write_run
 
 from bevkd.config import RowConfig
 from bevkd.errors import ConfigError, DataError
-from bevkd.report import claims
+from bevkd.report import claims, frames, ledger
 from bevkd.report.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED, answer, judge
-from bevkd.report.metrics import Runs, cost_file
+from bevkd.report.runs import Runs, cost_file
 from bevkd.report.spec import ClaimConfig, load_claims, pool
 from bevkd.report.stats import Interval
 
@@ -52,8 +53,36 @@ def runs_with(tmp_path: Path, **values: list[float]) -> Runs:
     ],
 )
 def test_verdicts_of_greater(effect: Interval, control: Interval | None, verdict: str):
-    spec = claim(controls=["k"] if control else [])
+    spec = claim(controls=["k"]) if control else claim(control="not_due")
     assert judge(spec, effect, control, "k")[0] == verdict
+
+
+def test_without_its_control_no_claim_is_reproduced(tmp_path: Path):
+    gain, loss = Interval(2, 1, 3, 3), Interval(-2, -3, -1, 3)
+    assert judge(claim(), gain, None) == (INCONCLUSIVE, "gain over the baseline, but no control declared")
+    assert judge(claim(), loss, None)[0] == CONTRADICTED
+    assert judge(claim(control="not_due"), gain, None)[0] == REPRODUCED
+
+    values = {"a": [20.0, 20.1, 20.2], "b": [10.0, 10.1, 10.2], "weak": [11.0, 11.1, 11.2], "late": [12.0, 12.0, 12.0]}
+    runs = runs_with(tmp_path, **values)
+    both = claim(controls=["weak", "late"])
+    assert answer(both, runs).verdict == REPRODUCED
+    (runs.folder("late", 1) / "metrics_val.json").unlink()
+    finding = answer(both, runs)
+    assert (finding.verdict, finding.control_run) == (INCONCLUSIVE, "weak")
+    assert finding.note == "gain over the baseline, but control late has not been run"
+    (runs.folder("late", 1) / "metrics_val.json").write_text("{}")
+    with pytest.raises(DataError, match="late"):  # there, but unusable
+        answer(both, runs)
+
+
+def test_a_control_of_a_later_tier_is_not_waited_for(tmp_path: Path):
+    rows = {name: row(name) for name in ("a", "b", "near")} | {"late": replace(row("late"), target="extended")}
+    both = claim(controls=["near", "late"])
+    assert {run for run, _ in both.needs(rows)} == {"a", "b", "near"}
+    assert {run for run, _ in replace(both, target="extended").needs(rows)} == set(rows)
+    with pytest.raises(ConfigError, match="of tier 'all' needs run 'late' of tier 'extended'"):
+        claim(than="late", controls=["near"]).needs(rows)
 
 
 @pytest.mark.parametrize(
@@ -179,15 +208,15 @@ def test_ledger_round_trip(tmp_path: Path):
     runs = runs_with(tmp_path, a=[13.0, 13.5, 16.0], b=[11.0, 12.0, 13.0], k=[11.0, 11.0, 11.0])
     found = [answer(claim(controls=["k"]), runs), answer(claim(id="d", kind="no_difference", margin=3.0), runs)]
     path = tmp_path / "claims.csv"
-    path.write_text(claims.to_csv(found))
+    path.write_text(frames.to_csv(ledger.to_frame(found)))
     head = path.read_text().splitlines()[0].split(",")
     contract = "paper, claim, statement, metric, effect, ci_low, ci_high, n, control_effect, verdict"
     assert head[:10] == contract.split(", ")
-    again = claims.from_csv(path)
+    again = ledger.read(path)
     assert [f.verdict for f in again] == [f.verdict for f in found]
     assert again[0].effect == pytest.approx(found[0].effect, abs=1e-4)
     assert math.isnan(again[1].control_effect)
-    assert claims.to_csv(again) == path.read_text()
+    assert frames.to_csv(ledger.to_frame(again)) == path.read_text()
 
 
 def test_project_claims_have_the_controls():
@@ -217,7 +246,7 @@ def test_detection_loss_at_the_end_of_training(tmp_path: Path):
     everywhere = runs.values("b", "report", ["det_loss_mean"])[1]["det_loss_mean"]
     assert everywhere == pytest.approx((9 * 10.0 + 2.02) / 10)
     claim = ClaimConfig(id="c", paper="P", statement="s", metric="det_loss", better="a", than="b")
-    assert claim.artefact == "log"
+    assert claim.artefacts == ("log",)
     assert claims.answer(claim, runs).effect == pytest.approx(1.0)  # a lower loss is better
 
 
@@ -229,7 +258,7 @@ def test_costs_are_compared_repeat_by_repeat(tmp_path: Path):
         content = {"repeats": [{"live": {"loss_s": seconds}} for seconds in times[name]]}
         cost_file(name, "sim", tmp_path / "runs").write_text(json.dumps(content))
     runs = Runs(tmp_path / "runs", "sim", rows)
-    dearer = claim(metric="loss_time_live", better="plain", than="taught", over="repeats")
+    dearer = claim(metric="loss_time_live", better="plain", than="taught", over="repeats", control="not_due")
     found = answer(dearer, runs)
     assert (found.n, found.over, found.verdict) == (3, "repeats", "reproduced")
     assert found.effect == pytest.approx(sum(b - a for a, b in zip(*times.values(), strict=True)) / 3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,26 @@ from bevkd.config import RowConfig, config_dir, load_rows, parse
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import reference
 from bevkd.report.metrics import METRICS, metric, value_of
-from bevkd.report.spec import SeriesSpec, TableConfig, load_claims, load_figures, load_tables
+from bevkd.report.spec import (
+    CurveSpec,
+    Dots,
+    PanelSpec,
+    SeriesSpec,
+    TableConfig,
+    load_claims,
+    load_figures,
+    load_tables,
+)
 
 FOLDER = config_dir()
 
 
 @pytest.fixture
 def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty config folder that the loaders read."""
-    for name in ("tables", "figures"):
-        (tmp_path / name).mkdir()
+    """A config folder of one paper with the runs `r`, `q`."""
+    (tmp_path / "papers" / "x").mkdir(parents=True)
+    runs = {run: {"dataset": "d", "model": "m"} for run in ("r", "q")}
+    (tmp_path / "papers" / "x" / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
     monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path))
     return tmp_path
 
@@ -33,7 +44,7 @@ def test_every_item_names_known_runs(item):
     assert all(seed in rows[run].seeds for run, seed in needs)
     if not (isinstance(item, TableConfig) and item.rows == "tuning"):
         assert needs
-    if item.target == "all":
+    if item.target in ("all", "preview"):
         assert all(rows[run].target == "all" for run, _ in needs), "target all must not wait for extended runs"
 
 
@@ -57,38 +68,71 @@ def test_unknown_run_names_table_and_nearest():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": 1}, "colour"),
-        ({"columns": [{"key": "mAPP"}]}, "mAPP"),
+        ({"colour": 1}, r"x/tables\.yaml: table 't': unknown key 'colour'"),
+        ({"titel": "t"}, "unknown key 'titel' .*'title'"),
+        ({"columns": ["mAPP"]}, "mAPP"),
         ({"columns": []}, "distinct"),
+        ({"columns": "nuscenez"}, "no columns called 'nuscenez'"),
         ({"delta": "NDS"}, "not a column"),
         ({"rows": [{"label": "x", "run": "r"}, {"label": "x", "run": "q"}]}, "differ"),
-        ({"name": "other"}, "file's name"),
+        ({"rows": [{"controll": {"x": "r"}}]}, "unknown key 'controll' .*'control'"),
+        ({"rows": [{"comparisons": "c"}]}, "no comparison 'c'"),
+        ({"rows": [{"for": {"k": ["a"]}, "each": [{"label": "{j}", "run": "r"}], "else": 1}]}, "unknown key 'else'"),
+        ({"target": "later"}, "target"),
     ],
 )
 def test_bad_table(own_config: Path, change: dict, message: str):
-    good = {"name": "t", "title": "", "caption": "", "columns": [{"key": "mAP"}], "rows": [{"label": "x", "run": "r"}]}
-    (own_config / "tables" / "t.yaml").write_text(yaml.safe_dump(good))
-    assert list(load_tables()) == ["t"]
-    (own_config / "tables" / "t.yaml").write_text(yaml.safe_dump(good | change))
+    path = own_config / "papers" / "x" / "tables.yaml"
+    good = {"title": "", "caption": "", "columns": ["mAP"], "rows": [{"label": "x", "run": "r"}]}
+    path.write_text(yaml.safe_dump({"tables": {"t": good}}))
+    assert [(table.name, table.part) for table in load_tables().values()] == [("t", "x")]
+    path.write_text(yaml.safe_dump({"tables": {"t": good | change}}))
     with pytest.raises(ConfigError, match=message):
         load_tables()
 
 
-def test_bad_figures_and_claims(own_config: Path):
-    path = own_config / "figures" / "f.yaml"
-    good = {"name": "f", "title": "", "caption": "", "kind": "dots", "panels": []}
-    path.write_text(yaml.safe_dump(good | {"kind": "pie"}))
-    with pytest.raises(ConfigError, match="kind"):
-        load_figures()
-    path.write_text(yaml.safe_dump(good | {"metric": "mmAP"}))
-    with pytest.raises(ConfigError, match="mmAP"):
-        load_figures()
-    one = {"id": "c", "paper": "P", "statement": "s", "metric": "mAP", "better": "a", "than": "b"}
-    (own_config / "claims.yaml").write_text(yaml.safe_dump({"claims": [one, one]}))
-    with pytest.raises(ConfigError, match="given twice"):
-        load_claims()
-    (own_config / "claims.yaml").write_text(yaml.safe_dump([one]))
-    with pytest.raises(ConfigError, match="one key"):
+def test_bad_figures(own_config: Path):
+    path = own_config / "papers" / "x" / "figures.yaml"
+    good = {"title": "", "caption": "", "kind": "dots", "panels": {"p": {"label": "r"}}, "at": {"paper": {"r": "q"}}}
+    path.write_text(yaml.safe_dump({"figures": {"f": good}}))
+    for scale, run in ((None, "r"), ("paper", "q")):
+        figure = load_figures(scale)["f"]
+        assert isinstance(figure, Dots)
+        assert (figure.part, figure.panels) == ("x", (PanelSpec("p", (CurveSpec("label", run),)),))
+    for change, message in (
+        ({"kind": "dotz"}, r"x/figures\.yaml: figure 'f': kind: no figure is a 'dotz' .*'dots'"),
+        ({"metric": "mmAP"}, "mmAP"),
+        ({"titel": "t"}, "titel: unknown key .*'title'"),
+    ):
+        path.write_text(yaml.safe_dump({"figures": {"f": good | change}}))
+        with pytest.raises(ConfigError, match=message):
+            load_figures()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"statment": "s"}, r"x/claims\.yaml: comparison 'c': statment: unknown key .*'statement'"),
+        ({"metrics": "mAPP"}, "mAPP"),
+        ({"like": "d"}, "no comparison 'd'"),
+        ({"like": "c"}, "c is like c"),
+        ({"statement": "{student} wins"}, "nothing says what {student} is"),
+        ({"source": ""}, "needs a source"),
+        ({"table": "t"}, "no table 't'"),
+        ({"test": "no_difference"}, "margin"),
+    ],
+)
+def test_bad_comparisons(own_config: Path, monkeypatch: pytest.MonkeyPatch, change: dict, message: str):
+    good = {"runs": {"arm": "r", "baseline": "q"}, "metrics": ["mAP", "NDS"], "statement": "{metric}", "source": "s"}
+    bad = shutil.copytree(own_config, own_config / "bad")
+    for folder, content in ((own_config, good), (bad, good | change)):
+        (folder / "papers" / "x" / "claims.yaml").write_text(yaml.safe_dump({"comparisons": {"c": content}}))
+    assert {name: (claim.better, claim.statement) for name, claim in load_claims().items()} == {
+        "c_map": ("r", "mAP"),
+        "c_nds": ("r", "NDS"),
+    }
+    monkeypatch.setenv("BEVKD_CONFIG", str(bad))
+    with pytest.raises(ConfigError, match=message):
         load_claims()
 
 

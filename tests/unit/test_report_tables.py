@@ -12,9 +12,10 @@ from report_synthetic import write_run, write_runs
 
 from bevkd.config import RowConfig, load_rows
 from bevkd.errors import ConfigError, DataError
-from bevkd.report import make_table, reference, tables
-from bevkd.report.metrics import Runs
+from bevkd.report import frames, make_table, reference, render, tables
+from bevkd.report.fill import fill
 from bevkd.report.render import escape
+from bevkd.report.runs import Runs
 from bevkd.report.spec import ColumnSpec, RowSpec, TableConfig, load_tables
 
 ROWS = load_rows()
@@ -52,7 +53,7 @@ def test_table_files(runs: Path, name: str):
     assert len(lines) == len(spec.rows)
     for line in lines:
         runs_of = line["run"].split()
-        n = 3 * len(runs_of) if spec.artefact == "cost" else sum(len(ROWS[run].seeds) for run in runs_of)
+        n = 3 * len(runs_of) if spec.artefacts == ("cost",) else sum(len(ROWS[run].seeds) for run in runs_of)
         assert int(line["n"]) == n
         for column in spec.columns:
             assert line[f"{column.key}_ours"] or ("increase" in column.key and not ROWS[runs_of[0]].teacher)
@@ -62,8 +63,8 @@ def test_table_files(runs: Path, name: str):
     markdown = paths[1].read_text()
     for link in re.findall(r"\]\(([^)]+)\)", markdown):
         assert (paths[1].parent / link).is_file()
-    again = tables.from_csv(spec, paths[0])
-    assert tables.to_csv(again) == paths[0].read_text()
+    again = tables.read(spec, paths[0])
+    assert frames.to_csv(tables.to_frame(again)) == paths[0].read_text()
 
 
 @pytest.mark.parametrize("name", ["unidistill_s1", "unidistill_s6", "unidistill_s7"])
@@ -80,7 +81,7 @@ def test_mean_and_std_by_hand(tmp_path: Path):
     for seed, value in enumerate((0.10, 0.12, 0.17)):
         write_run(tmp_path / "runs", rows["a"], seed, value)
     spec = TableConfig("t", "T", "c", (ColumnSpec("mAP"), ColumnSpec("NDS")), (RowSpec("x", "a"),))
-    table = tables.fill(spec, Runs(tmp_path / "runs", "sim", rows), tmp_path)
+    table = fill(spec, Runs(tmp_path / "runs", "sim", rows), tmp_path)
     value = table.rows[0].values["mAP"]
     assert value.ours == pytest.approx(13.0)
     assert value.std == pytest.approx(np.std([10, 12, 17], ddof=1))
@@ -91,8 +92,8 @@ def test_one_seed_has_no_std(tmp_path: Path):
     rows = {"a": RowConfig(id="a", dataset="d", model="camera")}
     write_run(tmp_path / "runs", rows["a"], 0, 0.1)
     spec = TableConfig("t", "T", "c", (ColumnSpec("mAP"),), (RowSpec("x", "a", against="a"),), delta="mAP")
-    table = tables.fill(spec, Runs(tmp_path / "runs", "sim", rows), tmp_path)
-    (path, markdown, _) = tables.write(table, tmp_path)
+    table = fill(spec, Runs(tmp_path / "runs", "sim", rows), tmp_path)
+    (path, markdown, _) = render.write(table, tmp_path)
     assert cells(path)[0]["mAP_std"] == ""
     assert cells(path)[0]["mAP_delta"] == "0.0000"
     assert cells(path)[0]["mAP_delta_low"] == ""
@@ -148,7 +149,7 @@ def test_pooled_rows_count_every_pair(tmp_path: Path):
             write_run(tmp_path / "runs", r, seed, 0.1 + 0.01 * i + 0.001 * seed)
     row = RowSpec("x", ("b", "b_s1"), against=("a", "a_s1"))
     spec = TableConfig("t", "T", "c", (ColumnSpec("mAP"),), (row,), delta="mAP")
-    found = tables.fill(spec, Runs(tmp_path / "runs", "sim", rows), tmp_path).rows[0]
+    found = fill(spec, Runs(tmp_path / "runs", "sim", rows), tmp_path).rows[0]
     assert found.n == 4
     assert found.delta is not None
     assert (found.delta.mean, found.delta.n) == (pytest.approx(2.0), 4)

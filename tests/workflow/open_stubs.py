@@ -1,4 +1,4 @@
-"""What a paper may bring: inputs, an encoder, a fuser, a head with its own output, a method on voxels, a whole detector.
+"""What a paper may bring: inputs, an encoder, a fuser, a head with its own output, a method on voxels, a detector.
 
 Nothing in bevkd knows of them: they are registered here, and only `registered`, so that other tests do not meet them.
 """

@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from train_case import folder, tiny_model, tiny_run
+from workflow_case import ROOT, environment
 
 from bevkd.bench import step as bench
 from bevkd.bench.step import Cost, TimedStep, cost_of, make_cache, measure, ways
@@ -117,6 +121,34 @@ def test_errors_of_the_child_are_those_of_the_parent(smoke_dataset: Any, tmp_pat
 def test_a_killed_child_is_an_error_and_not_a_wait_for_ever() -> None:
     with pytest.raises(BevkdError, match="exit code -9"):
         bench._alone(signal.raise_signal, signal.SIGKILL)
+
+
+def peak_mib(size_mib: int) -> float:
+    """Peak memory of a process that holds so much for a while."""
+    bytes_held = b"x" * (size_mib << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 + 0 * len(bytes_held)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_a_forked_measurement_has_its_own_peak_memory() -> None:
+    """What the parent once held does not count, what the child holds does."""
+    code = (
+        "import json, resource, sys; sys.path[:0] = ['tests/workflow', 'tests/unit', '.']\n"
+        "import test_bench_step as case; from bevkd.bench import step\n"
+        "before = case.peak_mib(600)\n"
+        "print(json.dumps([step._start_method(), before, *(step._alone(case.peak_mib, n) for n in (0, 200))]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    method, before, idle, busy = json.loads(done.stdout)
+    assert method == ("spawn" if bench.torch.cuda.is_available() else "fork")
+    assert idle < before - 500
+    assert busy - idle == pytest.approx(200, abs=20)
+
+
+def test_a_process_with_threads_of_libraries_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.threading, "active_count", lambda: 0)
+    assert bench._start_method() == "spawn"
 
 
 def test_frames_per_step_and_what_is_measured_where(

@@ -12,8 +12,8 @@ from train_case import tiny_model, tiny_run
 from bevkd.config import RunConfig, run_dir
 from bevkd.errors import BevkdError, ConfigError, DataError
 from bevkd.report.figures import write
-from bevkd.report.metrics import Runs
 from bevkd.report.overlay import companions, view_frame
+from bevkd.report.runs import Runs
 from bevkd.report.scenes import SceneReader, predict_frames
 from bevkd.report.spec import CurveSpec, Detections, ResponseMaps
 from bevkd.train import train

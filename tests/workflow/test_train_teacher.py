@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric.plugins.precision import MixedPrecision
 from torch import Tensor
 from train_case import folder, tiny_model, tiny_run
 
@@ -179,6 +180,18 @@ def test_workers_and_interruptions_change_nothing(smoke_dataset: Any, taught: Pa
     with pytest.raises(Interrupted):
         train(parts, folder(taught, parts), stop_after=1)
     assert same_bits(weights(train(parts, folder(taught, parts))), wanted)
+
+
+def test_mixed_precision_leaves_stored_targets_as_they_are(smoke_dataset: Any, taught: Path) -> None:
+    run = student(smoke_dataset, "mixed", "cached", 0)
+    lesson = resolve(run, folder(taught, run))
+    batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.plan.batch(0)])
+    assert batch.targets is not None
+    rounded = MixedPrecision("bf16-mixed", "cpu").convert_input(batch)
+    assert rounded.bev_aug.dtype == torch.bfloat16
+    for name, target in batch.targets.values.items():
+        assert rounded.targets.values[name].values.dtype in (torch.float16, torch.float32, torch.int32), name
+        assert torch.equal(rounded.targets.values[name].values, target.values)
 
 
 def test_features_before_an_activation(smoke_dataset: Any, taught: Path) -> None:

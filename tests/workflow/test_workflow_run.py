@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import torch
 import yaml
 from workflow_case import BIN, ROOT, copy_repository, environment, jobs, run, smoke_by_default, snakemake
 
+from bevkd.report.parts import parts_of
 from bevkd.report.spec import load_claims, load_figures, load_tables
 
 # A busy machine may take many times longer; the time limit is there for what hangs.
@@ -51,12 +54,39 @@ def test_everything_is_made(finished: Path) -> None:
     with (results / "claims.csv").open() as stream:
         verdicts = {row["claim"]: row["verdict"] for row in csv.DictReader(stream)}
     assert set(verdicts) == {name for name, claim in load_claims().items() if claim.target == "all"}
-    assert "<html" in (results / "report.html").read_text()
+    parts = [part for part in parts_of(load_tables(), load_figures(), load_claims()).values() if part.target == "all"]
+    assert {path.stem for path in (results / "parts").iterdir()} == {part.name for part in parts}
+    in_parts = [
+        row["claim"] for part in parts for row in csv.DictReader((results / "ledger" / f"{part.name}.csv").open())
+    ]
+    assert sorted(in_parts) == sorted(verdicts)
+    page = (results / "report.html").read_text()
+    assert "<html" in page
+    assert "Not made yet" not in page
     assert json.loads((results / "metrics.json").read_text())["runs"]
 
 
 def test_nothing_is_written_where_the_default_scale_keeps_its_results(finished: Path) -> None:
     assert {path.name for path in (finished / "results").iterdir()} <= {"runs", "cache", "logs", "benchmarks", "smoke"}
+
+
+def test_the_page_outlives_the_runs(finished: Path, tmp_path: Path) -> None:
+    """Every run has left a record of its time, its numbers and its origin; the page needs nothing else."""
+    record = json.loads((finished / "results" / "smoke" / "records" / "unidistill_p1.json").read_text())
+    (seed,) = record["seeds"]
+    assert seed["seconds"] > 0
+    assert seed["made"]["torch"] == version("torch")
+    assert {"device", "precision", "commit"} <= seed["made"].keys()
+    assert set(record["weights"]) == {"feature", "relation", "response_cls", "response_reg"}
+    assert [step for step, _ in record["curve"]][-1] == record["steps"]
+    kept = tmp_path / "kept"
+    shutil.copytree(finished / "results" / "smoke", kept)
+    files = ("report.html", "claims.csv", "metrics.json", "plots/seeds.csv", "plots/classes.csv", "plots/training.csv")
+    for name in files:
+        (kept / name).unlink()
+    run(finished, "python", "-m", "bevkd", "report", "--scale", "smoke", "--seeds", "1", "--out", str(kept))
+    for name in files:
+        assert (kept / name).read_bytes() == (finished / "results" / "smoke" / name).read_bytes(), name
 
 
 def test_nothing_is_left_to_do(finished: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -102,6 +103,28 @@ def test_a_forked_training_gives_the_same_bits_as_a_cold_one(jobs: Jobs) -> None
     assert_same_bits(weights(jobs.out("warm") / "model.pt"), expected)
     assert_same_bits(weights(jobs.out("again") / "model.pt"), expected)
     assert len(jobs.servers()) == 1, "two jobs that start together share one server"
+
+
+def test_a_forked_job_imports_next_to_nothing(jobs: Jobs) -> None:
+    """A library that is imported after the fork is imported by every job."""
+    trained = ["--run", "lidar_base", "--scale", "smoke", "--runs", str(jobs.folder / "forked")]
+    commands = [
+        ["train", *trained, *jobs.data, "--set", "train.steps=1"],
+        ["table", "unidistill_s1", "--scale", "smoke", "--runs", str(jobs.folder / "forked")],
+    ]
+    code = (
+        "import json, sys; sys.path[:0] = ['workflow/scripts', '.']\n"
+        "import warm; warm.preload(); from bevkd.cli import main\n"
+        f"for command in {commands!r}:\n"
+        "    known = set(sys.modules); main(command)\n"
+        "    print(json.dumps(sorted(set(sys.modules) - known)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert (jobs.out("forked") / "model.pt").exists(), done.stderr
+    for line in done.stdout.splitlines()[-2:]:
+        late = json.loads(line)
+        assert len(late) < 12, late
+        assert not [name for name in late if name.startswith("bevkd")]
 
 
 def test_errors_come_back_with_text_and_exit_code(jobs: Jobs) -> None:

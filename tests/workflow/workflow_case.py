@@ -93,7 +93,7 @@ import json, sys, time
 from pathlib import Path
 
 gpus, command, *rest = sys.argv[1:]
-name = rest.pop(0) if command in ("table", "figure") else ""
+name = rest.pop(0) if command in ("table", "figure", "part") else ""
 options = {key: value for key, value in zip(rest, rest[1:]) if key.startswith("--")}
 scale, out = options.get("--scale"), Path(options.get("--out", ""))
 began = time.time()
@@ -118,16 +118,19 @@ elif command == "cache":
     write(Path("results/cache", scale, cache, "manifest.json"))
 elif command == "predict":
     write(*(folder / f"{kind}_{options['--split']}.json" for kind in ("predictions", "metrics")))
-elif command in ("bench", "response"):
+elif command in ("bench", "profile", "response"):
     write(out, text="{}")
 elif command == "table":
     write(*(out / "tables" / f"{name}.{end}" for end in ("csv", "md", "tex")), text="row,mAP_ours\\na,1\\n")
 elif command == "figure":
     write(*(out / "figures" / f"{name}.{end}" for end in ("png", "pdf")))
-elif command == "claims":
-    write(out / "claims.csv", text="claim,verdict\\na,reproduced\\n")
+elif command == "part":
+    write(out / "ledger" / f"{name}.csv", text="claim,verdict\\na,reproduced\\n")
+    write(out / "records" / "camera_base.json", out / "parts" / f"{name}.json", text="{}")
+    write(out / "configs" / "camera_base.yaml")
 elif command == "report":
     write(out / "report.html")
+    write(out / "claims.csv", text="claim,verdict\\na,reproduced\\n")
     write(out / "metrics.json", text=json.dumps({"runs": {"camera_base": {"mAP": 12.5}}}))
     write(out / "plots" / "seeds.csv", text="run,seed,mAP\\ncamera_base,0,12.5\\n")
     write(out / "plots" / "classes.csv", text="run,class,AP\\ncamera_base,car,12.5\\n")

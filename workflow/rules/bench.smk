@@ -28,3 +28,24 @@ rule bench:
     shell:
         "python workflow/scripts/launch.py {resources.gpu} bench --run {wildcards.run} --scale {params.scale} --seed {params.seed}"
         " --warmup {params.warmup} --steps {params.steps} --repeats {params.repeats} {params.batch} --out {output.cost} > {log} 2>&1"
+
+
+# Size and cost of a detector: parameters and multiply-accumulates, and latency, which wants the machine for itself.
+rule profile:
+    output:
+        profile=f"{RESULTS}/profiles/{{model}}.json",
+    log:
+        f"{LOGS}/profile/{{model}}.log",
+    priority: -100
+    conda:
+        ENV
+    threads: os.cpu_count()
+    resources:
+        mem_mb=4000,
+        runtime=30,
+        gpu=GPU,
+        slurm_extra="--exclusive",
+    params:
+        scale=SCALE,
+    shell:
+        "python workflow/scripts/launch.py {resources.gpu} profile --model {wildcards.model} --scale {params.scale} --out {output.profile} > {log} 2>&1"

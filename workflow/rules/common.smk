@@ -1,12 +1,10 @@
 # Configuration, names of files, and the look-ups that rules use. Everything is known before the DAG is built.
 import functools
-import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 from snakemake.exceptions import WorkflowError
 
 # The code of this folder runs, installed or not.
@@ -15,42 +13,39 @@ sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "s
 from bevkd.config import (
     BenchConfig,
     WorkflowConfig,
-    config_dir,
     first_seeds,
     identity_digest,
+    load_papers,
     load_rows,
     load_run,
     parse as parse_config,
-    read_yaml,
     run_dir,
+    to_plain,
 )
+from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.distill import cache_name
-from bevkd.report.spec import load_claims, load_figures, load_tables
+from bevkd.errors import ConfigError
+from bevkd.io import digest
+from bevkd.report.parts import ledger_file, part_file, parts_of
+from bevkd.report.spec import load_claims, load_figures, load_tables, reads
 from launch import devices, prepare_environment
+from rate_limit import end_rate_limit
 
 
-def check(content, path, schema):
-    """Validate one YAML file; the error names the file and every key at fault.
+def checked(load, *arguments):
+    """What a loader returns; a mistake in the configuration stops before the plan, in the loader's own words.
 
     Raises:
-        WorkflowError: the content does not follow the schema.
+        WorkflowError: the configuration is wrong; the message names file and key.
     """
-    rules = json.loads(Path(workflow.basedir, f"workflow/schemas/{schema}.schema.json").read_text(encoding="utf-8"))
-    found = [best_match([error]) for error in Draft202012Validator(rules).iter_errors(content)]
-    errors = [f"{error.json_path.removeprefix('$.')}: {error.message}" for error in found]
-    if errors:
-        hint = " (a setting that is new in the code: run `make schemas` first)" if "unexpected" in errors[0] else ""
-        raise WorkflowError(f"{path}: " + "; ".join(errors) + hint)
+    try:
+        return load(*arguments)
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
 
 
 prepare_environment(workflow.is_main_process)
-check(dict(config), "config/config.yaml", "config")
-for _kind in ("datasets", "models", "scales", "experiments", "tables", "figures"):
-    for _path in sorted((config_dir() / _kind).glob("*.yaml")):
-        check(read_yaml(_path) or {}, _path, _kind)
-check(read_yaml(config_dir() / "claims.yaml"), config_dir() / "claims.yaml", "claims")
-
-SETTINGS = parse_config(WorkflowConfig, dict(config), "config/config.yaml")
+SETTINGS = checked(parse_config, WorkflowConfig, dict(config), "config/config.yaml")
 SCALE = SETTINGS.scale
 RESULTS = "results" if SCALE == "sim" else f"results/{SCALE}"
 RUNS = f"results/runs/{SCALE}"
@@ -63,10 +58,11 @@ NUSCENES_TABLES = (
     " sensor visibility"
 ).split()
 
-ROWS = first_seeds(load_rows(), SETTINGS.seeds)
-TABLES = load_tables(SCALE)
-FIGURES = load_figures(SCALE)
-CLAIMS = load_claims(SCALE)
+ROWS = first_seeds(checked(load_rows), SETTINGS.seeds)
+TABLES = checked(load_tables, SCALE)
+FIGURES = checked(load_figures, SCALE)
+CLAIMS = checked(load_claims, SCALE)
+PARTS = parts_of(TABLES, FIGURES, CLAIMS)
 SUFFIXES = {"table": (".csv", ".md", ".tex"), "figure": (".png", ".pdf")}
 
 
@@ -77,8 +73,10 @@ def one_of(names):
 
 @functools.cache
 def run_config(run, seed=None):
-    """The resolved configuration of a run (of its first seed when none is given)."""
-    return load_run(run, SCALE, ROWS[run].seeds[0] if seed is None else int(seed))
+    """The resolved configuration of a run (of its first seed when none is given); seeds differ in nothing else."""
+    if seed is None:
+        return checked(load_run, run, SCALE, ROWS[run].seeds[0])
+    return replace(run_config(run), seed=int(seed))
 
 
 def config_digest(wildcards):
@@ -170,53 +168,82 @@ def metrics_file(run, seed, split="report"):
 
 
 def item_inputs(item):
-    """Files of the runs behind a table, a figure or a claim."""
-    pairs = item.needs(ROWS)
+    """Files that a table, a figure or a claim reads of runs, whatever kinds of them it mixes."""
+    return list(
+        dict.fromkeys(path for kind, pairs in reads(item, ROWS).items() for path in files_of(kind, pairs, item))
+    )
+
+
+def files_of(kind, pairs, item):
+    """Files of one kind of (run, seed) pairs."""
     split = getattr(item, "split", "report")
-    if item.artefact == "metrics":
+    models = [run_file(run, seed, "model.pt") for run, seed in pairs]
+    if kind == "metrics":
         return [metrics_file(run, seed, split) for run, seed in pairs]
-    if item.artefact == "response":
+    if kind == "breakdown":
+        return [run_file(run, seed, f"breakdown_{split_of(run, split)}.json") for run, seed in pairs]
+    if kind == "response":
         return [f"{RESULTS}/responses/{run}/seed{seed}/{split_of(run, split)}.json" for run, seed in pairs]
-    if item.artefact == "cost":
-        return [f"{RESULTS}/costs/{run}.json" for run, _ in pairs]
-    return [run_file(run, seed, "model.pt") for run, seed in pairs] + sorted({index_of(run) for run, _ in pairs})
+    if kind == "cost":  # a run that is measured need not be trained, but a table links to its resolved configuration
+        return [f"{RESULTS}/costs/{run}.json" for run, _ in pairs] + models
+    if kind == "profile":
+        return [f"{RESULTS}/profiles/{ROWS[run].model}.json" for run, _ in pairs]
+    return models + (sorted({index_of(run) for run, _ in pairs}) if kind == "model" else [])
+
+
+def definition_of(*items):
+    """Changes when tables, figures or claims do, so that Snakemake makes them again."""
+    return digest([to_plain(item) for item in items])
 
 
 def runs_metrics(target):
     """Metrics of every run of a target, and those on other splits that its tables, figures and claims read."""
     named = [metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds]
     items = [item for kind in (TABLES, FIGURES, CLAIMS) for item in kind.values() if item.target == target]
-    read = [path for item in items if item.artefact == "metrics" for path in item_inputs(item)]
+    read = [path for item in items if "metrics" in item.artefacts for path in item_inputs(item)]
     return list(dict.fromkeys(named + read))
+
+
+def part_inputs(wildcards):
+    """Tables and figures of a part of the results, and what its claims and the records of its runs are made from."""
+    part = PARTS[wildcards.part]
+    # Tuning never looks at the reported split.
+    trained = [] if part.target == "tuning" else part.runs(ROWS)
+    return {
+        "tables": [f"{RESULTS}/tables/{name}.csv" for name in part.tables],
+        "figures": [f"{RESULTS}/figures/{name}.png" for name in part.figures],
+        "claims": list(dict.fromkeys(path for claim in part.claims.values() for path in item_inputs(claim))),
+        "runs": [metrics_file(run, seed) for run in trained for seed in ROWS[run].seeds],
+        "indices": sorted({index_of(run) for run in trained}),
+    }
+
+
+def part_outputs(part):
+    """Everything that a part of the results promises."""
+    tables = [f"{RESULTS}/tables/{name}{end}" for name in part.tables for end in SUFFIXES["table"]]
+    figures = [f"{RESULTS}/figures/{name}{end}" for name in part.figures for end in SUFFIXES["figure"]]
+    return tables + figures + [str(part_file(Path(RESULTS), part.name)), str(ledger_file(Path(RESULTS), part.name))]
+
+
+def parts_outputs(target):
+    """What all parts of a target promise."""
+    return [path for part in PARTS.values() if part.target == target for path in part_outputs(part)]
 
 
 def outputs_of(target):
     """Everything that a target promises."""
-    tables = [f"{RESULTS}/tables/{t}{end}" for t in chosen(TABLES, target) for end in SUFFIXES["table"]]
-    figures = [f"{RESULTS}/figures/{f}{end}" for f in chosen(FIGURES, target) for end in SUFFIXES["figure"]]
-    ledger = [ledger_file(target)] if any(claim.target == target for claim in CLAIMS.values()) else []
     pages = [f"{RESULTS}/report.html", f"{RESULTS}/metrics.json"] if target == "all" else []
     # Tuning never looks at the reported split; its table reads what it needs on the other one.
     metrics = [] if target == "tuning" else runs_metrics(target)
-    return metrics + tables + figures + ledger + pages
+    return metrics + parts_outputs(target) + pages
 
 
-def ledger_file(target):
-    """The claims ledger of a target."""
-    return f"{RESULTS}/claims.csv" if target == "all" else f"{RESULTS}/claims_{target}.csv"
-
-
-def claim_inputs(target):
-    """Metrics behind the claims of a target."""
-    return sorted({path for claim in CLAIMS.values() if claim.target == target for path in item_inputs(claim)})
-
-
-def chosen(items, target):
-    """Names of the tables or figures of a target."""
-    return [name for name, item in items.items() if item.target == target]
+def preview_outputs():
+    """The tables of the preview."""
+    return [f"{RESULTS}/tables/{name}{end}" for name in of_target(TABLES, "preview") for end in SUFFIXES["table"]]
 
 
 def results_folder(wildcards, output):
-    """The folder above tables and figures, from any of its files."""
+    """The results folder, from any of its files."""
     path = Path(str(output[0]))
-    return str(path.parents[1] if path.parent.name in ("tables", "figures") else path.parent)
+    return str(path.parents[1] if path.parent.name in ("tables", "figures", "ledger") else path.parent)

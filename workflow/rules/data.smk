@@ -1,5 +1,8 @@
 # Datasets: simulated when they are ours, indexed in any case. Real data are found, never made.
 
+# The smoke scale's take seconds, less than more processes would take to start.
+DATA_PROCESSES = 1 if SCALE == "smoke" else 8
+
 
 rule simulate:
     output:
@@ -11,7 +14,7 @@ rule simulate:
     priority: 300
     conda:
         ENV
-    threads: 8
+    threads: DATA_PROCESSES
     resources:
         mem_mb=lambda wildcards, threads: 700 * threads,
         runtime=60,
@@ -36,7 +39,7 @@ rule convert:
     priority: 300
     conda:
         ENV
-    threads: 8
+    threads: DATA_PROCESSES
     resources:
         mem_mb=lambda wildcards, threads: 700 * threads,
         runtime=60,

@@ -4,7 +4,6 @@
 rule table:
     input:
         runs=lambda wildcards: item_inputs(TABLES[wildcards.table]),
-        definition=lambda wildcards: str(config_dir() / "tables" / f"{wildcards.table}.yaml"),
     output:
         csv=report(
             f"{RESULTS}/tables/{{table}}.csv",
@@ -23,6 +22,7 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
+        definition=lambda wildcards: definition_of(TABLES[wildcards.table]),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
@@ -33,7 +33,6 @@ rule table:
 rule figure:
     input:
         runs=lambda wildcards: item_inputs(FIGURES[wildcards.figure]),
-        definition=lambda wildcards: str(config_dir() / "figures" / f"{wildcards.figure}.yaml"),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
@@ -51,6 +50,7 @@ rule figure:
         mem_mb=3000,
         runtime=20,
     params:
+        definition=lambda wildcards: definition_of(FIGURES[wildcards.figure]),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
@@ -58,59 +58,40 @@ rule figure:
         "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
 
 
-rule claims:
+# A part of the results is finished: its claims tested, a record kept of its runs and data sets, and its origin noted.
+rule part:
     input:
-        runs=claim_inputs("all"),
-        definition=str(config_dir() / "claims.yaml"),
+        unpack(part_inputs),
     output:
         ledger=report(
-            ledger_file("all"),
+            f"{RESULTS}/ledger/{{part}}.csv",
             caption="../report/claims.rst",
             category="Claims",
-            labels={"table": "claims ledger", "values": "paper | ours"},
+            labels={"table": "claims ledger, {part}", "values": "paper | ours"},
         ),
+        part=f"{RESULTS}/parts/{{part}}.json",
     log:
-        f"{LOGS}/claims.log",
+        f"{LOGS}/part/{{part}}.log",
+    wildcard_constraints:
+        part=one_of(PARTS),
     conda:
         ENV
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=2000,
+        runtime=20,
     params:
-        target="all",
+        definition=lambda wildcards: definition_of(*PARTS[wildcards.part].claims.values()),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 claims --target {params.target} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
-
-
-use rule claims as claims_extended with:
-    input:
-        runs=claim_inputs("extended"),
-        definition=str(config_dir() / "claims.yaml"),
-    output:
-        ledger=report(
-            ledger_file("extended"),
-            caption="../report/claims.rst",
-            category="Claims",
-            labels={"table": "claims ledger, extended runs", "values": "paper | ours"},
-        ),
-    log:
-        f"{LOGS}/claims_extended.log",
-    params:
-        target="extended",
-        scale=SCALE,
-        seeds=SETTINGS.seeds,
-        out=results_folder,
+        "python workflow/scripts/launch.py 0 part {wildcards.part} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
 
 
 rule report:
     input:
-        tables=[f"{RESULTS}/tables/{name}.csv" for name in chosen(TABLES, "all")],
-        figures=[f"{RESULTS}/figures/{name}.png" for name in chosen(FIGURES, "all")],
-        claims=ledger_file("all"),
+        parts_outputs("all"),
     output:
         page=report(
             f"{RESULTS}/report.html",
@@ -118,6 +99,7 @@ rule report:
             category="Report",
             labels={"table": "everything on one page", "values": "paper | ours"},
         ),
+        claims=f"{RESULTS}/claims.csv",
         metrics=f"{RESULTS}/metrics.json",
         plots=expand(f"{RESULTS}/plots/{{name}}.csv", name=("seeds", "classes", "training")),
     log:
@@ -134,6 +116,43 @@ rule report:
         out=results_folder,
     shell:
         "python workflow/scripts/launch.py 0 report --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+
+
+# The same from what lies in the results folder, whatever it was made by: no run, index or data set is needed, and parts
+# that have not been made are named on the page.
+rule report_only:
+    log:
+        f"{LOGS}/report_only.log",
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        scale=SCALE,
+        seeds=SETTINGS.seeds,
+        out=RESULTS,
+    shell:
+        "python workflow/scripts/launch.py 0 report --partial --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+
+
+rule claims:
+    input:
+        [str(ledger_file(Path(RESULTS), part.name)) for part in PARTS.values() if part.target == "all"],
+    localrule: True
+
+
+# One target per paper: its tables, figures and part of the ledger. Those of tuning are the target of that name.
+for _part in PARTS.values():
+    if _part.name != "tuning":
+
+        rule:
+            name:
+                _part.name
+            input:
+                part_outputs(_part),
+            localrule: True
 
 
 for _kind, _items in {"table": TABLES, "figure": FIGURES}.items():

@@ -22,11 +22,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # also where Python does not do so itself (PYTHONSAFEPATH)
-import warm
+import warm_client
+from processes import WARM, WORKFLOW_PID, alive
 
-WORKFLOW_PID = "BEVKD_WORKFLOW_PID"
-# Jobs that may start from `warm.py`.
-_SHORT = ("train", "cache", "predict", "response", "table", "figure", "claims", "report")
+# Jobs that start from `warm.py`.
+_WARM = (
+    *("simulate", "convert", "train", "cache", "predict", "response"),
+    *("bench", "table", "figure", "part", "report"),
+)
 
 
 def devices() -> list[str]:
@@ -86,22 +89,7 @@ def prepare_environment(main_process: bool) -> None:
     """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.environ[WORKFLOW_PID] = str(os.getpid())
-    os.environ[warm.WARM] = "1" if main_process and os.environ.get(warm.WARM) != "0" else "0"
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that ended but was not waited for (a zombie) does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:  # not Linux, or it ended just now
-        return not Path("/proc/self/stat").exists()
+    os.environ[WARM] = "1" if main_process and os.environ.get(WARM) != "0" else "0"
 
 
 def supervise(command: list[str], workflow: int | None) -> int:
@@ -143,8 +131,8 @@ def main(arguments: list[str]) -> int:
         os.environ["BEVKD_CORES"] = str(max(1, cores() * gpus // len(there)))  # jobs on the other GPUs have data, too
     owner = int(os.environ.get(WORKFLOW_PID) or 0) or None
     forks = sys.platform == "linux"  # elsewhere the libraries do not survive a fork
-    if owner and forks and gpus == 0 and os.environ.get(warm.WARM) == "1" and arguments[1] in _SHORT:
-        status = warm.run(command, owner, alive)
+    if owner and forks and gpus == 0 and os.environ.get(WARM) == "1" and arguments[1] in _WARM:
+        status = warm_client.run(command, owner)
         if status is not None:
             return status
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)] if gpus > 1 else []

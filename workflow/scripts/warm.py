@@ -4,9 +4,10 @@ Importing torch, transformers and lightning-fabric takes longer than many jobs o
 workflow has hundreds of them. One process per workflow imports them once and forks for every job. It touches neither
 data nor random numbers nor CUDA before it forks, so a forked job computes what a new process would.
 
-A client (`run`, called by `launch.py`) sends command, folder, environment and its three standard streams over a local
-socket; the forked job keeps that connection. Through it come signals, and its end tells the job that its client is
-gone. The server ends with the workflow that owns it. Anything that goes wrong before the fork means: start cold.
+A client (`warm_client.py`, called by `launch.py`) sends command, folder, environment and its three standard streams
+over a local socket; the forked job keeps that connection. Through it come signals, and its end tells the job that its
+client is gone. The server ends with the workflow that owns it. Anything that goes wrong before the fork means: start
+cold.
 
 usage: warm.py SOCKET WORKFLOW_PID     (started by the first client)
 """
@@ -14,177 +15,55 @@ usage: warm.py SOCKET WORKFLOW_PID     (started by the first client)
 from __future__ import annotations
 
 import array
-import fcntl
 import gc
-import hashlib
 import json
 import os
+import pkgutil
 import resource
 import select
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-WARM = "BEVKD_WARM"  # "1" in the jobs of the main process of a workflow; "0" set by the user switches it off
-_LENGTH = 8
-# What commands import when they run, and what these import in turn at first use.
+sys.path.insert(0, str(Path(__file__).parent))  # also where Python does not do so itself (PYTHONSAFEPATH)
+from processes import LENGTH, alive
+
+# What the modules of bevkd import when they run, and what libraries import at first use.
 _PRELOAD = (
-    "bevkd.train",
-    "bevkd.distill",
-    "bevkd.eval.nuscenes",
-    "bevkd.report",
     "lightning_fabric.loggers",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
+    "pandas",
+    "PIL.BmpImagePlugin",
+    "PIL.JpegImagePlugin",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
+    "rich.progress",
+    "scipy.stats",
+    "torch.utils.serialization",
+    "torch.utils.tensorboard",
     "transformers.models.resnet.modeling_resnet",
     "transformers.models.swin.modeling_swin",
+    "typer.main",
 )
-_PATH_LIMIT = 100  # bytes; the kernel takes 107
-_PATIENCE = 60.0  # seconds until a server that does not answer is given up
 
 
-def folder() -> Path:
-    """A folder for sockets that belongs to this user alone.
-
-    Raises:
-        OSError: somebody else made it, or may look into it.
-    """
-    path = Path(tempfile.gettempdir()) / f"bevkd-warm-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077 or path.is_symlink():
-        raise OSError(f"{path} is not private")
-    return path
+def preload() -> None:
+    """Import every module of bevkd, and what they do not import by themselves."""
+    package = import_module("bevkd")
+    for module in pkgutil.walk_packages(package.__path__, "bevkd."):
+        if not module.name.endswith(".__main__"):  # it runs the command line
+            import_module(module.name)
+    for name in _PRELOAD:
+        import_module(name)
 
 
-def socket_path(workflow: int) -> Path:
-    """Socket of the server of one workflow, interpreter and code base.
-
-    Raises:
-        OSError: as `folder`; or the path is too long for a socket.
-    """
-    # Containers may share a temporary folder and number their processes alike.
-    space = Path("/proc/self/ns/pid")
-    parts = [sys.executable, os.getcwd(), os.uname().nodename, str(space.stat().st_ino if space.exists() else 0)]
-    path = folder() / f"{workflow}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}.sock"
-    if len(os.fsencode(path)) > _PATH_LIMIT:
-        raise OSError(f"{path} is too long for a socket")
-    return path
-
-
-# --- the client ---------------------------------------------------------------------------------------------------
-
-
-def run(command: list[str], workflow: int, alive: Callable[[int], bool]) -> int | None:
-    """Run `bevkd COMMAND` in a fork of the workflow's server, which is started if there is none.
-
-    Returns:
-        Its exit status; None if no server could be reached or started, and nothing has run.
-    """
-    try:
-        connection = _connect(socket_path(workflow), workflow, alive)
-    except OSError:
-        return None
-    with connection:
-        request = json.dumps({"command": command, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
-        streams = array.array("i", [0, 1, 2]).tobytes()
-        connection.settimeout(_PATIENCE)
-        try:
-            header = len(request).to_bytes(_LENGTH, "big")
-            connection.sendmsg([header], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
-            connection.sendall(request)
-            if connection.recv(1) != b"+":
-                return None
-        except OSError:
-            return None
-        connection.settimeout(None)
-        return _wait(connection, workflow, alive)
-
-
-def _wait(connection: socket.socket, workflow: int, alive: Callable[[int], bool]) -> int:
-    """Pass signals on to the job until it says how it ended."""
-
-    def forward(number: int, _frame: object) -> None:
-        with suppress(OSError):  # it ended just now
-            connection.send(bytes([number]))
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
-    asked = False
-    while True:
-        ready, _, _ = select.select([connection], [], [], 0.5)
-        if ready:
-            try:
-                answer = connection.recv(1)
-            except ConnectionError:
-                answer = b""
-            return answer[0] if answer else 128 + signal.SIGKILL  # without a word: killed
-        if not asked and not alive(workflow):
-            print("the workflow is gone: stopping", file=sys.stderr, flush=True)
-            forward(signal.SIGTERM, None)
-            asked = True
-
-
-def _connect(path: Path, workflow: int, alive: Callable[[int], bool]) -> socket.socket:
-    """A connection to the server, which the first of several clients starts.
-
-    Raises:
-        OSError: there is no server to be had.
-    """
-    with suppress(OSError):
-        return _dial(path)
-    # One lock for all workflows, never removed: who waits for it and who makes it anew would not see each other.
-    with open(path.with_name("start.lock"), "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(OSError):
-            return _dial(path)
-        failed = path.with_suffix(".failed")
-        if failed.exists():
-            raise OSError("the server did not start before")
-        path.unlink(missing_ok=True)
-        with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
-            server = subprocess.Popen(
-                [sys.executable, __file__, str(path), str(workflow)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        while server.poll() is None and alive(workflow):
-            if path.exists():
-                try:
-                    return _dial(path)
-                except OSError:
-                    server.kill()
-                    break
-            time.sleep(0.05)
-        # Once is enough: each attempt loads all libraries, and the other jobs of the workflow wait.
-        failed.touch()
-        print(f"jobs start cold: no warm process, see {path.with_suffix('.log')}", file=sys.stderr)
-    raise OSError("the server did not start")
-
-
-def _dial(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(str(path))
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
-# --- the server ---------------------------------------------------------------------------------------------------
-
-
-def serve(path: Path, workflow: int, alive: Callable[[int], bool]) -> socket.socket | None:
+def serve(path: Path, workflow: int) -> socket.socket | None:
     """Fork a child for every client until the workflow is gone.
 
     Returns:
@@ -238,11 +117,11 @@ def _receive(connection: socket.socket, imported: dict[str, str]) -> list[str]:
     """
     streams = array.array("i")
     size = 3 * streams.itemsize
-    header, ancillary, _, _ = connection.recvmsg(_LENGTH, socket.CMSG_SPACE(size))
+    header, ancillary, _, _ = connection.recvmsg(LENGTH, socket.CMSG_SPACE(size))
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             streams.frombytes(data[:size])
-    if len(header) != _LENGTH or len(streams) != 3:
+    if len(header) != LENGTH or len(streams) != 3:
         raise OSError("not a request")
     left, parts = int.from_bytes(header, "big"), []
     while left:
@@ -276,19 +155,18 @@ def _watch(connection: socket.socket) -> None:
 
 def main(arguments: list[str]) -> int:
     """The server; in its children, a run of the command line."""
-    from launch import alive
-
     sys.path.insert(0, os.getcwd())
     before = dict(os.environ)
-    for name in _PRELOAD:
-        import_module(name)
+    preload()
     from bevkd.cli import main as command_line
 
     imported = {name: value for name, value in os.environ.items() if before.get(name) != value}
-    connection = serve(Path(arguments[0]), int(arguments[1]), alive)
+    connection = serve(Path(arguments[0]), int(arguments[1]))
     if connection is None:
         return 0
     command = _receive(connection, imported)
+    # Processes that the job forks in turn must not keep its end from the client.
+    os.register_at_fork(after_in_child=connection.close)
     threading.Thread(target=_watch, args=(connection,), daemon=True).start()
     sys.argv = ["bevkd", *command]
     try:

@@ -1,0 +1,134 @@
+"""Comparisons: an arm against its baseline and its controls, said once in `config/papers/<paper>/claims.yaml`.
+
+From a comparison follow the rows of its controls (`bevkd.config.papers`), rows of tables and one claim per metric
+(`bevkd.report.comparisons`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import field, replace
+from typing import Any, Literal, TypeAlias
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from bevkd.config.families import entries, fill, inherited
+from bevkd.config.plain import parse
+from bevkd.config.tiers import Tier
+from bevkd.errors import ConfigError, nearest
+
+# Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
+Pool: TypeAlias = str | tuple[str, ...]
+Selector: TypeAlias = dict[str, str]
+KEYS = ("controls", "metrics", "comparisons")
+ROLES = ("arm", "baseline", "teacher")  # of a comparison's `runs`; all others are kinds of controls
+
+
+def pool(runs: Pool) -> tuple[str, ...]:
+    """One or several run ids as a tuple."""
+    return (runs,) if isinstance(runs, str) else runs
+
+
+def pooled_ids(runs: Pool, endings: tuple[str, ...]) -> Pool:
+    """The pool of the runs with these endings; without any, the runs themselves."""
+    return tuple(f"{run}{ending}" for run in pool(runs) for ending in endings) if endings else runs
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Comparison:
+    """An arm, what it is compared with, and what is claimed of it; in YAML, `runs` holds all that are runs.
+
+    Attributes:
+        arm: run that should be better.
+        baseline: run that it should beat.
+        teacher: run shown as its teacher; none: the one of the arm's row.
+        controls: kind -> run that gets no teacher of another modality. A run that runs.yaml does not have is made as
+            the paper's `controls` say of the kind, from the comparison that states it (not from those like it).
+        control: whether a claim needs one: not between two distilled students, nor for costs.
+        words: for labels, statements, and the controls that are made.
+        metrics: ending of the claim's id -> metric; no claim without.
+        statement: what is claimed, in words.
+        source: where the paper says so; none: in the table that `table` repeats.
+        table: our table whose rows give the published cells of arm and baseline.
+        published: selectors of those cells (`arm`, `baseline`) where the table's do not do.
+        test: `greater`, or `no_difference` by a margin.
+        margin: printed units; no_difference only.
+        over: what is repeated, see `ClaimConfig`.
+        target: tier of the claims.
+        pool: endings of run ids, pooled: every run stands for those with its id and these endings.
+        at: scale -> run -> the run that stands for it there.
+    """
+
+    name: str
+    arm: Pool
+    baseline: Pool
+    teacher: Pool | None = None
+    controls: dict[str, Pool] = field(default_factory=dict)
+    control: Literal["due", "not_due"] = "due"
+    words: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
+    statement: str = ""
+    source: str = ""
+    table: str | None = None
+    published: dict[Literal["arm", "baseline"], Selector] = field(default_factory=dict)
+    test: Literal["greater", "no_difference"] = "greater"
+    margin: float | None = None
+    over: Literal["seeds", "subsets", "repeats"] = "seeds"
+    target: Tier = "all"
+    pool: tuple[str, ...] = ()
+    at: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def _metrics(value: Any, named: Mapping[str, Any]) -> Any:
+    """A named set, one metric, a list (endings from their names), or ending -> metric."""
+    if isinstance(value, str):
+        value = named.get(value, {"": value})
+    return {f"_{metric.lower()}": metric for metric in value} if isinstance(value, list) else value
+
+
+def comparisons_of(content: Mapping[str, Any], where: str) -> dict[str, Comparison]:
+    """The comparisons of a claims.yaml, families spelt out and `like` resolved.
+
+    Raises:
+        ConfigError: unknown key or comparison, wrong type, a name given twice.
+    """
+    raw = entries(content.get("comparisons", {}), where)
+
+    def known(name: str) -> dict[str, Any]:
+        if not isinstance(raw.get(name), dict):
+            raise ConfigError(f"{where}: there is no comparison {name!r}{nearest(name, raw)}")
+        return dict(raw[name])
+
+    out = {}
+    for name in raw:
+        plain = {"name": name, **inherited(name, known, where)}
+        plain["metrics"] = _metrics(plain.get("metrics", {}), content.get("metrics", {}))
+        runs = {role: run for role, run in plain.pop("runs", {}).items() if run is not None}
+        plain |= {role: runs.pop(role) for role in ROLES if role in runs} | {"controls": runs}
+        item = parse(Comparison, plain, f"{where}: comparison {name!r}")
+        out[name] = replace(
+            item,
+            arm=pooled_ids(item.arm, item.pool),
+            baseline=pooled_ids(item.baseline, item.pool),
+            controls={kind: pooled_ids(runs, item.pool) for kind, runs in item.controls.items()},
+        )
+    return out
+
+
+def made_controls(
+    content: Mapping[str, Any], comparisons: Mapping[str, Comparison], where: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(run id, row) of every control whose kind says how it is made, where a comparison states it itself.
+
+    Raises:
+        ConfigError: a word of the row is not known.
+    """
+    kinds = content.get("controls", {})
+    raw = entries(content.get("comparisons", {}), where)
+    for name, item in comparisons.items():
+        words = {**item.words, "arm": item.arm, "baseline": item.baseline}
+        for kind in raw[name].get("runs", {}):
+            run = item.controls.get(kind)
+            if kind in kinds and isinstance(run, str):
+                yield run, fill(kinds[kind], words, f"{where}: comparison {name!r}, control {kind!r}")

@@ -1,0 +1,222 @@
+"""The papers: `config/papers/<paper>/{recipe,runs,tables,claims}.yaml`; here their rows, recipes and comparisons.
+
+A row is merged from the paper's `defaults`, what it is `like` (templates of the same paper, rows of any), and itself;
+`at` holds what it changes at one scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls
+from bevkd.config.families import entries, fill, inherited
+from bevkd.config.models import lineage
+from bevkd.config.plain import Layer, check_keys, config_dir, merge, parse, read_mapping, to_plain
+from bevkd.config.recipe import Recipe
+from bevkd.config.schema import RowConfig
+from bevkd.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One folder of config/papers.
+
+    Attributes:
+        name: the folder's name.
+        folder: where it is.
+        recipe: how it trains.
+        rows: its rows by run id, in file order.
+        at: run id -> scale -> settings that win over the row's own.
+        comparisons: its comparisons by name.
+    """
+
+    name: str
+    folder: Path
+    recipe: Recipe
+    rows: dict[str, RowConfig]
+    at: dict[str, dict[str, dict[str, Any]]]
+    comparisons: dict[str, Comparison]
+
+
+class _Reader:
+    """Reads all papers; rows may be like those of other papers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipes: dict[str, Recipe] = {}
+        self.contents: dict[str, dict[str, Any]] = {}
+        self.raw: dict[str, dict[str, Any]] = {}  # by paper, then by run
+        self.comparisons: dict[str, dict[str, Comparison]] = {}
+        self.owner: dict[str, str] = {}
+        self.done: dict[str, dict[str, Any]] = {}
+        names = sorted(path.name for path in (folder / "papers").glob("*") if path.is_dir())
+        for name in names:
+            recipe = self._file(name, "recipe")
+            self.recipes[name] = parse(Recipe, read_mapping(recipe, ("paper", "like", "parts")), str(recipe))
+        # What papers print comes before studies of our own.
+        self.names = sorted(names, key=lambda name: self.recipes[name].paper == Recipe().paper)
+        for name in self.names:
+            self._collect(name)
+
+    def _file(self, paper: str, stem: str) -> Path:
+        return self.folder / "papers" / paper / f"{stem}.yaml"
+
+    def _collect(self, name: str) -> None:
+        file = self._file(name, "runs")
+        content = self.contents[name] = read_mapping(file, ("defaults", "templates", "runs"))
+        self.raw[name] = entries(content.get("runs") or {}, str(file))
+        claims = read_mapping(path := self._file(name, "claims"), KEYS)
+        self.comparisons[name] = comparisons_of(claims, str(path))
+        stated: dict[str, dict[str, Any]] = {}
+        for run, row in made_controls(claims, self.comparisons[name], str(path)):
+            known = any(run in raw for raw in self.raw.values())
+            if not known and stated.setdefault(run, row) != row:
+                raise ConfigError(f"{path}: control {run!r} is made in two ways; write it out in runs.yaml")
+        for run in self.raw[name] | stated:
+            if run in self.owner:
+                raise ConfigError(
+                    f"{file}: run {run!r} is defined twice, also in {self._file(self.owner[run], 'runs')}"
+                )
+            if run in content.get("templates", {}):
+                raise ConfigError(f"{file}: {run!r} is a run and a template")
+            self.owner[run] = name
+        self.raw[name] |= stated
+
+    def resolve(self, run: str) -> dict[str, Any]:
+        """A row as plain data, with the defaults of its paper, and with `at`."""
+        if run not in self.done:
+            name, where = self.owner[run], f"{self._file(self.owner[run], 'runs')}: run {run!r}"
+            rows, templates = self.raw[name], self.contents[name].get("templates", {})
+
+            def known(entry: str) -> dict[str, Any]:
+                if entry in templates:
+                    return dict(templates[entry])
+                if entry in rows:
+                    return check_keys(rows[entry], _KEYS, f"{self._file(name, 'runs')}: run {entry!r}")
+                if entry in self.owner:
+                    return self.resolve(entry)
+                raise ConfigError(f"{where}: nothing is called {entry!r}{nearest(entry, [*templates, *self.owner])}")
+
+            self.done[run] = merge(
+                self.contents[name].get("defaults", {}), fill(inherited(run, known, where), {}, where)
+            )
+        return self.done[run]
+
+    def paper(self, name: str, scales: list[str]) -> Paper:
+        """One paper."""
+        rows, at = {}, {}
+        for run in self.raw[name]:
+            plain = dict(self.resolve(run))
+            where = f"{self._file(name, 'runs')}: run {run!r}"
+            at[run] = check_keys(plain.pop("at", {}), scales, f"{where}: at")
+            rows[run] = parse(RowConfig, {"id": run, **plain}, where)
+        folder = self.folder / "papers" / name
+        return Paper(name, folder, self.recipes[name], rows, at, self.comparisons[name])
+
+
+_KEYS = [*(key for key in to_plain(RowConfig("", "", "")) if key != "id"), "like", "at"]
+
+
+@cache
+def _papers(folder: Path) -> dict[str, Paper]:
+    reader = _Reader(folder)
+    scales = [path.stem for path in (folder / "scales").glob("*.yaml")]
+    papers = {name: reader.paper(name, scales) for name in reader.names}
+    rows = {run: row for paper in papers.values() for run, row in paper.rows.items()}
+    for paper in papers.values():
+        for row in paper.rows.values():
+            _check_teacher(row, rows, f"{paper.folder / 'runs.yaml'}: run {row.id!r}")
+        _check_recipe(paper, papers, scales, folder)
+    return papers
+
+
+def _check_teacher(row: RowConfig, rows: dict[str, RowConfig], where: str) -> None:
+    if row.teacher is None:
+        return
+    if row.teacher not in rows:
+        raise ConfigError(f"{where}: unknown teacher run {row.teacher!r}{nearest(row.teacher, rows)}")
+    if row.teacher_seed not in rows[row.teacher].seeds:
+        raise ConfigError(f"{where}: teacher {row.teacher!r} has no seed {row.teacher_seed}")
+    if row.method is None:
+        raise ConfigError(f"{where}: a teacher needs a method")
+
+
+def _check_recipe(paper: Paper, papers: dict[str, Paper], scales: list[str], folder: Path) -> None:
+    """Every name of a recipe is known."""
+    where = paper.folder / "recipe.yaml"
+    if paper.recipe.like is not None and paper.recipe.like not in papers:
+        raise ConfigError(f"{where}: like: unknown paper {paper.recipe.like!r}{nearest(paper.recipe.like, papers)}")
+    known = {kind: [path.stem for path in (folder / kind).glob("*.yaml")] for kind in ("models", "datasets")}
+    for number, part in enumerate(paper.recipe.parts):
+        for kind, names in (("scales", part.scales), ("models", part.models), ("datasets", part.datasets)):
+            for name in names:
+                among = known.get(kind, scales)
+                if name not in among:
+                    raise ConfigError(f"{where}: parts.{number}.{kind}: unknown name {name!r}{nearest(name, among)}")
+        rows = [
+            row for user in papers.values() if paper.name in (user.name, user.recipe.like) for row in user.rows.values()
+        ]
+        scale = next(iter(part.scales), "")
+        if not any(part.applies(scale, row.dataset, lineage(folder, row.model)) for row in rows):
+            raise ConfigError(f"{where}: parts.{number} is for no run")
+
+
+def load_papers() -> dict[str, Paper]:
+    """All papers by the names of their folders, those that print tables first.
+
+    Raises:
+        ConfigError: unknown keys or names, a run defined twice, an unknown teacher.
+    """
+    return _papers(config_dir().resolve())
+
+
+def load_rows() -> dict[str, RowConfig]:
+    """All rows by run id, paper by paper, in file order.
+
+    Raises:
+        ConfigError: unknown keys or names, a run defined twice, an unknown teacher.
+    """
+    return {run: row for paper in load_papers().values() for run, row in paper.rows.items()}
+
+
+def paper_of(run: str) -> Paper | None:
+    """The paper that a run belongs to."""
+    return next((paper for paper in load_papers().values() if run in paper.rows), None)
+
+
+def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
+    """What the recipe of a row's paper sets; later ones win."""
+    papers, paper = load_papers(), paper_of(row.id)
+    if paper is None:
+        return []
+    models = lineage(config_dir(), row.model)
+    out: list[Layer] = []
+    for source in [papers[paper.recipe.like]] if paper.recipe.like else []:
+        out += _parts(source, scale, row.dataset, models)
+    return out + _parts(paper, scale, row.dataset, models)
+
+
+def _parts(paper: Paper, scale: str, dataset: str, models: list[str]) -> list[Layer]:
+    return [
+        Layer(f"recipe of {paper.name}, part {number}", part.settings, paper.folder / "recipe.yaml")
+        for number, part in enumerate(paper.recipe.parts)
+        if part.applies(scale, dataset, models)
+    ]
+
+
+def row_layers(row: RowConfig, scale: str) -> list[Layer]:
+    """What a row sets itself: its `set`, then what is `at` the scale."""
+    paper = paper_of(row.id)
+    file = paper.folder / "runs.yaml" if paper else config_dir() / "papers"
+    out = [Layer(f"row {row.id}", row.set, file, ("runs", row.id, "set"))]
+    if paper and scale in paper.at[row.id]:
+        out.append(Layer(f"row {row.id} at {scale}", paper.at[row.id][scale], file, ("runs", row.id, "at", scale)))
+    return out
+
+
+def paper_layers(row: RowConfig, scale: str) -> list[Layer]:
+    """Everything that a row's paper sets; later ones win."""
+    return [*recipe_layers(row, scale), *row_layers(row, scale)]

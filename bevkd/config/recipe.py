@@ -1,0 +1,62 @@
+"""How a paper trains: `config/papers/<paper>/recipe.yaml`, between a scale's sections and a row's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import field
+from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RecipePart:
+    """Settings of those of a paper's rows that meet every condition; without conditions, of all. Later parts win.
+
+    Attributes:
+        scales: names of scales.
+        models: names of models; one that is `like` another counts as that one, too.
+        datasets: names of data sets.
+        model: settings of the model, as in config/models.
+        data: settings of the data.
+        train: settings of the training.
+    """
+
+    scales: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    model: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+    def applies(self, scale: str, dataset: str, models: Collection[str]) -> bool:
+        """Whether it is for a row on this data set, with these models (its own and what that one is like)."""
+        return (
+            (not self.scales or scale in self.scales)
+            and (not self.datasets or dataset in self.datasets)
+            and (not self.models or not set(models).isdisjoint(self.models))
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it sets."""
+        parts = {"model": self.model, "data": self.data, "train": self.train}
+        return {name: part for name, part in parts.items() if part}
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """A paper's recipe.
+
+    Attributes:
+        paper: the paper's name in config/reference; `bevkd` for studies of our own.
+        like: the folder of the paper whose recipe comes before the parts.
+        parts: what this one sets.
+    """
+
+    paper: str = "bevkd"
+    like: str | None = None
+    parts: tuple[RecipePart, ...] = ()

@@ -1,0 +1,106 @@
+"""What is kept of a data set: counts of its index, for the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bevkd.classes import LABEL_INDEX
+from bevkd.config import DataConfig, parse
+from bevkd.data.index import read_stamp
+from bevkd.errors import ConfigError, DataError
+from bevkd.io import read_json, write_json
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """One data set: counts per split, boxes per split and class, frames per weather and lighting.
+
+    Attributes:
+        index: folder of the index.
+        splits: scenes, frames and labelled frames.
+        boxes: annotated boxes per class.
+        conditions: frames per value of `weather` and `lighting`.
+        source: where this was read from if not from the index.
+    """
+
+    index: str
+    splits: dict[str, dict[str, int]]
+    boxes: dict[str, dict[str, int]]
+    conditions: dict[str, dict[str, int]]
+    source: str | None = None
+
+
+def count(data: DataConfig) -> DatasetRecord:
+    """Count an index.
+
+    Raises:
+        DataError: there is no index, or a part of it is missing.
+    """
+    folder = Path(data.index)
+    read_stamp(folder)
+    frames = _columns(folder / "frames.parquet", ["split", "scene", "labelled", "weather", "lighting"])
+    boxes = _columns(folder / "boxes.parquet", ["frame", "label"])
+    split = np.array(frames["split"])
+    wanted = [s for s in dict.fromkeys((data.train_split, data.tune_split, data.report_split)) if (split == s).any()]
+    owner = split[np.array(boxes["frame"], dtype=int)] if boxes["frame"] else np.array([], dtype=str)
+    labels = np.array(boxes["label"], dtype=int)
+    splits, by_class = {}, {}
+    for name in wanted:
+        rows = np.flatnonzero(split == name)
+        labelled = [frames["labelled"][i] for i in rows]
+        splits[name] = {
+            "scenes": len({frames["scene"][i] for i in rows}),
+            "frames": len(rows),
+            # The lists bind training only; without any list every keyframe is labelled.
+            "labelled": sum(name != data.train_split or s is None or 0 in s for s in labelled),
+        }
+        counts = Counter(labels[owner == name].tolist())
+        by_class[name] = {label: counts.get(LABEL_INDEX[label], 0) for label in data.classes}
+    conditions = {}
+    for name in ("weather", "lighting"):
+        known = [str(value) for value in frames[name] if value]
+        conditions[name] = dict(sorted(Counter(known).items()))
+    return DatasetRecord(data.index, splits, by_class, conditions)
+
+
+def _columns(path: Path, names: list[str]) -> dict[str, list[Any]]:
+    try:
+        table = pq.read_table(path, columns=names)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"part of the index cannot be read: {error}", file=path) from error
+    return {name: table[name].to_pylist() for name in names}
+
+
+def dataset_file(results: Path, index: str) -> Path:
+    """Where the counts of an index lie."""
+    name = index.removeprefix("data/index/").strip("/").replace("/", "-")
+    return results / "records" / "datasets" / f"{name}.json"
+
+
+def write_dataset(record: DatasetRecord, results: Path) -> Path:
+    """Write the counts of an index."""
+    path = dataset_file(results, record.index)
+    write_json(path, asdict(record))
+    return path
+
+
+def read_dataset(results: Path, index: str) -> DatasetRecord:
+    """Read back the counts of an index.
+
+    Raises:
+        DataError: missing, or not such counts.
+    """
+    path = dataset_file(results, index)
+    if not path.exists():
+        raise DataError(f"data set {index!r} has no record: no part of the results that reads it was made", file=path)
+    try:
+        return parse(DatasetRecord, read_json(path), str(path))
+    except ConfigError as error:
+        raise DataError(f"not the counts of a data set: {error}", file=path) from error

@@ -1,0 +1,114 @@
+"""Tables filled from finished runs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from bevkd.errors import DataError
+from bevkd.io import write_text
+from bevkd.report.metrics import metric
+from bevkd.report.runs import Runs
+from bevkd.report.spec import UNSEEDED, Artefact, Pool, RowSpec, TableConfig, pool
+from bevkd.report.stats import paired, sample_std
+from bevkd.report.tables import Row, Table, Value, context_rows, published
+
+logger = logging.getLogger(__name__)
+Found = dict[tuple[int, int], dict[str, float]]
+
+
+def pooled(runs: Runs, which: Pool, split: str, keys: list[str]) -> Found:
+    """Metrics per (position in the pool, repetition); the keys are repeated in the same way, see `Runs.values`."""
+    return {
+        (i, repetition): values
+        for i, run in enumerate(pool(which))
+        for repetition, values in runs.values(run, split, keys).items()
+    }
+
+
+def _numbers(spec: TableConfig, which: Pool, runs: Runs) -> dict[Artefact | None, Found]:
+    """Numbers of a row by how they are repeated: over seeds (None), over repeats of a benchmark, or not at all."""
+    groups: dict[Artefact | None, list[str]] = {}
+    for column in spec.columns:
+        kind = metric(column.key).file
+        groups.setdefault(kind if kind in UNSEEDED else None, []).append(column.key)
+    # A pool is of one model; it is profiled once.
+    return {
+        kind: pooled(runs, pool(which)[:1] if kind == "profile" else which, spec.split, keys)
+        for kind, keys in sorted(groups.items(), key=lambda group: (group[0] or "", group[1]))
+    }
+
+
+def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
+    found = _numbers(spec, row.run, runs)
+    paper, notes = published(spec, row)
+    values = {}
+    for column in spec.columns:
+        kind = metric(column.key).file
+        ours = [v[column.key] for v in found[kind if kind in UNSEEDED else None].values()]
+        values[column.key] = Value(paper[column.key], sum(ours) / len(ours), sample_std(ours))
+    delta = None
+    if spec.delta is not None and row.against is not None:
+        mine, rival = (
+            {k: v[spec.delta] for k, v in pooled(runs, which, spec.split, [spec.delta]).items()}
+            for which in (row.run, row.against)
+        )
+        try:
+            delta = paired(mine, rival)
+        except ValueError as error:
+            raise DataError(f"table {spec.name!r}, row {row.label!r}: {error} with {row.against!r}") from error
+    ids = pool(row.run)
+    seeds = "; ".join(",".join(str(s) for s in runs.row(run).seeds[: None if None in found else 1]) for run in ids)
+    links = " ".join(publish_config(runs, run, results) for run in ids)
+    n = len(next(iter(found.values())))  # of seeds, where there are any
+    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, notes)
+
+
+def publish_config(runs: Runs, run: str, results: Path) -> str:
+    """Copy a run's resolved config beside the tables: run folders are not kept in git, links must not dangle.
+
+    Returns:
+        The copy, relative to the results folder.
+    """
+    source = runs.config_file(run)
+    if not source.exists():
+        raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=source)
+    relative = f"configs/{run}.yaml"
+    text = source.read_text(encoding="utf-8")
+    target = results / relative
+    if not target.exists() or target.read_text(encoding="utf-8") != text:
+        write_text(target, text)
+    return relative
+
+
+def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
+    """Read every number of a table.
+
+    A table of `tuning` rows shows those that have been run and names the others; any other table wants all its runs.
+
+    Raises:
+        ConfigError: a run is unknown, or a selector does not fit exactly one published number.
+        DataError: a run is missing or its metrics are unusable; the message names run and file.
+    """
+    spec.needs(runs.rows)
+    wanted = spec.row_specs(runs.rows)
+    rows, absent = [], []
+    for row in wanted:
+        if spec.rows == "tuning" and not _has_metrics(runs, row, spec.split):
+            absent.append(str(row.run))
+            continue
+        rows.append(_row(spec, row, runs, results))
+    if not rows:
+        raise DataError(f"table {spec.name!r}: none of its runs has metrics", file=runs.root / runs.scale)
+    if absent:
+        logger.warning("table %s: %d tuning runs have no metrics: %s", spec.name, len(absent), ", ".join(absent))
+    notes = (*spec.notes, *([f"Not run: {', '.join(absent)}."] if absent else []))
+    return Table(spec, tuple(rows), notes, context_rows(spec))
+
+
+def _has_metrics(runs: Runs, row: RowSpec, split: str) -> bool:
+    return all(
+        runs.config_file(run).exists() and runs.file("metrics", run, seed, split).exists()
+        for run in pool(row.run)
+        for seed in runs.row(run).seeds
+    )

@@ -1,0 +1,58 @@
+"""CSV files of results as pandas frames: text as it stands, numbers with four digits, empty where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bevkd.errors import DataError
+
+
+def to_csv(frame: pd.DataFrame, digits: int = 4) -> str:
+    """A frame as CSV; only floating-point columns are rounded."""
+    return frame.to_csv(index=False, float_format=f"%.{digits}f", lineterminator="\n")
+
+
+def read_text(path: Path) -> pd.DataFrame:
+    """All columns of a CSV file as text; what is empty is an empty string.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is not CSV.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read as CSV: {error}", file=path) from error
+
+
+def read_csv(
+    path: Path, what: str, columns: Sequence[str], numbers: Sequence[str], counts: Sequence[str]
+) -> pd.DataFrame:
+    """A CSV file with exactly these columns.
+
+    Args:
+        path: the file.
+        what: its content, for error messages.
+        columns: names in order.
+        numbers: those that hold floating-point numbers, NaN where empty.
+        counts: those that hold integers.
+
+    Raises:
+        DataError: missing, other columns, or something that is not a number.
+    """
+    try:
+        frame = read_text(path)
+    except FileNotFoundError:
+        raise DataError(f"{what} has not been made", file=path) from None
+    if list(frame.columns) != list(columns):
+        raise DataError(f"columns are not those of {what}", file=path)
+    for name in (*numbers, *counts):
+        try:
+            values = pd.to_numeric(frame[name].replace("", None))
+            frame[name] = values.astype("int64") if name in counts else values.astype("float64")
+        except (ValueError, TypeError) as error:
+            raise DataError(f"not a number: {error}", file=path, field=name) from None
+    return frame

@@ -1,0 +1,181 @@
+"""What is kept of a run when its folder is gone: a small file per run and its seeds, for page, summaries and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bevkd.classes import CLASSES
+from bevkd.config import identity_digest, parse
+from bevkd.errors import ConfigError, DataError
+from bevkd.io import read_json, write_text
+from bevkd.report.logs import read_lines, training_seconds
+from bevkd.report.runs import Runs
+
+# Metrics that `metrics.json` and the plots show, by the format of the data set: the main ones, and the others.
+MAIN = {
+    "nuscenes": ("mAP", "NDS"),
+    "kitti": ("3d_mean_moderate", "bev_mean_moderate"),
+    "waymo": ("L2_AP_vehicle", "L2_AP_pedestrian", "L2_AP_cyclist", "LET_APL"),
+}
+MORE = {"nuscenes": ("mATE", "mASE", "mAOE", "mAVE", "mAAE", *(f"AP_{name}" for name in CLASSES))}
+WINDOW = 0.05  # of the loss curve's moving average
+POINTS = 200  # at most so many of a loss curve are kept
+
+
+@dataclass(frozen=True)
+class SeedRecord:
+    """One seed of a run; None: not known.
+
+    Attributes:
+        seed: the seed.
+        seconds: wall time of the training steps, waiting for data included.
+        frames_per_second: frames of all steps over that time.
+        metrics: on the report split, in printed units.
+        made: what it was trained by and on, see `bevkd.provenance`, and its precision.
+    """
+
+    seed: int
+    seconds: float | None
+    frames_per_second: float | None
+    metrics: dict[str, float]
+    made: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run over its seeds.
+
+    Attributes:
+        run: id.
+        scale: scale name.
+        settings: digest of the settings that determine the first seed's result; None: not known.
+        source: where this was read from if not from the run itself.
+        steps: of a training.
+        seconds: mean over seeds.
+        frames_per_second: mean over seeds.
+        weights: of the distillation losses.
+        metrics: mean over seeds, on the report split.
+        seeds: one by one.
+        curve: steps, and the smoothed total loss there, mean over seeds.
+    """
+
+    run: str
+    scale: str
+    settings: str | None
+    source: str | None
+    steps: int
+    seconds: float | None
+    frames_per_second: float | None
+    weights: dict[str, float]
+    metrics: dict[str, float]
+    seeds: tuple[SeedRecord, ...]
+    curve: tuple[tuple[int, float], ...]
+
+
+def make_record(runs: Runs, run: str) -> RunRecord:
+    """The record of a finished run; metrics where it was evaluated on the report split.
+
+    Raises:
+        DataError: config, log or teacher's config is missing or unusable.
+    """
+    config = runs.config(run)
+    keys = [*MAIN.get(config.data.kind, ()), *MORE.get(config.data.kind, ())]
+    seeds, steps = [], 0
+    evaluated = all(runs.file("metrics", run, seed, "report").exists() for seed in runs.row(run).seeds)
+    metrics = runs.values(run, "report", keys) if evaluated else {}
+    for seed in runs.row(run).seeds:
+        log = runs.file("log", run, seed, "report")
+        steps, seconds = int(read_lines(log)[-1]["step"]), training_seconds(log)
+        rate = steps * config.train.frames_per_batch / seconds if seconds > 0 else None
+        made = runs.folder(run, seed) / "provenance.json"
+        found = {key: round(value, 6) for key, value in metrics.get(seed, {}).items()}
+        seeds.append(
+            SeedRecord(
+                seed, round(seconds, 3), rate and round(rate, 4), found, read_json(made) if made.exists() else None
+            )
+        )
+    at, values = runs.curves(run, "total", WINDOW)
+    every = -(-len(at) // POINTS)
+    kept = slice((len(at) - 1) % every, None, every)  # the last one always
+    curve = tuple((int(step), round(float(v), 6)) for step, v in zip(at[kept], values.mean(axis=0)[kept], strict=True))
+    return RunRecord(
+        run=run,
+        scale=runs.scale,
+        settings=identity_digest(config),
+        source=None,
+        steps=steps,
+        seconds=_mean([seed.seconds for seed in seeds]),
+        frames_per_second=_mean([seed.frames_per_second for seed in seeds]),
+        weights=loss_weights(runs, run),
+        metrics={key: round(float(np.mean([v[key] for v in metrics.values()])), 6) for key in keys if evaluated},
+        seeds=tuple(seeds),
+        curve=curve,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), 4) if len(known) == len(values) else None
+
+
+_IMAGE_LEVELS = (1,) * 4  # as many as any image backbone has
+
+
+def loss_weights(runs: Runs, run: str) -> dict[str, float]:
+    """Weights of a run's distillation losses as its method resolves them for this pair of sensors; empty without one.
+
+    Raises:
+        ConfigError: the method does not connect these two networks.
+        DataError: the run or its teacher has not been trained.
+    """
+    from bevkd.distill import build_method
+    from bevkd.models.outputs import FeatureSpec
+
+    row = runs.config(run).row
+    if row.method is None:
+        return {}
+    # Weights depend on the sensors alone, so one channel of everything makes the method cheap to build.
+    names = (run, row.teacher or run)
+    own, other = (FeatureSpec.of_bev(1, 1, 1, 1, runs.config(name).model.sensors, _IMAGE_LEVELS) for name in names)
+    return build_method(row.method, own, other).weights()
+
+
+def record_file(results: Path, run: str) -> Path:
+    """Where the record of a run lies."""
+    return results / "records" / f"{run}.json"
+
+
+def write_record(record: RunRecord, results: Path) -> Path:
+    """Write a record, a line per field and per seed."""
+    lines = []
+    for name, value in asdict(record).items():
+        text = json.dumps(value)
+        if name == "seeds":
+            text = "[\n  " + ",\n  ".join(json.dumps(seed) for seed in value) + "\n ]"
+        lines.append(f" {json.dumps(name)}: {text}")
+    path = record_file(results, record.run)
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return path
+
+
+def read_record(results: Path, run: str) -> RunRecord:
+    """Read back a record.
+
+    Raises:
+        DataError: missing, or not a record.
+    """
+    path = record_file(results, run)
+    if not path.exists():
+        raise DataError(f"run {run!r} has no record: its part of the results has not been made", file=path)
+    try:
+        return parse(RunRecord, read_json(path), str(path))
+    except ConfigError as error:
+        raise DataError(f"not the record of a run: {error}", file=path) from error

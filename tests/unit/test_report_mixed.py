@@ -1,0 +1,191 @@
+"""Tables with columns from several kinds of files, published rows without a run, and notes on published cells."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_synthetic import summary, write_run
+
+from bevkd.config import RowConfig, config_dir
+from bevkd.errors import ConfigError, DataError
+from bevkd.report import frames, ledger, reference, render, tables
+from bevkd.report.fill import fill
+from bevkd.report.metrics import metric, value_of
+from bevkd.report.runs import Runs, cost_file, profile_file
+from bevkd.report.spec import ColumnSpec, ContextSpec, RowSpec, TableConfig, load_tables, reads
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+ROWS = {name: RowConfig(id=name, dataset="nuscenes_sim", model="camera", seeds=(0, 1)) for name in ("a", "b")}
+COLUMNS = tuple(map(ColumnSpec, ("params", "mAP", "mAP@range:0-20", "step_time_live", "macs")))
+ROW = RowSpec("x", "a", against="b")
+SPEC = TableConfig("t", "T", "c", COLUMNS, (ROW,), delta="mAP")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    root = tmp_path / "results/runs"
+    for name, values in (("a", (0.10, 0.12)), ("b", (0.09, 0.09))):
+        for seed, value in enumerate(values):
+            folder = write_run(root, ROWS[name], seed, value)
+            near = summary(2 * value, np.random.default_rng(0))
+            (folder / "breakdown_val.json").write_text(json.dumps({"range:0-20": near}))
+        repeats = [{"live": {"step_s": seconds}} for seconds in (0.1, 0.2, 0.3)]
+        cost_file(name, "sim", root).write_text(json.dumps({"repeats": repeats}))
+    profile = profile_file("camera", "sim", root)
+    profile.parent.mkdir()
+    profile.write_text(json.dumps({"params": 1_234_567, "macs_dense2d": 2_500_000_000, "latency_ms": 3.25}))
+    return Runs(root, "sim", ROWS)
+
+
+def test_a_row_mixes_metrics_their_breakdown_size_and_cost(runs: Runs, tmp_path: Path):
+    table = fill(SPEC, runs, tmp_path)
+    (row,) = table.rows
+    found = {key: (value.ours, value.std) for key, value in row.values.items()}
+    assert found["params"] == (pytest.approx(1.234567), pytest.approx(math.nan, nan_ok=True))
+    assert found["macs"][0] == pytest.approx(2.5)
+    assert found["mAP"] == pytest.approx((11.0, 2**0.5))
+    assert found["mAP@range:0-20"] == pytest.approx((22.0, 2 * 2**0.5))
+    assert found["step_time_live"] == pytest.approx((0.2, 0.1))
+    assert (row.n, row.seeds) == (2, "0,1"), "n counts seeds, however often the benchmark was repeated"
+    assert row.delta is not None
+    assert row.delta.mean == pytest.approx(2.0)
+    csv, markdown, _ = (path.read_text() for path in render.write(table, tmp_path / "tables"))
+    assert csv.splitlines()[1].startswith(",,x,a,,1.2346,,,11.0000,1.4142,,22.0000,2.8284,,0.2000,0.1000,,2.5000,,")
+    assert "| x | 1.23 | 11.0 ± 1.4 | 22.0 ± 2.8 | 0.200 ± 0.100 | 2.50 | +2.0 [-10.7, +14.7] | 2 |" in markdown
+    assert "mAP, range 0-20 ↑ ours" in markdown
+    assert "over the repeats of a benchmark, of the first seed. Size, multiply-accumulates" in markdown
+    assert frames.to_csv(tables.to_frame(tables.read(SPEC, tmp_path / "tables/t.csv"))) == csv
+
+
+def test_what_a_mixed_table_reads(runs: Runs):
+    both, first = [("a", 0), ("a", 1), ("b", 0), ("b", 1)], [("a", 0), ("b", 0)]
+    assert reads(SPEC, ROWS) == {"profile": first, "metrics": both, "breakdown": both, "cost": first}
+    costs = TableConfig("t", "T", "c", (ColumnSpec("step_time_live"), ColumnSpec("params")), (ROW,))
+    assert costs.needs(ROWS) == first, "no column comes from seeds"
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("profiles/camera.json", r"run 'a' has no profile of its model 'camera'"),
+        ("costs/a.json", r"run 'a' has no costs at scale 'sim'"),
+        ("runs/sim/a/seed1/breakdown_val.json", r"run 'a' has no breakdown for seed 1"),
+    ],
+)
+def test_a_missing_source_is_named(runs: Runs, tmp_path: Path, file: str, message: str):
+    (runs.root.parent / file).unlink()
+    with pytest.raises(DataError, match=message):
+        fill(SPEC, runs, tmp_path)
+
+
+def test_metrics_of_groups():
+    near = metric("NDS@lighting:night")
+    assert (near.file, near.field, near.unit) == ("breakdown", ("lighting:night", "nd_score"), "%")
+    assert value_of({"lighting:night": {"nd_score": 0.25}}, "NDS@lighting:night", Path("b.json")) == 25.0
+    assert ColumnSpec("NDS@lighting:night").selector == {"metric": "NDS", "class": "lighting:night"}
+    with pytest.raises(DataError, match=r"lacks a field.*lighting:day\.nd_score"):
+        value_of({}, "NDS@lighting:day", Path("b.json"))
+    for wrong in ("params@near", "mAP@"):
+        with pytest.raises(ConfigError, match="given for groups"):
+            metric(wrong)
+    with pytest.raises(ConfigError, match="did you mean 'NDS'"):
+        metric("NDSS@near")
+
+
+def test_groups_of_published_tables_are_found():
+    """CRKD, Table S1: metrics per range of distance."""
+    column = ColumnSpec("NDS@range:0-20")
+    cell = reference.select({"paper": "CRKD", "table": "S1", "row_label": "Teacher", **column.selector})
+    assert cell.value == 76.71
+
+
+@pytest.fixture
+def misprinted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published numbers of which one carries a note."""
+    folder = tmp_path / "config"
+    shutil.copytree(config_dir() / "reference", folder / "reference")
+    path = folder / "reference" / "unidistill.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    odd = (frame["table"] == "S7") & (frame["row_label"] == "Crucial") & (frame["class"] == "car")
+    assert odd.sum() == 1
+    frame.assign(note=odd.map({True: "Printed in bold; 5 % is meant.", False: ""})).to_csv(path, index=False)
+    monkeypatch.setenv("BEVKD_CONFIG", str(folder))
+
+
+WITH_CONTEXT = TableConfig(
+    "t",
+    "T",
+    "c",
+    (ColumnSpec("AP_car"), ColumnSpec("NDS")),
+    (RowSpec("ours", "a", published={"row_label": "Gaussian"}),),
+    published={"paper": "UniDistill", "table": "S7"},
+    context=(
+        ContextSpec("Crucial", {"row_label": "Crucial"}),
+        ContextSpec("Complete", {"row_label": "Complete"}, unprinted=("NDS",)),
+    ),
+)
+
+
+@pytest.mark.usefixtures("misprinted")
+def test_context_stands_below_and_a_misprint_carries_a_note(runs: Runs, tmp_path: Path):
+    table = fill(WITH_CONTEXT, runs, tmp_path)
+    assert [row.label for row in table.rows] == ["ours"]
+    ours, context = render.grids(table)
+    assert len(ours.rows) == 1
+    assert context.title == "Published, without a run of ours"
+    assert context.head == ("", "AP car ↑ paper", "NDS ↑ paper")
+    nds = reference.select({"paper": "UniDistill", "table": "S7", "row_label": "Crucial", "metric": "NDS"}).value
+    assert context.rows[0] == ("Crucial", "82.9¹", f"{nds:.1f}")
+    assert context.rows[1][2] == "—"
+    csv, markdown, latex = (path.read_text() for path in render.write(table, tmp_path / "tables"))
+    assert csv.splitlines()[2].startswith(f",context,Crucial,,82.9000,,,{nds:.4f},,,0,,")
+    assert "- ¹ Printed in bold; 5 % is meant." in markdown
+    assert markdown.index("| ours |") < markdown.index("**Published, without a run of ours**")
+    assert r"82.9\textsuperscript{1}" in latex
+    assert r"\textsuperscript{1} Printed in bold; 5 \% is meant." in latex
+    again = tables.read(WITH_CONTEXT, tmp_path / "tables/t.csv")
+    assert frames.to_csv(tables.to_frame(again)) == csv
+    assert render.to_markdown(again) == markdown
+
+
+def test_context_is_checked():
+    with pytest.raises(ValueError, match="unprinted names a column"):
+        TableConfig("t", "T", "c", COLUMNS, (ROW,), context=(ContextSpec("x", {}, unprinted=("NDS",)),))
+    with pytest.raises(ValueError, match="context must differ"):
+        TableConfig("t", "T", "c", COLUMNS, (ROW,), context=(ContextSpec("x", {}), ContextSpec("x", {})))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((RESULTS / "tables").glob("*.csv"))])
+def test_committed_tables_are_written_as_they_are_read(name: str):
+    path = RESULTS / "tables" / f"{name}.csv"
+    assert frames.to_csv(tables.to_frame(tables.read(load_tables("sim")[name], path))) == path.read_text()
+
+
+@pytest.mark.parametrize("path", [*sorted(RESULTS.glob("claims*.csv")), *sorted((RESULTS / "ledger").glob("*.csv"))])
+def test_committed_ledgers_are_written_as_they_are_read(path: Path):
+    assert frames.to_csv(ledger.to_frame(ledger.read(path))) == path.read_text()
+
+
+def test_bad_csv_names_file_and_column(tmp_path: Path):
+    path = tmp_path / "t.csv"
+    spec = load_tables("sim")["kitti"]
+    text = (RESULTS / "tables" / "kitti.csv").read_text()
+    for bad, message in (
+        (text.replace("_paper", "_papers", 1), "columns are not those of table 'kitti'"),
+        (text.replace(spec.columns[0].key, "mAP", 1), "columns are not those"),
+        ("", "cannot be read as CSV"),
+    ):
+        path.write_text(bad)
+        with pytest.raises(DataError, match=message):
+            tables.read(spec, path)
+    frame = pd.read_csv(RESULTS / "tables" / "kitti.csv", dtype=str, keep_default_na=False)
+    name = f"{spec.columns[0].key}_ours"
+    frame.assign(**{name: "twelve"}).to_csv(path, index=False)
+    with pytest.raises(DataError, match=rf"not a number.*twelve.*field={name}"):
+        tables.read(spec, path)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from report_synthetic import write_run
+
+from bevkd import provenance
+from bevkd.config import DataConfig, RowConfig, load_rows
+from bevkd.errors import ConfigError, DataError
+from bevkd.report import make_part, records
+from bevkd.report.counts import DatasetRecord, count, dataset_file, read_dataset, write_dataset
+from bevkd.report.parts import parts_of
+from bevkd.report.runs import Runs
+from bevkd.report.spec import load_claims, load_figures, load_tables
+
+ROW = RowConfig(id="a", dataset="nuscenes_sim", model="camera", seeds=(0, 2))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    for seed, value in ((0, 0.10), (2, 0.14)):
+        write_run(tmp_path / "runs", ROW, seed, value, steps=100)
+    return Runs(tmp_path / "runs", "sim", {"a": ROW})
+
+
+def test_a_record_by_hand(runs: Runs, tmp_path: Path):
+    made = {"commit": "0123456789ab", "changed": False, "torch": "2.9", "device": "x", "precision": "32-true"}
+    (runs.folder("a", 2) / "provenance.json").write_text(json.dumps(made))
+    record = records.make_record(runs, "a")
+    assert (record.run, record.scale, record.steps, record.source) == ("a", "sim", 100, None)
+    # Ten lines of 0.1 s for data and 0.9 s of computing; 100 steps of one batch each.
+    batch = runs.config("a").train.frames_per_batch
+    assert [seed.seconds for seed in record.seeds] == [10.0, 10.0]
+    assert record.seconds == 10.0
+    assert record.frames_per_second == pytest.approx(100 * batch / 10)
+    assert record.metrics["mAP"] == pytest.approx(12.0)
+    assert [seed.metrics["mAP"] for seed in record.seeds] == pytest.approx([10.0, 14.0])
+    assert {"mAAE", "AP_car", "AP_traffic_cone"} <= record.metrics.keys()
+    assert [seed.made for seed in record.seeds] == [None, made], "what was not recorded is not known"
+    assert record.weights == {}
+    assert record.settings is not None
+    assert len(record.settings) == 12
+    steps, values = runs.curves("a", "total", records.WINDOW)
+    assert [step for step, _ in record.curve] == steps.tolist()
+    assert [value for _, value in record.curve] == pytest.approx(values.mean(axis=0), abs=1e-6)
+    path = records.write_record(record, tmp_path)
+    assert records.read_record(tmp_path, "a") == record
+    assert path.read_text().count("\n") == 16, "a line per field and per seed"
+    path.write_text('{"run": "a"}')
+    with pytest.raises(DataError, match="not the record of a run"):
+        records.read_record(tmp_path, "a")
+
+
+def test_without_metrics_on_the_report_split_there_are_none(runs: Runs):
+    (runs.folder("a", 2) / "metrics_val.json").unlink()
+    record = records.make_record(runs, "a")
+    assert record.metrics == {}
+    assert [seed.metrics for seed in record.seeds] == [{}, {}]
+
+
+@pytest.mark.parametrize("lines", [199, 200, 201, 1234])
+def test_long_curves_are_thinned_and_keep_their_end(runs: Runs, lines: int):
+    for seed in ROW.seeds:
+        text = [json.dumps({"step": i, "losses": {"total": float(i)}}) for i in range(1, lines + 1)]
+        (runs.folder("a", seed) / "log.jsonl").write_text("\n".join(text) + "\n")
+    steps = [step for step, _ in records.make_record(runs, "a").curve]
+    assert steps[-1] == lines
+    assert len(set(np.diff(steps))) == 1
+    assert len(steps) == (lines if lines <= records.POINTS else math.ceil(lines / math.ceil(lines / records.POINTS)))
+
+
+def test_committed_records_hold_what_the_page_showed():
+    """They were read from a page; what that did not show is null."""
+    root = Path(__file__).resolve().parents[2] / "results"
+    record = records.read_record(root, "unidistill_p1")
+    assert record.source is not None
+    assert record.source.startswith("page of commit 374a746f3bea")
+    assert record.weights == {"feature": 10, "relation": 1, "response_cls": 10, "response_reg": 10}
+    assert (record.steps, record.seconds, record.frames_per_second) == (400, 30.0, 52.64)
+    assert record.settings is None
+    assert {(seed.seconds, seed.made) for seed in record.seeds} == {(None, None)}
+    kitti = read_dataset(root, "data/index/kitti_sim/sim")
+    assert kitti.splits["train"] == {"scenes": 200, "frames": 200, "labelled": 100}
+    assert kitti.boxes["val"] == {"car": 348, "pedestrian": 263, "cyclist": 128}
+
+
+def test_counts_of_an_index_are_kept(smoke_dataset, tmp_path: Path):
+    data = DataConfig(root=str(smoke_dataset.root), version="v1.0-sim", index=str(smoke_dataset.index))
+    record = count(data)
+    assert set(record.splits) == {"train", "tune", "val"}
+    assert all(split["labelled"] <= split["frames"] for split in record.splits.values())
+    assert sum(record.conditions["weather"].values()) == sum(s["frames"] for s in record.splits.values())
+    write_dataset(record, tmp_path)
+    assert read_dataset(tmp_path, record.index) == record
+    with pytest.raises(DataError, match="'other' has no record"):
+        read_dataset(tmp_path, "other")
+
+
+def test_data_sets_of_different_folders_have_different_files(tmp_path: Path):
+    names = ["data/index/nuscenes_sim/sim", "data/index/nuscenes_sim/smoke", "/elsewhere/nuscenes"]
+    assert len({dataset_file(tmp_path, name) for name in names}) == 3
+    assert dataset_file(tmp_path, names[0]).name == "nuscenes_sim-sim.json"
+    write_dataset(DatasetRecord(names[2], {}, {}, {}), tmp_path)
+    assert read_dataset(tmp_path, names[2]).index == names[2]
+
+
+def test_every_item_belongs_to_one_part():
+    tables, figures, claims = load_tables(), load_figures(), load_claims()
+    parts = parts_of(tables, figures, claims)
+    assert set(parts) >= {"unidistill", "label_efficiency", "label_efficiency_extended", "datasets", "tuning"}
+    for kind, items in (("tables", tables), ("figures", figures), ("claims", claims)):
+        held = [name for part in parts.values() for name in getattr(part, kind)]
+        assert sorted(held) == sorted(name for name, item in items.items() if item.target != "preview")
+    assert set(parts["datasets"].tables) == {"kitti", "waymo"}
+    assert {claim.paper for claim in parts["unidistill"].claims.values()} == {"UniDistill"}
+    for part in parts.values():
+        items = [*part.tables.values(), *part.figures.values(), *part.claims.values()]
+        assert {item.target for item in items} == {part.target}
+        assert set(part.runs(load_rows())) <= set(load_rows())
+
+
+def test_an_unknown_part_names_the_nearest(tmp_path: Path):
+    with pytest.raises(ConfigError, match="did you mean 'unidistill'"):
+        make_part("unidistil", "sim", tmp_path)
+
+
+def test_provenance_names_the_commit_of_this_code(monkeypatch: pytest.MonkeyPatch):
+    found = provenance.provenance()
+    assert found["cores"] >= 1
+    assert found["processor"]
+    assert found["torch"][0].isdigit()
+    assert found["commit"] is None or len(found["commit"]) == 12
+    provenance.commit.cache_clear()
+    monkeypatch.setattr(provenance, "_ROOT", Path("/"))
+    try:
+        assert provenance.commit() == (None, None), "installed elsewhere, nothing is known"
+    finally:
+        provenance.commit.cache_clear()
+
+
+def test_an_old_layout_is_read_in_one_place(runs: Runs):
+    """Page and tables read resolved configs through the same function, which names the file of a bad one."""
+    file = runs.config_file("a")
+    plain = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(plain | {"colour": 1}))
+    with pytest.raises(DataError, match=r"colour.*config\.yaml"):
+        runs.config("a")

@@ -1,0 +1,136 @@
+"""What the workflow itself costs: no timers that breed, a profile loaded by itself, an estimate where it is read."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake import __version__
+from snakemake.cli import parse_args
+from workflow_case import ROOT, copy_repository, environment, run, snakemake, with_fake_launcher
+
+COUNTED = """
+import sys, threading
+started = []
+class Timer(threading.Timer):
+    def start(self):
+        started.append(self)
+        super().start()
+threading.Timer = Timer
+from snakemake.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("timers:", len(started))
+"""
+
+
+def timers(folder: Path, *arguments: str) -> int:
+    """How many timers Snakemake starts in a run."""
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED, *arguments], cwd=folder, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return int(re.findall(r"timers: (\d+)", done.stdout)[-1])
+
+
+def test_no_pass_of_the_main_loop_causes_another(tmp_path: Path) -> None:
+    folder = with_fake_launcher(copy_repository(tmp_path))
+    models = [f"results/runs/smoke/lidar_base/seed{seed}/model.pt" for seed in (0, 1)]
+    settings = ("--cores", "1", "--config", "scale=smoke")
+    assert timers(folder, models[0], *settings) == 0
+    if __version__ == "9.27.1":  # the version that the note in rate_limit.py is about
+        assert timers(folder, models[1], "--no-hooks", *settings) > 0
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "left"),
+    [
+        (SimpleNamespace(job_rate_limiter=object()), {"job_rate_limiter": None}),
+        (SimpleNamespace(job_rate_limiter=None), {"job_rate_limiter": None}),
+        (SimpleNamespace(other=1), {"other": 1}),
+    ],
+)
+def test_other_versions_of_snakemake_are_left_alone(scheduler: SimpleNamespace, left: dict[str, Any]) -> None:
+    end = runpy.run_path(str(ROOT / "workflow" / "scripts" / "rate_limit.py"))["end_rate_limit"]
+    end(scheduler)
+    assert vars(scheduler) == left
+
+
+def test_plain_snakemake_loads_the_default_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    _, plain = parse_args([])
+    assert (plain.scheduler, plain.cores, plain.rerun_incomplete, plain.show_failed_logs) == (
+        "greedy",
+        os.cpu_count(),
+        True,
+        True,
+    )
+    assert not plain.quiet
+    _, told = parse_args(["--cores", "3", "--scheduler", "ilp"])
+    assert (told.cores, told.scheduler) == (3, "ilp")
+    _, none = parse_args(["--workflow-profile", "none"])
+    assert (none.cores, none.rerun_incomplete) == (None, False)
+
+
+def test_another_profile_takes_the_place_of_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the slurm extra")
+    monkeypatch.chdir(ROOT)
+    _, slurm = parse_args(["--workflow-profile", "workflow/profiles/slurm"])
+    assert (slurm.executor, slurm.cores, slurm.scheduler) == ("slurm", None, "greedy")
+
+
+def test_a_dry_run_ends_with_its_estimate_by_part(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    lines = snakemake(folder, "--dry-run", "--cores", "2", "--config", "scale=smoke").splitlines()
+    done, all_of_them, minutes, wall = map(
+        int,
+        re.fullmatch(
+            r"estimated cost: (\d+) of (\d+) trainings to do, about (\d+) CPU minutes \((\d+) minutes on 2 cores\)",
+            lines[-1],
+        ).groups(),  # type: ignore[union-attr]
+    )
+    assert done == all_of_them == sum("rule train:" in line for line in lines)
+    assert wall == pytest.approx(minutes / 2, abs=1)
+    start = next(i for i, line in enumerate(lines) if line.startswith("This was a dry-run"))
+    parts = {}
+    for line in lines[start + 1 : -1]:
+        name, trainings, cost = re.fullmatch(r"  (.+?) +(\d+) trainings +(\d+) CPU minutes", line).groups()  # type: ignore[union-attr]
+        parts[name] = (int(trainings), int(cost))
+    assert {"curves", "datasets", "unidistill", "data and pages"} == set(parts)
+    assert sum(trainings for trainings, _ in parts.values()) == done
+    assert parts["data and pages"][0] == 0
+    assert sum(cost for _, cost in parts.values()) == pytest.approx(minutes, abs=len(parts))
+
+    one = snakemake(folder, "table_unidistill_s6", "--dry-run", "--cores", "1", "--config", "seeds=1").splitlines()
+    assert one[-1].startswith("estimated cost: ")
+    assert {line.split()[0] for line in one[-3:-1]} == {"unidistill", "data"}
+
+    paper = snakemake(folder, "--dry-run", "--cores", "1", "--config", "scale=paper").splitlines()
+    assert re.fullmatch(r"estimated cost: (\d+) of \1 trainings to do; no cost is known for scale 'paper'", paper[-1])
+
+
+def test_a_plan_that_cannot_be_made_has_no_estimate(tmp_path: Path) -> None:
+    done = run(copy_repository(tmp_path), "snakemake", "nonsense", "--dry-run", "--cores", "1", ok=False)
+    assert done.returncode != 0
+    assert "estimated cost" not in done.stdout
+
+
+def test_what_is_done_costs_nothing(tmp_path: Path) -> None:
+    folder = with_fake_launcher(copy_repository(tmp_path))
+    models = [f"results/runs/smoke/lidar_base/seed{seed}/model.pt" for seed in (0, 1)]
+    settings = ("--cores", "1", "--config", "scale=smoke")
+    snakemake(folder, models[0], *settings)
+    plan = snakemake(folder, *models, "--dry-run", *settings)
+    assert "estimated cost: 1 of 2 trainings to do" in plan.splitlines()[-1]
+    snakemake(folder, *models, *settings)
+    plan = snakemake(folder, *models, "--dry-run", *settings)
+    assert "Nothing to be done" in plan
+    assert plan.splitlines()[-1].startswith("estimated cost: 0 of 2 trainings to do, about 0 CPU minutes")
