@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from bevkd import __version__
 from bevkd.config import RunConfig, to_plain
-from bevkd.data import BatchPlan
 from bevkd.data.batch import Batch
 from bevkd.errors import BevkdError, CheckpointError, ConfigError, Interrupted
 from bevkd.io import write_json, write_text
@@ -29,10 +28,11 @@ from bevkd.models.detector import Detector, build_detector
 from bevkd.train import checkpoint as ckpt
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import build_optimizer, set_schedule
+from bevkd.train.resolve import resolve
 from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings, training_provenance
-from bevkd.train.stream import StepDataset, batch_plan, derive_seed, timed_batches, worker_count
+from bevkd.train.stream import StepDataset, derive_seed, timed_batches, total_steps, worker_count
 from bevkd.train.syncbn import synchronise_batch_norm
-from bevkd.train.teacher import build_engine, student_frames, teacher_digest
+from bevkd.train.teacher import teacher_digest
 
 logger = logging.getLogger(__name__)
 
@@ -128,11 +128,6 @@ def build_student(run: RunConfig) -> Detector:
     return build_detector(run.model)
 
 
-def total_steps(run: RunConfig, plan: BatchPlan) -> int:
-    """Length of the schedule: `train.steps`, else `train.epochs` of the plan."""
-    return run.train.steps if run.train.steps > 0 else max(1, run.train.epochs * plan.steps_per_epoch)
-
-
 def _fit(
     fabric: Fabric,
     run: RunConfig,
@@ -143,11 +138,10 @@ def _fit(
     stop_after: int | None,
 ) -> Path:
     config = run.train
-    frames = student_frames(run, out)
-    plan = batch_plan(run, frames)
-    steps = total_steps(run, plan)
+    lesson = resolve(run, out, teacher)
+    steps = lesson.steps
     detector = build_student(run)
-    engine = build_engine(run, out, detector)
+    engine = lesson.engine(detector)
     if fabric.world_size > 1 and config.sync_bn:
         synchronise_batch_norm(detector, fabric.device.type)
         if engine is not None:
@@ -195,7 +189,8 @@ def _fit(
         )
 
     stream = timed_batches(
-        StepDataset(frames, plan, start, steps, fabric.global_rank, fabric.world_size), worker_count(config.workers)
+        StepDataset(lesson.frames, lesson.plan, start, steps, fabric.global_rank, fabric.world_size),
+        worker_count(config.workers),
     )
     with TrainLog(out, start, steps, f"{run.run} seed {run.seed}", fabric.is_global_zero) as log:
         for step, (batch, data_s) in enumerate(stream, start):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from bevkd.config import ModelConfig, RunConfig
-from bevkd.data import BatchPlan, FrameDataset, Sample, collate
+from bevkd.config import RunConfig
+from bevkd.data import BatchPlan, FrameDataset, Reads, Sample, collate
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
 from bevkd.train.workers import samples_ahead
@@ -27,23 +27,17 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def training_frames(
-    run: RunConfig, model: ModelConfig | None = None, *, lidar_images: bool | None = None
-) -> FrameDataset:
-    """Training frames of a run with the sensors of `model` (default: the student's), and LiDAR images as asked for
-    (default: as `model` reads them).
-    """
-    model = model or run.model
+def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
+    """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by."""
     return FrameDataset(
         run.data,
-        model,
+        run.model,
         run.data.train_split,
         train=True,
         seed=run.seed,
         frames=run.row.frames,
         labelled_subset=run.row.labelled_subset,
-        depth_targets=model.reads_depth,
-        lidar_images=lidar_images,
+        reads=reads,
     )
 
 
@@ -73,6 +67,37 @@ def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
     )
 
 
+def total_steps(run: RunConfig, plan: BatchPlan) -> int:
+    """Length of the schedule: `train.steps`, else `train.epochs` of the plan."""
+    return run.train.steps if run.train.steps > 0 else max(1, run.train.epochs * plan.steps_per_epoch)
+
+
+def entries_read(
+    run: RunConfig, frames: FrameDataset, batches: Iterable[Sequence[tuple[int, int]]]
+) -> set[tuple[int, int]]:
+    """(frame, variant) of every sample of a training whose frames have fixed augmentations.
+
+    Args:
+        run: the training; `frames` may be those of another seed.
+        frames: its frames.
+        batches: (frame, epoch) of the samples of each of its steps.
+
+    Raises:
+        ConfigError: frames have no fixed augmentations, so that nothing could be replayed.
+    """
+    if run.data.augment.variants < 1:
+        raise ConfigError("a cached teacher needs data.augment.variants > 0; use teacher_mode: live otherwise")
+    seen = {sample for batch in batches for sample in batch}
+    return {(i, frames.variant_in(i, epoch, run.seed)) for i, epoch in seen}
+
+
+class Frames(Protocol):
+    """Where samples come from."""
+
+    def get(self, i: int, epoch: int) -> Sample:
+        """Frame `i` as an epoch sees it."""
+
+
 class StepDataset(Dataset[Sample]):
     """The samples that steps `start` to `stop` show to one process of `world_size`, one after the other.
 
@@ -83,9 +108,7 @@ class StepDataset(Dataset[Sample]):
         ConfigError: a batch cannot be divided evenly among the processes.
     """
 
-    def __init__(
-        self, frames: FrameDataset, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int
-    ) -> None:
+    def __init__(self, frames: Frames, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int) -> None:
         self.frames, self.plan = frames, plan
         self.start, self.stop, self.rank, self.world_size = start, stop, rank, world_size
         self.frames_per_step = len(plan.shard(start, rank, world_size))

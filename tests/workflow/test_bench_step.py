@@ -55,7 +55,7 @@ def test_a_cached_teacher_is_looked_up_and_a_live_one_runs(
 
     def spy(timed: TimedStep, *rest: Any) -> Cost:
         engine = timed.module.engine
-        seen[len(seen)] = None if engine is None else ("cache" if engine.cache is not None else "teacher")  # type: ignore[union-attr]
+        seen[len(seen)] = None if engine is None else ("cache" if engine.cached else "teacher")  # type: ignore[union-attr]
         return original(timed, *rest)
 
     monkeypatch.setattr(bench, "_time", spy)
@@ -68,7 +68,7 @@ def test_the_clock_is_read_between_loss_and_update(smoke_dataset: Any, tmp_path:
     student = bench.build_student(run)
     device = bench.torch.device("cpu")
     timed = TimedStep(bench.TrainStep(student, None), run.train, device, clock=lambda: float(next(ticks)))
-    frames = bench.student_frames(run, folder(tmp_path, run))
+    frames = bench.resolve(run, folder(tmp_path, run)).frames
     batch = bench.collate([frames.get(0, 0), frames.get(1, 0)])
     before = [p.detach().clone() for p in student.parameters()]
     assert timed.step(batch) == (1.0, 2.0)
