@@ -51,6 +51,7 @@ def test_a_run_leaves_what_it_promises(smoke_dataset: Any, trained: Path) -> Non
         "model.pt",
         "config.yaml",
         "log.jsonl",
+        "provenance.json",
         "tb",
     }
     assert parse(RunConfig, yaml.safe_load((out / "config.yaml").read_text()), "config.yaml") == run
