@@ -169,10 +169,10 @@ def cache(
     if reader:
         readers = [load_run(name, scale, int(number)) for name, _, number in (one.rpartition(":") for one in reader)]
     else:
-        readers = [config] if overrides else readers_of(config)
+        readers = [] if overrides else readers_of(config)
     if dry_run:
         size = estimate_cache_bytes(config, readers)
-        typer.echo(f"{cache_name(config)}: about {size / 1e6:.1f} MB for {len(readers)} trainings")
+        typer.echo(f"{cache_name(config)}: about {size / 1e6:.1f} MB for {len(readers) or 1} trainings")
         return
     from bevkd.train import ensure_cache
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from bevkd.config import DataConfig, RunConfig, identity, load_rows, load_run
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+from bevkd.config import DataConfig, RunConfig, config_dir, identity, load_rows, load_run
 from bevkd.config.identity import field_facts, settings_read
 from bevkd.config.marks import ReadFor
+from bevkd.config.tiers import RowTier
 from bevkd.data.reads import reads_of
 from bevkd.distill.settings import method_settings
 from bevkd.errors import ConfigError
@@ -56,15 +62,25 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
 
 
 def readers_of(run: RunConfig) -> list[RunConfig]:
-    """Every training of the configuration, with every of its seeds, that reads the teacher cache of a run.
+    """The trainings of the configuration, with every of their seeds, that read the teacher cache of a run, as far as
+    they belong to the first tier that reads it: trainings of later tiers add to it what they need.
 
     Raises:
         ConfigError: the run has no teacher or no method.
     """
-    name, out = cache_name(run), list[RunConfig]()
+    return _readers(config_dir().resolve(), run.scale).get(cache_name(run), [])
+
+
+@cache
+def _readers(_folder: Path, scale: str) -> dict[str, list[RunConfig]]:
+    """Name of a teacher cache -> the trainings that read it."""
+    found: dict[str, list[RunConfig]] = {}
     for row in load_rows().values():
-        if row.teacher != run.row.teacher:
-            continue
-        runs = [load_run(row.id, run.scale, seed) for seed in row.seeds]
-        out += [one for one in runs if one.row.teacher_mode == "cached" and cache_name(one) == name]
-    return out
+        if row.teacher is not None:
+            run = load_run(row.id, scale, row.seeds[0])
+            if run.row.teacher_mode == "cached":
+                found.setdefault(cache_name(run), []).extend(replace(run, seed=seed) for seed in row.seeds)
+    for name, runs in found.items():
+        first = min((run.row.target for run in runs), key=get_args(RowTier).index)
+        found[name] = [run for run in runs if run.row.target == first]
+    return found

@@ -117,12 +117,12 @@ def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int |
 
 
 def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -> TeacherCache:
-    """The teacher cache of a run with all entries that some runs read.
+    """The teacher cache of a run with all entries that it and some other runs read.
 
     Args:
         run: a run with a cached teacher.
         out: its folder, from which teacher and cache are found.
-        readers: runs that read the same cache; default: this one.
+        readers: other runs that read the same cache.
 
     Raises:
         ConfigError, CheckpointError: the teacher is missing or cannot be used.
@@ -132,7 +132,7 @@ def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -
     if teacher is None:
         raise ConfigError(f"run {run.run!r} has no teacher to cache")
     frames, asked = _replayed(run, teacher), set[tuple[int, int]]()
-    for reader in readers or (run,):
+    for reader in (run, *readers):
         plan = batch_plan(reader, frames)
         asked |= entries_read(reader, frames, _batches(plan, total_steps(reader, plan)))
     return open_cache(run, teacher, frames, asked, lambda: frames, cache_dir(run, teacher, Path(out)))

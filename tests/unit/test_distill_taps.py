@@ -29,6 +29,7 @@ from bevkd.distill import (
     method_settings,
 )
 from bevkd.distill.cache_build import all_entries
+from bevkd.distill.cache_key import readers_of
 from bevkd.distill.reading import Reading, read_taps
 from bevkd.distill.sizes import Sizes, expected_entries
 from bevkd.distill.tap import Cellset, as_columns, register_tap
@@ -142,19 +143,28 @@ def test_every_tap_says_about_how_much_it_stores(tmp_path: Any) -> None:
 
 
 def test_entries_and_the_default_run_stay_small() -> None:
-    rows = {name: row for name, row in load_rows().items() if row.teacher}
-    caches: dict[str, list[Any]] = {}
-    for name, row in rows.items():
-        if row.target == "all":
-            for seed in row.seeds:
-                run = load_run(name, "sim", seed)
-                caches.setdefault(cache_name(run), []).append(run)
-    total = sum(estimate_cache_bytes(runs[0], runs) for runs in caches.values())
+    rows = [row for row in load_rows().values() if row.teacher and row.target == "all"]
+    runs = [load_run(row.id, "sim", row.seeds[0]) for row in rows]
+    caches = {cache_name(run): run for run in runs}
+    assert len(caches) < len(runs)
+    total = sum(estimate_cache_bytes(run, readers_of(run)) for run in caches.values())
     assert 1e8 < total < 6e9
     one = load_run("unidistill_p4", "sim", 0)
     (labelled, unlabelled), _ = expected_entries(one)
     assert labelled <= one.train.steps * one.train.batch_size
     assert unlabelled == 0
+
+
+def test_trainings_that_read_a_cache() -> None:
+    run = load_run("le_l_to_c", "sim", 0)
+    found = readers_of(run)
+    assert {(one.run, one.seed) for one in found} == {("le_l_to_c", seed) for seed in run.row.seeds}
+    # Rows of the extended study read it too, and add to it what they need.
+    later = load_run("le_l_to_c_x", "sim", 3)
+    assert later.row.target == "extended"
+    assert cache_name(later) == cache_name(run)
+    assert readers_of(later) == found
+    assert {one.row.target for one in readers_of(load_run("unidistill_p4", "sim", 0))} == {"all"}
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def test_a_run_leaves_what_it_promises(smoke_dataset: Any, trained: Path) -> Non
         "model.pt",
         "config.yaml",
         "log.jsonl",
+        "provenance.json",
         "tb",
     }
     assert parse(RunConfig, yaml.safe_load((out / "config.yaml").read_text()), "config.yaml") == run
@@ -163,8 +164,8 @@ def test_another_configuration_is_refused_unless_restarted(smoke_dataset: Any, t
     out = folder(tmp_path, run)
     with pytest.raises(Interrupted):
         train(run, out, stop_after=1)
-    changed = tiny_run(smoke_dataset, steps=3, lr=1e-3)
-    with pytest.raises(CheckpointError, match=r"train.lr: 0.003 -> 0.001.*--restart") as caught:
+    changed = tiny_run(smoke_dataset, steps=3, lr=2e-3)
+    with pytest.raises(CheckpointError, match=r"train.lr: 0.003 -> 0.002.*--restart") as caught:
         train(changed, out)
     assert caught.value.exit_code == 2
     train(run, out)  # the refusal left the checkpoint usable
@@ -172,7 +173,7 @@ def test_another_configuration_is_refused_unless_restarted(smoke_dataset: Any, t
         train(changed, out)
     train(changed, out, restart=True)
     assert len(losses(out)) == 3
-    same = tiny_run(smoke_dataset, steps=3, lr=1e-3, log_every=2, checkpoint_every=7)  # does not change the result
+    same = tiny_run(smoke_dataset, steps=3, lr=2e-3, log_every=2, checkpoint_every=7)  # does not change the result
     train(same, out)
 
 
@@ -220,7 +221,8 @@ def test_a_model_needs_nothing_of_what_its_training_started_from(smoke_dataset: 
     model = tiny_model("camera")
     detector = build_detector(model)
     for started in ("hub:no/such-model", "/no/such/folder"):
-        run = tiny_run(smoke_dataset, "r", model=replace(model, camera=replace(model.camera, weights=started)))
+        camera = replace(model.camera, backbone=replace(model.camera.backbone, weights=started))
+        run = tiny_run(smoke_dataset, "r", model=replace(model, camera=camera))
         path = save_model(tmp_path, detector.state_dict(), run, 1, "")
         loaded, again = load_detector(path)
         assert again == run

@@ -23,7 +23,8 @@ from bevkd.config import (
     to_plain,
 )
 from bevkd.config.tiers import of_target, promised as tiers_of
-from bevkd.distill import cache_name
+from bevkd.distill import cache_name, estimate_cache_bytes
+from bevkd.distill.cache_key import readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
 from bevkd.report.parts import ledger_file, part_file, parts_of
