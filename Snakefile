@@ -26,6 +26,8 @@ wildcard_constraints:
     root=one_of(SIMULATED),
     run=one_of(ROWS),
     seed=r"\d+",
+    number=r"\d+",
+    parts=r"\d+",
     cache=one_of(CACHES),
     split=one_of(SPLITS),
     table=one_of(TABLES),

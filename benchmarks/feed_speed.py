@@ -40,7 +40,7 @@ from bevkd.data import Batch, BatchPlan, FrameDataset, collate, convert_nuscenes
 from bevkd.data.dataset import EVERY_LABEL
 from bevkd.io import write_json
 from bevkd.sim import SCALES, simulate_nuscenes
-from bevkd.train.stream import StepDataset, timed_batches
+from bevkd.train.stream import Phase, StepDataset, timed_batches
 
 RUNS = {"lidar": "lidar_base", "camera": "camera_base", "fusion": "fusion_base"}
 POINTS, HEIGHT, WIDTH = 34_000, 900, 1600
@@ -82,10 +82,10 @@ class WholeBatches(Dataset[Batch]):
         self.samples = samples
 
     def __len__(self) -> int:
-        return len(self.samples) // self.samples.frames_per_step
+        return len(self.samples) // self.samples.frames_per_batch
 
     def __getitem__(self, step: int) -> Batch:
-        count = self.samples.frames_per_step
+        count = self.samples.frames_per_batch
         return collate([self.samples[i] for i in range(step * count, (step + 1) * count)]).to("cpu")
 
 
@@ -140,7 +140,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             for turn in range(options.rounds):
                 for way in ways if turn % 2 == 0 else reversed(ways):
                     frames, stream = ways[way]
-                    samples = StepDataset(frames, plan, 0, options.steps, 0, 1)
+                    samples = StepDataset([Phase(0, frames, plan)], 0, options.steps, 0, 1)
                     seconds[way].append(after_the_first(stream(samples, workers), workers))
             timings = Timings(seconds)
             count = (options.steps - 1) * options.batch

@@ -185,13 +185,15 @@ def predict(
     split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
     scale: Scale = "sim",
     seed: Seed = 0,
+    snapshot: Annotated[int | None, typer.Option(min=1, help="Its weights after so many parts of training.")] = None,
     runs: RunsRoot = _RUNS,
 ) -> None:
     """Detect on a split with a trained run: submission file and metrics beside the model."""
     folder = _trained(run, scale, seed, runs)
     from bevkd.train import evaluate_run
+    from bevkd.train.snapshots import snapshot_folder
 
-    evaluate_run(folder, split)
+    evaluate_run(folder if snapshot is None else snapshot_folder(folder, snapshot), split)
 
 
 @app.command()

@@ -1,6 +1,9 @@
-"""Normalisers of losses that mean the same with one process and with many."""
+"""Normalisers of losses that mean the same with one process and with many, with a batch at once and in parts."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -11,23 +14,84 @@ def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+class PartCounts:
+    """Normalisers of a batch that a process works through in parts: each part divides by the mean over all of them.
+
+    That mean must be known before the first part is taught, so every part is computed twice: under `counted` without
+    a gradient, then under `shared`. Between the two nothing may change that a normaliser depends on. A normaliser must
+    not depend on another: what is normalised already is multiplied out again first.
+
+    Args:
+        parts: their number.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+        self._seen: list[Tensor] = []
+        self._means: list[Tensor] = []
+        self._next: Iterator[Tensor] | None = None
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Note the normalisers of a part."""
+        self._seen = []
+        with _using(self):
+            yield
+        sums = self._means or [torch.zeros_like(value) for value in self._seen]
+        self._means = [mean + value / self.parts for mean, value in zip(sums, self._seen, strict=True)]
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Normalise a part as the whole batch."""
+        self._next = iter(self._means)
+        with _using(self):
+            yield
+        self._next = None
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The mean over all parts of the next normaliser; while they are counted, this part's own."""
+        if self._next is not None:
+            return next(self._next)
+        out = _over_ranks(value)
+        self._seen.append(out)
+        return out
+
+
+_parts: PartCounts | None = None
+
+
+@contextmanager
+def _using(counts: PartCounts) -> Iterator[None]:
+    global _parts
+    _parts = counts
+    try:
+        yield
+    finally:
+        _parts = None
+
+
+def _over_ranks(value: Tensor) -> Tensor:
+    if _distributed():
+        dist.all_reduce(value)
+        value /= dist.get_world_size()
+    return value
+
+
 def one_over_ranks() -> float:
-    """The least positive value that `rank_mean` of a count can have: what 1 is for a single process."""
-    return 1.0 / dist.get_world_size() if _distributed() else 1.0
+    """The least positive value that `rank_mean` of a count can have: what 1 is for a single process and batch."""
+    return 1.0 / ((dist.get_world_size() if _distributed() else 1) * (_parts.parts if _parts is not None else 1))
 
 
 def rank_mean(value: Tensor | float | int, device: torch.device | None = None) -> Tensor:
     """Mean of a scalar over all ranks, detached; the value itself without torch.distributed.
 
     Dividing a per-rank sum by the rank mean of its count makes the average of the per-rank gradients equal to the
-    gradient of the whole batch. Every rank must call it equally often, also when it has nothing to compare.
+    gradient of the whole batch. Every rank must call it equally often, also when it has nothing to compare. The parts
+    of a batch (`PartCounts`) are like ranks.
     """
     out = torch.as_tensor(value, dtype=torch.float32, device=None if isinstance(value, Tensor) else device)
     out = out.detach().clone()
-    if _distributed():
-        dist.all_reduce(out)
-        out /= dist.get_world_size()
-    return out
+    return _parts(out) if _parts is not None else _over_ranks(out)
 
 
 def rank_count(value: Tensor | float | int, device: torch.device | None = None) -> Tensor:

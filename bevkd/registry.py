@@ -38,6 +38,8 @@ _PACKAGES = {
     "reader": "bevkd.data.readers",
     "input": "bevkd.data.inputs",
     "submission": "bevkd.train.submissions",
+    "optimizer": "bevkd.train.optimizers",
+    "schedule": "bevkd.train.schedules",
 }
 # What a class calls its settings where they have no module of their own. A head owns those of its loss and decoding.
 _ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings")}
@@ -95,7 +97,7 @@ def _load(kind: str, only_settings: bool = False) -> None:
 def names(kind: str) -> list[str]:
     """All registered names of a kind, sorted."""
     _load(kind)
-    return sorted(_REGISTRY.get(kind, {}))
+    return sorted({*_REGISTRY.get(kind, {}), *_SETTINGS.get(kind, {})})
 
 
 def lookup(kind: str, name: str) -> Any:

@@ -7,6 +7,7 @@ optimiser.
 
 from __future__ import annotations
 
+import math
 import resource
 import tempfile
 import threading
@@ -51,7 +52,7 @@ class TimedStep:
         self, module: TrainStep, train: TrainConfig, device: torch.device, clock: Callable[[], float] | None = None
     ) -> None:
         self.module = module.to(device).train()
-        self.optimiser = build_optimizer(self.module.parameters(), train)
+        self.optimiser = build_optimizer(self.module.named_parameters(), train)
         self.clip, self.device = train.grad_clip, device
         self.clock = clock if clock is not None and device.type != "cuda" else time.perf_counter
         precision = resolve_precision(train.precision, device.type)
@@ -71,7 +72,7 @@ class TimedStep:
         loss = self._now()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.clip or math.inf)
         self.optimiser.step()
         return loss - start, self._now() - start
 

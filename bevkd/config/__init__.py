@@ -1,5 +1,6 @@
 """Configuration: dataclasses with defaults, YAML files with differences, and what makes a run that run."""
 
+from bevkd.config.chain import first_seeds
 from bevkd.config.compose import load_model, load_run
 from bevkd.config.identity import differences, identity, identity_digest, stored_run
 from bevkd.config.load import load_scale, run_dir
@@ -14,15 +15,16 @@ from bevkd.config.schema import (
     NormConfig,
     RowConfig,
     RunConfig,
-    TrainConfig,
 )
-from bevkd.config.workflow import BenchConfig, WorkflowConfig, first_seeds
+from bevkd.config.training import InitConfig, TrainConfig
+from bevkd.config.workflow import BenchConfig, WorkflowConfig
 
 __all__ = [
     "AugmentConfig",
     "BenchConfig",
     "DataConfig",
     "GridConfig",
+    "InitConfig",
     "MethodConfig",
     "ModelConfig",
     "NormConfig",

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bevkd.config.chain import check_chains
 from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls
 from bevkd.config.families import entries, fill, inherited
 from bevkd.config.models import lineage
@@ -132,21 +133,9 @@ def _papers(folder: Path) -> dict[str, Paper]:
     papers = {name: reader.paper(name, scales) for name in reader.names}
     rows = {run: row for paper in papers.values() for run, row in paper.rows.items()}
     for paper in papers.values():
-        for row in paper.rows.values():
-            _check_teacher(row, rows, f"{paper.folder / 'runs.yaml'}: run {row.id!r}")
+        check_chains(paper.rows, rows, str(paper.folder / "runs.yaml"))
         _check_recipe(paper, papers, scales, folder)
     return papers
-
-
-def _check_teacher(row: RowConfig, rows: dict[str, RowConfig], where: str) -> None:
-    if row.teacher is None:
-        return
-    if row.teacher not in rows:
-        raise ConfigError(f"{where}: unknown teacher run {row.teacher!r}{nearest(row.teacher, rows)}")
-    if row.teacher_seed not in rows[row.teacher].seeds:
-        raise ConfigError(f"{where}: teacher {row.teacher!r} has no seed {row.teacher_seed}")
-    if row.method is None:
-        raise ConfigError(f"{where}: a teacher needs a method")
 
 
 def _check_recipe(paper: Paper, papers: dict[str, Paper], scales: list[str], folder: Path) -> None:

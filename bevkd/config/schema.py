@@ -15,6 +15,7 @@ from bevkd.classes import CLASSES
 from bevkd.config.marks import CAMERA, LIDAR, RADAR, VOLATILE
 from bevkd.config.stages import Part, Stage, default_stage, parse_settings
 from bevkd.config.tiers import RowTier
+from bevkd.config.training import InitConfig, TrainConfig
 from bevkd.errors import ConfigError
 from bevkd.geometry import Area, BEVGrid
 from bevkd.registry import settings
@@ -137,6 +138,11 @@ class BEVAugmentConfig:
     flip: bool = True  # left and right
     flip_x: bool = True  # also front and back, where `flip`; not where labels cover one side only
 
+    @classmethod
+    def none(cls) -> BEVAugmentConfig:
+        """What changes nothing."""
+        return cls(rotate_deg=0.0, scale=(1.0, 1.0), translate_std=0.0, flip=False)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class AugmentConfig:
@@ -184,39 +190,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class TrainConfig:
-    """Optimisation. `steps` wins over `epochs` when it is positive."""
-
-    steps: int = Field(default=0, ge=0)
-    steps_factor: float = Field(default=1.0, gt=0)  # on the schedule of any scale; applied when the run is resolved
-    epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=20, ge=1)  # labelled frames of a global batch
-    unlabelled_per_batch: int = Field(default=0, ge=0)  # beside them, so a student sees as many labels as its baseline
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.95, 0.99)
-    cycle_momentum: bool = True
-    warmup_fraction: float = 0.4
-    div_factor: float = 10.0
-    final_div_factor: float = 1e4
-    grad_clip: float = 0.1
-    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
-    sync_bn: bool = True
-    checkpoint_every: Annotated[int, VOLATILE] = Field(default=200, ge=1)
-    log_every: Annotated[int, VOLATILE] = Field(default=10, ge=1)
-    # Processes that prepare samples; `auto`: as cores allow.
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
-    threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
-    reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
-    frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
-
-    @property
-    def frames_per_batch(self) -> int:
-        """Labelled and unlabelled frames of a global batch."""
-        return self.batch_size + self.unlabelled_per_batch
-
-
-@dataclass(frozen=True, config=_STRICT)
 class MethodConfig:
     """A distillation method by its registered name; `options` are checked against the method's own settings."""
 
@@ -239,6 +212,7 @@ class RowConfig:
     # depend on the company. 1, if dearer by the piece, where students read few of them.
     teacher_batch: int = Field(default=8, ge=1)
     method: MethodConfig | None = None
+    init: InitConfig | None = None
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0
     target: Annotated[RowTier, VOLATILE] = "all"
@@ -257,4 +231,4 @@ class RunConfig:
     row: RowConfig
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = Field(default_factory=TrainConfig)

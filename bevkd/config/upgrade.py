@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from bevkd.config.upgrade_train import upgrade_train
 from bevkd.registry import settings
 
 # What a stage's `kind` was called.
@@ -23,6 +24,8 @@ def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
     out = dict(plain)
     if "model" in out:
         out["model"] = _model(out["model"])
+    if "train" in out:
+        out["train"] = upgrade_train(out["train"])
     if "data" in out:
         data = dict(out["data"])
         data.pop("anchors", None)  # nothing read them

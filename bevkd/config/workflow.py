@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-
-from bevkd.config.schema import RowConfig
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -53,14 +49,3 @@ class WorkflowConfig:
     gpus_per_run: int = Field(default=1, ge=1)  # more than one: training through torchrun (DDP)
     cost: dict[str, CostConfig] = Field(default_factory=dict)  # by scale
     bench: dict[str, BenchConfig] = Field(default_factory=dict)  # by scale
-
-
-def first_seeds(rows: Mapping[str, RowConfig], count: int) -> dict[str, RowConfig]:
-    """The rows with at most `count` seeds each, and those that are teachers of others; 0: all as they are."""
-    if count == 0:
-        return dict(rows)
-    taught = {(row.teacher, row.teacher_seed) for row in rows.values()}
-    return {
-        run: replace(row, seeds=tuple(s for i, s in enumerate(row.seeds) if i < count or (run, s) in taught))
-        for run, row in rows.items()
-    }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.classes import LABEL_INDEX
-from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.config.schema import BEVAugmentConfig, DataConfig, ModelConfig
 from bevkd.data.augment import (
     BEVTransform,
     draw_bev,
@@ -132,6 +133,25 @@ class FrameDataset:
     def variant_in(self, i: int, epoch: int, seed: int) -> int:
         """Which of its fixed augmentations frame `i` has in an epoch of a training with some seed."""
         return variant_of(seed, epoch, self.tokens[i], self.variant_count(i))
+
+    def without(self, what: frozenset[str]) -> FrameDataset:
+        """The same frames with parts of their augmentation left out: `gt_paste`, `augment.image`, `augment.bev`."""
+        augment = self.data.augment
+        changes: dict[str, Any] = {}
+        if "gt_paste" in what:
+            changes["gt_paste"] = {}
+        if "augment.image" in what:
+            changes["image"] = replace(augment.image, enabled=False)
+        if "augment.bev" in what:
+            changes["bev"] = BEVAugmentConfig.none()
+        out = copy.copy(self)
+        out.data = replace(self.data, augment=replace(augment, **changes))
+        out._paste = None if "gt_paste" in what else self._paste
+        if self._images is not None and "augment.image" in what:
+            # What is kept in memory of images that never change is not what is kept of those that do.
+            out._images, out._raw = None, {}
+            out._loader = FrameLoader(self.index, self.data.root, self.reads)
+        return out
 
     def forget(self) -> None:
         """Drop the decoded frames that `data.memory_cache` keeps."""

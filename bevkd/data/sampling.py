@@ -98,7 +98,9 @@ class BatchPlan:
             ConfigError: the batch cannot be divided evenly.
         """
         if self.batch_size % world_size:
-            raise ConfigError(f"a batch of {self.batch_size} frames cannot be divided among {world_size} processes")
+            raise ConfigError(
+                f"a batch of {self.batch_size} frames cannot be divided among {world_size} processes or parts"
+            )
         return self.batch(step)[rank::world_size]
 
     def _order(self, stream: int, epoch: int, n: int) -> NDArray[np.int64]:

@@ -137,7 +137,8 @@ class DetectionLoss(nn.Module):
             # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,
             # not a branch, so that no value has to leave the device.
             overlap = iou_3d(decode_cells(code, target.positive, self.grid), truth)
-            near = (rank_mean(named["loc"]) < 1).float()
+            norm = count + _EPS * unit
+            near = (rank_mean(named["loc"] * norm) < norm).float()
             named["iou"] = near * ((1 - overlap) * target.counted).sum() / count.clamp(min=unit)
         return named
 

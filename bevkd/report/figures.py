@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bevkd.report.runs import Runs
-from bevkd.report.spec import Detections, Dots, FigureConfig, LearningCurves, LossCurves, ResponseMaps
+from bevkd.report.spec import Detections, Dots, FigureConfig, LearningCurves, LossCurves, ResponseMaps, TrainingCurves
 from bevkd.report.style import save, style
 
 
@@ -28,6 +28,10 @@ def draw(spec: FigureConfig, runs: Runs) -> Figure:
             return curves.learning_curves(spec, runs)
         case Dots():
             return curves.dots(spec, runs)
+        case TrainingCurves():
+            from bevkd.report.training import training_curves
+
+            return training_curves(spec, runs)
         case ResponseMaps():  # these two load detectors, and with them torch
             from bevkd.report.maps import response_maps
 

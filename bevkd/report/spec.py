@@ -26,7 +26,7 @@ from bevkd.report.metrics import METRICS, Source, metric
 _STRICT = ConfigDict(extra="forbid")
 Target: TypeAlias = Tier
 Split: TypeAlias = Literal["report", "tune"]
-Artefact: TypeAlias = Source | Literal["model"]
+Artefact: TypeAlias = Source | Literal["model", "snapshots"]
 Need: TypeAlias = tuple[str, int]
 # Measured once for a run, whatever its seeds.
 UNSEEDED: frozenset[Artefact] = frozenset(("cost", "profile"))
@@ -281,6 +281,22 @@ class LearningCurves(_Figure):
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
+class TrainingCurves(_Figure):
+    """Metrics over one training: of its snapshots (`train.snapshots`) and, last, of the model itself."""
+
+    kind: Literal["training_curves"]
+    curves: tuple[CurveSpec, ...]
+    metrics: tuple[str, ...] = ("mAP",)
+    split: Split = "report"
+
+    artefacts: ClassVar[tuple[Artefact, ...]] = ("snapshots",)
+
+    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids that the figure shows."""
+        return [run for curve in self.curves for run in pool(curve.run)]
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
 class _Scenes(_Figure):
     columns: tuple[CurveSpec, ...]
     frames: int = 2  # report frames with most annotated boxes, from different scenes
@@ -315,7 +331,7 @@ class Detections(_Scenes):
     min_score: float | None = None
 
 
-FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | ResponseMaps | Detections
+FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | TrainingCurves | ResponseMaps | Detections
 _FIGURES: dict[str, Any] = {
     get_args(cls.__pydantic_fields__["kind"].annotation)[0]: cls  # type: ignore[attr-defined]
     for cls in get_args(FigureConfig)
@@ -456,7 +472,7 @@ def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str
     plain = dict(content)
     if isinstance(plain.get("panels"), dict):
         plain["panels"] = [{"title": title, "curves": labelled(part, "run")} for title, part in plain["panels"].items()]
-    for key, of in (("columns", "run"), ("series", "runs")):
+    for key, of in (("columns", "run"), ("curves", "run"), ("series", "runs")):
         plain |= {key: labelled(plain[key], of)} if key in plain else {}
     runs = plain.pop("at", {}).get(scale, {})
     item: FigureConfig = parse(_FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import pickle
+import shutil
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from torch import Tensor
 
 from bevkd import __version__
 from bevkd.config import ModelConfig, RunConfig, differences, identity, identity_digest, stored_run, to_plain
+from bevkd.config.snapshots import FOLDER as SNAPSHOTS
 from bevkd.errors import CheckpointError, ConfigError, OtherRunError
 from bevkd.io import atomic_path
 from bevkd.models.detector import Detector, build_detector
@@ -26,6 +30,7 @@ from bevkd.models.detector import Detector, build_detector
 logger = logging.getLogger(__name__)
 
 CURRENT, PREVIOUS, MODEL = "checkpoint.pt", "checkpoint.prev.pt", "model.pt"
+STARTED = "init.json"  # what a training took from the weights that it started from
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError)
 _CHECKPOINT_KEYS = {"version", "torch", "config", "teacher", "step", "model", "adapters", "optimizer", "precision"}
 _MODEL_KEYS = {"model", "config", "digest", "step", "teacher", "version"}
@@ -67,7 +72,17 @@ def load_checkpoint(out: Path) -> dict[str, Any] | None:
     return None
 
 
-def check_same_run(state: dict[str, Any], run: RunConfig, teacher: str, where: Path) -> None:
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Digest of names, types, shapes and values: equal for equal weights, whatever file they were read from."""
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        content.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        content.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()[:16]
+
+
+def check_same_run(state: dict[str, Any], run: RunConfig, teacher: str, where: Path, init: str = "") -> None:
     """Compare what wrote a checkpoint or model with the run that wants to go on.
 
     Args:
@@ -75,12 +90,13 @@ def check_same_run(state: dict[str, Any], run: RunConfig, teacher: str, where: P
         run: the run that wants to go on.
         teacher: digest of its teacher's weights, "" without one.
         where: the file, for the message.
+        init: digest of the weights that it starts from, "" without any.
 
     Raises:
         OtherRunError: they differ; the message names the settings.
     """
-    before = {"config": identity(_stored(state, where)), "teacher": state["teacher"]}
-    now = {"config": identity(run), "teacher": teacher}
+    before = {"config": identity(_stored(state, where)), "teacher": state["teacher"], "init": state.get("init", "")}
+    now = {"config": identity(run), "teacher": teacher, "init": init}
     changed = differences(before, now)
     if changed:
         shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
@@ -89,8 +105,9 @@ def check_same_run(state: dict[str, Any], run: RunConfig, teacher: str, where: P
 
 def drop_leftovers(out: Path) -> None:
     """Remove what a killed writer left half-written."""
-    for path in out.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    for folder in (out, *out.glob(f"{SNAPSHOTS}/*")):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def drop_checkpoints(out: Path) -> None:
@@ -102,13 +119,14 @@ def drop_checkpoints(out: Path) -> None:
 def drop_results(out: Path) -> None:
     """Remove everything that a training wrote into `out`, to begin anew."""
     drop_checkpoints(out)
-    for name in (MODEL, "log.jsonl", "config.yaml", "provenance.json"):
+    for name in (MODEL, "log.jsonl", "config.yaml", "provenance.json", STARTED):
         (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)
     for path in (out / "tb").glob("events.*"):
         path.unlink()
 
 
-def save_model(out: Path, model: dict[str, Tensor], run: RunConfig, step: int, teacher: str) -> Path:
+def save_model(out: Path, model: dict[str, Tensor], run: RunConfig, step: int, teacher: str, init: str = "") -> Path:
     """Write `model.pt`: weights, resolved configuration, and digests of what determined them."""
     path = out / MODEL
     state = {
@@ -117,6 +135,7 @@ def save_model(out: Path, model: dict[str, Tensor], run: RunConfig, step: int, t
         "digest": identity_digest(run),
         "step": step,
         "teacher": teacher,
+        "init": init,
         "version": __version__,
     }
     with atomic_path(path) as temporary:

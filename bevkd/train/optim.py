@@ -1,68 +1,93 @@
-"""Optimiser, schedule and precision of the published recipe (UniDistill spec, section 7)."""
+"""Optimiser with its parameter groups, rates of a step, and precision."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from bevkd.config import TrainConfig
-from bevkd.errors import ConfigError
+from bevkd.config.training import Timeline
+from bevkd.errors import ConfigError, nearest
+from bevkd.train.optimizers.base import OptimizerSettings
+from bevkd.train.parts import covers, known_parts
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _PRECISION: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-MOMENTUM_DIP = 0.1  # beta1 falls by this much while the learning rate peaks
+_FACTOR = "lr_factor"  # key of a parameter group
 
 
-def peak_lr(config: TrainConfig) -> float:
-    """Peak learning rate, scaled linearly with the global batch when a reference batch is given."""
+def scaled_lr(config: TrainConfig) -> float:
+    """`train.lr`, scaled linearly with the global batch when a reference batch is given."""
     return config.lr * (config.batch_size / config.reference_batch if config.reference_batch > 0 else 1.0)
 
 
-def one_cycle(step: int, steps: int, config: TrainConfig) -> tuple[float, float]:
-    """Learning rate and beta1 of step `step` (from 0) of `steps`: cosine up, then cosine down.
+def build_optimizer(named: Iterable[tuple[str, nn.Parameter]], config: TrainConfig) -> Optimizer:
+    """The optimiser that a run asks for.
 
-    A pure function of the step, so that a resumed training needs no schedule state. The momentum moves against the
-    learning rate.
-    """
-    high = peak_lr(config)
-    start = high / config.div_factor
-    end = start / config.final_div_factor
-    top, last = config.warmup_fraction * steps - 1, steps - 1
-    if step <= top:
-        low, rise = start, step / top if top > 0 else 1.0
-    else:
-        low, rise = end, 1 - (step - max(top, 0)) / (last - max(top, 0)) if last > max(top, 0) else 1.0
-    height = (1 - math.cos(math.pi * rise)) / 2
-    dip = MOMENTUM_DIP * height if config.cycle_momentum else 0.0
-    return low + (high - low) * height, config.betas[0] - dip
-
-
-def build_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> AdamW:
-    """AdamW with decoupled weight decay, also on normalisation layers.
+    Args:
+        named: parameters by name, those of the student as `detector.<name>` or bare, those of a method's adapters as
+            `engine.<name>`.
+        config: of the training.
 
     Raises:
-        ConfigError: nothing is trainable.
+        ConfigError: nothing is trainable, or a parameter group matches nothing.
     """
-    trainable = [p for p in parameters if p.requires_grad]
+    trainable = {_bare(name): p for name, p in named if p.requires_grad}
     if not trainable:
         raise ConfigError("the model has no trainable parameter")
     # Under float16 the gradients are unscaled before clipping, which a fused step would do a second time.
     fused = config.precision != "fp16"
-    return AdamW(trainable, lr=peak_lr(config), betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+    optimizer: Optimizer = config.optimizer.build(_groups(trainable, config.optimizer), scaled_lr(config), fused)
+    return optimizer
 
 
-def set_schedule(optimizer: Optimizer, step: int, steps: int, config: TrainConfig) -> float:
-    """Set learning rate and beta1 of step `step` (from 0); returns the learning rate."""
-    lr, beta1 = one_cycle(step, steps, config)
+def _bare(name: str) -> str:
+    """The name of a parameter as parts are called: without the detector, adapters below `adapters`."""
+    return f"adapters.{name.removeprefix('engine.')}" if name.startswith("engine.") else name.removeprefix("detector.")
+
+
+def _groups(parameters: dict[str, nn.Parameter], settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Parameters by (factor of the learning rate, weight decay), in the order of the network.
+
+    Raises:
+        ConfigError: a group matches no parameter.
+    """
+    for group in settings.groups:
+        if not group.optional and not any(covers(group.match, name) for name in parameters):
+            known = known_parts(parameters)
+            raise ConfigError(f"train.optimizer.groups: nothing is called {group.match!r}{nearest(group.match, known)}")
+    out: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in parameters.items():
+        own = next((group for group in settings.groups if covers(group.match, name)), None)
+        decay = settings.weight_decay if own is None or own.weight_decay is None else own.weight_decay
+        if _kind(name, parameter) in settings.no_decay:
+            decay = 0.0
+        factor = 1.0 if own is None else own.lr_factor
+        same = out.setdefault((factor, decay), {"params": [], "weight_decay": decay, _FACTOR: factor})
+        same["params"].append(parameter)
+    return list(out.values())
+
+
+def _kind(name: str, parameter: nn.Parameter) -> str:
+    if name.rpartition(".")[2] == "bias":
+        return "bias"
+    return "norm" if parameter.ndim <= 1 else "weight"
+
+
+def set_schedule(optimizer: Optimizer, step: int, line: Timeline, config: TrainConfig) -> float:
+    """Set learning rate and momentum of step `step` (from 0); returns the learning rate before groups change it."""
+    lr = scaled_lr(config)
     for group in optimizer.param_groups:
-        group["lr"], group["betas"] = lr, (beta1, group["betas"][1])
-    return lr
+        rates = config.schedule.rates(step, line, lr * group.get(_FACTOR, 1.0))
+        group["lr"] = rates.lr
+        config.optimizer.set_momentum(group, rates.dip)
+    plain: float = config.schedule.rates(step, line, lr).lr
+    return plain
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

@@ -43,18 +43,22 @@ def overfit_run(run: RunConfig, frames: int = 1, min_points: int = 6) -> RunConf
 
     Boxes with fewer than `min_points` LiDAR and radar points are left out.
     """
-    still = BEVAugmentConfig(rotate_deg=0.0, scale=(1.0, 1.0), translate_std=0.0, flip=False)
-    augment = AugmentConfig(variants=1, image=replace(run.data.augment.image, enabled=False), bev=still)
+    augment = AugmentConfig(
+        variants=1, image=replace(run.data.augment.image, enabled=False), bev=BEVAugmentConfig.none()
+    )
     assert isinstance(augment.image, ImageAugmentConfig)
     return replace(
         run,
-        row=replace(run.row, teacher=None, method=None, frames="labelled"),
+        row=replace(run.row, teacher=None, method=None, init=None, frames="labelled"),
         data=replace(run.data, cbgs=False, memory_cache=True, min_points=min_points, augment=augment),
         train=replace(
             run.train,
             frames_limit=frames,
             batch_size=min(run.train.batch_size, frames),
             unlabelled_per_batch=0,
+            accumulate=1,
+            switch_off=(),
+            snapshots=0,
             reference_batch=0,
         ),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from bevkd.config import MethodConfig, RunConfig
+from bevkd.config.training import Timeline
 from bevkd.data import BatchPlan, FrameDataset
 from bevkd.distill import SCORE_THRESHOLD, DistillEngine, TeacherCache, build_method, method_settings
 from bevkd.distill.teacher import expose
@@ -17,7 +18,17 @@ from bevkd.models.detector import Detector
 from bevkd.models.outputs import FeatureSpec
 from bevkd.registry import lookup
 from bevkd.train.caching import cache_dir, open_cache
-from bevkd.train.stream import batch_plan, derive_seed, entries_read, total_steps, training_frames
+from bevkd.train.stream import (
+    Frames,
+    Phase,
+    batch_plan,
+    derive_seed,
+    entries_read,
+    phase_at,
+    phases,
+    total_steps,
+    training_frames,
+)
 from bevkd.train.teacher import Teacher, load_teacher
 from bevkd.train.views import TrainingFrames, shared_reads, student_reads, teacher_reads
 
@@ -28,7 +39,9 @@ class Lesson:
 
     Attributes:
         frames: samples, with what they bring of the teacher.
-        plan, steps: which of them form the batches, and how many batches.
+        plan: which of them form the batches at first.
+        line: how many batches.
+        stretches: what forms the batches from which step on.
         seed: of the run.
         method: None for plain training.
         taught_by: features of the teacher; None without one.
@@ -38,7 +51,8 @@ class Lesson:
 
     frames: TrainingFrames
     plan: BatchPlan
-    steps: int
+    line: Timeline
+    stretches: Sequence[Phase]
     seed: int
     method: MethodConfig | None = None
     taught_by: FeatureSpec | None = None
@@ -90,10 +104,15 @@ def lesson_of(run: RunConfig, teacher: Teacher | None, cache: Path | None, steps
             return _live(run, method, teacher, steps)
         assert cache is not None
         return _cached(run, method, teacher, steps, cache)
-    frames = training_frames(run, student_reads(run))
-    plan = batch_plan(run, frames)
+    frames = TrainingFrames(training_frames(run, student_reads(run)))
     spec = None if teacher is None else teacher.spec
-    return Lesson(TrainingFrames(frames), plan, steps or total_steps(run, plan), run.seed, method, spec)
+    return Lesson(frames, *_course(run, frames, steps), run.seed, method, spec)
+
+
+def _course(run: RunConfig, frames: Frames, steps: int | None) -> tuple[BatchPlan, Timeline, list[Phase]]:
+    plan = batch_plan(run, frames)
+    line = Timeline(steps or total_steps(run, plan), plan.steps_per_epoch)
+    return plan, line, phases(run, frames, plan, line)
 
 
 def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None) -> Lesson:
@@ -101,19 +120,16 @@ def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | N
     both = shared_reads(own, other)
     student = training_frames(run, both or own)
     frames = TrainingFrames(student, teacher=training_frames(run, other) if both is None else None)
-    plan = batch_plan(run, student)
-    steps = steps or total_steps(run, plan)
-    return Lesson(frames, plan, steps, run.seed, method, teacher.spec, live=teacher.detector)
+    return Lesson(frames, *_course(run, frames, steps), run.seed, method, teacher.spec, live=teacher.detector)
 
 
 def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None, folder: Path) -> Lesson:
     student = training_frames(run, student_reads(run))
-    plan = batch_plan(run, student)
-    steps = steps or total_steps(run, plan)
-    asked = entries_read(run, student, _batches(plan, steps))
+    asked = entries_read(run, student, _batches(*_course(run, student, steps)))
     held = open_cache(run, teacher, student, asked, lambda: _replayed(run, teacher), folder)
     reader = held.reader(method_settings(method).wanted(), teacher.grid, SCORE_THRESHOLD)
-    return Lesson(TrainingFrames(student, cache=reader), plan, steps, run.seed, method, teacher.spec, cached=True)
+    frames = TrainingFrames(student, cache=reader)
+    return Lesson(frames, *_course(run, frames, steps), run.seed, method, teacher.spec, cached=True)
 
 
 def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -> TeacherCache:
@@ -133,13 +149,12 @@ def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -
         raise ConfigError(f"run {run.run!r} has no teacher to cache")
     frames, asked = _replayed(run, teacher), set[tuple[int, int]]()
     for reader in (run, *readers):
-        plan = batch_plan(reader, frames)
-        asked |= entries_read(reader, frames, _batches(plan, total_steps(reader, plan)))
+        asked |= entries_read(reader, frames, _batches(*_course(reader, frames, None)))
     return open_cache(run, teacher, frames, asked, lambda: frames, cache_dir(run, teacher, Path(out)))
 
 
-def _batches(plan: BatchPlan, steps: int) -> Iterable[list[tuple[int, int]]]:
-    return (plan.batch(step) for step in range(steps))
+def _batches(_plan: BatchPlan, line: Timeline, stretches: Sequence[Phase]) -> Iterable[list[tuple[int, int]]]:
+    return (phase_at(stretches, step).plan.batch(step) for step in range(line.steps))
 
 
 def _replayed(run: RunConfig, teacher: Teacher) -> FrameDataset:

@@ -7,14 +7,17 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from bevkd.config import RunConfig
+from bevkd.config.training import Timeline
 from bevkd.data import BatchPlan, FrameDataset, Reads, Sample, collate
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
@@ -41,7 +44,27 @@ def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
     )
 
 
-def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
+class Frames(Protocol):
+    """Where samples come from."""
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(n,) whether the annotations of a frame may be used."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def get(self, i: int, epoch: int) -> Sample:
+        """Frame `i` as an epoch sees it."""
+
+    def class_lists(self) -> list[list[int]]:
+        """For each class the labelled frames that contain it."""
+
+    def without(self, what: frozenset[str]) -> Frames:
+        """The same frames with parts of their augmentation left out."""
+
+
+def batch_plan(run: RunConfig, frames: Frames) -> BatchPlan:
     """Which frames form which batch.
 
     Raises:
@@ -91,34 +114,69 @@ def entries_read(
     return {(i, frames.variant_in(i, epoch, run.seed)) for i, epoch in seen}
 
 
-class Frames(Protocol):
-    """Where samples come from."""
+@dataclass(frozen=True)
+class Phase:
+    """What the steps from `first` (counted from 0) until the next phase draw their batches from."""
 
-    def get(self, i: int, epoch: int) -> Sample:
-        """Frame `i` as an epoch sees it."""
+    first: int
+    frames: Frames
+    plan: BatchPlan
+
+
+def phase_at(stretches: Sequence[Phase], step: int) -> Phase:
+    """The phase that a step belongs to."""
+    return next(phase for phase in reversed(stretches) if phase.first <= step)
+
+
+def phases(run: RunConfig, frames: Frames, plan: BatchPlan, line: Timeline) -> list[Phase]:
+    """The stretches of a training between which parts of the data side are switched off (`train.switch_off`).
+
+    Args:
+        run: the run.
+        frames, plan: what it begins with.
+        line: length of the training.
+
+    Raises:
+        ConfigError: the targets of a teacher are cached for augmentations that the student would no longer see.
+    """
+    out, off = [Phase(0, frames, plan)], set[str]()
+    for moment in sorted(run.train.switch_off, key=lambda moment: moment.at(line)):
+        off |= set(moment.what)
+        augmented = frozenset(off - {"cbgs"})
+        if augmented and run.row.teacher is not None and run.row.teacher_mode == "cached":
+            raise ConfigError(f"run {run.run!r}: train.switch_off: {', '.join(sorted(augmented))} wants a live teacher")
+        plain = replace(run, data=replace(run.data, cbgs=run.data.cbgs and "cbgs" not in off))
+        phase = Phase(moment.at(line), frames.without(augmented), batch_plan(plain, frames))
+        out = [earlier for earlier in out if earlier.first < phase.first] + [phase]
+    return out
 
 
 class StepDataset(Dataset[Sample]):
     """The samples that steps `start` to `stop` show to one process of `world_size`, one after the other.
 
     Attributes:
-        frames_per_step: how many of them are a step's batch.
+        frames_per_batch: how many of them are worked on at once: those of a step, or of one of its `parts`.
 
     Raises:
-        ConfigError: a batch cannot be divided evenly among the processes.
+        ConfigError: a batch cannot be divided evenly among the processes and parts.
     """
 
-    def __init__(self, frames: Frames, plan: BatchPlan, start: int, stop: int, rank: int, world_size: int) -> None:
-        self.frames, self.plan = frames, plan
+    def __init__(
+        self, stretches: Sequence[Phase], start: int, stop: int, rank: int, world_size: int, parts: int = 1
+    ) -> None:
+        self.stretches, self.parts = stretches, parts
         self.start, self.stop, self.rank, self.world_size = start, stop, rank, world_size
-        self.frames_per_step = len(plan.shard(start, rank, world_size))
+        self.frames_per_batch = len(stretches[0].plan.shard(start, rank, world_size * parts))
 
     def __len__(self) -> int:
-        return (self.stop - self.start) * self.frames_per_step
+        return (self.stop - self.start) * self.parts * self.frames_per_batch
 
     def __getitem__(self, item: int) -> Sample:
-        step, place = divmod(item, self.frames_per_step)
-        return self.frames.get(*self.plan.shard(self.start + step, self.rank, self.world_size)[place])
+        batch, place = divmod(item, self.frames_per_batch)
+        step, part = self.start + batch // self.parts, batch % self.parts
+        phase = phase_at(self.stretches, step)
+        members = phase.plan.shard(step, self.rank + self.world_size * part, self.world_size * self.parts)
+        return phase.frames.get(*members[place])
 
 
 def worker_count(workers: int | Literal["auto"]) -> int:
@@ -148,9 +206,9 @@ def timed_batches(steps: StepDataset, workers: int) -> Iterator[tuple[Batch, flo
         DataError: bad data, also when a worker process met it.
     """
     if workers == 0:
-        batches = _batches((steps[i] for i in range(len(steps))), steps.frames_per_step)
+        batches = _batches((steps[i] for i in range(len(steps))), steps.frames_per_batch)
     else:
-        batches = _ahead(_batches(samples_ahead(steps, workers), steps.frames_per_step))
+        batches = _ahead(_batches(samples_ahead(steps, workers), steps.frames_per_batch))
     while True:
         began = time.perf_counter()
         batch = next(batches, None)

@@ -50,6 +50,11 @@ class TrainingFrames:
         """See `FrameDataset.class_lists`."""
         return self.student.class_lists()
 
+    def without(self, what: frozenset[str]) -> TrainingFrames:
+        """See `FrameDataset.without`; for the teacher as well."""
+        teacher = None if self.teacher is None else self.teacher.without(what)
+        return TrainingFrames(self.student.without(what), teacher, self.cache)
+
     def get(self, i: int, epoch: int) -> Sample:
         """Frame `i` as an epoch sees it: a pure function of (seed, epoch, token).
 

@@ -22,10 +22,10 @@ class Samples(Protocol):
     """Samples in the order of the training.
 
     Attributes:
-        frames_per_step: how many of them are a step's batch.
+        frames_per_batch: how many of them are worked on at once.
     """
 
-    frames_per_step: int
+    frames_per_batch: int
 
     def __len__(self) -> int: ...
 
@@ -45,7 +45,7 @@ def samples_ahead(samples: Samples, workers: int) -> Iterator[Sample]:
         num_workers=workers,
         collate_fn=_as_it_is,
         worker_init_fn=_ignore_interrupts,
-        prefetch_factor=max(2, -(-samples.frames_per_step // workers)),
+        prefetch_factor=max(2, -(-samples.frames_per_batch // workers)),
         generator=torch.Generator(),  # its own, so that the global generator is not touched
     )
     return (_received(item) for item in iter(loader))  # the processes start here, not in the thread that reads

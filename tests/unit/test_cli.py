@@ -91,5 +91,7 @@ def test_a_cache_says_its_size_before_it_is_built(capsys: pytest.CaptureFixture[
     all_of_them = capsys.readouterr().out
     assert "lidar_long_seed0_" in all_of_them
     assert "MB for 24 trainings" in all_of_them
-    assert main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run", "--reader", "unidistill_p4:1"]) == 0
+    assert (
+        main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run", "--reader", "unidistill_p4:1"]) == 0
+    )
     assert "MB for 1 trainings" in capsys.readouterr().out

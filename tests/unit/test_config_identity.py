@@ -18,7 +18,7 @@ from bevkd.models.lidar.pillar_settings import PillarSettings
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "defaults.json"
 KINDS = ("lidar_encoder", "camera_encoder", "image_backbone", "depth_net", "view_transform", "fuser", "bev_encoder")
-KINDS += ("head", "loss", "decode", "method")
+KINDS += ("head", "loss", "decode", "method", "optimizer", "schedule")
 
 
 def settings_classes() -> dict[str, type]:

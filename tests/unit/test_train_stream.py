@@ -12,7 +12,7 @@ import torch
 from bevkd.data import Batch, BatchPlan, Sample
 from bevkd.data.sample import CameraSample
 from bevkd.errors import ConfigError, DataError
-from bevkd.train.stream import StepDataset, timed_batches, worker_count
+from bevkd.train.stream import Phase, StepDataset, timed_batches, worker_count
 
 BAD = 5
 
@@ -44,7 +44,7 @@ class Frames:
 
 def stream(workers: int, *, start: int = 0, rank: int = 0, world: int = 1, bad: int | None = None) -> Any:
     plan = BatchPlan(np.arange(12), np.arange(0), 4, 0, 3)
-    return timed_batches(StepDataset(Frames(bad), plan, start, 5, rank, world), workers)  # type: ignore[arg-type]
+    return timed_batches(StepDataset([Phase(0, Frames(bad), plan)], start, 5, rank, world), workers)  # type: ignore[arg-type]
 
 
 def assert_equal(a: Batch, b: Batch) -> None:

@@ -15,11 +15,11 @@ import yaml
 from torch import Tensor
 from train_case import folder, tiny_model, tiny_run
 
-from bevkd.config import RunConfig, load_run, parse
+from bevkd.config import RunConfig, load_run, parse, to_plain
 from bevkd.errors import CheckpointError, ConfigError, DataError, Interrupted
 from bevkd.models.detector import build_detector
 from bevkd.train import TrainingError, load_detector, train
-from bevkd.train import loop as loop_module
+from bevkd.train import setup as training_setup
 from bevkd.train.checkpoint import load_checkpoint, save_model
 from bevkd.train.log import read_log
 from bevkd.train.loop import build_student
@@ -119,7 +119,7 @@ def test_adapters_are_trained_and_kept_out_of_the_model(smoke_dataset: Any, trai
     run = distilled(smoke_dataset, "adapted", model=tiny_model("camera"), method="unidistill", checkpoint_every=1)
     # Path (4) has no adapters by default; the row switches them on.
     method = {"kind": "unidistill", "options": {"adapter": {"enabled": True}}}
-    plain = json.loads(json.dumps(loop_module.to_plain(run)))
+    plain = json.loads(json.dumps(to_plain(run)))
     plain["row"]["method"] = method
     run = parse(RunConfig, plain, "test")
     out = folder(trained, run)
@@ -262,7 +262,7 @@ def test_non_finite_loss_stops_before_the_step(
         monkeypatch.setattr(detector, "loss", loss)
         return detector
 
-    monkeypatch.setattr(loop_module, "build_student", poisoned)
+    monkeypatch.setattr(training_setup, "build_student", poisoned)
     with pytest.raises(TrainingError, match=r"not finite at step 2: total=nan, det=nan, grad_norm=nan; samples"):
         train(run, out)
     report = json.loads((out / "failed_batch.json").read_text())
@@ -291,7 +291,7 @@ def test_unusable_settings(smoke_dataset: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="GPU"):
         train(run, folder(tmp_path, run))
     wider = distilled(smoke_dataset, "wider")
-    plain = json.loads(json.dumps(loop_module.to_plain(wider)))
+    plain = json.loads(json.dumps(to_plain(wider)))
     plain["model"]["grid"]["reach"] = 51.2
     teacher = tiny_run(smoke_dataset, "teacher", steps=1)
     train(teacher, folder(tmp_path, teacher))

@@ -9,6 +9,7 @@ from bevkd.config import (
     AugmentConfig,
     DataConfig,
     GridConfig,
+    InitConfig,
     MethodConfig,
     ModelConfig,
     NormConfig,
@@ -24,6 +25,8 @@ from bevkd.models.camera.view.lift_splat_settings import LiftSplatSettings
 from bevkd.models.fuser.concat_settings import ConcatSettings
 from bevkd.models.heads.center_settings import CenterDecodeSettings, CenterLossSettings, CenterSettings
 from bevkd.models.lidar.pillar_settings import PillarSettings
+from bevkd.train.optimizers.adamw import AdamW
+from bevkd.train.schedules.one_cycle import OneCycle
 
 SCALE = "smoke"
 
@@ -63,11 +66,13 @@ def tiny_run(
     method: str | None = None,
     teacher_mode: str = "cached",
     frames: str = "labelled",
+    init: InitConfig | None = None,
     data: dict[str, Any] | None = None,
     **train: Any,
 ) -> RunConfig:
     """A run on the simulated data set of the `smoke_dataset` fixture; `train` overrides `TrainConfig`."""
     settings: dict[str, Any] = {"steps": 6, "batch_size": 2, "lr": 3e-3, "grad_clip": 5.0, "log_every": 1, "workers": 0}
+    settings |= {"optimizer": AdamW(betas=(0.95, 0.99)), "schedule": OneCycle(warmup_fraction=0.4, div_factor=10.0)}
     row = RowConfig(
         id=name,
         dataset="nuscenes_sim",
@@ -75,6 +80,7 @@ def tiny_run(
         teacher=teacher,
         teacher_mode=teacher_mode,  # type: ignore[arg-type]
         method=MethodConfig(kind=method) if method else None,
+        init=init,
         frames=frames,  # type: ignore[arg-type]
     )
     augment = AugmentConfig(

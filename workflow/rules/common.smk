@@ -22,6 +22,8 @@ from bevkd.config import (
     run_dir,
     to_plain,
 )
+from bevkd.config.chain import awaited, with_needed
+from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.distill import cache_name, estimate_cache_bytes
 from bevkd.distill.cache_key import readers_of
@@ -81,8 +83,10 @@ def run_config(run, seed=None):
 
 
 def config_digest(wildcards):
-    """Changes when the settings that a run really reads do, so that Snakemake repeats it."""
-    return identity_digest(run_config(wildcards.run, wildcards.seed))
+    """Changes when the settings that a run really reads do, or the snapshots it keeps, so that Snakemake repeats it."""
+    config = run_config(wildcards.run, wildcards.seed)
+    kept = f"-{config.train.snapshots}" if config.train.snapshots else ""
+    return identity_digest(config) + kept
 
 
 # Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that
@@ -98,7 +102,7 @@ for _run in ROWS:
     if _config.row.teacher and _config.row.teacher_mode == "cached":
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
-TEACHERS = sorted({row.teacher for row in ROWS.values() if row.teacher})
+AWAITED = awaited(ROWS)
 
 
 def dataset_files(wildcards):
@@ -141,12 +145,14 @@ def teacher_file(run):
 
 
 def training_inputs(wildcards):
-    """What a training reads: the index and, when distilled, the teacher's targets or its weights."""
+    """What a training reads: the index; when distilled, the teacher's targets or its weights; weights to start from."""
     row, inputs = run_config(wildcards.run).row, {"index": index_of(wildcards.run)}
     if row.teacher and row.teacher_mode == "cached":
         inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
     elif row.teacher:
         inputs["teacher"] = teacher_file(wildcards.run)
+    if row.init:
+        inputs["init"] = run_file(row.init.run, row.init.seed_for(int(wildcards.seed)), "model.pt")
     return inputs
 
 
@@ -169,6 +175,12 @@ def metrics_file(run, seed, split="report"):
     return run_file(run, seed, f"metrics_{split_of(run, split)}.json")
 
 
+def snapshots_metrics(run, seed, split="report"):
+    """Metrics of a run's snapshots and, last, of its model."""
+    count = run_config(run).train.snapshots
+    return [run_file(run, seed, snapshot_metrics(n + 1, count, split_of(run, split))) for n in range(count)]
+
+
 def item_inputs(item):
     """Files that a table, a figure or a claim reads of runs, whatever kinds of them it mixes."""
     return list(
@@ -186,6 +198,8 @@ def files_of(kind, pairs, item):
         return [run_file(run, seed, f"breakdown_{split_of(run, split)}.json") for run, seed in pairs]
     if kind == "response":
         return [f"{RESULTS}/responses/{run}/seed{seed}/{split_of(run, split)}.json" for run, seed in pairs]
+    if kind == "snapshots":
+        return [path for run, seed in pairs for path in snapshots_metrics(run, seed, split)]
     if kind == "cost":  # a run that is measured need not be trained, but a table links to its resolved configuration
         return [f"{RESULTS}/costs/{run}.json" for run, _ in pairs] + models
     if kind == "profile":

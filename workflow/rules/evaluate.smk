@@ -26,6 +26,31 @@ rule evaluate:
         " --split {wildcards.split} > {log} 2>&1"
 
 
+# The same of weights from before the end of a training. They lie beside the model, undeclared, as the checkpoint does.
+rule evaluate_snapshot:
+    input:
+        index=lambda wildcards: index_of(wildcards.run),
+        model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
+    output:
+        metrics=f"{RUNS}/{{run}}/seed{{seed}}/{SNAPSHOTS}/{{number}}of{{parts}}/metrics_{{split}}.json",
+    log:
+        f"{LOGS}/evaluate/{{run}}-seed{{seed}}-{{number}}of{{parts}}-{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate/{{run}}-seed{{seed}}-{{number}}of{{parts}}-{{split}}.tsv"
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=GPU,
+    params:
+        scale=SCALE,
+    shell:
+        "python workflow/scripts/launch.py {resources.gpu} predict --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
+        " --split {wildcards.split} --snapshot {wildcards.number} > {log} 2>&1"
+
+
 # Class scores on objects, around them and away from them (UniDistill, Figures S2 and S3).
 rule response:
     input:

@@ -26,5 +26,5 @@ def training_seconds(run):
 
 
 def training_priority(run):
-    """Teachers before everything that waits for them, then the longest first: nobody is left alone at the end."""
-    return (10_000 if run in TEACHERS else 0) + min(9_999, round(training_seconds(run)))
+    """What others wait for first, then the longest first: nobody is left alone at the end."""
+    return (10_000 if run in AWAITED else 0) + min(9_999, round(training_seconds(run)))

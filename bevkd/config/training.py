@@ -1,0 +1,143 @@
+"""Settings of a training: how long, with which optimiser and schedule, and from which weights.
+
+The defaults are no paper's: a recipe says what it wants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from bevkd.config.marks import VOLATILE
+from bevkd.config.stages import Stage, default_stage
+
+_STRICT = ConfigDict(extra="forbid")
+WHOLE = "all"  # as a part of a network: every parameter of it
+
+
+@plain_dataclass(frozen=True)
+class Timeline:
+    """How long a training takes.
+
+    Attributes:
+        steps: steps of the whole schedule.
+        per_epoch: steps in which every labelled frame is used once.
+    """
+
+    steps: int
+    per_epoch: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Moment:
+    """When in a training. Exactly one of three ways to say so.
+
+    Attributes:
+        step: after so many steps.
+        fraction: after this share of the schedule.
+        epoch: after so many epochs.
+        of: with `epoch`, how many epochs the schedule has where the recipe was published: `{epoch: 16, of: 24}` is two
+            thirds of the way also where a schedule is shorter.
+    """
+
+    step: int | None = Field(default=None, ge=0)
+    fraction: float | None = Field(default=None, ge=0, le=1)
+    epoch: float | None = Field(default=None, ge=0)
+    of: float | None = Field(default=None, gt=0)
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("step", "fraction", "epoch") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of step, fraction, epoch, not {', '.join(given) or 'none'}")
+        if self.of is not None and self.epoch is None:
+            raise ValueError("`of` belongs to `epoch`")
+        if self.of is not None and self.epoch is not None and self.epoch > self.of:
+            raise ValueError(f"epoch {self.epoch:g} of {self.of:g} is never reached")
+
+    def at(self, line: Timeline) -> int:
+        """Number of the first step that lies after this moment, counted from 0."""
+        if self.step is not None:
+            return self.step
+        if self.fraction is not None:
+            return round(self.fraction * line.steps)
+        assert self.epoch is not None
+        return round(self.epoch * line.steps / self.of if self.of is not None else self.epoch * line.per_epoch)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SwitchOff(Moment):
+    """Parts of the data side that end before the training does, such as ground-truth pasting."""
+
+    what: tuple[Literal["gt_paste", "cbgs", "augment.image", "augment.bev"], ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ParameterGroup:
+    """Parameters with a learning rate or weight decay of their own; the first group that matches counts.
+
+    Attributes:
+        match: a part of the network (see `bevkd.train.parts`), such as `camera.backbone` or `head`, `adapters` of a
+            method, or a shell pattern of parameter names (`*relative_position_bias_table`).
+        lr_factor: times the learning rate of the others.
+        weight_decay: none: as the others.
+        optional: also for networks that have no such part.
+    """
+
+    match: str
+    lr_factor: float = Field(default=1.0, ge=0)
+    weight_decay: float | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class InitConfig:
+    """Trained weights that a run starts from.
+
+    Attributes:
+        run: the run that was trained before.
+        seed: its seed; `same`: that of the run which starts.
+        parts: of the network (see `bevkd.train.parts`); `all` takes every parameter. What is taken must fit exactly.
+    """
+
+    run: str
+    seed: Literal["same"] | int = "same"
+    parts: tuple[str, ...] = Field(default=(WHOLE,), min_length=1)
+
+    def seed_for(self, seed: int) -> int:
+        """Seed of the weights that seed `seed` of the row starts from."""
+        return seed if self.seed == "same" else self.seed
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """Optimisation. `steps` wins over `epochs` when it is positive."""
+
+    steps: int = Field(default=0, ge=0)
+    steps_factor: float = Field(default=1.0, gt=0)  # on the schedule of any scale; applied when the run is resolved
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=1, ge=1)  # labelled frames of a global batch
+    unlabelled_per_batch: int = Field(default=0, ge=0)  # beside them, so a student sees as many labels as its baseline
+    accumulate: int = Field(default=1, ge=1)  # parts in which a process works through its batch, to save memory
+    lr: float = Field(default=1e-3, gt=0)  # what the schedule makes of it, see `bevkd.train.schedules`
+    optimizer: Annotated[Any, Stage("optimizer", "adamw")] = default_stage("optimizer", "adamw")
+    schedule: Annotated[Any, Stage("schedule", "constant")] = default_stage("schedule", "constant")
+    grad_clip: float = Field(default=0.0, ge=0)  # largest norm of the gradient; 0: no limit
+    switch_off: tuple[SwitchOff, ...] = ()
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    sync_bn: bool = True
+    snapshots: Annotated[int, VOLATILE] = Field(default=0, ge=0)  # equal parts of the schedule, each with its weights
+    checkpoint_every: Annotated[int, VOLATILE] = Field(default=200, ge=1)
+    log_every: Annotated[int, VOLATILE] = Field(default=10, ge=1)
+    # Processes that prepare samples; `auto`: as cores allow.
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
+    threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
+    reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
+    frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
+
+    @property
+    def frames_per_batch(self) -> int:
+        """Labelled and unlabelled frames of a global batch."""
+        return self.batch_size + self.unlabelled_per_batch

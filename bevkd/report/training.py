@@ -1,0 +1,72 @@
+"""Metrics over a training, from its snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bevkd.config import RunConfig
+from bevkd.config.snapshots import snapshot_metrics
+from bevkd.errors import ConfigError, DataError
+from bevkd.io import read_json
+from bevkd.report.metrics import metric, value_of
+from bevkd.report.runs import Runs
+from bevkd.report.spec import TrainingCurves, pool
+from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
+
+
+def progress(config: RunConfig) -> tuple[str, float]:
+    """What the length of a schedule is counted in, and its length."""
+    return ("training step", config.train.steps) if config.train.steps > 0 else ("epoch", config.train.epochs)
+
+
+def snapshot_values(runs: Runs, run: str, split: str, keys: Iterable[str]) -> dict[int, dict[float, dict[str, float]]]:
+    """Metrics per seed and share of the schedule, in printed units; share 1 is the model itself.
+
+    Raises:
+        ConfigError: the run keeps no snapshots.
+        DataError: one has no metrics file.
+    """
+    keys, config = list(keys), runs.config(run)
+    count = config.train.snapshots
+    if count < 2:
+        raise ConfigError(f"run {run!r} keeps no snapshots: train.snapshots is {count}")
+    name = {"report": config.data.report_split, "tune": config.data.tune_split}[split]
+    out: dict[int, dict[float, dict[str, float]]] = {}
+    for seed in runs.row(run).seeds:
+        out[seed] = {}
+        for number in range(1, count + 1):
+            file = runs.folder(run, seed) / snapshot_metrics(number, count, name)
+            if not file.exists():
+                raise DataError(f"run {run!r}, seed {seed}: snapshot {number} of {count} has no metrics", file=file)
+            summary = read_json(file)
+            out[seed][number / count] = {key: value_of(summary, key, file) for key in keys}
+    return out
+
+
+def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:
+    """A panel per metric: the mean over the seeds of a run; the band spans them."""
+    figure = canvas(4.2 * len(spec.metrics), 3.8)  # the legend below the panels included
+    (row,) = axes_grid(figure, 1, len(spec.metrics))
+    units: set[str] = set()
+    for i, curve in enumerate(spec.curves):
+        for run in pool(curve.run):
+            found = snapshot_values(runs, run, spec.split, spec.metrics)
+            unit, length = progress(runs.config(run))
+            units.add(unit)
+            shares = sorted(next(iter(found.values())))
+            for axes, key in zip(row, spec.metrics, strict=True):
+                values = np.array([[seed[share][key] for share in shares] for seed in found.values()])
+                x = length * np.array(shares)
+                axes.plot(x, values.mean(axis=0), color=PALETTE[i], marker=MARKERS[i], ms=6, label=curve.label)
+                axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=PALETTE[i], alpha=0.2, lw=0)
+    if len(units) > 1:
+        raise ConfigError(f"figure {spec.name!r}: some schedules are counted in steps, others in epochs")
+    for axes, key in zip(row, spec.metrics, strict=True):
+        axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).unit}")
+        axes.set_xlabel("".join(units))
+    handles, labels = row[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure

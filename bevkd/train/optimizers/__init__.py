@@ -1,0 +1,1 @@
+"""Optimisers by name. Settings are known without torch, which takes seconds to import."""

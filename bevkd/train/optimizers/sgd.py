@@ -1,0 +1,34 @@
+"""Stochastic gradient descent with momentum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from bevkd.registry import register_settings
+from bevkd.train.optimizers.base import STRICT, OptimizerSettings
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+@register_settings("optimizer", "sgd")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SGD(OptimizerSettings):
+    """SGD; weight decay is part of the gradient."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+
+    def build(self, groups: list[dict[str, Any]], lr: float, fused: bool) -> Optimizer:
+        """The optimiser of parameter groups."""
+        from torch import optim
+
+        return optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
+
+    def set_momentum(self, group: dict[str, Any], dip: float) -> None:
+        """Lower the momentum by `dip`."""
+        group["momentum"] = max(0.0, self.momentum - dip)

@@ -1,0 +1,31 @@
+"""Half a cosine down, after a linear warm-up (CRKD, BEVFormer)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from bevkd.config.training import Timeline
+from bevkd.registry import register_settings
+from bevkd.train.schedules.base import STRICT, Rates, Schedule, Warmup, cosine_between, warmed
+
+
+@register_settings("schedule", "cosine")
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Cosine(Schedule):
+    """From `lr` to `end * lr`; the warm-up is a factor on that.
+
+    Attributes:
+        end: of `lr`, where the schedule would be one step longer.
+        warmup: none: the full rate at once.
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    end: float = Field(default=0.0, ge=0, le=1)
+    warmup: Warmup | None = None
+
+    def rates(self, step: int, line: Timeline, lr: float) -> Rates:
+        """Rates of a step."""
+        return Rates(cosine_between(lr, self.end * lr, step / line.steps) * warmed(self.warmup, step, line))

@@ -1,0 +1,111 @@
+"""Weights that a training starts from: those of another run, whole or in parts (`init` of a row)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bevkd.config import RunConfig, run_dir
+from bevkd.config.training import WHOLE
+from bevkd.errors import ConfigError, nearest
+from bevkd.train.checkpoint import MODEL, read_model, weights_digest
+from bevkd.train.parts import covers, known_parts
+from bevkd.train.teacher import runs_root
+
+logger = logging.getLogger(__name__)
+_SHOWN = 5
+
+
+class MisfitError(ConfigError):
+    """Weights to start from that do not fit the network; the message names the first few parameters."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Trained weights of another run.
+
+    Attributes:
+        weights: by name, on the CPU.
+        digest: of all of them, see `weights_digest`.
+        where: their file, for messages.
+    """
+
+    weights: dict[str, Tensor]
+    digest: str
+    where: str
+
+
+def read_start(run: RunConfig, out: Path) -> Start | None:
+    """The weights that a run starts from; None where it starts from its seed alone.
+
+    Raises:
+        ConfigError: they are not trained yet.
+        CheckpointError: they are unreadable.
+    """
+    init = run.row.init
+    if init is None:
+        return None
+    path = run_dir(init.run, run.scale, init.seed_for(run.seed), runs_root(out)) / MODEL
+    if not path.exists():
+        raise ConfigError(f"run {run.run!r} starts from run {init.run!r}, which is not trained yet: no {path}")
+    weights = read_model(path)["model"]
+    return Start(weights, weights_digest(weights), str(path))
+
+
+def apply_start(network: nn.Module, start: Start, parts: tuple[str, ...]) -> dict[str, Any]:
+    """Copy parts of trained weights into a network.
+
+    Args:
+        network: the student.
+        start: where its weights come from.
+        parts: see `bevkd.train.parts`; `all` for the whole network.
+
+    Returns:
+        What was taken and what was not, for `init.json`.
+
+    Raises:
+        MisfitError: a part that one of the two networks lacks, or parameters of other names or shapes in it.
+    """
+    own = network.state_dict()
+    chosen, problems = [], []
+    for part in parts:
+        mine, theirs = _within(part, own), _within(part, start.weights)
+        if not mine:
+            raise MisfitError(f"init.parts: the network has no part {part!r}{nearest(part, known_parts(own))}")
+        problems += [f"{name} is missing there" for name in mine if name not in start.weights]
+        problems += [f"{name} is unknown here" for name in theirs if name not in own]
+        problems += [
+            f"{name} has shape {tuple(start.weights[name].shape)}, not {tuple(own[name].shape)}"
+            for name in mine
+            if name in start.weights and start.weights[name].shape != own[name].shape
+        ]
+        chosen += mine
+    if problems:
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        which = ", ".join(parts)
+        raise MisfitError(f"{start.where} does not fit (parts: {which}): {'; '.join(problems[:_SHOWN])}{more}")
+    taken = list(dict.fromkeys(chosen))
+    network.load_state_dict({name: start.weights[name] for name in taken}, strict=False)
+    left = [name for name in own if name not in set(taken)]
+    unused = [name for name in start.weights if name not in set(taken)]
+    logger.info(
+        "started from %s: %d of %d tensors taken (%s), %d keep their fresh values, %d were not used",
+        *(start.where, len(taken), len(own), ", ".join(parts), len(left), len(unused)),
+    )
+    return {
+        "from": start.where,
+        "digest": start.digest,
+        "parts": list(parts),
+        "values": sum(own[name].numel() for name in taken),
+        "taken": taken,
+        "fresh": left,
+        "unused": unused,
+    }
+
+
+def _within(part: str, names: dict[str, Tensor]) -> list[str]:
+    return [name for name in names if part == WHOLE or covers(part, name)]

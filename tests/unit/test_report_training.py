@@ -1,0 +1,74 @@
+"""Curves of metrics over a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from report_synthetic import write_run
+
+from bevkd.config import RowConfig
+from bevkd.errors import ConfigError, DataError
+from bevkd.io import write_json
+from bevkd.report.figures import write
+from bevkd.report.runs import Runs
+from bevkd.report.spec import CurveSpec, TrainingCurves
+from bevkd.report.training import snapshot_values, training_curves
+
+
+def kept(root: Path, row: RowConfig, mean_ap: dict[int, list[float]], train: dict[str, int]) -> None:
+    """Finished runs of a row with snapshots; mean AP by seed, the model's own last."""
+    for seed, values in mean_ap.items():
+        folder = write_run(root, row, seed, values[-1])
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["train"] |= train | {"snapshots": len(values)}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        for i, value in enumerate(values[:-1], 1):
+            write_json(folder / "snapshots" / f"{i}of{len(values)}" / "metrics_val.json", {"mean_ap": value})
+
+
+ROWS = {name: RowConfig(id=name, dataset="d", model="camera", seeds=(0, 1)) for name in ("camera_a", "camera_b")}
+SPEC = TrainingCurves(
+    name="f", title="", caption="", kind="training_curves",
+    curves=(CurveSpec("A", "camera_a"), CurveSpec("B", "camera_b")),
+)  # fmt: skip
+
+
+def test_values_over_a_training(tmp_path: Path) -> None:
+    kept(tmp_path, ROWS["camera_a"], {0: [0.1, 0.2, 0.3], 1: [0.2, 0.4, 0.5]}, {"steps": 600})
+    kept(tmp_path, ROWS["camera_b"], {0: [0.1, 0.1], 1: [0.2, 0.3]}, {"steps": 300})
+    runs = Runs(tmp_path, "sim", ROWS)
+    assert snapshot_values(runs, "camera_b", "report", ["mAP"])[1] == {
+        0.5: {"mAP": pytest.approx(20)},
+        1.0: {"mAP": pytest.approx(30)},
+    }
+    (axes,) = training_curves(SPEC, runs).axes
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[200, 400, 600], [150, 300]]
+    assert axes.lines[0].get_ydata() == pytest.approx([15, 30, 40])
+    assert axes.lines[1].get_ydata() == pytest.approx([15, 20])
+    assert axes.get_xlabel() == "training step"
+    png, pdf = write(SPEC, runs, tmp_path / "figures")
+    assert png.stat().st_size > 5000
+    assert pdf.exists()
+    (runs.folder("camera_a", 1) / "snapshots" / "2of3" / "metrics_val.json").unlink()
+    with pytest.raises(DataError, match="'camera_a', seed 1: snapshot 2 of 3 has no metrics"):
+        training_curves(SPEC, runs)
+
+
+def test_schedules_in_epochs(tmp_path: Path) -> None:
+    """DistillBEV, Fig. 6: mAP after 4, 8, ... epochs."""
+    kept(tmp_path, ROWS["camera_a"], dict.fromkeys((0, 1), [0.1] * 6), {"steps": 0, "epochs": 24})
+    kept(tmp_path, ROWS["camera_b"], dict.fromkeys((0, 1), [0.2] * 6), {"steps": 0, "epochs": 24})
+    (axes,) = training_curves(SPEC, Runs(tmp_path, "sim", ROWS)).axes
+    assert axes.lines[0].get_xdata().tolist() == [4, 8, 12, 16, 20, 24]
+    assert axes.get_xlabel() == "epoch"
+    kept(tmp_path, ROWS["camera_b"], dict.fromkeys((0, 1), [0.2] * 6), {"steps": 10})
+    with pytest.raises(ConfigError, match="some schedules are counted in steps"):
+        training_curves(SPEC, Runs(tmp_path, "sim", ROWS))
+
+
+def test_a_run_without_snapshots(tmp_path: Path) -> None:
+    write_run(tmp_path, ROWS["camera_a"], 0, 0.1)
+    with pytest.raises(ConfigError, match="'camera_a' keeps no snapshots"):
+        snapshot_values(Runs(tmp_path, "sim", ROWS), "camera_a", "report", ["mAP"])
