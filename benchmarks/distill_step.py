@@ -4,7 +4,8 @@
 
 Needs the data set of the scale (`bevkd simulate`, `bevkd convert`). Plain and distilled steps alternate on the same
 batches in one process, each with its own copy of one student; reported are medians, and medians of paired ratios, of
-  loss: student forward, teacher forward or cache read, all losses (the span that UniDistill's Table S8 times);
+  loss: student forward, teacher forward unless its targets come with the batch, all losses (the span that UniDistill's
+    Table S8 times);
   step: the same with backward pass, clipping and optimiser.
 On CPU the clock is the process's CPU time with one thread, on CUDA the synchronised wall clock. Teachers are those of
 `results/runs` if they are trained, else fresh ones after `--teacher-steps` steps, so that there are boxes to decode.
@@ -24,16 +25,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from bevkd.bench.step import Chosen, TimedStep, cached_engine
+from bevkd.bench.step import TimedStep
 from bevkd.config import MethodConfig, RunConfig, load_run, run_dir
 from bevkd.data import collate
-from bevkd.distill import DistillEngine, build_method
+from bevkd.data.batch import Batch
+from bevkd.distill import DistillEngine
 from bevkd.io import write_json
 from bevkd.models.detector import Detector, build_detector
 from bevkd.train.checkpoint import load_detector
 from bevkd.train.loop import TrainStep
+from bevkd.train.resolve import Lesson, lesson_of
 from bevkd.train.stream import batch_plan, training_frames
-from bevkd.train.teacher import merged_model
+from bevkd.train.teacher import Teacher
 
 logger = logging.getLogger("distill_step")
 
@@ -64,11 +67,12 @@ def contestant(run: RunConfig, student: Detector, engine: DistillEngine | None, 
     return TimedStep(TrainStep(copy.deepcopy(student), engine), run.train, device, time.process_time)
 
 
-def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple[Detector, bool]:
+def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple[Teacher, bool]:
     """A trained teacher, or a fresh one after a few steps; and whether it was trained."""
     path = run_dir(MODELS[name], scale, 0) / "model.pt"
     if path.exists():
-        return load_detector(path)[0].to(device).eval(), True
+        detector, run = load_detector(path)
+        return Teacher(detector.to(device), run, ""), True
     run = load_run(MODELS[name], scale, 0)
     frames = training_frames(run)
     plan = batch_plan(run, frames)
@@ -76,32 +80,37 @@ def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple
     timed = contestant(run, build_detector(run.model), None, device)
     for k in range(steps):
         timed.step(collate([frames.get(i, epoch) for i, epoch in plan.batch(k)]))
-    return timed.module.detector.eval(), False
+    return Teacher(timed.module.detector.eval(), run, ""), False
+
+
+def lesson_for(run: RunConfig, teacher: Teacher, name: str, mode: str, batches: int, cache: Path) -> Lesson:
+    """What the run learns from by a method (or "plain"), for some batches."""
+    if name == "plain":
+        return lesson_of(run, None, None, batches)
+    row = replace(run.row, teacher="teacher", method=METHODS[name], teacher_mode=mode)
+    return lesson_of(replace(run, row=row), teacher, cache, batches)
 
 
 def measure(
-    teacher: Detector, run: RunConfig, methods: list[str], rounds: int, batches: int, device: torch.device
+    teacher: Teacher, run: RunConfig, methods: list[str], rounds: int, batches: int, device: torch.device
 ) -> list[dict[str, Any]]:
     """Times of plain and distilled steps of one (teacher, student) pair."""
-    frames = training_frames(run, merged_model(run.model, teacher.config))
-    plan = batch_plan(run, frames)
-    members = [plan.batch(k) for k in range(batches)]
-    data = [collate([frames.get(i, epoch) for i, epoch in batch]).to(device) for batch in members]
-    chosen = Chosen(frames, sorted({i for batch in members for i, _ in batch}))
     torch.manual_seed(0)
     student = build_detector(run.model)
-    timed = {("plain", "none"): contestant(run, student, None, device)}
+    timed: dict[tuple[str, str], TimedStep] = {}
+    data: dict[tuple[str, str], list[Batch]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in methods:
-            config = METHODS[name]
-            cached = cached_engine(config, student, teacher, chosen, Path(folder) / name, device)
-            live = DistillEngine(build_method(config, student.spec, teacher.spec), student.grid, teacher=teacher)
-            for kind, engine in (("cached", cached), ("live", live)):
-                timed[name, kind] = contestant(run, student, engine, device)
+        for name in ("plain", *methods):
+            for mode in ("cached", "live") if name != "plain" else ("none",):
+                lesson = lesson_for(run, teacher, name, mode, batches, Path(folder) / name)
+                members = [lesson.plan.batch(k) for k in range(batches)]
+                made = [collate([lesson.frames.get(i, epoch) for i, epoch in batch]).to(device) for batch in members]
+                data[name, mode] = made
+                timed[name, mode] = contestant(run, student, lesson.engine(student), device)
         times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in timed}
         for k in range(rounds + 5):  # the first five warm up
             for key, one in timed.items():
-                seconds = one.step(data[k % batches])
+                seconds = one.step(data[key][k % batches])
                 if k >= 5:
                     times[key].append(seconds)
     base = np.array(times["plain", "none"])

@@ -148,14 +148,35 @@ def config(
 
 
 @app.command()
-def cache(run: Run, scale: Scale = "sim", seed: Seed = 0, overrides: Overrides = None, runs: RunsRoot = _RUNS) -> None:
+def cache(
+    run: Run,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    runs: RunsRoot = _RUNS,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN:SEED", help="Trainings that read it; default: all of config that do."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say about how large it will be.")] = False,
+) -> None:
     """Build the teacher cache that a distilled run reads (shared by every run with the same needs)."""
     from bevkd.config import load_run, run_dir
+    from bevkd.distill.cache_key import cache_name, readers_of
+    from bevkd.distill.sizes import estimate_cache_bytes
 
     config = load_run(run, scale, seed, overrides)
+    if reader:
+        readers = [load_run(name, scale, int(number)) for name, _, number in (one.rpartition(":") for one in reader)]
+    else:
+        readers = [] if overrides else readers_of(config)
+    if dry_run:
+        size = estimate_cache_bytes(config, readers)
+        typer.echo(f"{cache_name(config)}: about {size / 1e6:.1f} MB for {len(readers) or 1} trainings")
+        return
     from bevkd.train import ensure_cache
 
-    typer.echo(ensure_cache(config, run_dir(run, scale, seed, runs)))
+    typer.echo(ensure_cache(config, run_dir(run, scale, seed, runs), readers).folder)
 
 
 @app.command()

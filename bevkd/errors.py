@@ -42,6 +42,10 @@ class DataError(BevkdError):
         super().__init__(f"{message} ({', '.join(where)})" if where else message)
 
 
+class FeatureError(ConfigError):
+    """A feature or dense map that a network does not have, or has not computed as far as it was run."""
+
+
 class CheckpointError(ConfigError):
     """A checkpoint that does not fit: another architecture, another config, or not a checkpoint at all."""
 

@@ -23,6 +23,7 @@ _SUFFIX = "_settings"
 # Packages whose modules register something; imported on the first look-up of the kind, so that adding a file is enough.
 _PACKAGES = {
     "method": "bevkd.distill.methods",
+    "detector": "bevkd.models.detectors",
     "lidar_encoder": "bevkd.models.lidar",
     "camera_encoder": "bevkd.models.camera",
     "radar_encoder": "bevkd.models.radar",
@@ -35,12 +36,13 @@ _PACKAGES = {
     "loss": "bevkd.models.heads",
     "decode": "bevkd.models.heads",
     "reader": "bevkd.data.readers",
+    "input": "bevkd.data.inputs",
     "submission": "bevkd.train.submissions",
     "optimizer": "bevkd.train.optimizers",
     "schedule": "bevkd.train.schedules",
 }
 # What a class calls its settings where they have no module of their own. A head owns those of its loss and decoding.
-_ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings"), "method": ("method", "Config")}
+_ATTRIBUTE = {"loss": ("head", "LossSettings"), "decode": ("head", "DecodeSettings")}
 
 
 @dataclass(frozen=True)

@@ -11,54 +11,37 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bevkd.bench.timing import machine, take_turns
-from bevkd.config import ModelConfig, load_model
-from bevkd.data.batch import Batch, Boxes, Cameras
+from bevkd.config import load_model
+from bevkd.data import Reads, reads_of
+from bevkd.data.batch import Batch, Boxes
 from bevkd.errors import ConfigError
 from bevkd.models.detector import Detector, build_detector
+from bevkd.registry import lookup
 
 logger = logging.getLogger(__name__)
 
-CAMERAS = 6
 POINTS_PER_SWEEP = {"paper": 34_000}  # of a nuScenes LiDAR; simulated ones at the smaller scales return fewer
 SMALL_SWEEP = 3_000
 
 
-def ring_of_cameras(size: tuple[int, int], count: int = CAMERAS) -> Cameras:
-    """One frame of random images from level cameras around the vehicle, 1.6 m above the ground."""
-    height, width = size
-    focal = 0.8 * width
-    k = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    poses = torch.eye(4).repeat(1, count, 1, 1)
-    for n in range(count):
-        yaw = 2 * math.pi * n / count
-        forward = torch.tensor([math.cos(yaw), math.sin(yaw), 0.0])
-        right = torch.tensor([math.sin(yaw), -math.cos(yaw), 0.0])
-        poses[0, n, :3, :3] = torch.stack([right, torch.tensor([0.0, 0.0, -1.0]), forward], dim=1)
-        poses[0, n, 2, 3] = 1.6
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(1, count, 3, height, width, generator=generator)
-    return Cameras(images, k.repeat(1, count, 1, 1), poses, torch.eye(3).repeat(1, count, 1, 1))
+def synthetic_frame(reads: Reads, reach: float, returns: int) -> Batch:
+    """One frame of what a network reads, made up.
 
-
-def synthetic_frame(model: ModelConfig, points: int) -> Batch:
-    """One frame with LiDAR returns as dense near the vehicle as a real sweep, and images where they are read."""
-    generator = torch.Generator().manual_seed(0)
-    radius = model.grid.reach * torch.rand(points, generator=generator) ** 2  # returns thin out with distance
-    angle = 2 * math.pi * torch.rand(points, generator=generator)
-    z = 2 * torch.rand(points, generator=generator).square() - 0.1
-    rest = [255 * torch.rand(points, generator=generator), 0.5 * torch.rand(points, generator=generator)]
-    cloud = torch.stack([radius * angle.cos(), radius * angle.sin(), z, *rest], dim=1)
-    lidar = "lidar" in model.sensors
-    return Batch(
+    Args:
+        reads: by the network.
+        reach: half side of the area that it looks at (m).
+        returns: of one LiDAR sweep.
+    """
+    batch = Batch(
         tokens=["synthetic"],
         variants=[0],
         labelled=torch.ones(1, dtype=torch.bool),
         bev_aug=torch.eye(4)[None],
         boxes=Boxes.empty(),
-        points=cloud if lidar else None,
-        point_frame=torch.zeros(points, dtype=torch.long) if lidar else None,
-        cameras=ring_of_cameras(model.camera.image_size) if "camera" in model.sensors else None,
     )
+    for one in reads.inputs:
+        lookup("input", one.name).example(one, batch, reach, returns)
+    return batch
 
 
 def macs_dense2d(detector: Detector, batch: Batch) -> int:
@@ -100,12 +83,12 @@ def profile_model(model: str, scale: str = "paper", rounds: int = 3) -> dict[str
     if rounds < 1:
         raise ConfigError(f"a profile needs at least one round, not {rounds}")
     config, data = load_model(model, scale)
-    sweeps = 1 + data.lidar_sweeps if "lidar" in config.sensors else 0
-    points = POINTS_PER_SWEEP.get(scale, SMALL_SWEEP) * sweeps
+    reads = reads_of(config, data).without_targets()
+    returns = POINTS_PER_SWEEP.get(scale, SMALL_SWEEP)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     detector = build_detector(config).eval().to(device)
-    batch = synthetic_frame(config, points).to(device)
+    batch = synthetic_frame(reads, config.grid.reach, returns).to(device)
 
     def forward() -> None:
         detector(batch)
@@ -125,6 +108,9 @@ def profile_model(model: str, scale: str = "paper", rounds: int = 3) -> dict[str
         "macs_dense2d": macs,
         "flops_total": counter.get_total_flops(),
         "latency_ms": round(1000 * timings.median("forward"), 3),
-        "input": {"points": points, "cameras": CAMERAS if "camera" in config.sensors else 0},
+        "input": {
+            "points": 0 if batch.points is None else len(batch.points),
+            "cameras": 0 if batch.cameras is None else batch.cameras.images.shape[1],
+        },
         "machine": machine(),
     }

@@ -16,28 +16,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkContext, SpawnContext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from bevkd.bench.timing import machine
-from bevkd.config import MethodConfig, RunConfig, TrainConfig
-from bevkd.data import FrameDataset, Sample, collate
+from bevkd.config import RunConfig, TrainConfig
+from bevkd.data import collate
 from bevkd.data.batch import Batch
-from bevkd.distill import DistillEngine, TeacherCache, build_cache, build_cache_method, build_method
 from bevkd.errors import BevkdError, ConfigError
 from bevkd.io import write_json
-from bevkd.models.detector import Detector
-from bevkd.models.outputs import FeatureSpec
-from bevkd.train.checkpoint import load_detector
 from bevkd.train.loop import TrainStep, build_student
 from bevkd.train.optim import build_optimizer, resolve_precision
-from bevkd.train.stream import batch_plan, training_frames
-from bevkd.train.teacher import CACHE_BATCH, build_engine, student_frames, teacher_path
+from bevkd.train.resolve import resolve
 
 BATCHES = 8  # distinct batches that the steps go round
 _GIB = 2**30
@@ -82,26 +77,6 @@ class TimedStep:
         return loss - start, self._now() - start
 
 
-class Chosen:
-    """Some frames of a data set, as a data set to make a teacher cache of.
-
-    Attributes:
-        tokens, labelled: of these frames.
-    """
-
-    def __init__(self, frames: FrameDataset, index: list[int]) -> None:
-        self.frames, self.index = frames, index
-        self.tokens = [frames.tokens[i] for i in index]
-        self.labelled: NDArray[np.bool_] = frames.labelled[index]
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def get_variant(self, i: int, variant: int) -> Sample:
-        """One of them under a fixed augmentation."""
-        return self.frames.get_variant(self.index[i], variant)
-
-
 @dataclass(frozen=True)
 class Cost:
     """Cost of one way to train.
@@ -137,22 +112,10 @@ def measure(run: RunConfig, out: Path, warmup: int, steps: int, cache: Path | No
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(run.train.threads)
-    frames = student_frames(run, out)
-    batches = [collate([frames.get(i, epoch) for i, epoch in batch]) for batch in _members(run, frames)]
+    lesson = resolve(run, out, steps=BATCHES, cache=cache)
+    batches = [collate([lesson.frames.get(i, epoch) for i, epoch in lesson.plan.batch(k)]) for k in range(BATCHES)]
     student = build_student(run)
-    if cache is not None:
-        assert run.row.method is not None
-        teacher_spec = load_detector(teacher_path(run, out))[0].spec
-        engine: DistillEngine | None = _from_cache(run.row.method, student, teacher_spec, cache)
-    else:
-        engine = build_engine(run, out, student)
-    return _time(TimedStep(TrainStep(student, engine), run.train, device), batches, warmup, steps)
-
-
-def _members(run: RunConfig, frames: FrameDataset) -> list[list[tuple[int, int]]]:
-    """Frame and epoch of every sample of the batches that are timed."""
-    plan = batch_plan(run, frames)
-    return [plan.batch(k) for k in range(BATCHES)]
+    return _time(TimedStep(TrainStep(student, lesson.engine(student)), run.train, device), batches, warmup, steps)
 
 
 def make_cache(run: RunConfig, out: Path, folder: Path) -> None:
@@ -163,32 +126,7 @@ def make_cache(run: RunConfig, out: Path, folder: Path) -> None:
     Raises:
         ConfigError, CheckpointError, DataError: the teacher cannot be used.
     """
-    assert run.row.method is not None
-    teacher, teacher_run = load_detector(teacher_path(run, out))
-    members = _members(run, student_frames(run, out))
-    seen = training_frames(run, replace(teacher_run.model, grid=run.model.grid))
-    chosen = Chosen(seen, sorted({i for batch in members for i, _ in batch}))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _fill_cache(run.row.method, teacher, chosen, folder, device)
-
-
-def cached_engine(
-    method: MethodConfig, student: Detector, teacher: Detector, frames: Chosen, folder: Path, device: torch.device
-) -> DistillEngine:
-    """Distillation from a cache of some frames only: what a step reads of it does not depend on how many there are."""
-    _fill_cache(method, teacher, frames, folder, device)
-    return _from_cache(method, student, teacher.spec, folder)
-
-
-def _fill_cache(method: MethodConfig, teacher: Detector, frames: Chosen, folder: Path, device: torch.device) -> None:
-    variants = [frames.frames.variant_count(i) for i in frames.index]
-    maker = build_cache_method(method, teacher.spec)
-    build_cache(maker, teacher, frames, folder, variants, CACHE_BATCH, teacher_digest="", device=device)
-
-
-def _from_cache(method: MethodConfig, student: Detector, teacher: FeatureSpec, folder: Path) -> DistillEngine:
-    made = build_method(method, student.spec, teacher)
-    return DistillEngine(made, student.grid, cache=TeacherCache.open(folder))
+    resolve(run, out, steps=BATCHES, cache=folder)
 
 
 def _time(timed: TimedStep, batches: list[Batch], warmup: int, steps: int) -> Cost:
@@ -237,7 +175,7 @@ def _in_child(task: Callable[..., Any], arguments: tuple[Any, ...], answer: Conn
         answer.send(BevkdError(f"{type(error).__name__}: {error}"))
 
 
-def _start_method() -> Literal["fork", "spawn"]:
+def _context() -> ForkContext | SpawnContext:
     """How a measuring process starts: forked, with the libraries in it, where a fork can compute.
 
     It cannot once a library has threads, which a fork lacks, nor where CUDA may have been touched. The memory of this
@@ -246,7 +184,7 @@ def _start_method() -> Literal["fork", "spawn"]:
     names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
     threads = len(names) - names.count("jemalloc_bg_thd")  # of pyarrow; it survives a fork
     single = threads == threading.active_count()  # none where there is no such folder
-    return "fork" if single and not torch.cuda.is_available() else "spawn"
+    return get_context("fork") if single and not torch.cuda.is_available() else get_context("spawn")
 
 
 def _alone(task: Callable[..., Any], *arguments: Any) -> Any:
@@ -255,7 +193,7 @@ def _alone(task: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
         BevkdError: what it raised, or that its process was killed.
     """
-    context = get_context(_start_method())
+    context = _context()
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_in_child, args=(task, arguments, sender))
     child.start()

@@ -7,7 +7,7 @@ the class. A golden file in the tests holds all defaults and editions: neither i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -18,6 +18,7 @@ from bevkd.config.marks import ReadFor, Volatile
 from bevkd.config.plain import parse
 from bevkd.config.schema import RunConfig
 from bevkd.config.upgrade import upgrade
+from bevkd.data.reads import reads_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
 from bevkd.registry import settings
@@ -51,6 +52,12 @@ def stored_run(plain: Any, where: str) -> RunConfig:
     return parse(RunConfig, upgrade(plain), where)
 
 
+def settings_read(value: Any, sensors: Iterable[str]) -> dict[str, Any]:
+    """What of a settings dataclass counts for a network that looks at some sensors, without what is default."""
+    found: dict[str, Any] = _read(value, frozenset(sensors))
+    return found
+
+
 def parse_options(kind: str, options: dict[str, Any]) -> Any:
     """Options of a distillation method as its own settings.
 
@@ -73,9 +80,7 @@ def differences(before: Any, now: Any, at: str = "") -> list[str]:
 
 def _sensors(run: RunConfig) -> frozenset[str]:
     """Sensors that the network or what it is taught looks at."""
-    model = run.model
-    lidar = {"lidar"} if model.reads_lidar_images or model.reads_depth else set()
-    return frozenset({*model.sensors, *lidar})
+    return frozenset({*run.model.sensors, *reads_of(run.model, run.data).sensors})
 
 
 def _read(value: Any, sensors: frozenset[str], usual: Any = None) -> Any:

@@ -53,6 +53,7 @@ class _Reader:
         self.comparisons: dict[str, dict[str, Comparison]] = {}
         self.owner: dict[str, str] = {}
         self.done: dict[str, dict[str, Any]] = {}
+        self.under_way: list[str] = []
         names = sorted(path.name for path in (folder / "papers").glob("*") if path.is_dir())
         for name in names:
             recipe = self._file(name, "recipe")
@@ -97,13 +98,17 @@ class _Reader:
                     return dict(templates[entry])
                 if entry in rows:
                     return check_keys(rows[entry], _KEYS, f"{self._file(name, 'runs')}: run {entry!r}")
+                if entry in self.under_way:
+                    raise ConfigError(f"{where}: {' is like '.join((*self.under_way, entry))}")
                 if entry in self.owner:
                     return self.resolve(entry)
                 raise ConfigError(f"{where}: nothing is called {entry!r}{nearest(entry, [*templates, *self.owner])}")
 
+            self.under_way.append(run)
             self.done[run] = merge(
                 self.contents[name].get("defaults", {}), fill(inherited(run, known, where), {}, where)
             )
+            self.under_way.pop()
         return self.done[run]
 
     def paper(self, name: str, scales: list[str]) -> Paper:

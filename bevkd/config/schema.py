@@ -75,6 +75,7 @@ class ModelConfig:
     """A detector: sensors, stages, head. Each stage's settings are those of the class that its `kind` chooses.
 
     Attributes:
+        kind: of the whole; the others are the settings of `bev`, a pipeline of stages, and of what shares them.
         sensors: that it has an encoder for, in the order of fusion.
         grid: of all dense BEV maps.
         norm: batch norms.
@@ -85,6 +86,7 @@ class ModelConfig:
         loss, decode: how its outputs are taught, and made boxes of.
     """
 
+    kind: str = "bev"
     sensors: tuple[Sensor, ...] = ("lidar",)
     grid: GridConfig = GridConfig()
     norm: NormConfig = NormConfig()
@@ -113,16 +115,6 @@ class ModelConfig:
                 raise ValueError(f"{name}: head {self.head.kind!r} wants {own.__name__}, not {type(value).__name__}")
         for name, value in wanted.items():
             object.__setattr__(self, name, value)
-
-    @property
-    def reads_lidar_images(self) -> bool:
-        """Whether its images are LiDAR points seen by the cameras."""
-        return "camera" in self.sensors and self.camera.input == "lidar"
-
-    @property
-    def reads_depth(self) -> bool:
-        """Whether it is taught depths, by LiDAR points in the images."""
-        return "camera" in self.sensors and self.camera.depth_weight > 0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -216,6 +208,9 @@ class RowConfig:
     teacher: str | None = None
     teacher_seed: int = 0
     teacher_mode: Literal["cached", "live"] = "cached"
+    # Entries (frames under one augmentation) that its cache computes together, whichever of them are read: last bits
+    # depend on the company. 1, if dearer by the piece, where students read few of them.
+    teacher_batch: int = Field(default=8, ge=1)
     method: MethodConfig | None = None
     init: InitConfig | None = None
     frames: Literal["labelled", "all"] = "labelled"

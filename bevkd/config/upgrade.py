@@ -40,6 +40,8 @@ def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
 
 def _method(method: dict[str, Any]) -> dict[str, Any]:
     out = {"kind" if key == "name" else key: value for key, value in method.items()}
+    if out.get("kind") == "imitation" and "taps" in (out.get("options") or {}):
+        out["options"] = {"features" if key == "taps" else key: value for key, value in out["options"].items()}
     parts = (out.get("options") or {}).get("methods")
     if parts:
         out["options"] = out["options"] | {"methods": [_method(part) for part in parts]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -94,6 +94,34 @@ class Boxes:
 
 
 @dataclass
+class Target:
+    """Teacher values: `values` (n, ...) and the frame (n,) within the batch that each entry belongs to, ascending.
+
+    A dense map is n = B entries with frame = arange(B); nine points per box are n = number of boxes.
+    """
+
+    values: Tensor
+    frame: Tensor
+
+
+Targets = dict[str, Target]
+
+
+class StoredTargets:
+    """Teacher values in the precision of their cache.
+
+    No dataclass: mixed precision goes through those of a batch and rounds what it finds.
+    """
+
+    def __init__(self, values: Targets) -> None:
+        self.values = values
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> StoredTargets:
+        """With every tensor changed."""
+        return StoredTargets({name: Target(change(t.values), change(t.frame)) for name, t in self.values.items()})
+
+
+@dataclass
 class Batch:
     """B frames.
 
@@ -108,6 +136,10 @@ class Batch:
         radar: (R, 7) x, y, z, rcs, vx, vy (compensated, m/s), dt; None without radar.
         radar_frame: (R,) int64.
         cameras: None without cameras.
+        targets: what a teacher cache holds for the frames; None without a cache.
+        teacher: the same frames under the same augmentation as a live teacher reads them; None where it reads what the
+            student reads.
+        extra: parts of new kinds of input, by name: tensors, dictionaries or dataclasses of tensors.
     """
 
     tokens: list[str]
@@ -120,6 +152,9 @@ class Batch:
     radar: Tensor | None = None
     radar_frame: Tensor | None = None
     cameras: Cameras | None = None
+    targets: StoredTargets | None = None
+    teacher: Batch | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
     _flags: list[bool] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -134,8 +169,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device, where its images are normalised: as bytes they travel four times faster."""
-        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
-        return moved if moved.cameras is None else moved._with(cameras=moved.cameras.normalised())
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))._normalised()
+
+    def _normalised(self) -> Batch:
+        cameras = None if self.cameras is None else self.cameras.normalised()
+        return self._with(cameras=cameras, teacher=None if self.teacher is None else self.teacher._normalised())
 
     def pin_memory(self) -> Batch:
         """The batch in memory from which a GPU can copy while it computes."""
@@ -153,6 +191,10 @@ class Batch:
 def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
-    if isinstance(value, (Boxes, Cameras)):
+    if isinstance(value, Batch):
+        return value._map(change)
+    if isinstance(value, StoredTargets):
+        return value.map(change)
+    if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _map(getattr(value, f.name), change) for f in fields(value)})
     return value

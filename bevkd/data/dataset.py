@@ -1,10 +1,10 @@
-"""`FrameDataset`: frames of an index, augmented replayably, with only the sensors that a model reads."""
+"""`FrameDataset`: frames of an index, augmented replayably, with only what a network reads."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +21,12 @@ from bevkd.data.augment import (
     variant_generator,
     variant_of,
 )
-from bevkd.data.depth import depth_map
-from bevkd.data.images import ImageTransform, test_transform, train_transform
-from bevkd.data.index import LIDAR_SWEEPS, RADAR_SWEEPS, FrameIndex
+from bevkd.data.index import FrameIndex
+from bevkd.data.inputs.base import Change
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
-from bevkd.data.points import multiply
-from bevkd.data.sample import CameraSample, Sample, collate
+from bevkd.data.reads import Lidar, Reads, reads_of
+from bevkd.data.sample import Sample, collate
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners
 from bevkd.io import digest
@@ -37,22 +36,12 @@ __all__ = ["EVERY_LABEL", "FrameDataset", "Sample", "collate"]
 EVERY_LABEL = -1  # as `labelled_subset`: pass over the lists, for upper bounds
 
 
-@dataclass
-class _CameraView:
-    """Images of one frame after image augmentation."""
-
-    images: NDArray[np.uint8]
-    image_aug: NDArray[np.float64]
-    depth: NDArray[np.float32] | None
-    lidar: NDArray[np.float32] | None
-
-
 class FrameDataset:
     """Frames of one split.
 
     Args:
-        data: which data set, sweeps, classes, augmentation.
-        model: decides sensors, image size, grid and (for depth targets) stride.
+        data: which data set, classes, augmentation.
+        model: decides the grid, and what is read unless `reads` says so.
         split: split of the index; several are joined by `+`.
         train: augmentation on, and labelled lists apply. Otherwise every frame of the split is there, labelled, as
             variant 0.
@@ -61,9 +50,8 @@ class FrameDataset:
             labelled list or, where a data set has no such list, the LiDAR sweeps between keyframes (if cameras recorded
             there too).
         labelled_subset: which of the data set's labelled lists is used; -1: every keyframe is labelled.
-        depth_targets: also depth per camera from the key LiDAR sweep.
-        lidar_images: also that sweep at the resolution of the images; default: if `model` reads it.
-        sensors: modalities to load instead of the model's own (for a teacher with other sensors).
+        reads: what to read of each frame; default: what `model`, trained on `data`, reads, but for the targets of
+            losses where it is not trained.
 
     Attributes:
         tokens: one per frame.
@@ -86,27 +74,20 @@ class FrameDataset:
         seed: int,
         frames: Literal["labelled", "all"] = "labelled",
         labelled_subset: int = 0,
-        depth_targets: bool = False,
-        lidar_images: bool | None = None,
-        sensors: tuple[str, ...] | None = None,
+        reads: Reads | None = None,
     ) -> None:
         self.data, self.model, self.split, self.train, self.seed = data, model, split, train, seed
         self.labelled_subset = labelled_subset
-        self.sensors = tuple(sensors) if sensors is not None else tuple(model.sensors)
-        self.depth_targets = depth_targets
-        self.lidar_images = model.reads_lidar_images if lidar_images is None else lidar_images
-        projected = self.depth_targets or self.lidar_images
-        if projected and "camera" not in self.sensors:
-            raise ConfigError("depth targets and LiDAR images need a camera among the sensors")
-        for modality, wanted, most in (
-            ("lidar", data.lidar_sweeps * data.lidar_sweep_stride, LIDAR_SWEEPS),
-            ("radar", data.radar_sweeps, RADAR_SWEEPS),
-        ):
-            if wanted > most:
-                raise ConfigError(f"data.{modality}_sweeps reach back {wanted} sweeps, an index lists {most}")
-        needed = tuple(dict.fromkeys((*self.sensors, *(("lidar",) if projected else ()))))
-        view = ("camera",) if data.lidar_in_view and "lidar" in needed else ()
-        self.index = FrameIndex.open(data.index, split, sensors=(*needed, *view), between=train and frames == "all")
+        if reads is None:
+            reads = reads_of(model, data) if train else reads_of(model, data).without_targets()
+        self.reads = reads
+        self.index = FrameIndex.open(
+            data.index,
+            split,
+            sensors=reads.records,
+            between=train and frames == "all",
+            camera_sweeps=reads.camera_sweeps,
+        )
         labelled = self._labelled_mask()
         keep = labelled if train and frames == "labelled" else np.ones(len(labelled), dtype=bool)
         if train and frames == "all" and self.index.facts["labelled_subsets"] is not None:
@@ -123,24 +104,14 @@ class FrameDataset:
         self.lighting = [columns["lighting"][i] for i in self._frames]
         self.scenes = [columns["scene_name"][i] for i in self._frames]
         self.global_from_ego = self.index.global_from_ego[self._frames]
-        self._loader = FrameLoader(
-            self.index,
-            data.root,
-            sensors=self.sensors,
-            lidar_sweeps=data.lidar_sweeps,
-            lidar_sweep_stride=data.lidar_sweep_stride,
-            lidar_in_view=data.lidar_in_view,
-            radar_sweeps=data.radar_sweeps,
-            key_points=projected,
-        )
-        self._check_sensors(needed)
+        self._loader = FrameLoader(self.index, data.root, reads)
+        self._check_sensors()
         classes = np.array([LABEL_INDEX[name] for name in data.classes], dtype=np.int64)
         boxes = self.index.boxes
         self._of_classes = np.isin(boxes.labels, classes)
         self._usable = self._of_classes & (boxes.points >= data.min_points)
-        self._random_images = train and data.augment.image.enabled
+        self._images = data.augment.image if train and data.augment.image.enabled else None
         self._raw: dict[int, RawFrame] = {}
-        self._views: dict[int, _CameraView] = {}
         self._paste = self._open_paste() if train and data.augment.gt_paste else None
 
     def __len__(self) -> int:
@@ -154,11 +125,14 @@ class FrameDataset:
         """
         if not self.train:
             return self._sample(i, 0, BEVTransform(), None)
-        variants = self.variant_count(i)
-        if variants > 0:
-            return self.get_variant(i, variant_of(self.seed, epoch, self.tokens[i], variants))
+        if self.variant_count(i) > 0:
+            return self.get_variant(i, self.variant_in(i, epoch, self.seed))
         rng = fresh_generator(self.seed, epoch, self.tokens[i])
         return self._sample(i, -1, draw_bev(self.data.augment.bev, rng), rng)
+
+    def variant_in(self, i: int, epoch: int, seed: int) -> int:
+        """Which of its fixed augmentations frame `i` has in an epoch of a training with some seed."""
+        return variant_of(seed, epoch, self.tokens[i], self.variant_count(i))
 
     def without(self, what: frozenset[str]) -> FrameDataset:
         """The same frames with parts of their augmentation left out: `gt_paste`, `augment.image`, `augment.bev`."""
@@ -173,10 +147,17 @@ class FrameDataset:
         out = copy.copy(self)
         out.data = replace(self.data, augment=replace(augment, **changes))
         out._paste = None if "gt_paste" in what else self._paste
-        if self._random_images and "augment.image" in what:
-            # Frames that are kept in memory give up their images once their views are made, see `_camera_sample`.
-            out._random_images, out._raw, out._views = False, {}, {}
+        if self._images is not None and "augment.image" in what:
+            # What is kept in memory of images that never change is not what is kept of those that do.
+            out._images, out._raw = None, {}
+            out._loader = FrameLoader(self.index, self.data.root, self.reads)
         return out
+
+    def forget(self) -> None:
+        """Drop the decoded frames that `data.memory_cache` keeps."""
+        self._raw.clear()
+        for reader in self._loader.inputs:
+            reader.forget()
 
     def variant_count(self, i: int) -> int:
         """How many fixed augmentations frame `i` has; in training 0 where they are drawn afresh each epoch."""
@@ -267,11 +248,11 @@ class FrameDataset:
             raise ConfigError(f"index {index.folder} has no labelled subset {self.labelled_subset}; it has {subsets}")
         return np.array([self.labelled_subset in (held or ()) for held in index.subsets])
 
-    def _check_sensors(self, needed: tuple[str, ...]) -> None:
+    def _check_sensors(self) -> None:
         """Every frame must have every sensor, and all frames the same number of cameras."""
         cameras: int | None = None
         for i, frame in enumerate(self._frames):
-            for modality in needed:
+            for modality in self.reads.sensors:
                 count = len(self._loader.records(int(frame), modality))
                 expected = cameras if modality == "camera" and cameras is not None else max(1, count)
                 if count == 0 or (modality == "camera" and count != expected):
@@ -283,13 +264,14 @@ class FrameDataset:
 
     def _open_paste(self) -> GTPaste:
         """The paste database of the labelled frames, beside the index; built when it is not there yet."""
-        if self.sensors != ("lidar",):
-            raise ConfigError(f"gt_paste is for LiDAR-only data sets, this one loads {', '.join(self.sensors)}")
+        lidar = self.reads.get(Lidar)
+        if lidar is None or self.reads.names != ("lidar",):
+            raise ConfigError(f"gt_paste is for LiDAR-only data sets, this one loads {', '.join(self.reads.names)}")
         data, index = self.data, Path(self.data.index)
         facts = self.index.facts
-        sweeps = [data.lidar_sweeps, data.lidar_sweep_stride]
+        sweeps = [lidar.sweeps, lidar.stride]
         made_of = [facts["source"], self.split, self.labelled_subset, sweeps, data.min_points, data.classes]
-        made_of += [data.train_stride] * (data.train_stride > 1) + ["in view"] * data.lidar_in_view
+        made_of += [data.train_stride] * (data.train_stride > 1) + ["in view"] * lidar.in_view
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
             build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)
@@ -311,9 +293,9 @@ class FrameDataset:
     def _sample(self, i: int, variant: int, bev: BEVTransform, rng: np.random.Generator | None) -> Sample:
         raw = self._load(i)
         boxes, labels = self.boxes(i) if self.labelled[i] else (np.zeros((0, 9)), np.zeros(0, dtype=np.int64))
-        points = raw.points
-        if self._paste is not None and points is not None and rng is not None and self.labelled[i]:
-            points, boxes, labels = self._paste.paste(points, boxes, labels, rng)
+        if self._paste is not None and raw.points is not None and rng is not None and self.labelled[i]:
+            points, boxes, labels = self._paste.paste(raw.points, boxes, labels, rng)
+            raw = replace(raw, points=points)
         boxes = bev.boxes(boxes)
         inside = self._in_range(boxes)
         matrix = bev.matrix()
@@ -324,25 +306,15 @@ class FrameDataset:
             bev_aug=matrix,
             boxes=boxes[inside],
             labels=labels[inside],
+            inputs=self.reads.names,
         )
-        if points is not None:
-            sample.points = self._augment_points(points, matrix)
-        if raw.radar is not None:
-            sample.radar = self._augment_points(raw.radar, matrix)
-            sample.radar[:, 4:6] = sample.radar[:, 4:6] @ matrix[:2, :2].T.astype(np.float32)
-        if raw.images is not None:
-            sample.cameras = self._camera_sample(i, raw, rng)
+        keep = self.data.memory_cache and self._images is None
+        change = Change(matrix, self.model.grid.area, self._images, rng, keep)
+        for reader in self._loader.inputs:
+            reader.augment(int(self._frames[i]), raw, sample, change)
+        if keep and raw.images is not None:
+            raw.images, raw.key_points = [], None  # what was made of them is kept
         return sample
-
-    def _augment_points(self, points: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Augmented points inside the grid, by x and y only: z is cut by the encoders."""
-        place = multiply(points, matrix[:3, :3].T.astype(np.float32))
-        if matrix[:3, 3].any():
-            place += matrix[:3, 3].astype(np.float32)
-        inside = np.flatnonzero(self.model.grid.area.holds(place))
-        out = points.take(inside, axis=0)
-        out[:, :3] = place.take(inside, axis=0)
-        return out
 
     def _in_range(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Boxes whose centre lies in the grid and that have a corner in the range that encoders see."""
@@ -354,49 +326,3 @@ class FrameDataset:
         corner_in &= (corners[..., 2] >= grid.z_min) & (corners[..., 2] <= grid.z_max)
         centre_in = area.holds(boxes) & (boxes[:, 0] < area.x_max) & (boxes[:, 1] < area.y_max)
         return np.asarray(corner_in.any(axis=-1) & centre_in)
-
-    def _camera_sample(self, i: int, raw: RawFrame, rng: np.random.Generator | None) -> CameraSample:
-        assert raw.intrinsics is not None
-        assert raw.ego_from_camera is not None
-        view = self._views.get(i)
-        if view is None:
-            view = self._camera_view(raw, rng)
-            if self.data.memory_cache and not self._random_images:
-                self._views[i] = view
-                raw.images, raw.key_points = [], None  # the view holds all that will be asked for
-        return CameraSample(
-            images=view.images,
-            intrinsics=raw.intrinsics,
-            ego_from_camera=raw.ego_from_camera,
-            image_aug=view.image_aug,
-            depth=view.depth,
-            lidar=view.lidar,
-            mean=self.data.image_mean,
-            std=self.data.image_std,
-        )
-
-    def _camera_view(self, raw: RawFrame, rng: np.random.Generator | None) -> _CameraView:
-        assert raw.images is not None
-        assert raw.intrinsics is not None
-        assert raw.ego_from_camera is not None
-        target = self.model.camera.image_size
-        images = np.empty((len(raw.images), *target, 3), dtype=np.uint8)
-        matrices = []
-        strides = {"depth": self.model.camera.stride} if self.depth_targets else {}
-        strides |= {"lidar": 1} if self.lidar_images else {}
-        maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in strides}
-        for n, source in enumerate(raw.images):
-            size = (source.height, source.width)
-            change: ImageTransform
-            if self._random_images and rng is not None:
-                change = train_transform(size, target, self.data.augment.image, rng)
-            else:
-                change = test_transform(size, target)
-            images[n] = np.asarray(change.apply(source, self.data.crop_in_resize))
-            matrices.append(change.matrix())
-            for name, stride in strides.items():
-                assert raw.key_points is not None
-                place = (raw.ego_from_camera[n], raw.intrinsics[n], matrices[-1])
-                maps[name].append(depth_map(raw.key_points, *place, size, target, stride))
-        depth, lidar = (np.stack(maps[name]) if name in maps else None for name in ("depth", "lidar"))
-        return _CameraView(images, np.stack(matrices), depth, lidar)

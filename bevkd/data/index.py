@@ -223,6 +223,7 @@ class FrameIndex:
         *,
         sensors: Sequence[str] = ("lidar", "camera", "radar"),
         between: bool = False,
+        camera_sweeps: bool = False,
     ) -> FrameIndex:
         """Read the frames of a split, or of several joined by `+`.
 
@@ -231,6 +232,7 @@ class FrameIndex:
             split: for example `train`, or `train+tune`.
             sensors: modalities whose records are needed.
             between: also the frames between keyframes, where the index has them.
+            camera_sweeps: also camera records between keyframes, which are many.
 
         Raises:
             ConfigError: the data set has no such split.
@@ -270,7 +272,7 @@ class FrameIndex:
             subsets=frames["labelled"].to_pylist(),
             timestamp=frames["timestamp"].to_numpy(),
             global_from_ego=matrices(frames["global_from_ego"], 4, 4),
-            sensors=_sensors(folder, scenes, sensors, camera_sweeps=len(frames) > n_key),
+            sensors=_sensors(folder, scenes, sensors, camera_sweeps=camera_sweeps or len(frames) > n_key),
             boxes=_boxes(folder, scenes, frames["_row"].to_numpy()),
             **lists,
         )

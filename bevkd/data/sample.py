@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevkd.data.batch import Batch, Boxes, Cameras
+from bevkd.data.batch import Batch, Boxes, StoredTargets, Target, Targets
+from bevkd.registry import lookup
 
 
 @dataclass
@@ -42,7 +43,8 @@ class CameraSample:
 class Sample:
     """One augmented frame; fields mean the same as those of `Batch`.
 
-    `variant` is -1 where the augmentation was drawn for one epoch and cannot be replayed.
+    `variant` is -1 where the augmentation was drawn for one epoch and cannot be replayed. `inputs` names what was read
+    (`bevkd.data.reads`), which says how samples become a batch; `extra` holds parts of new kinds of input.
     """
 
     token: str
@@ -51,9 +53,13 @@ class Sample:
     bev_aug: NDArray[np.float64]
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
+    inputs: tuple[str, ...]
     points: NDArray[np.float32] | None = None
     radar: NDArray[np.float32] | None = None
     cameras: CameraSample | None = None
+    targets: dict[str, NDArray[Any]] | None = None
+    teacher: Sample | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -70,28 +76,42 @@ def collate(samples: Sequence[Sample]) -> Batch:
             raise ValueError(f"sample {sample.token} is not labelled and has {len(sample.boxes)} boxes")
     boxes = np.concatenate([s.boxes for s in samples]).astype(np.float32)
     counts = [len(s.boxes) for s in samples]
-    points, point_frame = _flat([s.points for s in samples])
-    radar, radar_frame = _flat([s.radar for s in samples])
-    return Batch(
+    batch = Batch(
         tokens=[s.token for s in samples],
         variants=[s.variant for s in samples],
         labelled=torch.tensor([s.labelled for s in samples]),
-        bev_aug=_float(np.stack([s.bev_aug for s in samples])),
+        bev_aug=as_float(np.stack([s.bev_aug for s in samples])),
         boxes=Boxes(
             torch.from_numpy(boxes),
             torch.from_numpy(np.concatenate([s.labels for s in samples])),
             _frame_index(counts),
             torch.ones(len(boxes)),
         ),
-        points=points,
-        point_frame=point_frame,
-        radar=radar,
-        radar_frame=radar_frame,
-        cameras=_cameras([s.cameras for s in samples if s.cameras is not None]),
+        targets=stack_targets([s.targets for s in samples if s.targets is not None]),
+        teacher=_views([s.teacher for s in samples if s.teacher is not None]),
     )
+    for name in samples[0].inputs:
+        lookup("input", name).collate(samples, batch)
+    return batch
 
 
-def _float(array: NDArray[Any]) -> Tensor:
+def _views(samples: list[Sample]) -> Batch | None:
+    return collate(samples) if samples else None
+
+
+def stack_targets(parts: Sequence[dict[str, NDArray[Any]]]) -> StoredTargets | None:
+    """Rows of every target, frame after frame; None without frames."""
+    if not parts:
+        return None
+    out: Targets = {}
+    for name in parts[0]:
+        rows = [part[name] for part in parts]
+        out[name] = Target(torch.from_numpy(np.concatenate(rows)), _frame_index([len(r) for r in rows]))
+    return StoredTargets(out)
+
+
+def as_float(array: NDArray[Any]) -> Tensor:
+    """In the precision of tensors."""
     return torch.from_numpy(array.astype(np.float32))
 
 
@@ -99,26 +119,7 @@ def _frame_index(counts: list[int]) -> Tensor:
     return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
 
-def _flat(parts: list[NDArray[np.float32] | None]) -> tuple[Tensor | None, Tensor | None]:
+def flat(parts: Sequence[NDArray[np.float32] | None]) -> tuple[Tensor, Tensor]:
+    """Rows of all samples one after the other, and the frame of each."""
     present = [part for part in parts if part is not None]
-    if not present:
-        return None, None
     return torch.from_numpy(np.concatenate(present)), _frame_index([len(part) for part in present])
-
-
-def _cameras(samples: list[CameraSample]) -> Cameras | None:
-    if not samples:
-        return None
-    pixels = torch.from_numpy(np.stack([s.images for s in samples]))  # (B, N, H, W, 3)
-    depth = [s.depth for s in samples if s.depth is not None]
-    lidar = [s.lidar for s in samples if s.lidar is not None]
-    return Cameras(
-        images=pixels.movedim(-1, -3),
-        intrinsics=_float(np.stack([s.intrinsics for s in samples])),
-        ego_from_camera=_float(np.stack([s.ego_from_camera for s in samples])),
-        image_aug=_float(np.stack([s.image_aug for s in samples])),
-        depth=torch.from_numpy(np.stack(depth)) if depth else None,
-        lidar=torch.from_numpy(np.stack(lidar)) if lidar else None,
-        mean=samples[0].mean,
-        std=samples[0].std,
-    )

@@ -1,7 +1,7 @@
 """`DistillMethod`: one class per method, one file per class, registered by name.
 
-A method turns teacher outputs into *targets* (exactly the cells, points and maps that its losses read) and compares
-the student's outputs with them. The split is what makes a cached teacher equal to a live one: targets are computed
+A method declares what it taps of the teacher (exactly the cells, points and maps that its losses read), and compares
+the student's outputs with these *targets*. The split is what makes a cached teacher equal to a live one: taps are read
 by the same function, either in the step or once beforehand.
 """
 
@@ -9,29 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bevkd.data.batch import Boxes, Cameras
+from bevkd.data.batch import Boxes, Cameras, Target, Targets
 from bevkd.distill.crucial_points import crucial_points
+from bevkd.distill.reading import read_taps
 from bevkd.distill.sampling import PointPlan, point_plan
+from bevkd.distill.settings import MethodSettings
+from bevkd.distill.tap import Tap
 from bevkd.geometry import BEVGrid
 from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
-
-@dataclass
-class Target:
-    """Teacher values: `values` (n, ...) and the frame (n,) within the batch that each entry belongs to, ascending.
-
-    A dense map is n = B entries with frame = arange(B); nine points per box are n = number of boxes.
-    """
-
-    values: Tensor
-    frame: Tensor
-
-
-Targets = dict[str, Target]
+__all__ = ["DistillContext", "DistillMethod", "FeatureSpec", "Target", "Targets"]
 
 
 @dataclass
@@ -43,7 +34,7 @@ class DistillContext:
         batch_size: number of frames B.
         boxes: annotations on labelled frames; on unlabelled frames the teacher's boxes stand in.
         labelled: (B,) bool.
-        cameras, bev_aug: of the batch; where targets come from a cache, None.
+        cameras, bev_aug: of the batch as the teacher sees it; where targets come from a cache, None.
         compact: whether targets keep only the cells that count, whose number has to be read back from the device. In a
             step with a live teacher on an accelerator it is False, and UniDistill's response then has all cells.
     """
@@ -74,40 +65,36 @@ class DistillMethod(nn.Module):
     """Base class of the methods.
 
     Attributes:
-        Config: frozen dataclass of options with the paper's defaults.
-        reads: fields of `BEVOutputs` that `targets` and `losses` read ("low", "high", "heads", "depth", ...); the
-            engine computes no teacher part beyond the last of these. An instance may narrow it by its options.
-        needs_boxes: whether `context.boxes` is read; if not, no teacher boxes are made for unlabelled frames.
+        Settings: frozen dataclass of options with the paper's defaults; it says what is tapped of the teacher. Where it
+            stands in a module of its own, `<name>_settings.py`, look-ups need not load the method.
+        wanted: the taps, and whether the teacher's boxes stand in on unlabelled frames. The engine computes no teacher
+            part beyond what these read.
         uses_teacher: False for controls that only re-weight the supervised loss.
     """
 
-    Config: ClassVar[type]
-    reads: frozenset[str] = frozenset()
-    needs_boxes: bool = True
+    Settings: ClassVar[type[MethodSettings]]
     uses_teacher: ClassVar[bool] = True
 
-    def __init__(self, config: Any, student: FeatureSpec, teacher: FeatureSpec) -> None:
+    def __init__(self, config: MethodSettings, student: FeatureSpec, teacher: FeatureSpec) -> None:
         super().__init__()
         self.config, self.student, self.teacher = config, student, teacher
+        self.wanted = config.wanted()
 
-    def weights(self) -> dict[str, float]:
-        """Weight of each named loss; the engine applies them once."""
-        raise NotImplementedError
-
-    @classmethod
-    def for_cache(cls, config: Any) -> Any:
-        """The options with which a teacher cache is built: a superset of what `config` reads, so that rows which
-        differ only in the losses they switch on share one cache. By default the options themselves.
-        """
-        return config
-
-    @classmethod
-    def target_key(cls, config: Any) -> dict[str, Any]:
-        """The options on which `targets` depends: methods with equal keys share one teacher cache."""
-        raise NotImplementedError
+    def taps(self) -> dict[str, Tap]:
+        """What is read of the teacher, by the names of the targets."""
+        return self.wanted.taps
 
     def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
         """Teacher targets of a batch, detached."""
+        return read_taps(self.taps(), teacher, context)
+
+    @property
+    def student_features(self) -> frozenset[str]:
+        """What the losses read of the student, by default what is tapped of the teacher."""
+        return self.wanted.features
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each named loss; the engine applies them once."""
         raise NotImplementedError
 
     def losses(self, student: BEVOutputs, targets: Targets, context: DistillContext) -> dict[str, Tensor]:

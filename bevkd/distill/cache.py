@@ -1,10 +1,11 @@
-"""Teacher caches: a method's targets for every (frame, variant), computed once, memory-mapped in training.
+"""Teacher caches: what is tapped of a teacher for chosen (frame, variant) entries, computed once, memory-mapped.
 
 A cache is a folder, whole or absent:
 
-    manifest.json       who made it and for what; entries are ordered by frame, then variant; `variants` per frame
-    <target>.npy        all rows of one target, entry after entry (float16; indices int32; boxes float32)
-    <target>.offsets.npy    first row of every entry, and the end (int64)
+    manifest.json       who made it and for what: tokens and labels of the frames, the taps
+    entries.npy         frame and variant of every entry (n, 2), in the order in which they were computed
+    <column>.npy        all rows of one tap, entry after entry (float16; indices int32; boxes float32)
+    <column>.offsets.npy    first row of every entry, and the end (int64)
 
 Teacher boxes of unlabelled frames lie under the reserved name `boxes` as rows (x, y, z, l, w, h, yaw, vx, vy, label,
 score). Annotations are not stored: those of a labelled frame come with the batch, and rows per box follow their order,
@@ -13,40 +14,55 @@ which is the same for the same token and variant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevkd.data.batch import Boxes
-from bevkd.distill.base import DistillMethod, Target, Targets
+from bevkd.data.batch import Boxes, StoredTargets, Target, Targets
+from bevkd.distill.tap import Wanted, as_columns
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import BEVGrid
 from bevkd.io import read_json
 
-FORMAT = 2
-MANIFEST, BOXES = "manifest.json", "boxes"
+FORMAT = 3
+MANIFEST, ENTRIES, BOXES = "manifest.json", "entries.npy", "boxes"
+Entry = tuple[int, int]  # frame (index into the tokens) and variant
 
 
-def description(method: DistillMethod, grid: BEVGrid, score_threshold: float) -> dict[str, Any]:
-    """What a cache was made for, as JSON-like data: two uses with equal descriptions may share it."""
-    key = {"target": method.target_key(method.for_cache(method.config)), "score_threshold": score_threshold}
-    return key | {"grid": [grid.x_min, grid.y_min, grid.cell, grid.W, grid.H]}
+def description(wanted: Wanted, grid: BEVGrid, score_threshold: float) -> dict[str, Any]:
+    """What a cache is for, as JSON-like data."""
+    held = as_columns(wanted.taps.values(), wanted.boxes)
+    return {
+        "taps": {column: tap.key for column, tap in held.taps.items()},
+        "boxes": held.boxes,
+        "grid": [grid.x_min, grid.y_min, grid.cell, grid.W, grid.H],
+        "score_threshold": score_threshold,
+    }
 
 
 class TeacherCache:
-    """Read access to a cache; open with `TeacherCache.open`."""
+    """Read access to a cache; open with `TeacherCache.open`. It is not copied to other processes: they open it."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], columns: dict[str, tuple[NDArray, NDArray]]) -> None:
-        self.folder, self.manifest, self._columns = folder, manifest, columns
+    def __init__(
+        self,
+        folder: Path,
+        manifest: dict[str, Any],
+        entries: NDArray[np.int32],
+        columns: dict[str, tuple[NDArray[Any], NDArray[np.int64]]],
+    ) -> None:
+        self.folder, self.manifest, self.entries, self._columns = folder, manifest, entries, columns
         self.tokens: list[str] = manifest["tokens"]
-        self.variants: list[int] = manifest["variants"]  # of each frame
-        self._first = np.concatenate([[0], np.cumsum(self.variants)])  # entry of each frame's variant 0
         self._frame = {token: i for i, token in enumerate(self.tokens)}
+        most = int(entries[:, 1].max()) + 1 if len(entries) else 1
+        self._at = np.full((len(self.tokens), most), -1, dtype=np.int32)
+        self._at[entries[:, 0], entries[:, 1]] = np.arange(len(entries))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TeacherCache.open, (self.folder, self.manifest["teacher"])
 
     @classmethod
     def open(cls, folder: str | Path, teacher: str | None = None) -> TeacherCache:
@@ -67,76 +83,100 @@ class TeacherCache:
             raise DataError(f"not a teacher cache of format {FORMAT}", file=path)
         if teacher is not None and manifest["teacher"] != teacher:
             raise ConfigError(f"teacher cache {folder} was made by another teacher ({manifest['teacher'][:12]})")
-        entries = sum(manifest["variants"])
-        if len(manifest["variants"]) != len(manifest["tokens"]):
-            raise DataError("row counts do not agree", file=path, field="variants")
+        entries = _map(folder / ENTRIES)
+        if len(manifest["labelled"]) != len(manifest["tokens"]) or len(entries) != manifest["entries"]:
+            raise DataError("row counts do not agree", file=path, field="entries")
+        if len(entries) and int(entries[:, 0].max()) >= len(manifest["tokens"]):
+            raise DataError("row counts do not agree", file=path, field="tokens")
         columns = {}
         for name, rows in manifest["rows"].items():
             values, offsets = (_map(folder / f"{name}{end}.npy") for end in ("", ".offsets"))
-            if len(offsets) != entries + 1 or len(values) != rows or offsets[-1] != rows:
+            if len(offsets) != len(entries) + 1 or len(values) != rows or offsets[-1] != rows:
                 raise DataError("row counts do not agree", file=folder / f"{name}.npy", field=name)
-            columns[name] = (np.asarray(values), np.asarray(offsets))
-        return cls(folder, manifest, columns)
+            columns[name] = (values, offsets)
+        return cls(folder, manifest, entries, columns)
 
-    def check(self, method: DistillMethod, grid: BEVGrid, score_threshold: float) -> None:
-        """Whether this cache holds the targets of `method`.
+    def missing(self, wanted: Iterable[Entry]) -> list[Entry]:
+        """Those of some entries that are not here, in their order."""
+        return [(i, v) for i, v in wanted if v >= self._at.shape[1] or self._at[i, v] < 0]
+
+    def reader(self, wanted: Wanted, grid: BEVGrid, score_threshold: float) -> CacheReader:
+        """Read access to the targets of a method.
 
         Raises:
-            ConfigError: it was made with other options, another grid or another threshold.
+            ConfigError: the cache was made with other taps, another grid or another threshold.
         """
-        wanted, have = description(method, grid, score_threshold), self.manifest["made_for"]
-        differ = [f"{key}: cache {have.get(key)}, run {wanted[key]}" for key in wanted if have.get(key) != wanted[key]]
+        asked, have = description(wanted, grid, score_threshold), self.manifest["made_for"]
+        differ = [
+            f"{key}: cache {have[key]}, run {asked[key]}"
+            for key in ("grid", "score_threshold")
+            if have[key] != asked[key]
+        ]
+        differ += [f"no {tap}" for column, tap in asked["taps"].items() if column not in have["taps"]]
+        differ += ["no boxes"] * (asked["boxes"] and not have["boxes"])
         if differ:
             raise ConfigError(f"teacher cache {self.folder} does not fit ({'; '.join(differ)})")
+        names = {name: tap.column for name, tap in wanted.taps.items()} | ({BOXES: BOXES} if wanted.boxes else {})
+        return CacheReader(self, names)
 
-    def _entry(self, token: str, variant: int) -> int:
+    def rows(self, column: str, entry: int) -> NDArray[Any]:
+        """A copy of the rows of one entry."""
+        values, offsets = self._columns[column]
+        return np.array(values[offsets[entry] : offsets[entry + 1]])
+
+    def entry(self, token: str, variant: int, labelled: bool) -> int:
+        """Where a frame under one of its augmentations is.
+
+        Raises:
+            DataError: it is not here, or was cached with (targets at annotations) or without labels (at teacher boxes)
+                where it is now the other way.
+        """
         if token not in self._frame:
             hint = nearest(token, self.tokens)
             raise DataError(f"teacher cache lacks a frame{hint}", file=self.folder, token=token)
         frame = self._frame[token]
-        if not 0 <= variant < self.variants[frame]:
-            has = f"{self.variants[frame]} variants"
-            raise DataError(f"teacher cache has {has}, not {variant}", file=self.folder, token=token)
-        return int(self._first[frame]) + variant
+        if self.manifest["labelled"][frame] != labelled:
+            word = "without" if labelled else "with"
+            raise DataError(f"teacher cache was built {word} this frame's labels", file=self.folder, token=token)
+        if variant < 0 or self.missing([(frame, variant)]):
+            raise DataError(f"teacher cache lacks variant {variant} of a frame", file=self.folder, token=token)
+        return int(self._at[frame, variant])
 
-    def check_labels(self, tokens: Sequence[str], labelled: Sequence[bool]) -> None:
-        """Whether frames were labelled (targets at annotations) or not (at teacher boxes) when the cache was built.
 
-        Raises:
-            DataError: a frame is missing or was cached the other way.
-        """
-        for token, flag in zip(tokens, labelled, strict=True):
-            self._entry(token, 0)  # raises where the frame is missing
-            if self.manifest["labelled"][self._frame[token]] != flag:
-                word = "without" if flag else "with"
-                raise DataError(f"teacher cache was built {word} this frame's labels", file=self.folder, token=token)
+class CacheReader:
+    """The targets of one method out of a cache, frame by frame; what data workers hold."""
 
-    def targets(self, tokens: Sequence[str], variants: Sequence[int]) -> tuple[Targets, Boxes]:
-        """Targets in float32 (indices int64) and the teacher's boxes on unlabelled frames, on the CPU.
+    def __init__(self, cache: TeacherCache, columns: Mapping[str, str]) -> None:
+        self.cache, self.columns = cache, dict(columns)
+
+    def read(self, token: str, variant: int, labelled: bool) -> dict[str, NDArray[Any]]:
+        """Rows of every target, as they are stored.
 
         Raises:
-            DataError: a frame or variant is not in the cache.
+            DataError: see `TeacherCache.entry`.
         """
-        entries = np.array([self._entry(t, v) for t, v in zip(tokens, variants, strict=True)], dtype=np.int64)
-        found = {name: self._rows(name, entries) for name in self._columns}
-        rows = found.pop(BOXES, None)
-        if rows is None:
-            return found, Boxes.empty()
-        v = rows.values
-        return found, Boxes(v[:, :9].contiguous(), v[:, 9].long(), rows.frame, v[:, 10].contiguous())
-
-    def _rows(self, name: str, entries: NDArray[np.int64]) -> Target:
-        values, offsets = self._columns[name]
-        first, last = offsets[entries], offsets[entries + 1]
-        rows = np.concatenate([values[a:b] for a, b in zip(first, last, strict=True)])
-        frame = np.repeat(np.arange(len(entries)), last - first)
-        tensor: Tensor = torch.from_numpy(rows)
-        return Target(tensor.float() if tensor.is_floating_point() else tensor.long(), torch.from_numpy(frame))
+        entry = self.cache.entry(token, variant, labelled)
+        return {name: self.cache.rows(column, entry) for name, column in self.columns.items()}
 
 
-def _map(path: Path) -> NDArray:
+def unpacked(stored: StoredTargets) -> tuple[Targets, Boxes]:
+    """Stored targets in float32 (indices int64), and the teacher's boxes on unlabelled frames."""
+    found = {name: Target(_wide(target.values), target.frame) for name, target in stored.values.items()}
+    rows = found.pop(BOXES, None)
+    if rows is None:
+        some = next(iter(stored.values.values()), None)
+        return found, Boxes.empty("cpu" if some is None else some.frame.device)
+    v = rows.values
+    return found, Boxes(v[:, :9].contiguous(), v[:, 9].long(), rows.frame, v[:, 10].contiguous())
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.float() if values.is_floating_point() else values.long()
+
+
+def _map(path: Path) -> NDArray[Any]:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError:
         raise DataError("file is missing", file=path) from None
     except (OSError, ValueError, EOFError) as error:

@@ -7,11 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bevkd.data.batch import Batch, Boxes
-from bevkd.distill.base import DistillContext, DistillMethod, Target, Targets
-from bevkd.distill.cache import TeacherCache
-from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, joined_boxes, teach
-from bevkd.errors import ConfigError
+from bevkd.data.batch import Batch
+from bevkd.distill.base import DistillContext, DistillMethod, Targets
+from bevkd.distill.cache import unpacked
+from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, expose, joined_boxes, teach
+from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import BEVGrid
 from bevkd.models.layers import reads_are_free
 from bevkd.models.outputs import BEVOutputs
@@ -24,11 +24,11 @@ class DistillEngine(nn.Module):
         method: the distillation method.
         grid: BEV grid that teacher and student share.
         teacher: a live teacher, frozen and kept in eval mode whatever mode the engine is in.
-        cache: the teacher's stored targets instead.
+        cached: whether batches bring the teacher's stored targets instead.
         score_threshold: the teacher's boxes above it stand in for annotations on unlabelled frames.
 
     Raises:
-        ConfigError: no or two sources of targets; a cache that was built for something else.
+        ConfigError: no or two sources of targets.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class DistillEngine(nn.Module):
         method: DistillMethod,
         grid: BEVGrid,
         teacher: nn.Module | None = None,
-        cache: TeacherCache | None = None,
         *,
+        cached: bool = False,
         score_threshold: float = SCORE_THRESHOLD,
     ) -> None:
         super().__init__()
-        if method.uses_teacher and (teacher is None) == (cache is None):
+        if method.uses_teacher and (teacher is not None) == cached:
             raise ConfigError("a distillation method needs either a live teacher or a teacher cache")
-        if cache is not None:
-            cache.check(method, grid, score_threshold)
-        self.method, self.grid, self.cache, self.score_threshold = method, grid, cache, score_threshold
+        self.method, self.grid, self.cached, self.score_threshold = method, grid, cached, score_threshold
+        if teacher is not None:
+            expose(teacher, method.wanted.features)
         # In a tuple, so that the teacher is no sub-module: `train()`, `parameters()`, `state_dict()` and a
         # distributed wrapper then never see it.
         self._teacher = (teacher.eval().requires_grad_(False),) if teacher is not None else ()
@@ -59,7 +59,7 @@ class DistillEngine(nn.Module):
         """Weighted `total` (float32, with a graph) and the detached, unweighted losses by name.
 
         Raises:
-            DataError: the cache lacks a frame of the batch, or knows it with other labels.
+            DataError: the batch lacks the targets of its teacher.
         """
         targets, context = self.targets(batch)
         with torch.autocast(batch.labelled.device.type, enabled=False):
@@ -69,19 +69,16 @@ class DistillEngine(nn.Module):
         return {"total": total} | {name: loss.detach() for name, loss in losses.items()}
 
     def targets(self, batch: Batch) -> tuple[Targets, DistillContext]:
-        """Teacher targets of a batch, from the live teacher or from the cache."""
-        device = batch.labelled.device
+        """Teacher targets of a batch, from the live teacher or as the batch brings them."""
         if self._teacher:
-            net, compact = cast(TeacherNet, self._teacher[0]), reads_are_free(device)
-            return teach(self.method, net, batch, self.grid, self.score_threshold, compact=compact)
-        if self.cache is None:
-            return {}, DistillContext(self.grid, len(batch), batch.boxes, batch.labelled)
-        self.cache.check_labels(batch.tokens, batch.labelled_flags)
-        stored, taught = self.cache.targets(batch.tokens, batch.variants)
-        targets = {name: Target(t.values.to(device), t.frame.to(device)) for name, t in stored.items()}
-        boxes = joined_boxes(batch.boxes, _moved(taught, device))
+            net, compact = cast(TeacherNet, self._teacher[0]), reads_are_free(batch.labelled.device)
+            view = batch if batch.teacher is None else batch.teacher
+            return teach(self.method.wanted, net, view, self.grid, self.score_threshold, compact=compact)
+        targets: Targets = {}
+        boxes = batch.boxes
+        if self.cached:
+            if batch.targets is None:
+                raise DataError("the batch brings no teacher targets", token=batch.tokens[0])
+            targets, taught = unpacked(batch.targets)
+            boxes = joined_boxes(boxes, taught)
         return targets, DistillContext(self.grid, len(batch), boxes, batch.labelled)
-
-
-def _moved(boxes: Boxes, device: torch.device) -> Boxes:
-    return Boxes(*(t.to(device) for t in (boxes.boxes, boxes.labels, boxes.frame, boxes.scores)))

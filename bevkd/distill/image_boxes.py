@@ -69,3 +69,9 @@ def rectangle_mask(
     inside = rows[..., :, None] & columns[..., None, :] & seen[..., None, None]
     out = torch.zeros(batch_size, *inside.shape[1:], dtype=torch.int32, device=rectangles.device)
     return out.index_add_(0, frame, inside.int()) > 0
+
+
+def image_cells(level: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
+    """Features (n, C) of a level (B, N, C, h, w) at cells `(camera * h + row) * w + column` of frames."""
+    area = level.shape[-2] * level.shape[-1]
+    return level.flatten(-2)[frame, torch.div(cell, area, rounding_mode="floor"), :, cell % area].float()

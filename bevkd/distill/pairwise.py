@@ -51,3 +51,9 @@ def cell_relation(teacher: Tensor, student: Tensor, frame: Tensor, batch_size: i
     # Padded rows are zero vectors in both, so that their cosines cancel.
     difference = (cosine_matrix(t) - cosine_matrix(s)).abs().sum((1, 2)) / (count * count).clamp(min=1)
     return difference.sum() / (rank_mean((count > 0).sum()) + EPS)
+
+
+def affinity(level: Tensor, size: tuple[int, int]) -> Tensor:
+    """Dot products (M, s, s) among the cells of each image of a level (M, C, h, w), resized to `size`, s = h' * w'."""
+    small = F.adaptive_avg_pool2d(level.float(), size).flatten(2)
+    return small.transpose(1, 2) @ small

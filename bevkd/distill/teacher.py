@@ -1,39 +1,57 @@
-"""Frozen teachers: loading, running no further than the losses read, boxes for unlabelled frames, targets."""
+"""Frozen teachers: running no further than the losses read, boxes for unlabelled frames, targets."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bevkd.data.batch import Batch, Boxes
-from bevkd.distill.base import DistillContext, DistillMethod, Target, Targets
+from bevkd.distill.base import DistillContext, Target, Targets
+from bevkd.distill.reading import read_taps
+from bevkd.distill.tap import Wanted
 from bevkd.geometry import BEVGrid
-from bevkd.models.outputs import BEVOutputs
+from bevkd.models.base import Detector
+from bevkd.models.features import BEFORE
+from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
-STAGES = ("low", "high", "heads")
-# The last stage that has to run for a field of `BEVOutputs`.
-_STAGE_OF = dict.fromkeys(("sensors", "cells", "depth", "image", "low"), "low") | {"stages": "high", "high": "high"}
 SCORE_THRESHOLD = 0.3
 
 
 class TeacherNet(Protocol):
     """What distillation needs of a detector."""
 
-    def __call__(self, batch: Batch, until: str = "heads") -> BEVOutputs:
+    spec: FeatureSpec
+
+    def __call__(self, batch: Batch, until: str | None = None) -> BEVOutputs:
         """Run the detector up to a stage."""
 
     def decode(self, outputs: BEVOutputs) -> Boxes:
         """Boxes with scores, flat and sorted by frame."""
 
 
-def stage_needed(method: DistillMethod, unlabelled: bool) -> str | None:
-    """The last teacher stage to run for a batch with or without unlabelled frames; None: the teacher is not needed."""
-    stages = {_STAGE_OF.get(name, "heads") for name in method.reads}
-    if unlabelled and method.needs_boxes:
-        stages.add("heads")
-    return max(stages, key=STAGES.index) if stages else None
+def stage_needed(wanted: Wanted, spec: FeatureSpec, unlabelled: bool) -> str | None:
+    """The last teacher stage to run for a batch with or without unlabelled frames; None: the teacher is not needed.
+
+    Raises:
+        FeatureError: the teacher has no such feature.
+    """
+    if unlabelled and wanted.boxes:
+        return spec.stages[-1]
+    return spec.last_stage(wanted.features)
+
+
+def expose(net: nn.Module, features: Iterable[str]) -> None:
+    """Have a network keep those of some features that are values before an activation, which others overwrite.
+
+    Raises:
+        FeatureError: it has no such feature.
+    """
+    before = sorted(name for name in features if name.endswith(BEFORE))
+    if before:
+        cast(Detector, net).expose(before)
 
 
 def joined_boxes(annotated: Boxes, taught: Boxes) -> Boxes:
@@ -45,7 +63,7 @@ def joined_boxes(annotated: Boxes, taught: Boxes) -> Boxes:
 
 
 def teach(
-    method: DistillMethod,
+    wanted: Wanted,
     teacher: TeacherNet,
     batch: Batch,
     grid: BEVGrid,
@@ -60,27 +78,27 @@ def teach(
     those of masked features and relations; boxes of unlabelled frames are decoded, which also needs to count them.
 
     Args:
-        method: whose targets.
+        wanted: the targets.
         teacher: frozen, in eval mode.
-        batch: frames on the teacher's device.
+        batch: frames as the teacher reads them, on its device.
         grid: of the BEV maps.
         score_threshold: the teacher's boxes above it stand in for annotations on unlabelled frames.
         compact: see `DistillContext`.
     """
     labelled = batch.labelled
     unlabelled = not all(batch.labelled_flags)
-    stage = stage_needed(method, unlabelled)
+    stage = stage_needed(wanted, teacher.spec, unlabelled)
     with torch.inference_mode():
         outputs = teacher(batch, until=stage) if stage is not None else None
     # From here on only `no_grad`: tensors made under inference mode cannot take part in the student's graph.
     with torch.no_grad(), torch.autocast(labelled.device.type, enabled=False):
         taught = Boxes.empty(labelled.device)
-        if outputs is not None and unlabelled and method.needs_boxes:
+        if outputs is not None and unlabelled and wanted.boxes:
             decoded = teacher.decode(outputs)
             taught = decoded.select((decoded.scores > score_threshold) & ~labelled[decoded.frame])
         boxes = joined_boxes(batch.boxes, taught)
         context = DistillContext(grid, len(batch), boxes, labelled, batch.cameras, batch.bev_aug, compact)
-        targets = method.targets(outputs, context) if outputs is not None else {}
+        targets = read_taps(wanted.taps, outputs, context) if outputs is not None else {}
     return {name: Target(_ordinary(t.values), _ordinary(t.frame)) for name, t in targets.items()}, context
 
 

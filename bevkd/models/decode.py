@@ -11,10 +11,10 @@ from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Boxes
 from bevkd.geometry import BEVGrid
 from bevkd.models.boxcode import decode_cells, gather_code
+from bevkd.models.head_outputs import DenseOutput, TaskOutput
 from bevkd.models.heads.center_settings import CenterDecodeSettings
 from bevkd.models.ops.cells import read_cells
 from bevkd.models.ops.rotated import nms_circle, nms_rotated
-from bevkd.models.outputs import BEVOutputs, TaskOutput
 
 _Z_LIMIT = 10.0
 
@@ -30,7 +30,7 @@ class _Candidates:
 
 
 @torch.no_grad()
-def decode(outputs: BEVOutputs, config: ModelConfig) -> Boxes:
+def decode(output: DenseOutput, config: ModelConfig) -> Boxes:
     """Detections of a batch: flat, sorted by frame, within a frame by score.
 
     Per class the `top_k` best cells (of those that are local maxima, when `local_max` asks for it) above the threshold;
@@ -39,14 +39,14 @@ def decode(outputs: BEVOutputs, config: ModelConfig) -> Boxes:
     """
     settings, grid = config.decode, config.grid.build()
     parts, position = [], 0
-    for number, task in enumerate(outputs.heads):
+    for number, task in enumerate(output.tasks):
         classes = task.heatmap.shape[1]
-        labels = outputs.class_order[position : position + classes]
+        labels = output.class_order[position : position + classes]
         parts.append(_task_candidates(task, number, labels, grid, settings))
         position += classes
     found = _Candidates(*(torch.cat(columns) for columns in zip(*(vars(p).values() for p in parts), strict=True)))
     group = found.frame * len(parts) + found.task
-    rivals = found.frame * (max(outputs.class_order) + 1) + found.labels if settings.class_wise else group
+    rivals = found.frame * (max(output.class_order) + 1) + found.labels if settings.class_wise else group
     if settings.nms == "circle":
         radius = found.boxes.new_tensor(settings.circle_radius)[found.labels]
         keep = nms_circle(found.boxes, found.ranks, radius, rivals)

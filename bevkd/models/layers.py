@@ -14,6 +14,13 @@ def conv_bn_relu(c_in: int, c_out: int, norm: NormConfig, kernel: int = 3, strid
     return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=norm.eps, momentum=norm.momentum), nn.ReLU(inplace=True))
 
 
+def last_layer(module: nn.Module) -> nn.Module:
+    """The last layer of nested sequences."""
+    while isinstance(module, nn.Sequential):
+        module = module[-1]
+    return module
+
+
 class MergedLevels(nn.Module):
     """Maps of several strides to one: a convolution each, concatenated, then batch norm and ReLU over all channels.
 

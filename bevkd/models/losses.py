@@ -1,4 +1,7 @@
-"""Detection loss: heat map, regression, IoU-awareness, optional 3D IoU and depth (UniDistill spec, 4.7 and 8.3)."""
+"""Losses: of a CenterPoint head (heat map, regression, IoU-awareness, optional 3D IoU), and of depths.
+
+See UniDistill spec, 4.7 and 8.3.
+"""
 
 from __future__ import annotations
 
@@ -71,26 +74,14 @@ def depth_loss(
     return (wrong * valid[..., None]).sum() / rank_count(count)
 
 
-def depth_term(outputs: BEVOutputs, batch: Batch, config: ModelConfig) -> Tensor:
-    """`depth_loss` of a batch.
-
-    Raises:
-        ValueError: no camera branch, or a batch without depth targets.
-    """
-    if outputs.depth is None or batch.cameras is None or batch.cameras.depth is None:
-        raise ValueError("camera.depth_weight needs a camera branch and a batch with depth targets")
-    view = config.camera.view
-    return depth_loss(outputs.depth, batch.cameras.depth, view.depth_min, view.depth_step)
-
-
 class DetectionLoss(nn.Module):
-    """Weighted detection loss of a detector.
+    """Weighted loss of a CenterPoint head.
 
     Auto-scaling off: `heatmap_weight * L_hm + loc_weight * L_loc + iou_aware_weight * L_iouaware + iou_weight * L_iou`,
     each summed over the tasks. Auto-scaling on: per task `sum_i 0.5 / s_i^2 * L_i + log(1 + s_i^2)` over the first
-    three terms, with s_i learnable and shared by the tasks, in place of their weights. Depth is added in both cases.
+    three terms, with s_i learnable and shared by the tasks, in place of their weights.
 
-    Annotations count on labelled frames only; depth supervision needs none and counts on all frames.
+    Annotations count on labelled frames only.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -103,7 +94,7 @@ class DetectionLoss(nn.Module):
             self.scales = nn.Parameter(torch.ones(3 if config.head.iou_branch else 2))
 
     def forward(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
-        """`total` with its graph and the detached, unweighted terms `heatmap, loc[, iou_aware][, iou][, depth]`."""
+        """`total` with its graph and the detached, unweighted terms `heatmap, loc[, iou_aware][, iou]`."""
         with full_precision(outputs.low):
             return self._losses(outputs, batch)
 
@@ -116,10 +107,6 @@ class DetectionLoss(nn.Module):
             total = total + self._combine(named)
             for name, value in named.items():
                 terms[name] = terms[name] + value.detach() if name in terms else value.detach()
-        if self.config.reads_depth:
-            depth = depth_term(outputs, batch, self.config)
-            total = total + self.config.camera.depth_weight * depth
-            terms["depth"] = depth.detach()
         return {"total": total, **terms}
 
     def _task(self, task: TaskOutput, target: TaskTargets, batch: Batch) -> dict[str, Tensor]:

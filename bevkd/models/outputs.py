@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor
 
-# Regression branches of a CenterPoint head in the fixed order of UniDistill's response features, with widths.
-REGRESSION: tuple[tuple[str, int], ...] = (("reg", 2), ("height", 1), ("dim", 3), ("rot", 2), ("vel", 2), ("iou", 1))
+from bevkd.data.batch import Boxes
+from bevkd.errors import FeatureError
+from bevkd.models.features import FeatureInfo, FeatureSpec, numbered, unknown_feature
+from bevkd.models.head_outputs import REGRESSION, CenterOutput, DenseOutput, HeadOutput, QueryOutput, TaskOutput
 
+__all__ = [
+    "REGRESSION",
+    "BEVOutputs",
+    "CenterOutput",
+    "DenseOutput",
+    "FeatureInfo",
+    "FeatureSpec",
+    "HeadOutput",
+    "PointFeatures",
+    "QueryOutput",
+    "SparseCells",
+    "TaskOutput",
+]
 
-@dataclass
-class TaskOutput:
-    """Raw maps of one head task.
-
-    Attributes:
-        heatmap: (B, K, H, W) logits, one map per class of the task.
-        regression: branch name -> (B, k, H, W): `reg` offset to the cell corner (cells), `height` z (m), `dim` log
-            (l, w, h), `rot` (sin, cos), `vel` (m/s), `iou` (in [-1, 1] when trained), see `REGRESSION`.
-        merged: one map (B, 10 or 11, H, W) of which the branches of `regression` are slices, if the head computes them
-            at once.
-    """
-
-    heatmap: Tensor
-    regression: dict[str, Tensor]
-    merged: Tensor | None = None
-
-    @property
-    def joined(self) -> Tensor:
-        """The branches in the order of `REGRESSION`, (B, 10 or 11, H, W). Who reads several of them reads this: where
-        it is `merged`, all readers' gradients are added up in one map.
-        """
-        if self.merged is not None:
-            return self.merged
-        return torch.cat([self.regression[name] for name, _ in REGRESSION if name in self.regression], dim=1)
-
-    @classmethod
-    def split(cls, heatmap: Tensor, merged: Tensor) -> TaskOutput:
-        """From one map of all branches, with or without `iou`."""
-        widths = dict(REGRESSION)
-        if merged.shape[1] < sum(widths.values()):
-            del widths["iou"]
-        parts = torch.split(merged, list(widths.values()), dim=1)
-        return cls(heatmap, dict(zip(widths, parts, strict=True)), merged)
-
-
-@dataclass
-class QueryOutput:
-    """What a transformer head says of P object queries per frame.
-
-    Attributes:
-        logits: (B, P, K) class logits, classes in the order of `BEVOutputs.class_order`.
-        code: (B, P, 10) centre (cells of the grid), z, log l, log w, log h, sin, cos, vx, vy.
-        label: (B, P) the class (index into `class_order`) that a query was started for.
-        score: (B, P, K) heat of every class at the cell that a query was started from.
-    """
-
-    logits: Tensor
-    code: Tensor
-    label: Tensor
-    score: Tensor
+SENSORS = ("lidar", "camera", "radar")
 
 
 @dataclass
@@ -72,57 +38,119 @@ class SparseCells:
 
 
 @dataclass
+class PointFeatures:
+    """Features of points: `features` (P, C), `xyz` (P, 3) in the augmented ego frame (m), `frame` (P,) int64."""
+
+    features: Tensor
+    xyz: Tensor
+    frame: Tensor
+
+
+@dataclass
 class BEVOutputs:
-    """What a detector returns.
+    """What a detector returns: its features by name, as far as it was run, and what its head says.
+
+    Names, shapes and stages are those of the network's `FeatureSpec`. Features of today's detectors have a property
+    each; all are reached by `feature`.
 
     Attributes:
-        sensors: per-sensor BEV maps (B, C, H, W): "lidar", "camera", "radar".
-        low: fused low-level BEV map, UniDistill's F_low (B, C, H, W).
-        stages: maps inside the BEV encoder, B0..Bn.
-        high: pre-head BEV map, F_high (B, C, H, W).
-        heads: one `TaskOutput` per head task; the class order over tasks is `class_order`.
-        class_order: (K_total,) class indices (`bevkd.classes`) of the concatenated heat maps.
-        queries: what a transformer head says of its queries; its `heads` hold the heat maps that started them.
-        image: levels of the image backbone (B, N, C, h, w), fine to coarse.
-        depth: (B, N, D, h, w) depth logits of the camera branch.
-        cells: occupied voxels or pillars of the LiDAR branch.
+        features: name -> tensor, `SparseCells` or `PointFeatures`; those of the head are in its output.
+        head_output: what the head says; None where it was not run.
     """
 
-    low: Tensor
-    high: Tensor
-    heads: list[TaskOutput]
-    class_order: tuple[int, ...]
-    sensors: dict[str, Tensor] = field(default_factory=dict)
-    stages: list[Tensor] = field(default_factory=list)
-    queries: QueryOutput | None = None
-    image: list[Tensor] = field(default_factory=list)
-    depth: Tensor | None = None
-    cells: SparseCells | None = None
+    features: dict[str, Any]
+    head_output: HeadOutput | None = None
+
+    def feature(self, name: str) -> Any:
+        """A feature by name.
+
+        Raises:
+            FeatureError: the network has none of this name, or was not run so far; the message has the nearest one.
+        """
+        if name in self.features:
+            return self.features[name]
+        known = self.features | (self.head_output.features() if self.head_output is not None else {})
+        if name not in known:
+            raise unknown_feature(name, known)
+        return known[name]
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor: Tensor = self.feature(name)
+        return tensor
+
+    @property
+    def low(self) -> Tensor:
+        """The fused low-level BEV map, UniDistill's F_low (B, C, H, W)."""
+        return self._tensor("low")
+
+    @property
+    def high(self) -> Tensor:
+        """The BEV map before the head, F_high (B, C, H, W)."""
+        return self._tensor("high")
+
+    @property
+    def sensors(self) -> dict[str, Tensor]:
+        """Per-sensor BEV maps (B, C, H, W), in the order in which they are fused."""
+        return {name: value for name, value in self.features.items() if name in SENSORS}
+
+    @property
+    def stages(self) -> list[Tensor]:
+        """Maps inside the BEV encoder, B0..Bn."""
+        return [self.features[name] for name in numbered("B", self.features)]
+
+    @property
+    def image(self) -> list[Tensor]:
+        """Levels of the image backbone (B, N, C, h, w), fine to coarse; empty without one."""
+        return [self.features[name] for name in numbered("image", self.features)]
+
+    @property
+    def depth(self) -> Tensor | None:
+        """Depth logits (B, N, D, h, w) of the camera branch."""
+        return self.features.get("depth")
+
+    @property
+    def cells(self) -> SparseCells | None:
+        """Occupied voxels or pillars."""
+        return self.features.get("cells")
+
+    @property
+    def queries(self) -> QueryOutput | None:
+        """What a transformer head says of its queries."""
+        return self.head_output if isinstance(self.head_output, QueryOutput) else None
+
+    @property
+    def head(self) -> HeadOutput:
+        """What the head says.
+
+        Raises:
+            FeatureError: it was not run.
+        """
+        if self.head_output is None:
+            raise FeatureError("the head was not run")
+        return self.head_output
+
+    @property
+    def heads(self) -> list[TaskOutput]:
+        """Dense maps, one entry per head task; the class order over tasks is `class_order`."""
+        return self.head.dense().tasks
+
+    @property
+    def class_order(self) -> tuple[int, ...]:
+        """Class indices of the concatenated heat maps."""
+        return self.head.dense().class_order
 
     def heatmaps(self) -> Tensor:
-        """All class maps (B, K, H, W), in the order of `class_order`."""
-        maps = [task.heatmap for task in self.heads]
-        return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
+        """See `DenseOutput.heatmaps`."""
+        return self.head.dense().heatmaps()
 
     def heatmap_logits(self) -> Tensor:
-        """All class maps (B, K, H, W), reordered to `bevkd.classes.LABELS`."""
-        stacked = self.heatmaps()
-        order = sorted(range(len(self.class_order)), key=self.class_order.__getitem__)
-        return stacked if order == list(range(len(order))) else stacked[:, order]
+        """See `DenseOutput.heatmap_logits`."""
+        return self.head.dense().heatmap_logits()
 
     def regression_maps(self) -> Tensor:
-        """All regression maps (B, tasks * 10 or 11, H, W): per task `reg, height, dim, rot, vel[, iou]`."""
-        maps = [task.joined for task in self.heads]
-        return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
+        """See `DenseOutput.regression_maps`."""
+        return self.head.dense().regression_maps()
 
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """Channel counts and modality of a network, for methods that build adapters."""
-
-    low_channels: int
-    high_channels: int
-    classes: int
-    regression_maps: int
-    sensors: tuple[str, ...]
-    image_channels: tuple[int, ...] = ()
+    def boxes(self) -> Boxes:
+        """See `HeadOutput.boxes`."""
+        return self.head.boxes()

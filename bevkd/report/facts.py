@@ -47,7 +47,7 @@ def method_switches(results: Results, names: list[str]) -> dict[str, list[Switch
     Raises:
         DataError: a resolved config is missing.
     """
-    from bevkd.distill import method_options
+    from bevkd.distill import method_settings
 
     used: dict[str, dict[str, dict[str, Any]]] = {}
     defaults: dict[str, dict[str, Any]] = {}
@@ -55,9 +55,9 @@ def method_switches(results: Results, names: list[str]) -> dict[str, list[Switch
         method = results.config(run).row.method
         if method is None:
             continue
-        cls, options = method_options(method)
+        options = method_settings(method)
         used.setdefault(method.kind, {})[run] = flatten(to_plain(options))
-        defaults[method.kind] = flatten(to_plain(cls.Config()))
+        defaults[method.kind] = flatten(to_plain(type(options)()))
     out = {}
     for name, table in sorted(used.items()):
         switches = []

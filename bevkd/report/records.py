@@ -142,7 +142,7 @@ def loss_weights(runs: Runs, run: str) -> dict[str, float]:
         return {}
     # Weights depend on the sensors alone, so one channel of everything makes the method cheap to build.
     names = (run, row.teacher or run)
-    own, other = (FeatureSpec(1, 1, 1, 1, runs.config(name).model.sensors, _IMAGE_LEVELS) for name in names)
+    own, other = (FeatureSpec.of_bev(1, 1, 1, 1, runs.config(name).model.sensors, _IMAGE_LEVELS) for name in names)
     return build_method(row.method, own, other).weights()
 
 

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from bevkd.train.loop import TrainingError as TrainingError
     from bevkd.train.loop import train as train
     from bevkd.train.predict import evaluate_run as evaluate_run
-    from bevkd.train.teacher import ensure_cache as ensure_cache
+    from bevkd.train.resolve import ensure_cache as ensure_cache
 
 # Loaded when they are asked for: training needs libraries that detecting does not, and they take seconds to import.
 _WHERE = {
     "TrainingError": "loop",
-    "ensure_cache": "teacher",
+    "ensure_cache": "resolve",
     "evaluate_run": "predict",
     "load_detector": "checkpoint",
     "train": "loop",

@@ -33,7 +33,7 @@ from bevkd.train.accumulate import forward_backward
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import set_schedule
 from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings, training_provenance
-from bevkd.train.setup import Training, TrainStep, build_student, check_classes, prepare, total_steps
+from bevkd.train.setup import Training, TrainStep, build_student, check_classes, prepare
 from bevkd.train.snapshots import drop_others, missing, snapshot_steps
 from bevkd.train.start import Start, apply_start, read_start
 from bevkd.train.stream import derive_seed, timed_batches, worker_count
@@ -90,7 +90,7 @@ def train(run: RunConfig, out: Path, *, restart: bool = False, stop_after: int |
                     return out / ckpt.MODEL
                 _anew(fabric, out, lost)
                 state = None
-        return _fit(prepare(fabric, run, out), run, out, state, origin, stop, stop_after)
+        return _fit(prepare(fabric, run, out, origin.teacher), run, out, state, origin, stop, stop_after)
 
 
 @dataclass(frozen=True)
@@ -250,4 +250,4 @@ def _check_finite(
     raise TrainingError(f"not finite at step {step}: {bad}; samples {', '.join(tokens)} (see {path})")
 
 
-__all__ = ["CheckpointError", "TrainStep", "TrainingError", "build_student", "total_steps", "train"]
+__all__ = ["CheckpointError", "TrainStep", "TrainingError", "build_student", "train"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,14 @@ from torch.optim import Optimizer
 
 from bevkd.config import RunConfig
 from bevkd.config.training import Timeline
-from bevkd.data import BatchPlan
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
 from bevkd.models.detector import Detector, build_detector
 from bevkd.train import checkpoint as ckpt
 from bevkd.train.optim import build_optimizer
-from bevkd.train.stream import Phase, StepDataset, batch_plan, derive_seed, phases
+from bevkd.train.resolve import resolve
+from bevkd.train.stream import Phase, StepDataset, derive_seed
 from bevkd.train.syncbn import synchronise_batch_norm
-from bevkd.train.teacher import build_engine, student_frames
 
 
 class TrainStep(nn.Module):
@@ -59,11 +59,6 @@ def build_student(run: RunConfig) -> Detector:
     return build_detector(run.model)
 
 
-def total_steps(run: RunConfig, plan: BatchPlan) -> int:
-    """Length of the schedule: `train.steps`, else `train.epochs` of the plan."""
-    return run.train.steps if run.train.steps > 0 else max(1, run.train.epochs * plan.steps_per_epoch)
-
-
 def check_classes(run: RunConfig) -> None:
     """The head must know every class of the data: objects of others would be background without a word.
 
@@ -92,7 +87,7 @@ class Training:
 
     fabric: Fabric
     line: Timeline
-    stretches: list[Phase]
+    stretches: Sequence[Phase]
     detector: Detector
     engine: nn.Module | None
     module: Any
@@ -126,19 +121,17 @@ class Training:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
 
 
-def prepare(fabric: Fabric, run: RunConfig, out: Path) -> Training:
-    """Data, networks with fresh weights, optimiser.
+def prepare(fabric: Fabric, run: RunConfig, out: Path, teacher: str) -> Training:
+    """Data, networks with fresh weights, optimiser; `teacher` is the digest of its file, if there is one.
 
     Raises:
         ConfigError: the configuration cannot be trained.
         CheckpointError: the teacher is unreadable or of another architecture.
         DataError: bad data.
     """
-    frames = student_frames(run, out)
-    plan = batch_plan(run, frames)
-    line = Timeline(total_steps(run, plan), plan.steps_per_epoch)
+    lesson = resolve(run, out, teacher)
     detector = build_student(run)
-    engine = build_engine(run, out, detector)
+    engine = lesson.engine(detector)
     if fabric.world_size > 1 and run.train.sync_bn:
         synchronise_batch_norm(detector, fabric.device.type)
         if engine is not None:
@@ -147,4 +140,4 @@ def prepare(fabric: Fabric, run: RunConfig, out: Path) -> Training:
     bare_optimizer = build_optimizer(step.named_parameters(), run.train)
     module, optimizer = fabric.setup(step, bare_optimizer)
     module.train()
-    return Training(fabric, line, phases(run, frames, plan, line), detector, engine, module, optimizer, bare_optimizer)
+    return Training(fabric, lesson.line, lesson.stretches, detector, engine, module, optimizer, bare_optimizer)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from bevkd.config import ModelConfig, RunConfig
+from bevkd.config import RunConfig
 from bevkd.config.training import Timeline
-from bevkd.data import BatchPlan, FrameDataset, Sample, collate
+from bevkd.data import BatchPlan, FrameDataset, Reads, Sample, collate
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
 from bevkd.train.workers import samples_ahead
@@ -29,27 +30,41 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def training_frames(
-    run: RunConfig, model: ModelConfig | None = None, *, lidar_images: bool | None = None
-) -> FrameDataset:
-    """Training frames of a run with the sensors of `model` (default: the student's), and LiDAR images as asked for
-    (default: as `model` reads them).
-    """
-    model = model or run.model
+def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
+    """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by."""
     return FrameDataset(
         run.data,
-        model,
+        run.model,
         run.data.train_split,
         train=True,
         seed=run.seed,
         frames=run.row.frames,
         labelled_subset=run.row.labelled_subset,
-        depth_targets=model.reads_depth,
-        lidar_images=lidar_images,
+        reads=reads,
     )
 
 
-def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
+class Frames(Protocol):
+    """Where samples come from."""
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(n,) whether the annotations of a frame may be used."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def get(self, i: int, epoch: int) -> Sample:
+        """Frame `i` as an epoch sees it."""
+
+    def class_lists(self) -> list[list[int]]:
+        """For each class the labelled frames that contain it."""
+
+    def without(self, what: frozenset[str]) -> Frames:
+        """The same frames with parts of their augmentation left out."""
+
+
+def batch_plan(run: RunConfig, frames: Frames) -> BatchPlan:
     """Which frames form which batch.
 
     Raises:
@@ -75,16 +90,45 @@ def batch_plan(run: RunConfig, frames: FrameDataset) -> BatchPlan:
     )
 
 
+def total_steps(run: RunConfig, plan: BatchPlan) -> int:
+    """Length of the schedule: `train.steps`, else `train.epochs` of the plan."""
+    return run.train.steps if run.train.steps > 0 else max(1, run.train.epochs * plan.steps_per_epoch)
+
+
+def entries_read(
+    run: RunConfig, frames: FrameDataset, batches: Iterable[Sequence[tuple[int, int]]]
+) -> set[tuple[int, int]]:
+    """(frame, variant) of every sample of a training whose frames have fixed augmentations.
+
+    Args:
+        run: the training; `frames` may be those of another seed.
+        frames: its frames.
+        batches: (frame, epoch) of the samples of each of its steps.
+
+    Raises:
+        ConfigError: frames have no fixed augmentations, so that nothing could be replayed.
+    """
+    if run.data.augment.variants < 1:
+        raise ConfigError("a cached teacher needs data.augment.variants > 0; use teacher_mode: live otherwise")
+    seen = {sample for batch in batches for sample in batch}
+    return {(i, frames.variant_in(i, epoch, run.seed)) for i, epoch in seen}
+
+
 @dataclass(frozen=True)
 class Phase:
     """What the steps from `first` (counted from 0) until the next phase draw their batches from."""
 
     first: int
-    frames: FrameDataset
+    frames: Frames
     plan: BatchPlan
 
 
-def phases(run: RunConfig, frames: FrameDataset, plan: BatchPlan, line: Timeline) -> list[Phase]:
+def phase_at(stretches: Sequence[Phase], step: int) -> Phase:
+    """The phase that a step belongs to."""
+    return next(phase for phase in reversed(stretches) if phase.first <= step)
+
+
+def phases(run: RunConfig, frames: Frames, plan: BatchPlan, line: Timeline) -> list[Phase]:
     """The stretches of a training between which parts of the data side are switched off (`train.switch_off`).
 
     Args:
@@ -130,7 +174,7 @@ class StepDataset(Dataset[Sample]):
     def __getitem__(self, item: int) -> Sample:
         batch, place = divmod(item, self.frames_per_batch)
         step, part = self.start + batch // self.parts, batch % self.parts
-        phase = next(phase for phase in reversed(self.stretches) if phase.first <= step)
+        phase = phase_at(self.stretches, step)
         members = phase.plan.shard(step, self.rank + self.world_size * part, self.world_size * self.parts)
         return phase.frames.get(*members[place])
 

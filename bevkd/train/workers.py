@@ -94,6 +94,8 @@ def _unpacked(value: Any) -> Any:
 
 
 def _within(value: Any, change: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: change(part) for name, part in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: change(getattr(value, f.name)) for f in fields(value) if f.init})
     return value

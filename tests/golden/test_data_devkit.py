@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from bevkd.config.schema import DataConfig, ModelConfig
-from bevkd.data import FrameDataset
+from bevkd.data import FrameDataset, Reads
 from bevkd.data.index import FrameIndex
 from bevkd.data.nuscenes import CLASS_OF_CATEGORY
+from bevkd.data.reads import Radar
 from bevkd.geometry import apply, invert, pose, wrap_angle
 
 devkit = pytest.importorskip("nuscenes.nuscenes", reason="the nuScenes devkit is not installed")
@@ -99,7 +100,7 @@ def test_radar_sweeps(nusc: Any, smoke_dataset: Any) -> None:
     from nuscenes.utils.data_classes import RadarPointCloud
 
     data = DataConfig(root=str(smoke_dataset.root), index=str(smoke_dataset.index), radar_sweeps=1)
-    ds = FrameDataset(data, ModelConfig(sensors=("radar",)), "val", train=False, seed=0)
+    ds = FrameDataset(data, ModelConfig(), "val", train=False, seed=0, reads=Reads.of(Radar(1)))
     total = 0
     for i, token in enumerate(ds.tokens):
         sample = nusc.get("sample", token)

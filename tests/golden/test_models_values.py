@@ -11,7 +11,7 @@ from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
 from bevkd.models.heads.center_settings import CenterSettings
 from bevkd.models.losses import DetectionLoss
-from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 from bevkd.models.targets import TargetAssigner
 
 # The golden box of the nine points: centre (10, -4) m is (u, v) = (106.667, 83.333) on the 180 x 180 grid.
@@ -58,7 +58,7 @@ def test_auto_scaling_at_init() -> None:
         return torch.zeros(1, channels, grid.H, grid.W)
 
     heads = [TaskOutput(maps(len(t)), {name: maps(width) for name, width in REGRESSION}) for t in model.head.tasks]
-    outputs = BEVOutputs(low=maps(1), high=maps(1), heads=heads, class_order=tuple(range(10)))
+    outputs = BEVOutputs({"low": maps(1), "high": maps(1)}, CenterOutput(heads, tuple(range(10))))
     batch = Batch(["t"], [0], torch.ones(1, dtype=torch.bool), torch.eye(4)[None], one_box())
     terms = DetectionLoss(model)(outputs, batch)
     half, cells = math.log(2), 180 * 180

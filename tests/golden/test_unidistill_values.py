@@ -17,7 +17,7 @@ from bevkd.distill.pairwise import cosine_matrix
 from bevkd.distill.sampling import sample_points
 from bevkd.geometry import BEVGrid
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
-from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 
 GRID = BEVGrid.centred(54.0, 0.6)
 WIDE = BEVGrid(-54.0, -48.0, 0.6, 180, 160)
@@ -42,12 +42,12 @@ def outputs_of(grid: BEVGrid, batch: int = 1, low: int = 4, high: int = 5, seed:
         return torch.randn(batch, channels, grid.H, grid.W, generator=g)
 
     heads = [TaskOutput(maps(k), {n: maps(c) for n, c in REGRESSION}) for k in (1, 2, 2, 1, 2, 2)]
-    return BEVOutputs(maps(low), maps(high), heads, tuple(range(10)))
+    return BEVOutputs({"low": maps(low), "high": maps(high)}, CenterOutput(heads, tuple(range(10))))
 
 
 def unidistill(teacher: str = "lidar", student: str = "camera", **options: object) -> UniDistill:
     def spec(sensors: str) -> FeatureSpec:
-        return FeatureSpec(4, 5, 10, 66, tuple(sensors.split("+")))
+        return FeatureSpec.of_bev(4, 5, 10, 66, tuple(sensors.split("+")))
 
     method = build_method(MethodConfig("unidistill", dict(options)), spec(student), spec(teacher))
     assert isinstance(method, UniDistill)
@@ -163,13 +163,13 @@ def test_mask_of_one_car_and_one_cone() -> None:
 def test_feature_loss_of_a_shift() -> None:
     rows = [(10.0, -4.0, *CAR, 0.7), (-20.0, 30.0, 0.41, 0.41, 0.0), (3.0, 8.0, 10.5, 2.9, -2.0)]
     context, teacher, student = context_of(boxes_at(rows)), outputs_of(GRID), outputs_of(GRID)
-    student.low = teacher.low - 0.3
+    student.features["low"] = teacher.low - 0.3
     assert losses(unidistill(), student, teacher, context)["feature"] == pytest.approx(0.3 * 3 / (3 + 1e-4), rel=1e-5)
 
 
 def test_relation_ignores_a_positive_factor() -> None:
     context, teacher, student = context_of(boxes_at([(10, -4, *CAR, 0.7)])), outputs_of(GRID), outputs_of(GRID)
-    student.high = 7.0 * teacher.high
+    student.features["high"] = 7.0 * teacher.high
     assert losses(unidistill(), student, teacher, context)["relation"] < 1e-4
 
 
@@ -194,7 +194,7 @@ def test_response_of_one_car_with_scores_apart_by_a_tenth() -> None:
 
 def test_gaussian_and_complete_feature_variants_of_a_shift() -> None:
     context, teacher, student = context_of(boxes_at([(10, -4, *CAR, 0.0)])), outputs_of(GRID), outputs_of(GRID)
-    student.low = teacher.low - 0.3
+    student.features["low"] = teacher.low - 0.3
     total = 1 + 4 * math.exp(-2) + 4 * math.exp(-4)
     only = {"weights": {"relation": 0, "response": 0}}
     gaussian = losses(unidistill(**only, feature={"points": "gaussian"}), student, teacher, context)
@@ -249,7 +249,8 @@ def test_a_mirrored_scene_gives_the_same_losses_unless_axes_are_swapped(grid: BE
     flipped = []
     for outputs in (student, teacher):
         heads = [TaskOutput(h.heatmap.flip(2), {n: t.flip(2) for n, t in h.regression.items()}) for h in outputs.heads]
-        flipped.append(BEVOutputs(outputs.low.flip(2), outputs.high.flip(2), heads, outputs.class_order))
+        maps = {name: value.flip(2) for name, value in outputs.features.items()}
+        flipped.append(BEVOutputs(maps, CenterOutput(heads, outputs.class_order)))
     one = losses(method, student, teacher, context_of(boxes_at(ROWS), grid))
     other = losses(method, *flipped, context_of(boxes_at(mirrored), grid))
     assert one["response_cls"] == pytest.approx(other["response_cls"], rel=1e-4)
@@ -270,7 +271,8 @@ def test_a_split_batch_averages_to_the_whole_batch(options: dict[str, object], m
         heads = [
             TaskOutput(h.heatmap[i : i + 1], {n: t[i : i + 1] for n, t in h.regression.items()}) for h in outputs.heads
         ]
-        return BEVOutputs(outputs.low[i : i + 1], outputs.high[i : i + 1], heads, outputs.class_order)
+        maps = {name: value[i : i + 1] for name, value in outputs.features.items()}
+        return BEVOutputs(maps, CenterOutput(heads, outputs.class_order))
 
     parts = [context_of(boxes_at(ROWS[:3])), context_of(boxes_at(ROWS[3:]))]
     counts: list[list[float]] = [[], []]

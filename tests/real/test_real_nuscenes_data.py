@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bevkd.config.schema import DataConfig, ModelConfig
-from bevkd.data import FrameDataset, collate, convert_nuscenes
+from bevkd.data import FrameDataset, Reads, collate, convert_nuscenes
 from bevkd.data.index import matrices
+from bevkd.data.reads import Lidar
 from bevkd.geometry import apply, box_corners, invert, points_in_boxes, pose
 
 
@@ -110,12 +111,9 @@ def test_a_batch_at_paper_size(dataset: FrameDataset) -> None:
 
 
 def test_missing_sweeps_repeat_the_key_sweep(dataset: FrameDataset) -> None:
-    from dataclasses import replace
-
-    data = replace(dataset.data, lidar_sweeps=2)
-    three = (
-        FrameDataset(data, dataset.model, "mini_train", train=False, seed=0, sensors=("lidar",))._loader.load(0).points
-    )
+    reads = Reads.of(Lidar(sweeps=2))
+    frames = FrameDataset(dataset.data, dataset.model, "mini_train", train=False, seed=0, reads=reads)
+    three = frames._loader.load(0).points
     assert three is not None
     assert len(three) == 3 * 34_688
     assert (three[:, 4] == 0).all()

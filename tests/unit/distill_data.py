@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bevkd.data.batch import Batch, Boxes, Cameras
+from bevkd.data.sample import stack_targets
 from bevkd.distill import DistillContext, FeatureSpec
+from bevkd.distill.cache import CacheReader
 from bevkd.geometry import BEVGrid
-from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 
 GRID = BEVGrid(-12.8, -9.6, 0.8, 32, 24)  # not square, to catch exchanged axes
 TASKS = (1, 2, 2, 1, 2, 2)
@@ -16,8 +21,8 @@ LOW, HIGH = 6, 8
 IMAGE, CAMERAS, LEVELS = (16, 24), 2, (4, 6, 8)  # pixels, cameras, widths of the image backbone's levels
 
 
-def spec(*sensors: str) -> FeatureSpec:
-    return FeatureSpec(LOW, HIGH, sum(TASKS), 11 * len(TASKS), sensors, LEVELS)
+def spec(*sensors: str, low: int = LOW, high: int = HIGH) -> FeatureSpec:
+    return FeatureSpec.of_bev(low, high, sum(TASKS), 11 * len(TASKS), sensors, LEVELS)
 
 
 def make_cameras(batch: int) -> Cameras:
@@ -50,10 +55,11 @@ def make_outputs(batch: int, seed: int = 0, grad: bool = False, grid: BEVGrid = 
         return torch.randn(batch, channels, grid.H, grid.W, generator=g).requires_grad_(grad)
 
     heads = [TaskOutput(maps(k), {name: maps(width) for name, width in REGRESSION}) for k in TASKS]
-    out = BEVOutputs(low=maps(LOW), high=maps(HIGH), heads=heads, class_order=tuple(range(10)))
+    out = BEVOutputs({"low": maps(LOW), "high": maps(HIGH)}, CenterOutput(heads, tuple(range(10))))
     for k, width in enumerate(LEVELS):
         size = (IMAGE[0] >> (k + 1), IMAGE[1] >> (k + 1))
-        out.image.append(torch.randn(batch, CAMERAS, width, *size, generator=g).requires_grad_(grad))
+        level = torch.randn(batch, CAMERAS, width, *size, generator=g).requires_grad_(grad)
+        out.features[f"image{k}"] = level
     return out
 
 
@@ -85,6 +91,36 @@ def make_batch(tokens: list[str], variants: list[int], labelled: list[bool]) -> 
     return Batch(tokens, variants, torch.tensor(labelled), aug, boxes, cameras=cameras)
 
 
+@dataclass
+class Frames:
+    """A data set of tokens; a sample is (token, variant, labelled)."""
+
+    tokens: list[str]
+    labelled: np.ndarray
+    variants: list[int]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def variant_count(self, i: int) -> int:
+        return self.variants[i]
+
+    def get_variant(self, i: int, variant: int) -> tuple[str, int, bool]:
+        return self.tokens[i], variant, bool(self.labelled[i])
+
+
+def collate(samples: list[tuple[str, int, bool]]) -> Batch:
+    tokens, variants, labelled = (list(column) for column in zip(*samples, strict=True))
+    return make_batch(tokens, variants, labelled)
+
+
+def with_targets(batch: Batch, reader: CacheReader) -> Batch:
+    """A batch as data workers make it: with the targets of its frames."""
+    columns = (batch.tokens, batch.variants, batch.labelled_flags)
+    parts = [reader.read(*one) for one in zip(*columns, strict=True)]
+    return replace(batch, targets=stack_targets(parts))
+
+
 class ToyTeacher(nn.Module):
     """A network with the interface of a detector whose output depends on (token, variant) and its weights."""
 
@@ -92,10 +128,11 @@ class ToyTeacher(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(1.5))
         self.norm = nn.BatchNorm2d(LOW)
-        self.grid = GRID
+        self.grid, self.spec = GRID, spec("lidar")
         self.stages: list[str] = []
 
-    def forward(self, batch: Batch, until: str = "heads") -> BEVOutputs:
+    def forward(self, batch: Batch, until: str | None = None) -> BEVOutputs:
+        until = until or "heads"
         self.stages.append(until)
         seeds = [1000 * int(t[1:]) + v for t, v in zip(batch.tokens, batch.variants, strict=True)]
         parts = [make_outputs(1, seed) for seed in seeds]
@@ -103,16 +140,17 @@ class ToyTeacher(nn.Module):
         def cat(maps: list[Tensor]) -> Tensor:
             return torch.cat(maps) * self.scale
 
-        low = self.norm(cat([p.low for p in parts]))
-        image = [cat([p.image[k] for p in parts]) for k in range(len(LEVELS))]
-        nothing = low.new_zeros(len(parts), 0, GRID.H, GRID.W)
-        high = nothing if until == "low" else cat([p.high for p in parts])
+        out = BEVOutputs({"low": self.norm(cat([p.low for p in parts]))})
+        out.features |= {f"image{k}": cat([p.image[k] for p in parts]) for k in range(len(LEVELS))}
+        if until != "low":
+            out.features["high"] = cat([p.high for p in parts])
         heads = []
-        if until == "heads":
+        if until not in ("low", "high"):
             for k in range(len(TASKS)):
                 regression = {n: cat([p.heads[k].regression[n] for p in parts]) for n, _ in REGRESSION}
                 heads.append(TaskOutput(cat([p.heads[k].heatmap for p in parts]), regression))
-        return BEVOutputs(low=low, high=high, heads=heads, class_order=tuple(range(10)), image=image)
+            out.head_output = CenterOutput(heads, tuple(range(10)))
+        return out
 
     def decode(self, outputs: BEVOutputs) -> Boxes:
         """Two boxes per frame, one above and one below the usual threshold, at places read from the maps."""

@@ -84,3 +84,14 @@ def test_doctor_reports_packages_and_fast_paths(capsys: pytest.CaptureFixture[st
 def test_doctor_finds_a_broken_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--root", str(tmp_path), "--version", "v1.0-sim"]) == 3
     assert "v1.0-sim" in capsys.readouterr().out
+
+
+def test_a_cache_says_its_size_before_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run"]) == 0
+    all_of_them = capsys.readouterr().out
+    assert "lidar_long_seed0_" in all_of_them
+    assert "MB for 24 trainings" in all_of_them
+    assert (
+        main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run", "--reader", "unidistill_p4:1"]) == 0
+    )
+    assert "MB for 1 trainings" in capsys.readouterr().out

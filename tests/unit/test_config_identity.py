@@ -12,7 +12,7 @@ import yaml
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from bevkd import registry
-from bevkd.config import RunConfig, identity, identity_digest, load_rows, load_run, stored_run, to_plain
+from bevkd.config import ModelConfig, RunConfig, identity, identity_digest, load_rows, load_run, stored_run, to_plain
 from bevkd.config.identity import field_facts
 from bevkd.models.lidar.pillar_settings import PillarSettings
 
@@ -28,7 +28,8 @@ def settings_classes() -> dict[str, type]:
     def add(name: str, cls: type) -> None:
         found[name] = cls
         for field_name, default, _ in field_facts(cls):
-            if is_dataclass(default) and not isinstance(default, type) and not hasattr(default, "kind"):
+            stage = hasattr(default, "kind") and not isinstance(default, ModelConfig)
+            if is_dataclass(default) and not isinstance(default, type) and not stage:
                 add(f"{name}.{field_name}", type(default))
 
     add("run", RunConfig)

@@ -46,6 +46,14 @@ def test_rows_may_be_like_those_of_other_papers(project: Path) -> None:
     assert next(iter(load_papers())) == "unidistill", "what a paper prints comes before studies of our own"
 
 
+def test_rows_of_two_papers_are_not_like_each_other(project: Path) -> None:
+    write(project, "runs", {"runs": {"mine": {"like": "yours", "model": "camera"}}})
+    (project / "papers" / "your").mkdir()
+    (project / "papers" / "your" / "runs.yaml").write_text("runs: {yours: {like: mine, dataset: kitti}}")
+    with pytest.raises(ConfigError, match="mine is like yours is like mine"):
+        load_rows()
+
+
 def test_a_recipe_lies_between_scale_and_row(project: Path) -> None:
     parts = [
         {"train": {"lr": 0.1, "grad_clip": 1.0}},

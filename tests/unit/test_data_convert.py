@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from bevkd.config.schema import DataConfig, ModelConfig
-from bevkd.data import FrameDataset, convert_nuscenes
+from bevkd.data import FrameDataset, Reads, convert_nuscenes
 from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.data.reads import Camera, Lidar, Radar
 from bevkd.errors import ConfigError, DataError
 from bevkd.registry import lookup, names
 
@@ -189,7 +190,8 @@ def test_files_that_break_after_conversion(copy: Path, tmp_path: Path, smoke_dat
     index = convert_nuscenes(copy, VERSION, tmp_path / "index")
     part = {"lidar": "LIDAR_TOP", "camera": "CAM_FRONT", "radar": "RADAR_FRONT"}[sensor]
     data = DataConfig(root=str(copy), version=VERSION, index=str(index), lidar_sweeps=0, radar_sweeps=0)
-    ds = FrameDataset(data, ModelConfig(sensors=(sensor,)), "train", train=False, seed=0)  # type: ignore[arg-type]
+    reads = {"lidar": Lidar(), "camera": Camera((64, 176)), "radar": Radar()}
+    ds = FrameDataset(data, ModelConfig(), "train", train=False, seed=0, reads=Reads.of(reads[sensor]))
     sensors = ds.index.sensors
     at = next(i for row in ds.index.key[0] if (i := sensors.position.get(row, -1)) >= 0 and sensors.channel[i] == part)
     path = copy / sensors.filename[at]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,31 @@ from bevkd.config.schema import (
 )
 from bevkd.data import Batch, FrameDataset, Sample, collate, convert_nuscenes
 from bevkd.data.batch import normalise
+from bevkd.data.reads import Depth, LidarImage, Radar, Reads, reads_of
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import invert, points_in_boxes
 from bevkd.models.camera.lss_settings import LSSSettings
+from bevkd.registry import register_settings
+
+
+@register_settings("radar_encoder", "only_reads")
+@dataclass(frozen=True)
+class OnlyReads:
+    """Of a radar encoder that nobody builds."""
+
+    kind: str = "only_reads"
+
+    def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
+        return Reads.of(Radar(data.radar_sweeps))
+
 
 MODEL = ModelConfig(
     sensors=("lidar", "camera", "radar"),
     grid=GridConfig(reach=25.6, cell=0.8),
     camera=LSSSettings(image_size=(64, 176), stride=8),
+    radar=OnlyReads(),
 )
+DEPTH = Reads.of(Depth(stride=8))
 FLIPS = AugmentConfig(
     variants=4,
     bev=BEVAugmentConfig(rotate_deg=0, scale=(1.0, 1.0), translate_std=0),
@@ -86,8 +102,8 @@ def test_boxes_of_unlabelled_frames_stay_hidden(data: DataConfig) -> None:
 @pytest.mark.parametrize("cached", [False, True])
 def test_replay(data: DataConfig, cached: bool) -> None:
     data = replace(data, memory_cache=cached)
-    build = lambda: FrameDataset(data, MODEL, "train", train=True, seed=7, frames="all", depth_targets=True)  # noqa: E731
-    a, b = build(), build()
+    reads = reads_of(MODEL, data) | DEPTH
+    a, b = (FrameDataset(data, MODEL, "train", train=True, seed=7, frames="all", reads=reads) for _ in range(2))
     seen = set()
     for epoch in range(8):
         for i in reversed(range(3)):
@@ -102,7 +118,12 @@ def test_cache_changes_nothing(data: DataConfig) -> None:
     for augment in (FLIPS, AugmentConfig(), AugmentConfig(variants=3)):
         plain, cached = (
             FrameDataset(
-                replace(data, augment=augment, memory_cache=c), MODEL, "train", train=True, seed=1, depth_targets=True
+                replace(data, augment=augment, memory_cache=c),
+                MODEL,
+                "train",
+                train=True,
+                seed=1,
+                reads=reads_of(MODEL, data) | DEPTH,
             )
             for c in (False, True)
         )
@@ -239,28 +260,31 @@ def test_only_the_sensors_asked_for(data: DataConfig) -> None:
     assert batch.radar is None
     assert batch.cameras is not None
     assert batch.cameras.depth is None
-    both = FrameDataset(data, camera, "train", train=True, seed=0, sensors=("lidar", "camera"))
+    more = reads_of(replace(MODEL, sensors=("lidar", "camera")), data)
+    both = FrameDataset(data, camera, "train", train=True, seed=0, reads=more)
     assert collate([both.get(0, 0)]).points is not None
-    depth = FrameDataset(data, camera, "train", train=True, seed=0, depth_targets=True)
+    taught = replace(camera, camera=replace(camera.camera, depth_weight=3.0))
+    assert FrameDataset(data, taught, "train", train=False, seed=0).reads == reads_of(camera, data)
+    depth = FrameDataset(data, taught, "train", train=True, seed=0)
     batch = collate([depth.get(0, 0)])
     assert batch.points is None
     assert batch.cameras is not None
     assert batch.cameras.depth is not None
     assert batch.cameras.depth.shape == (1, 6, 8, 22)
-    with_lidar = FrameDataset(data, MODEL, "train", train=True, seed=0, depth_targets=True)
+    with_lidar = FrameDataset(data, MODEL, "train", train=True, seed=0, reads=reads_of(MODEL, data) | DEPTH)
     other = collate([with_lidar.get(0, 0)])
     assert other.cameras is not None
     assert other.cameras.depth is not None
     torch.testing.assert_close(batch.cameras.depth, other.cameras.depth)
     assert (batch.cameras.depth > 0).float().mean() > 0.2
     with pytest.raises(ConfigError, match="camera"):
-        FrameDataset(data, replace(MODEL, sensors=("lidar",)), "train", train=True, seed=0, depth_targets=True)
+        FrameDataset(data, MODEL, "train", train=True, seed=0, reads=DEPTH)
 
 
 def test_lidar_images_are_there_for_models_that_read_them(data: DataConfig) -> None:
     camera = replace(MODEL, sensors=("camera",))
     reader = replace(camera, camera=replace(camera.camera, input="lidar"))
-    ds = FrameDataset(data, reader, "train", train=True, seed=0, depth_targets=True)
+    ds = FrameDataset(data, reader, "train", train=True, seed=0, reads=reads_of(reader, data) | DEPTH)
     batch = collate([ds.get(0, 0), ds.get(1, 0)])
     assert batch.points is None
     assert batch.cameras is not None
@@ -276,15 +300,17 @@ def test_lidar_images_are_there_for_models_that_read_them(data: DataConfig) -> N
     plain = collate([FrameDataset(data, camera, "train", train=True, seed=0).get(0, 0)])
     assert plain.cameras is not None
     assert plain.cameras.lidar is None
-    asked = collate([FrameDataset(data, camera, "train", train=True, seed=0, lidar_images=True).get(0, 0)])
+    more = reads_of(camera, data) | Reads.of(LidarImage())
+    asked = collate([FrameDataset(data, camera, "train", train=True, seed=0, reads=more).get(0, 0)])
     assert asked.cameras is not None
     assert asked.cameras.lidar is not None
     with pytest.raises(ConfigError, match="camera"):
-        FrameDataset(data, replace(MODEL, sensors=("lidar",)), "train", train=True, seed=0, lidar_images=True)
+        FrameDataset(data, MODEL, "train", train=True, seed=0, reads=Reads.of(LidarImage()))
 
 
 def test_depth_agrees_with_the_points(data: DataConfig) -> None:
-    ds = FrameDataset(replace(data, lidar_sweeps=0), MODEL, "val", train=False, seed=0, depth_targets=True)
+    data = replace(data, lidar_sweeps=0)
+    ds = FrameDataset(data, MODEL, "val", train=False, seed=0, reads=reads_of(MODEL, data) | DEPTH)
     sample = ds.get(0, 0)
     assert sample.cameras is not None
     assert sample.cameras.depth is not None

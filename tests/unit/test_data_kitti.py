@@ -16,6 +16,7 @@ from bevkd.data.kitti import Calibration, Objects, convert_kitti, read_calibrati
 from bevkd.data.kitti.boxes import count_points, difficulty, ego_boxes, image_box, placement, rotations
 from bevkd.data.kitti.objects import COLUMNS, placed
 from bevkd.data.load import FrameLoader
+from bevkd.data.reads import Camera, Lidar, Reads
 from bevkd.errors import DataError
 from bevkd.geometry import apply, box_corners
 from bevkd.sim import KITTI_SCALES, simulate_kitti
@@ -165,7 +166,7 @@ def test_index_says_what_the_files_say(made: Path) -> None:
     assert np.isnan(index.boxes.boxes[:, 7:]).all()
     assert (index.boxes.lidar_points > 0).mean() > 0.9
     assert {0, 1} <= set(index.boxes.difficulty.tolist()) <= {0, 1, 2, 3}
-    raw = FrameLoader(index, made / "data", sensors=("lidar", "camera"), lidar_sweeps=0, radar_sweeps=0).load(0)
+    raw = FrameLoader(index, made / "data", Reads.of(Lidar(), Camera((64, 176)))).load(0)
     assert raw.points is not None
     assert raw.images is not None
     assert raw.points.shape[1] == 5
@@ -211,14 +212,12 @@ def test_the_benchmarks_own_test_list_is_left_out_without_its_frames(copy: Path,
 
 def test_points_that_the_camera_does_not_see_are_dropped(made: Path) -> None:
     index = FrameIndex.open(made / "index", "train")
-    options = {"sensors": ("lidar",), "lidar_sweeps": 0, "radar_sweeps": 0}
     every, seen = (
-        FrameLoader(index, made / "data", **options, lidar_in_view=flag).load(0).points  # type: ignore[arg-type]
-        for flag in (False, True)
+        FrameLoader(index, made / "data", Reads.of(Lidar(in_view=flag))).load(0).points for flag in (False, True)
     )
     assert every is not None
     assert seen is not None
-    camera = FrameLoader(index, made / "data", **options).records(0, "camera")[0]  # type: ignore[arg-type]
+    camera = FrameLoader(index, made / "data", Reads.of(Lidar())).records(0, "camera")[0]
     calib = read_calibration(made / "data" / "training" / "calib" / f"{index.columns['token'][0]}.txt", "")
     homogeneous = apply(calib.rectified_from_ego, every[:, :3].astype(np.float64))
     image = np.column_stack([homogeneous, np.ones(len(every))]) @ calib.projection.T

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from bevkd.data.index import FrameIndex, read_stamp
 from bevkd.data.load import FrameLoader
+from bevkd.data.reads import Camera, Depth, Lidar, Reads
 from bevkd.data.waymo import Segment, convert, convert_waymo
 from bevkd.data.waymo.components import COMPONENTS
 from bevkd.data.waymo.range_image import pixels_of, points_from_range_image, uniform_inclinations
@@ -126,9 +127,7 @@ def test_index_says_what_the_files_say(made: Path) -> None:
     assert facts["splits"] == ["train", "tune", "val"]
     index = FrameIndex.open(made / "index", "train", sensors=("lidar", "camera"))
     assert len(index) == 9
-    loader = FrameLoader(
-        index, made / "data", sensors=("lidar", "camera"), lidar_sweeps=2, radar_sweeps=0, key_points=True
-    )
+    loader = FrameLoader(index, made / "data", Reads.of(Lidar(sweeps=2), Camera((64, 96)), Depth(8)))
     for frame in range(len(index)):
         raw = loader.load(frame)
         mine = slice(index.boxes.start[frame], index.boxes.start[frame + 1])
@@ -150,7 +149,7 @@ def test_index_says_what_the_files_say(made: Path) -> None:
 def test_sweeps_of_a_still_world_lie_on_each_other(made: Path) -> None:
     """Sweeps are moved by the vehicle's motion: the points of a building do not smear."""
     index = FrameIndex.open(made / "index", "train", sensors=("lidar",))
-    loader = FrameLoader(index, made / "data", sensors=("lidar",), lidar_sweeps=2, radar_sweeps=0)
+    loader = FrameLoader(index, made / "data", Reads.of(Lidar(sweeps=2)))
     points = loader.load(2).points
     assert points is not None
     boxes = index.boxes.boxes[index.boxes.start[2] : index.boxes.start[3]]
@@ -166,7 +165,7 @@ def test_sweeps_of_a_still_world_lie_on_each_other(made: Path) -> None:
 def test_boxes_are_seen_by_the_cameras(made: Path) -> None:
     """A box with many points is in front of a camera whose picture it falls into."""
     index = FrameIndex.open(made / "index", "train", sensors=("camera",))
-    loader = FrameLoader(index, made / "data", sensors=("camera",), lidar_sweeps=0, radar_sweeps=0)
+    loader = FrameLoader(index, made / "data", Reads.of(Camera((64, 96))))
     raw = loader.load(0)
     assert raw.ego_from_camera is not None
     assert raw.intrinsics is not None

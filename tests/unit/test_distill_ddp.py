@@ -14,13 +14,13 @@ from torch import distributed, multiprocessing
 from bevkd.config import MethodConfig
 from bevkd.data.batch import Boxes
 from bevkd.distill import DistillContext, build_method
-from bevkd.models.outputs import BEVOutputs, TaskOutput
+from bevkd.models.outputs import BEVOutputs, CenterOutput, TaskOutput
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("unidistill", {}),
     ("unidistill", {"feature": {"points": "gaussian"}, "relation": {"points": "gaussian"}}),
     ("dense", {}),
-    ("imitation", {"mask": "fg", "taps": ["low", "high"]}),
+    ("imitation", {"mask": "fg", "features": ["low", "high"]}),
     ("pseudo_boxes", {}),
 ]
 # The second rank has one frame without any box: it must still take part in every exchange.
@@ -29,7 +29,8 @@ PER_FRAME, LABELLED, HALF = [3, 4, 0, 1], [True, False, True, False], 2
 
 def part_of(outputs: BEVOutputs, rows: slice) -> BEVOutputs:
     heads = [TaskOutput(h.heatmap[rows], {n: t[rows] for n, t in h.regression.items()}) for h in outputs.heads]
-    return BEVOutputs(outputs.low[rows], outputs.high[rows], heads, outputs.class_order)
+    maps = {name: value[rows] for name, value in outputs.features.items()}
+    return BEVOutputs(maps, CenterOutput(heads, outputs.class_order))
 
 
 def solve(rank: int | None) -> list[dict[str, torch.Tensor]]:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from distill_data import GRID, ToyTeacher, leaves, make_batch, make_outputs, spec
+from distill_data import GRID, Frames, ToyTeacher, collate, leaves, make_batch, make_outputs, spec, with_targets
 
 from bevkd.config import MethodConfig, RowConfig, RunConfig, parse
 from bevkd.data.batch import Batch
-from bevkd.distill import DistillEngine, DistillMethod, TeacherCache, build_cache, build_method, cache_name
+from bevkd.distill import (
+    SCORE_THRESHOLD,
+    DistillEngine,
+    DistillMethod,
+    TeacherCache,
+    build_cache,
+    build_method,
+    cache_name,
+)
+from bevkd.distill.cache_build import all_entries
 from bevkd.distill.teacher import stage_needed
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import BEVGrid
+from bevkd.models.outputs import BEVOutputs
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("unidistill", {}),
@@ -26,7 +36,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("unidistill", {"feature": {"points": "gaussian"}, "relation": {"points": "gaussian"}}),
     ("unidistill", {"feature": {"points": "complete"}, "relation": {"points": "complete"}}),
     ("dense", {}),
-    ("imitation", {"taps": ["low", "high"]}),
+    ("imitation", {"features": ["low", "high"]}),
     ("imitation", {"mask": "fg"}),
     ("pseudo_boxes", {}),
     ("combine", {"methods": [{"kind": "dense"}, {"kind": "unidistill"}]}),
@@ -37,33 +47,27 @@ LABELLED = [True, False, True, False, False]
 VARIANTS = 2
 
 
-@dataclass
-class Frames:
-    """A dataset of tokens; a sample is (token, variant, labelled)."""
-
-    tokens: list[str]
-    labelled: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def get_variant(self, index: int, variant: int) -> tuple[str, int, bool]:
-        return self.tokens[index], variant, bool(self.labelled[index])
-
-
-def collate(samples: list[tuple[str, int, bool]]) -> Batch:
-    tokens, variants, labelled = (list(column) for column in zip(*samples, strict=True))
-    return make_batch(tokens, variants, labelled)
-
-
 def make(name: str, options: dict[str, Any]) -> DistillMethod:
     torch.manual_seed(0)
     return build_method(MethodConfig(name, options), spec("camera"), spec("lidar"))
 
 
-def make_cache(method: DistillMethod, out: Path, batch_size: int = 3) -> TeacherCache:
-    frames = Frames(TOKENS, np.array(LABELLED))
-    return build_cache(method, ToyTeacher(), frames, out, VARIANTS, batch_size, teacher_digest="abc", collate=collate)
+def make_cache(method: DistillMethod, out: Path, together: int = 3, **options: Any) -> TeacherCache:
+    frames = Frames(TOKENS, np.array(LABELLED), [VARIANTS] * len(TOKENS))
+    asked = options.pop("asked", all_entries(frames))
+    settings = {"teacher_digest": "abc", "collate": collate} | options
+    return build_cache(method.config.cached(), ToyTeacher(), frames, out, asked, together=together, **settings)
+
+
+class Cached:
+    """An engine whose batches bring targets out of a cache."""
+
+    def __init__(self, method: DistillMethod, cache: TeacherCache, score_threshold: float = SCORE_THRESHOLD) -> None:
+        self.reader = cache.reader(method.wanted, GRID, score_threshold)
+        self.engine = DistillEngine(method, GRID, cached=True, score_threshold=score_threshold)
+
+    def __call__(self, student: BEVOutputs, batch: Batch) -> dict[str, torch.Tensor]:
+        return self.engine(student, with_targets(batch, self.reader))
 
 
 def batch_of(indices: list[int], variants: list[int]) -> Batch:
@@ -73,7 +77,7 @@ def batch_of(indices: list[int], variants: list[int]) -> Batch:
 @pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)
 def test_cached_losses_equal_live_losses(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     method = make(name, options)
-    cached = DistillEngine(method, GRID, cache=make_cache(method, tmp_path / "cache"))
+    cached = Cached(method, make_cache(method, tmp_path / "cache"))
     live = DistillEngine(method, GRID, teacher=ToyTeacher())
     for indices, variants in ([[3, 0, 1], [1, 0, 1]], [[2, 0], [0, 0]], [[4, 1], [0, 1]]):
         batch, student = batch_of(indices, variants), make_outputs(len(indices), 9, grad=True)
@@ -123,7 +127,7 @@ def test_the_teacher_is_frozen_and_invisible() -> None:
         (("unidistill", {"weights": {"relation": 0, "response": 0}}), True, "heads"),
         (("unidistill", {"weights": {"response": 0}}), False, "high"),
         (("unidistill", {}), False, "heads"),
-        (("imitation", {"taps": ["low"]}), True, "low"),
+        (("imitation", {"features": ["low"]}), True, "low"),
         (("pseudo_boxes", {}), False, None),
         (("pseudo_boxes", {}), True, "heads"),
     ],
@@ -132,7 +136,7 @@ def test_the_teacher_runs_no_further_than_needed(
     options: tuple[str, dict[str, Any]], unlabelled: bool, stage: str | None
 ) -> None:
     method, teacher = make(*options), ToyTeacher()
-    assert stage_needed(method, unlabelled) == stage
+    assert stage_needed(method.wanted, teacher.spec, unlabelled) == stage
     engine = DistillEngine(method, GRID, teacher=teacher)
     engine(make_outputs(2, 9, grad=True), batch_of([0, 1] if unlabelled else [0, 2], [0, 0]))
     assert teacher.stages == ([] if stage is None else [stage])
@@ -150,7 +154,7 @@ def test_teacher_boxes_stand_in_on_unlabelled_frames_only() -> None:
 def test_losses_are_float32_under_autocast() -> None:
     engine = DistillEngine(make("unidistill", {"adapter": {"enabled": True}}), GRID, teacher=ToyTeacher())
     student = make_outputs(2, 9)
-    student.low, student.high = student.low.bfloat16(), student.high.bfloat16()
+    student.features |= {"low": student.low.bfloat16(), "high": student.high.bfloat16()}
     with torch.autocast("cpu", torch.bfloat16):
         found = engine(student, batch_of([0, 1], [0, 0]))
     assert {loss.dtype for loss in found.values()} == {torch.float32}
@@ -161,7 +165,7 @@ def test_rows_of_one_teacher_share_a_cache(tmp_path: Path) -> None:
     for options in ({"weights": {"relation": 0, "response": 0}}, {"response": {"teacher_temperature": 1.0}}):
         method, student = make("unidistill", options), make_outputs(2, 9)
         batch = batch_of([0, 3], [1, 0])
-        found = DistillEngine(method, GRID, cache=cache)(student, batch)
+        found = Cached(method, cache)(student, batch)
         expected = DistillEngine(method, GRID, teacher=ToyTeacher())(student, batch)
         for key, value in expected.items():
             torch.testing.assert_close(found[key], value, rtol=2e-3, atol=2e-4)
@@ -177,24 +181,31 @@ def test_the_batch_size_of_the_builder_does_not_matter(tmp_path: Path) -> None:
     assert (folders[0] / "manifest.json").read_text() == (folders[1] / "manifest.json").read_text()
 
 
+def column(cache: TeacherCache, method: DistillMethod, target: str) -> Path:
+    return cache.folder / f"{method.taps()[target].column}.npy"
+
+
 def test_files_are_small_typed_and_without_pickles(tmp_path: Path) -> None:
-    make_cache(make("dense", {}), tmp_path / "cache")
+    method = make("dense", {})
+    cache = make_cache(method, tmp_path / "cache")
     kinds = {p.name: np.load(p, allow_pickle=False).dtype for p in (tmp_path / "cache").glob("*.npy")}
-    assert kinds["scores.npy"] == np.float16
-    assert kinds["regression_index.npy"] == np.int32
+    scores = column(cache, method, "scores")
+    assert kinds[scores.name] == np.float16
+    assert kinds[column(cache, method, "regression_index").name] == np.int32
     assert kinds["boxes.npy"] == np.float32
-    assert kinds["scores.offsets.npy"] == np.int64
+    assert kinds[f"{scores.stem}.offsets.npy"] == np.int64
+    assert kinds["entries.npy"] == np.int32
     assert {p.name for p in tmp_path.iterdir()} == {"cache"}
 
 
 def test_a_failed_build_leaves_nothing_behind_and_the_old_cache_in_place(tmp_path: Path) -> None:
     cache = make_cache(make("dense", {}), tmp_path / "cache")
-    frames = Frames(TOKENS, np.array(LABELLED))
-    teacher = ToyTeacher()
+    frames = Frames(TOKENS, np.array(LABELLED), [1] * len(TOKENS))
+    teacher, wanted = ToyTeacher(), make("imitation", {}).wanted
     with torch.no_grad():
         teacher.scale.fill_(torch.nan)
     with pytest.raises(DataError, match="not finite"):
-        build_cache(make("imitation", {}), teacher, frames, cache.folder, 1, 2, teacher_digest="x", collate=collate)
+        build_cache(wanted, teacher, frames, cache.folder, [(0, 0)], teacher_digest="x", collate=collate)
     assert [p.name for p in tmp_path.iterdir()] == ["cache"]
     assert TeacherCache.open(cache.folder).manifest["teacher"] == "abc"
 
@@ -205,57 +216,64 @@ def test_a_cache_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="another teacher"):
         TeacherCache.open(folder, teacher="def")
     with pytest.raises(ConfigError, match="does not fit"):
-        DistillEngine(make("dense", {"threshold": 0.5}), GRID, cache=cache)
+        cache.reader(make("dense", {"threshold": 0.5}).wanted, GRID, SCORE_THRESHOLD)
     with pytest.raises(ConfigError, match="does not fit"):
-        DistillEngine(method, BEVGrid.centred(12.8, 0.8), cache=cache)
+        cache.reader(method.wanted, BEVGrid.centred(12.8, 0.8), SCORE_THRESHOLD)
     with pytest.raises(ConfigError, match="score_threshold"):
-        DistillEngine(method, GRID, cache=cache, score_threshold=0.5)
+        cache.reader(method.wanted, GRID, 0.5)
     with pytest.raises(ConfigError, match="either"):
         DistillEngine(method, GRID)
     with pytest.raises(ConfigError, match="either"):
-        DistillEngine(method, GRID, teacher=ToyTeacher(), cache=cache)
-    engine, student = DistillEngine(method, GRID, cache=cache), make_outputs(1, 9)
+        DistillEngine(method, GRID, teacher=ToyTeacher(), cached=True)
+    engine, student = Cached(method, cache), make_outputs(1, 9)
     with pytest.raises(DataError, match="lacks a frame") as caught:
         engine(student, make_batch(["t9"], [0], [True]))
     assert caught.value.token == "t9"
-    with pytest.raises(DataError, match="2 variants, not 2"):
+    with pytest.raises(DataError, match="lacks variant 2"):
         engine(student, make_batch(["t1"], [2], [True]))
+    with pytest.raises(DataError, match="lacks variant -1"):
+        engine(student, make_batch(["t1"], [-1], [True]))
     with pytest.raises(DataError, match="built with this frame's labels") as caught:
         engine(student, make_batch(["t1"], [0], [False]))
     assert caught.value.token == "t1"
+    with pytest.raises(DataError, match="no teacher targets") as caught:
+        engine.engine(student, make_batch(["t1"], [0], [True]))
+    nothing = Frames([], np.array([]), [])
     with pytest.raises(ConfigError, match="variants"):
-        build_cache(method, ToyTeacher(), Frames([], np.array([])), folder, 0, 1, teacher_digest="", collate=collate)
+        build_cache(method.wanted, ToyTeacher(), nothing, folder, [], teacher_digest="", collate=collate)
 
 
 def test_frames_may_have_unequal_numbers_of_variants(tmp_path: Path) -> None:
     method, counts = make("dense", {}), [2, 1, 3, 1, 2]
-    frames = Frames(TOKENS, np.array(LABELLED))
-    cache = build_cache(method, ToyTeacher(), frames, tmp_path / "c", counts, 4, teacher_digest="abc", collate=collate)
-    cached, live = DistillEngine(method, GRID, cache=cache), DistillEngine(method, GRID, teacher=ToyTeacher())
+    frames = Frames(TOKENS, np.array(LABELLED), counts)
+    asked, wanted = all_entries(frames), method.config.cached()
+    cache = build_cache(wanted, ToyTeacher(), frames, tmp_path / "c", asked, teacher_digest="abc", collate=collate)
+    cached, live = Cached(method, cache), DistillEngine(method, GRID, teacher=ToyTeacher())
     student = make_outputs(1, 9)
     for i, count in enumerate(counts):
         for variant in range(count):
             batch = batch_of([i], [variant])
             for name, value in live(student, batch).items():
                 torch.testing.assert_close(cached(student, batch)[name], value, rtol=2e-3, atol=1e-3)
-        with pytest.raises(DataError, match=f"{count} variants, not {count}"):
+        with pytest.raises(DataError, match=f"lacks variant {count}"):
             cached(student, batch_of([i], [count]))
 
 
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
+    folder, method = tmp_path / "cache", make("dense", {})
     with pytest.raises(DataError, match="missing"):
         TeacherCache.open(folder)
-    make_cache(make("dense", {}), folder)
-    whole = (folder / "scores.npy").read_bytes()
-    (folder / "scores.npy").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"scores\.npy"):
+    scores = column(make_cache(method, folder), method, "scores")
+    whole = scores.read_bytes()
+    scores.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=scores.name):
         TeacherCache.open(folder)
-    (folder / "scores.npy").write_bytes(whole)
+    scores.write_bytes(whole)
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"tokens": TOKENS[:3]}))
-    with pytest.raises(DataError, match="row counts"):
-        TeacherCache.open(folder)
+    for change in ({"tokens": TOKENS[:3]}, {"entries": 3}):
+        (folder / "manifest.json").write_text(json.dumps(manifest | change))
+        with pytest.raises(DataError, match="row counts"):
+            TeacherCache.open(folder)
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 0}))
     with pytest.raises(DataError, match="format"):
         TeacherCache.open(folder)
@@ -296,9 +314,10 @@ def test_reading_four_frames_takes_milliseconds(tmp_path: Path, caplog: pytest.L
 
     caplog.set_level(logging.WARNING)
     cache = make_cache(make("combine", METHODS[-1][1]), tmp_path / "cache")
-    times = []
+    reader = cache.reader(make("combine", METHODS[-1][1]).wanted, GRID, SCORE_THRESHOLD)
+    batch, times = batch_of([0, 1, 2, 3], [0, 1, 0, 1]), []
     for _ in range(30):
         start = time.perf_counter()
-        cache.targets(TOKENS[:4], [0, 1, 0, 1])
+        with_targets(batch, reader)
         times.append(time.perf_counter() - start)
     assert min(times) < 2e-3

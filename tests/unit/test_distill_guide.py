@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from distill_data import GRID, ToyTeacher, leaves, make_batch, make_outputs, spec
+from distill_data import GRID, Frames, ToyTeacher, collate, leaves, make_batch, make_outputs, spec, with_targets
 
 from bevkd import registry
 from bevkd.config import MethodConfig, RowConfig, config_dir, load_rows
-from bevkd.distill import DistillEngine, build_method
+from bevkd.distill import DistillEngine, build_cache, build_method
+from bevkd.distill.cache_build import all_entries
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "add_a_method.md"
 
@@ -44,7 +46,8 @@ def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowConfig]:
     (paper / "runs.yaml").write_text(block("yaml"))
     monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
     yield load_rows()["peaks_l_to_c"]
-    del registry._REGISTRY["method"]["peaks"]
+    del registry._REGISTRY["method"]["peaks"], registry._REGISTRY["tap"]["centre logits"]
+    del registry._SETTINGS["method"]["peaks"]
 
 
 def test_the_example_runs_and_learns(row: RowConfig) -> None:
@@ -60,6 +63,21 @@ def test_the_example_runs_and_learns(row: RowConfig) -> None:
         total.backward()
         optimiser.step()
     assert 0 < curve[-1] < 0.5 * curve[0]
+
+
+def test_the_example_can_be_cached(row: RowConfig, tmp_path: Path) -> None:
+    assert row.method is not None
+    method = build_method(row.method, spec("camera"), spec("lidar"))
+    frames = Frames(["t1", "t2"], np.array([True, False]), [1, 1])
+    entries = all_entries(frames)
+    cache = build_cache(method.wanted, ToyTeacher(), frames, tmp_path, entries, teacher_digest="", collate=collate)
+    batch = with_targets(
+        collate([frames.get_variant(i, v) for i, v in entries]), cache.reader(method.wanted, GRID, 0.3)
+    )
+    student = make_outputs(2, 9)
+    found = DistillEngine(method, GRID, cached=True)(student, batch)
+    wanted = DistillEngine(method, GRID, teacher=ToyTeacher())(student, batch)
+    torch.testing.assert_close(found["peaks"], wanted["peaks"], rtol=2e-3, atol=2e-4)
 
 
 def test_the_example_takes_part_in_combinations(row: RowConfig) -> None:

@@ -14,7 +14,8 @@ from bevkd.config import MethodConfig
 from bevkd.data.batch import Boxes
 from bevkd.distill import build_method
 from bevkd.distill.image_boxes import box_corners, image_rectangles, rectangle_mask
-from bevkd.distill.methods.monodistill import MonoDistill, TopDownFusion, affinity
+from bevkd.distill.methods.monodistill import MonoDistill, TopDownFusion
+from bevkd.distill.pairwise import affinity
 from bevkd.errors import ConfigError
 from bevkd.geometry import box_corners as numpy_corners
 
@@ -151,6 +152,6 @@ def test_a_teacher_without_images_is_refused() -> None:
         method(levels=4)
     made, context = method(), make_context([2])
     teacher = make_outputs(1, 2)
-    teacher.image = []
+    teacher.features = {name: value for name, value in teacher.features.items() if not name.startswith("image")}
     with pytest.raises(ConfigError, match="image backbone"):
         made.targets(teacher, context)

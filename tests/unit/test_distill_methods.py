@@ -10,11 +10,13 @@ from distill_data import GRID, TASKS, leaves, make_boxes, make_context, make_out
 from torch.nn import functional as F
 
 from bevkd.config import MethodConfig
-from bevkd.distill import DistillMethod, build_method, method_options
+from bevkd.distill import DistillMethod, build_method, method_settings
 from bevkd.distill.adapters import Adapter
 from bevkd.distill.masks import box_mask, cells_of
+from bevkd.distill.reading import read_taps
 from bevkd.distill.sampling import gather_cells, sample_points
 from bevkd.errors import ConfigError, DataError
+from bevkd.models.outputs import CenterOutput
 from bevkd.ranks import rank_count
 from bevkd.registry import names
 
@@ -35,7 +37,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "unidistill": TRIO,
     "dense": [{}, {"per_task": False, "threshold": 0.6}],
     "monodistill": [{"channels": 8}, {"channels": 8, "levels": 2}],
-    "imitation": [{}, {"mask": "fg", "taps": ["low", "high"]}],
+    "imitation": [{}, {"mask": "fg", "features": ["low", "high"]}],
     "combine": [{"methods": DENSE_AND_TRIO}],
 }
 CASES = [(name, options) for name in names("method") for options in OPTIONS.get(name, [{}])]
@@ -118,9 +120,10 @@ def test_targets_read_only_what_is_declared(name: str, options: dict[str, Any]) 
     teacher = make_outputs(2, 2)
     before = method.targets(teacher, context)
     noise = make_outputs(2, 77)
-    for part in ("low", "high", "heads"):
-        if part not in method.reads:
-            setattr(teacher, part, getattr(noise, part))
+    wanted = method.wanted.features
+    teacher.features |= {name: noise.features[name] for name in ("low", "high") if name not in wanted}
+    if "heads" not in wanted:
+        teacher.head_output = noise.head
     for key, target in method.targets(teacher, context).items():
         assert torch.equal(target.values, before[key].values), key
 
@@ -128,20 +131,17 @@ def test_targets_read_only_what_is_declared(name: str, options: dict[str, Any]) 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_the_cache_form_holds_every_target(name: str, options: dict[str, Any]) -> None:
     method, context = make(name, options), make_context([3, 2], labelled=[True, False])
-    cls, config = method_options(MethodConfig(name, options))
-    twin = cls(cls.for_cache(config), spec("lidar"), spec("lidar"))
-    assert cls.target_key(cls.for_cache(config)) == cls.target_key(cls.for_cache(cls.for_cache(config)))
+    held = method.config.cached()
     teacher = make_outputs(2, 2)
-    wanted, have = method.targets(teacher, context), twin.targets(teacher, context)
-    assert set(wanted) <= set(have)
-    for key, target in wanted.items():
-        torch.testing.assert_close(target.values, have[key].values)
+    wanted, have = method.targets(teacher, context), read_taps(held.taps, teacher, context)
+    assert held.boxes or not method.wanted.boxes
+    for key, tap in method.taps().items():
+        torch.testing.assert_close(wanted[key].values, have[tap.column].values)
 
 
 def test_rows_that_differ_in_weights_or_losses_share_a_key() -> None:
     def key(options: dict[str, Any]) -> dict[str, Any]:
-        cls, config = method_options(MethodConfig("unidistill", options))
-        return cls.target_key(cls.for_cache(config))
+        return method_settings(MethodConfig("unidistill", options)).cached().key
 
     same = [{}, {"weights": {"feature": 3}}, {"feature": {"enabled": False}}, {"response": {"teacher_temperature": 1}}]
     assert len({str(key(options)) for options in same}) == 1
@@ -171,7 +171,7 @@ def test_dense_compares_equal_classes_whatever_their_order() -> None:
         for outputs in (student, teacher):
             maps = torch.cat([head.heatmap for head in outputs.heads], 1)
             slots = torch.split(maps[:, [by_label.index(label) for label in order]], TASKS, dim=1)
-            outputs.class_order = order
+            outputs.head_output = CenterOutput(outputs.heads, order)
             for head, own in zip(outputs.heads, slots, strict=True):
                 head.heatmap = own
         found.append(method.losses(student, method.targets(teacher, context), context)["dense"])
@@ -222,12 +222,12 @@ def test_combination_adds_up() -> None:
     student, teacher = make_outputs(2, 1), make_outputs(2, 2)
     found = both.losses(student, both.targets(teacher, context), context)
     for i, part in enumerate(DENSE_AND_TRIO):
-        single = make(part["name"], part.get("options", {}))
+        single = make(part["kind"], part.get("options", {}))
         alone = single.losses(student, single.targets(teacher, context), context)
         for name, loss in alone.items():
             torch.testing.assert_close(found[f"{i}.{name}"], loss)
             assert both.weights()[f"{i}.{name}"] == single.weights()[name] * part.get("weight", 1.0)
-    assert both.reads == {"low", "high", "heads"}
+    assert both.wanted.features == {"low", "high", "heads"}
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,9 @@ def test_combination_adds_up() -> None:
         ("unidistill", {"featur": {}}, "featur"),
         ("unidistill", {"feature": {"points": "ten"}}, "points"),
         ("unidistill", {"weights": {"feature": 0, "relation": 0, "response": 0}}, "switched off"),
-        ("imitation", {"taps": []}, "at least one tap"),
+        ("imitation", {"features": []}, "at least one feature"),
         ("combine", {}, "at least one method"),
-        ("combine", {"methods": [{"name": "dens"}]}, "did you mean 'dense'"),
+        ("combine", {"methods": [{"kind": "dens"}]}, "did you mean 'dense'"),
     ],
 )
 def test_bad_options_are_named(name: str, options: dict[str, Any], message: str) -> None:
@@ -250,7 +250,7 @@ def test_bad_options_are_named(name: str, options: dict[str, Any], message: str)
 def test_networks_that_do_not_fit_are_refused() -> None:
     import dataclasses
 
-    wide = dataclasses.replace(spec("lidar"), low_channels=64)
+    wide = spec("lidar", low=64)
     with pytest.raises(ConfigError, match="enable the adapter"):
         build_method(MethodConfig("unidistill"), spec("camera"), wide)
     other = dataclasses.replace(spec("lidar"), regression_maps=60)
@@ -269,15 +269,13 @@ def test_targets_of_other_boxes_are_refused() -> None:
 
 
 def test_adapters_see_float32_and_widen_the_map() -> None:
-    import dataclasses
-
-    wide = dataclasses.replace(spec("lidar"), low_channels=9, high_channels=5)
+    wide = spec("lidar", low=9, high=5)
     method = build_method(MethodConfig("unidistill", {"adapter": {"enabled": True}}), spec("camera"), wide)
     student, teacher, context = make_outputs(2, 1), make_outputs(2, 2), make_context([3, 2])
     g = torch.Generator().manual_seed(3)
-    teacher.low = torch.randn(2, 9, GRID.H, GRID.W, generator=g)
-    teacher.high = torch.randn(2, 5, GRID.H, GRID.W, generator=g)
-    student.low = student.low.bfloat16()
+    teacher.features["low"] = torch.randn(2, 9, GRID.H, GRID.W, generator=g)
+    teacher.features["high"] = torch.randn(2, 5, GRID.H, GRID.W, generator=g)
+    student.features["low"] = student.low.bfloat16()
     losses = method.losses(student, method.targets(teacher, context), context)
     assert all(loss.dtype == torch.float32 for loss in losses.values())
 

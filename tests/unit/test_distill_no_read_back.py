@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distill_data import GRID, ToyTeacher, make_batch, make_outputs, spec
+from distill_data import GRID, Frames, ToyTeacher, collate, make_batch, make_outputs, spec, with_targets
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bevkd.config import MethodConfig
 from bevkd.config.schema import ModelConfig
-from bevkd.distill import DistillEngine, build_cache, build_method
+from bevkd.distill import SCORE_THRESHOLD, DistillEngine, build_cache, build_method
+from bevkd.distill.cache_build import all_entries
 from bevkd.distill.masks import box_mask, cells_of, gaussian_mask
 from bevkd.distill.teacher import teach
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
@@ -64,16 +65,6 @@ class Watch(TorchDispatchMode):
         return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in indices)
 
 
-class Dataset:
-    tokens, labelled = TOKENS, np.ones(3, dtype=bool)
-
-    def __len__(self) -> int:
-        return 3
-
-    def get_variant(self, index: int, variant: int) -> tuple[str, int]:
-        return TOKENS[index], variant
-
-
 def batch_of(samples: list[tuple[str, int]]) -> Any:
     return make_batch([t for t, _ in samples], [v for _, v in samples], [True] * len(samples))
 
@@ -81,12 +72,15 @@ def batch_of(samples: list[tuple[str, int]]) -> Any:
 @pytest.mark.parametrize("options", OPTIONS, ids=range(len(OPTIONS)))
 def test_a_step_with_a_cached_teacher(options: dict[str, Any], tmp_path: Path) -> None:
     method = build_method(MethodConfig("unidistill", options), spec("camera"), spec("lidar"))
-    cache = build_cache(method, ToyTeacher(), Dataset(), tmp_path / "c", 1, 2, teacher_digest="", collate=batch_of)
-    engine = DistillEngine(method, GRID, cache=cache)
-    batch = batch_of([(t, 0) for t in TOKENS]).to("cpu")
+    frames = Frames(TOKENS, np.ones(3, dtype=bool), [1] * 3)
+    asked, wanted = all_entries(frames), method.config.cached()
+    cache = build_cache(wanted, ToyTeacher(), frames, tmp_path / "c", asked, teacher_digest="", collate=collate)
+    engine = DistillEngine(method, GRID, cached=True)
+    reader = cache.reader(method.wanted, GRID, SCORE_THRESHOLD)
+    batch = with_targets(batch_of([(t, 0) for t in TOKENS]), reader).to("cpu")
     student = make_outputs(3, 1, grad=True)
-    targets, context = engine.targets(batch)  # what the cache does happens on the host: from here on it must not
     with Watch() as watch:
+        targets, context = engine.targets(batch)
         losses = method.losses(student, targets, context)
         torch.stack(list(losses.values())).sum().backward()
     assert watch.found == []
@@ -99,10 +93,10 @@ def test_a_step_with_a_live_teacher(options: dict[str, Any]) -> None:
     student, batch = make_outputs(3, 1, grad=True), batch_of([(t, 0) for t in TOKENS]).to("cpu")
     teacher = ToyTeacher().eval()
     with Watch() as watch:
-        found = method.losses(student, *teach(method, teacher, batch, GRID, compact=False))
+        found = method.losses(student, *teach(method.wanted, teacher, batch, GRID, compact=False))
         torch.stack(list(found.values())).sum().backward()
     assert watch.found == []
-    wanted = method.losses(student, *teach(method, teacher, batch, GRID, compact=True))
+    wanted = method.losses(student, *teach(method.wanted, teacher, batch, GRID, compact=True))
     for name, loss in found.items():
         torch.testing.assert_close(loss, wanted[name])
 

@@ -11,7 +11,7 @@ from bevkd.config.schema import ModelConfig
 from bevkd.models.boxcode import encode
 from bevkd.models.decode import decode
 from bevkd.models.heads.center_settings import CenterDecodeSettings, CenterSettings
-from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+from bevkd.models.outputs import REGRESSION, CenterOutput, TaskOutput
 from bevkd.models.tasks import class_order
 
 
@@ -20,7 +20,7 @@ def config(**settings: object) -> ModelConfig:
     return replace(base, head=CenterSettings(), decode=replace(CenterDecodeSettings(), **settings))
 
 
-def blank(model: ModelConfig, frames: int) -> BEVOutputs:
+def blank(model: ModelConfig, frames: int) -> CenterOutput:
     grid = model.grid.build()
     heads = [
         TaskOutput(
@@ -29,19 +29,18 @@ def blank(model: ModelConfig, frames: int) -> BEVOutputs:
         )
         for task in model.head.tasks
     ]
-    low = torch.zeros(frames, 1, grid.H, grid.W)
-    return BEVOutputs(low=low, high=low, heads=heads, class_order=class_order(model.head.tasks))
+    return CenterOutput(heads, class_order(model.head.tasks))
 
 
 def put(
-    outputs: BEVOutputs, model: ModelConfig, box: torch.Tensor, label: int, frame: int, score: float, iou: float = 1
+    outputs: CenterOutput, model: ModelConfig, box: torch.Tensor, label: int, frame: int, score: float, iou: float = 1
 ):  # type: ignore[no-untyped-def]
     """Write one box into the maps, at its cell."""
     grid = model.grid.build()
     uv = grid.to_cells(box[:2])[None]
     ix, iy = (int(k) for k in uv[0].floor())
     position = outputs.class_order.index(label)
-    for task in outputs.heads:
+    for task in outputs.tasks:
         if position < task.heatmap.shape[1]:
             break
         position -= task.heatmap.shape[1]
@@ -126,8 +125,7 @@ def test_a_noisy_frame_decodes_in_milliseconds() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = {n: 0.3 * torch.randn(8, w, grid.H, grid.W, generator=generator) for n, w in REGRESSION}
     heat = torch.randn(8, 10, grid.H, grid.W, generator=generator) - 4
-    low = torch.zeros(8, 1, 1, 1)
-    outputs = BEVOutputs(low=low, high=low, heads=[TaskOutput(heat, maps)], class_order=tuple(range(10)))
+    outputs = CenterOutput([TaskOutput(heat, maps)], tuple(range(10)))
     decode(outputs, model)
     start = time.process_time()
     found = decode(outputs, model)

@@ -10,7 +10,7 @@ from models_batch import make_batch, model_config
 
 from bevkd.config.schema import GridConfig, ModelConfig
 from bevkd.data.batch import Boxes
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, FeatureError
 from bevkd.geometry import BEVGrid
 from bevkd.models.detector import Detector, build_detector
 from bevkd.models.fuser.concat_settings import ConcatSettings
@@ -65,11 +65,13 @@ def test_feature_contract(name: str) -> None:
     without = [n for n, p in detector.named_parameters() if p.grad is None]
     assert not without
     low = detector(batch, until="low")
-    assert low.high.numel() == 0
-    assert low.heads == []
+    for late in ("high", "heads"):
+        with pytest.raises(FeatureError):
+            getattr(low, late)
     high = detector(batch, until="high")
     assert high.high.shape == out.high.shape
-    assert high.heads == []
+    with pytest.raises(FeatureError, match="not run"):
+        _ = high.heads
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -244,3 +246,69 @@ def test_local_weights_are_loaded_and_checked(tmp_path) -> None:  # type: ignore
     deeper = replace(model.camera, backbone=replace(saved, options=other))
     with pytest.raises(ConfigError, match="does not fit"):
         build_detector(replace(model, camera=deeper))
+
+
+def test_features_are_as_the_spec_says() -> None:
+    model = model_config("fusion", "smoke")
+    detector, batch = build_detector(model).eval(), make_batch(model)
+    with torch.inference_mode():
+        out = detector(batch)
+    spec = detector.spec
+    assert spec.stages == ("low", "high", "heads")
+    assert spec.low_channels == spec.channels("low") == out.low.shape[1]
+    assert spec.image_channels == tuple(level.shape[2] for level in out.image)
+    assert [spec.features[name].stage for name in ("lidar", "camera", "low", "B0", "high", "heads")] == [
+        "low", "low", "low", "high", "high", "heads"
+    ]  # fmt: skip
+    for name, info in spec.features.items():
+        if name.endswith(".pre"):
+            continue
+        value = out.feature(name)
+        if info.layout == "bev":
+            assert value.shape == (2, info.channels, detector.grid.H / info.stride, detector.grid.W / info.stride)
+        elif info.layout in ("image", "depth"):
+            height, width = model.camera.image_size
+            assert value.shape == (2, 6, info.channels, height / info.stride, width / info.stride)
+        elif info.layout == "cells":
+            assert value.features.shape[1] == info.channels
+            assert value.coordinates[:, 1].max() < detector.grid.H / info.stride
+        else:
+            assert info.layout == "heads"
+            assert sum(t.heatmap.shape[1] + t.joined.shape[1] for t in value) == info.channels
+    assert spec.last_stage(["image0", "B1"]) == "high"
+    assert spec.last_stage([]) is None
+    with pytest.raises(FeatureError, match="did you mean 'high'"):
+        spec.info("hihg")
+    with pytest.raises(FeatureError, match="did you mean 'depth'"):
+        out.feature("dept")
+
+
+@pytest.mark.parametrize("name", ["lidar_pillar", "fusion"])
+def test_states_before_an_activation_where_asked_for(name: str) -> None:
+    model = model_config(name, "smoke")
+    detector, batch = build_detector(model).eval(), make_batch(model)
+    before = detector(batch)
+    assert not any(feature.endswith(".pre") for feature in before.features)
+    wanted = ["low.pre", "B0.pre", "high.pre", "high"]
+    detector.expose(wanted)
+    out = detector(batch)
+    assert {feature for feature in out.features if feature.endswith(".pre")} == set(wanted[:3])
+    for feature in wanted[:3]:
+        after = out.feature(feature.removesuffix(".pre"))
+        assert torch.equal(out.feature(feature).relu(), after)
+        assert (out.feature(feature) < 0).any()
+        assert detector.spec.info(feature) == detector.spec.info(feature.removesuffix(".pre"))
+    assert torch.equal(out.high, before.high)
+    out.feature("high.pre").sum().backward()
+    assert detector.bev.merge.norm.weight.grad is not None  # type: ignore[union-attr]
+    assert "high.pre" not in detector(batch, until="low").features
+    detector.expose([])
+    assert "low.pre" not in detector(batch).features
+    with pytest.raises(FeatureError, match=r"did you mean 'high\.pre'"):
+        detector.expose(["hihg.pre"])
+
+
+def test_an_unknown_kind_of_detector_is_named() -> None:
+    with pytest.raises(ConfigError, match="unknown detector 'bv'"):
+        build_detector(replace(model_config("camera", "smoke"), kind="bv"))
+    assert names("detector") == ["bev"]

@@ -10,10 +10,10 @@ from models_batch import make_batch, model_config
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
-from bevkd.models.camera.lss_settings import LSSSettings
+from bevkd.models.detector import build_detector
 from bevkd.models.heads.center_settings import CenterLossSettings, CenterSettings
 from bevkd.models.losses import DetectionLoss, binary_heatmap_loss, depth_loss, gaussian_heatmap_loss
-from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
+from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 from bevkd.models.targets import TargetAssigner
 
 
@@ -35,7 +35,7 @@ def random_outputs(model: ModelConfig, frames: int, seed: int = 0) -> BEVOutputs
         TaskOutput(maps(len(task)), {name: maps(width) for name, width in REGRESSION}) for task in model.head.tasks
     ]
     low = torch.zeros(frames, 1, grid.H, grid.W)
-    return BEVOutputs(low=low, high=low, heads=heads, class_order=tuple(range(10)))
+    return BEVOutputs({"low": low, "high": low}, CenterOutput(heads, tuple(range(10))))
 
 
 def perfect_outputs(model: ModelConfig, batch: Batch) -> BEVOutputs:
@@ -168,12 +168,8 @@ def test_unlabelled_frames_do_not_count() -> None:
     grads = [task.heatmap.grad for task in outputs.heads]
     assert all(g is not None and g[1].abs().sum() == 0 and g[0].abs().sum() > 0 for g in grads)
     # the same as a batch of the labelled frames alone
-    alone = BEVOutputs(
-        low=outputs.low[mask],
-        high=outputs.high,
-        class_order=outputs.class_order,
-        heads=[TaskOutput(t.heatmap[mask], {k: v[mask] for k, v in t.regression.items()}) for t in outputs.heads],
-    )
+    tasks = [TaskOutput(t.heatmap[mask], {k: v[mask] for k, v in t.regression.items()}) for t in outputs.heads]
+    alone = BEVOutputs({"low": outputs.low[mask]}, CenterOutput(tasks, outputs.class_order))
     chosen = replace(batch.boxes)
     chosen.frame = (mask.long().cumsum(0) - 1)[chosen.frame]
     pair = replace(batch, tokens=["a", "b"], labelled=mask[mask], boxes=chosen)
@@ -214,6 +210,7 @@ def test_depth_loss_over_all_pixels_is_that_over_those_that_count() -> None:
 
 
 def test_depth_supervision_needs_depth() -> None:
-    model = replace(config(), sensors=("camera",), camera=LSSSettings(depth_weight=3.0))
-    with pytest.raises(ValueError, match="depth"):
-        DetectionLoss(model)(random_outputs(model, 2), make_batch(model))
+    camera = build_detector(model_config("camera", "smoke", camera={"depth_weight": 3.0}))
+    batch = make_batch(camera.config)
+    with pytest.raises(ValueError, match="depth targets"):
+        camera.loss(camera(batch), batch)

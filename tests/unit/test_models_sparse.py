@@ -7,8 +7,9 @@ from torch.nn.functional import conv3d
 from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
 from bevkd.models.lidar.points import group_points, mean_per_cell
-from bevkd.models.ops.sparse import SparseConv3d, SparseMap
+from bevkd.models.ops.sparse import SparseConv3d
 from bevkd.models.ops.sparse_backend import backend, use_backend
+from bevkd.models.ops.sparse_map import SparseMap
 
 CASES = [
     ((3, 3, 3), (1, 1, 1), (1, 1, 1), True),

@@ -112,12 +112,13 @@ def test_right_answers_cost_little_and_wrong_ones_more(model: ModelConfig) -> No
     assert isinstance(head, TransFusionHead)
     outputs = detector(batch)
     right = queries_for(batch.boxes, head, model.head.query.proposals)
-    outputs.queries = right
+    right = replace(right, tasks=outputs.heads, class_order=outputs.class_order)
+    outputs.head_output = right
     good = detector.loss(outputs, batch)
     assert good["box"] == pytest.approx(0, abs=1e-3)
     assert good["class"] < 0.1
     wrong = replace(right, logits=-right.logits)
-    outputs.queries = wrong
+    outputs.head_output = wrong
     assert detector.loss(outputs, batch)["class"] > 10 * good["class"]
 
 

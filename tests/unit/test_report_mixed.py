@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from report_synthetic import summary, write_run
 
+from bevkd.cli import main
 from bevkd.config import RowConfig, config_dir
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import frames, ledger, reference, render, tables
@@ -82,6 +84,16 @@ def test_a_missing_source_is_named(runs: Runs, tmp_path: Path, file: str, messag
     (runs.root.parent / file).unlink()
     with pytest.raises(DataError, match=message):
         fill(SPEC, runs, tmp_path)
+
+
+def test_a_profile_is_what_tables_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "profiles" / "lidar_pillar.json"
+    assert main(["profile", "--model", "lidar_pillar", "--scale", "smoke", "--out", str(file)]) == 0
+    content = json.loads(file.read_text())
+    assert json.loads(capsys.readouterr().out) == content
+    assert value_of(content, "params", file) == pytest.approx(content["params"] / 1e6)
+    assert value_of(content, "macs", file) == pytest.approx(content["macs_dense2d"] / 1e9)
+    assert value_of(content, "latency", file) == content["latency_ms"]
 
 
 def test_metrics_of_groups():
@@ -189,3 +201,17 @@ def test_bad_csv_names_file_and_column(tmp_path: Path):
     frame.assign(**{name: "twelve"}).to_csv(path, index=False)
     with pytest.raises(DataError, match=rf"not a number.*twelve.*field={name}"):
         tables.read(spec, path)
+
+
+def test_context_in_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "config"
+    shutil.copytree(config_dir(), folder)
+    path = folder / "papers" / "unidistill" / "tables.yaml"
+    plain = yaml.safe_load(path.read_text())
+    other = {"label": "Larger", "published": {"row_label": "Gaussian"}, "unprinted": ["NDS"]}
+    plain["tables"]["unidistill_s7"]["context"] = ["Crucial", other]
+    path.write_text(yaml.safe_dump(plain, sort_keys=False))
+    monkeypatch.setenv("BEVKD_CONFIG", str(folder))
+    crucial, larger = load_tables("sim")["unidistill_s7"].context
+    assert (crucial.label, crucial.published) == ("Crucial", {"row_label": "Crucial"})
+    assert (larger.label, larger.published, larger.unprinted) == ("Larger", {"row_label": "Gaussian"}, ("NDS",))

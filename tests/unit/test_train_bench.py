@@ -9,6 +9,7 @@ from torch import nn
 from bevkd.bench.profile import macs_dense2d, profile_model, synthetic_frame
 from bevkd.bench.timing import Timings, machine, take_turns
 from bevkd.config import load_model
+from bevkd.data import reads_of
 from bevkd.errors import ConfigError
 from bevkd.models.detector import build_detector
 
@@ -58,12 +59,12 @@ def test_macs_of_hand_counted_layers() -> None:
 @pytest.mark.parametrize("name", ["lidar_pillar", "camera", "fusion"])
 def test_profile(name: str) -> None:
     found = profile_model(name, "sim", rounds=1)
-    config, _ = load_model(name, "sim")
+    config, data = load_model(name, "sim")
     detector = build_detector(config)
     assert found["params"] == sum(p.numel() for p in detector.parameters())
     assert found["latency_ms"] > 0
     assert 2 * found["macs_dense2d"] <= found["flops_total"] < 2.5 * found["macs_dense2d"]
-    batch = synthetic_frame(config, 100)
+    batch = synthetic_frame(reads_of(config, data), config.grid.reach, 100)
     assert (batch.points is not None) == ("lidar" in config.sensors)
     assert (batch.cameras is not None) == ("camera" in config.sensors)
 

@@ -19,7 +19,7 @@ from bevkd.models.outputs import BEVOutputs
 from bevkd.models.tasks import class_order
 from bevkd.report.spec import load_tables, pool
 from bevkd.train.optim import build_optimizer
-from bevkd.train.teacher import merged_model
+from bevkd.train.views import shared_reads, student_reads, teacher_reads
 
 TABLES = [f"unidistill_{name}" for name in ("paths", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")]
 
@@ -74,10 +74,12 @@ def test_one_step(name: str) -> None:
             continue
         assert run.row.method is not None
         assert run.row.teacher_mode == "live"  # augmentations are drawn anew, nothing can be cached
+        taught = load_run(run.row.teacher, "paper", 0)
         if run.row.teacher not in teachers:
-            teachers[run.row.teacher] = build_detector(load_run(run.row.teacher, "paper", 0).model)
+            teachers[run.row.teacher] = build_detector(taught.model)
         teacher = teachers[run.row.teacher]
-        merged_model(run.model, teacher.config)  # one grid, one image size
+        assert teacher.grid == run.model.grid.build()
+        assert shared_reads(student_reads(run), teacher_reads(taught)) is not None  # one batch is for both
         method = build_method(run.row.method, student.spec, teacher.spec)
         engines[run.run] = DistillEngine(method, student.grid, teacher=teacher)
     batch = batch_for([runs[0].model, *(teacher.config for teacher in teachers.values())])
@@ -117,9 +119,9 @@ class Known(nn.Module):
 
     def __init__(self, outputs: BEVOutputs, teacher: Detector) -> None:
         super().__init__()
-        self.outputs, self.decode = outputs, teacher.decode
+        self.outputs, self.decode, self.spec = outputs, teacher.decode, teacher.spec
 
-    def forward(self, batch: Batch, until: str = "heads") -> BEVOutputs:
+    def forward(self, batch: Batch, until: str | None = None) -> BEVOutputs:
         return self.outputs
 
 

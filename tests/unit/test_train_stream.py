@@ -36,6 +36,7 @@ class Frames:
             bev_aug=np.eye(4),
             boxes=rng.normal(size=(i, 9)),
             labels=rng.integers(0, 10, i),
+            inputs=("lidar", "camera"),
             points=rng.normal(size=(8000 if i % 2 else 7, 5)).astype(np.float32),
             cameras=CameraSample(images, eyes[:, :3, :3], eyes, eyes[:, :3, :3], None, None, (1, 2, 3), (4, 5, 6)),
         )

@@ -55,7 +55,7 @@ def test_a_cached_teacher_is_looked_up_and_a_live_one_runs(
 
     def spy(timed: TimedStep, *rest: Any) -> Cost:
         engine = timed.module.engine
-        seen[len(seen)] = None if engine is None else ("cache" if engine.cache is not None else "teacher")  # type: ignore[union-attr]
+        seen[len(seen)] = None if engine is None else ("cache" if engine.cached else "teacher")  # type: ignore[union-attr]
         return original(timed, *rest)
 
     monkeypatch.setattr(bench, "_time", spy)
@@ -68,7 +68,7 @@ def test_the_clock_is_read_between_loss_and_update(smoke_dataset: Any, tmp_path:
     student = bench.build_student(run)
     device = bench.torch.device("cpu")
     timed = TimedStep(bench.TrainStep(student, None), run.train, device, clock=lambda: float(next(ticks)))
-    frames = bench.student_frames(run, folder(tmp_path, run))
+    frames = bench.resolve(run, folder(tmp_path, run)).frames
     batch = bench.collate([frames.get(0, 0), frames.get(1, 0)])
     before = [p.detach().clone() for p in student.parameters()]
     assert timed.step(batch) == (1.0, 2.0)
@@ -136,7 +136,8 @@ def test_a_forked_measurement_has_its_own_peak_memory() -> None:
         "import json, resource, sys; sys.path[:0] = ['tests/workflow', 'tests/unit', '.']\n"
         "import test_bench_step as case; from bevkd.bench import step\n"
         "before = case.peak_mib(600)\n"
-        "print(json.dumps([step._start_method(), before, *(step._alone(case.peak_mib, n) for n in (0, 200))]))"
+        "idle, busy = (step._alone(case.peak_mib, size) for size in (0, 200))\n"
+        "print(json.dumps([step._context().get_start_method(), before, idle, busy]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -148,7 +149,7 @@ def test_a_forked_measurement_has_its_own_peak_memory() -> None:
 
 def test_a_process_with_threads_of_libraries_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.threading, "active_count", lambda: 0)
-    assert bench._start_method() == "spawn"
+    assert bench._context().get_start_method() == "spawn"
 
 
 def test_frames_per_step_and_what_is_measured_where(

@@ -221,8 +221,8 @@ def test_a_model_needs_nothing_of_what_its_training_started_from(smoke_dataset: 
     model = tiny_model("camera")
     detector = build_detector(model)
     for started in ("hub:no/such-model", "/no/such/folder"):
-        backbone = replace(model.camera.backbone, weights=started)
-        run = tiny_run(smoke_dataset, "r", model=replace(model, camera=replace(model.camera, backbone=backbone)))
+        camera = replace(model.camera, backbone=replace(model.camera.backbone, weights=started))
+        run = tiny_run(smoke_dataset, "r", model=replace(model, camera=camera))
         path = save_model(tmp_path, detector.state_dict(), run, 1, "")
         loaded, again = load_detector(path)
         assert again == run

@@ -104,17 +104,21 @@ def test_a_dry_run_ends_with_its_estimate_by_part(tmp_path: Path) -> None:
     for line in lines[start + 1 : -1]:
         name, trainings, cost = re.fullmatch(r"  (.+?) +(\d+) trainings +(\d+) CPU minutes", line).groups()  # type: ignore[union-attr]
         parts[name] = (int(trainings), int(cost))
-    assert {"curves", "datasets", "unidistill", "data and pages"} == set(parts)
+    assert {"datasets", "label_efficiency", "unidistill", "data and pages"} == set(parts)
     assert sum(trainings for trainings, _ in parts.values()) == done
     assert parts["data and pages"][0] == 0
     assert sum(cost for _, cost in parts.values()) == pytest.approx(minutes, abs=len(parts))
+
+    paper = snakemake(folder, "unidistill", "--dry-run", "--cores", "1", "--config", "scale=smoke").splitlines()
+    assert paper[-1].startswith("estimated cost: ")
+    assert {line.split()[0] for line in paper[-3:-1]} == {"unidistill", "data"}
 
     one = snakemake(folder, "table_unidistill_s6", "--dry-run", "--cores", "1", "--config", "seeds=1").splitlines()
     assert one[-1].startswith("estimated cost: ")
     assert {line.split()[0] for line in one[-3:-1]} == {"unidistill", "data"}
 
-    paper = snakemake(folder, "--dry-run", "--cores", "1", "--config", "scale=paper").splitlines()
-    assert re.fullmatch(r"estimated cost: (\d+) of \1 trainings to do; no cost is known for scale 'paper'", paper[-1])
+    real = snakemake(folder, "--dry-run", "--cores", "1", "--config", "scale=paper").splitlines()
+    assert re.fullmatch(r"estimated cost: (\d+) of \1 trainings to do; no cost is known for scale 'paper'", real[-1])
 
 
 def test_a_plan_that_cannot_be_made_has_no_estimate(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from bevkd.config import (
 from bevkd.config.chain import awaited, with_needed
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
-from bevkd.distill import cache_name
+from bevkd.distill import cache_name, estimate_cache_bytes
+from bevkd.distill.cache_key import readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
 from bevkd.report.parts import ledger_file, part_file, parts_of
@@ -127,6 +128,7 @@ def note_missing(root, reader):
     print(f"{root}: there is no {reader} data set here; the plan is made as if there were", file=sys.stderr)
 
 
+@functools.cache
 def run_file(run, seed, name):
     """A file of a run."""
     return str(run_dir(run, SCALE, seed, "results/runs") / name)

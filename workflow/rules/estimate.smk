@@ -69,6 +69,10 @@ def estimate(todo, trainings, cores):
     order = sorted(seconds, key=lambda part: (part == SHARED, part))
     lines = [f"  {part:<20}{counts[part]:>5} trainings {seconds[part] / 60:>7.0f} CPU minutes" for part in order]
     total = sum(seconds.values())
+    caches = [run_config(CACHES[job.wildcards_dict["cache"]]) for job in todo if job.rule.name == "cache_teacher"]
+    if caches:
+        size = sum(estimate_cache_bytes(run, readers_of(run)) for run in caches)
+        lines.append(f"  {len(caches)} teacher caches, about {size / 1e9:.1f} GB on disk")
     return [
         *lines,
         f"{summary}, about {total / 60:.0f} CPU minutes ({total / 60 / cores:.0f} minutes on {cores} cores)",

@@ -28,7 +28,7 @@ from processes import WARM, WORKFLOW_PID, alive
 # Jobs that start from `warm.py`.
 _WARM = (
     *("simulate", "convert", "train", "cache", "predict", "response"),
-    *("bench", "table", "figure", "part", "report"),
+    *("bench", "profile", "table", "figure", "part", "report"),
 )
 
 

@@ -16,35 +16,17 @@ Here rectangles are hulls of projected 3D boxes, and a student starts from the s
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Target, Targets
-from bevkd.distill.image_boxes import image_rectangles, rectangle_mask
+from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Targets
+from bevkd.distill.image_boxes import image_cells
+from bevkd.distill.methods.monodistill_settings import MonoDistillConfig
+from bevkd.distill.pairwise import affinity
 from bevkd.errors import ConfigError
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import register
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class MonoDistillConfig:
-    """Options of MonoDistill with the published defaults.
-
-    Attributes:
-        feature, affinity: weights of the two losses.
-        levels: how many of the coarsest backbone levels are compared.
-        channels: width inside the top-down fusion.
-    """
-
-    feature: float = 10.0
-    affinity: float = 1.0
-    levels: int = Field(default=3, ge=1)
-    channels: int = Field(default=512, ge=1)
 
 
 class TopDownFusion(nn.Module):
@@ -71,19 +53,12 @@ class TopDownFusion(nn.Module):
         return out[::-1]
 
 
-def affinity(level: Tensor, size: tuple[int, int]) -> Tensor:
-    """Dot products (M, s, s) among the cells of each image of a level (M, C, h, w), resized to `size`, s = h' * w'."""
-    small = F.adaptive_avg_pool2d(level.float(), size).flatten(2)
-    return small.transpose(1, 2) @ small
-
-
 @register("method", "monodistill")
 class MonoDistill(DistillMethod):
     """Features and affinities of image-view levels."""
 
-    Config = MonoDistillConfig
+    Settings = MonoDistillConfig
     config: MonoDistillConfig
-    reads = frozenset({"image"})
 
     def __init__(self, config: MonoDistillConfig, student: FeatureSpec, teacher: FeatureSpec) -> None:
         super().__init__(config, student, teacher)
@@ -101,37 +76,6 @@ class MonoDistill(DistillMethod):
         """One weight per loss, for all levels."""
         return {"image_feature": self.config.feature, "image_affinity": self.config.affinity}
 
-    @classmethod
-    def target_key(cls, config: MonoDistillConfig) -> dict[str, Any]:
-        """How many levels."""
-        return {"method": "monodistill", "levels": config.levels}
-
-    def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
-        """Per level the cells inside of boxes (n,), as `(camera * h + row) * w + column`, with features (n, C), and
-        affinities (B, N, s, s).
-
-        Raises:
-            ConfigError: the teacher has no image backbone.
-        """
-        if context.cameras is None or context.bev_aug is None or not teacher.image:
-            raise ConfigError("monodistill needs a teacher with an image backbone and a batch with cameras")
-        size = context.cameras.images.shape[-2:]
-        rectangles, seen = image_rectangles(context.boxes, context.cameras, context.bev_aug)
-        every = torch.arange(context.batch_size, device=context.labelled.device)
-        out: Targets = {}
-        levels = teacher.image[-self.config.levels :]
-        smallest = levels[-1].shape[-2:]
-        for k, level in enumerate(levels):
-            shape = (level.shape[-2], level.shape[-1])
-            mask = rectangle_mask(rectangles, seen, context.boxes.frame, context.batch_size, shape, (size[0], size[1]))
-            mask &= (level != 0).any(dim=2)
-            frame, cell = torch.nonzero(mask.flatten(1), as_tuple=True)
-            out[f"cell{k}"] = Target(cell, frame)
-            out[f"feature{k}"] = Target(_at(level, cell, frame), frame)
-            pairs = affinity(level.flatten(0, 1), (smallest[0], smallest[1]))
-            out[f"affinity{k}"] = Target(pairs.unflatten(0, level.shape[:2]), every)
-        return {name: Target(t.values.detach(), t.frame) for name, t in out.items()}
-
     def losses(self, student: BEVOutputs, targets: Targets, context: DistillContext) -> dict[str, Tensor]:
         """`image_feature` and `image_affinity`."""
         levels = student.image[-self.config.levels :]
@@ -142,16 +86,10 @@ class MonoDistill(DistillMethod):
         for k, (level, adapter) in enumerate(zip(fused, self.adapters, strict=True)):
             adapted = adapter(level)
             cells = targets[f"cell{k}"]
-            own = _at(adapted.unflatten(0, (b, n)), cells.values, cells.frame)
+            own = image_cells(adapted.unflatten(0, (b, n)), cells.values, cells.frame)
             error = 0.5 * (own - targets[f"feature{k}"].values).square().mean(dim=1)
             count = torch.bincount(cells.frame, minlength=b).clamp(min=1)
             feature = feature + (error / count[cells.frame]).sum() / b
             wanted = targets[f"affinity{k}"].values.flatten(0, 1)
             pairs.append((affinity(adapted, (smallest[0], smallest[1])) - wanted).abs().mean())
         return {"image_feature": feature, "image_affinity": torch.stack(pairs).sum()}
-
-
-def _at(level: Tensor, cell: Tensor, frame: Tensor) -> Tensor:
-    """Features (n, C) of a level (B, N, C, h, w) at cells `(camera * h + row) * w + column` of frames."""
-    area = level.shape[-2] * level.shape[-1]
-    return level.flatten(-2)[frame, torch.div(cell, area, rounding_mode="floor"), :, cell % area].float()

@@ -7,50 +7,28 @@ penalty-reduced focal loss of CenterNet (alpha 2, beta 4).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
 from bevkd.distill.base import DistillContext, DistillMethod, Targets
+from bevkd.distill.methods.pseudo_boxes_settings import PseudoBoxesConfig
 from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius, reach_of
 from bevkd.models.outputs import BEVOutputs
 from bevkd.ranks import rank_count
 from bevkd.registry import register
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class PseudoBoxesConfig:
-    """Options: weight of the focal loss, and the Gaussians' overlap and smallest radius (CenterPoint's)."""
-
-    weight: float = 5.0
-    min_overlap: float = 0.1
-    min_radius: int = 2
-
-
 @register("method", "pseudo_boxes")
 class PseudoBoxes(DistillMethod):
     """Focal loss against the teacher's boxes on unlabelled frames."""
 
-    Config = PseudoBoxesConfig
+    Settings = PseudoBoxesConfig
     config: PseudoBoxesConfig
-    reads = frozenset()  # the engine decodes the boxes; no map is read
 
     def weights(self) -> dict[str, float]:
         """Weight of `pseudo_heatmap`."""
         return {"pseudo_heatmap": self.config.weight}
-
-    @classmethod
-    def target_key(cls, config: PseudoBoxesConfig) -> dict[str, Any]:
-        """Nothing but the boxes is stored."""
-        return {"method": "pseudo_boxes"}
-
-    def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
-        """None: the boxes are the target."""
-        return {}
 
     def losses(self, student: BEVOutputs, targets: Targets, context: DistillContext) -> dict[str, Tensor]:
         """`pseudo_heatmap`: zero when the batch has no unlabelled frame."""

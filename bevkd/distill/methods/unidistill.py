@@ -15,26 +15,20 @@ after the sampling (`adapter.where: map` adapts the whole map first, at several 
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import cast
 
 import torch
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from bevkd.distill.adapters import Adapter, AdapterConfig
-from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Target, Targets
-from bevkd.distill.masks import cells_of, gaussian_mask
+from bevkd.distill.adapters import Adapter
+from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Targets
+from bevkd.distill.methods.unidistill_settings import FeatureConfig, RelationConfig, UniDistillConfig, WeightConfig
 from bevkd.distill.pairwise import cell_relation, cosine_matrix, map_relation, per_box, pool_to, weighted
 from bevkd.distill.sampling import gather_cells, read_points
 from bevkd.errors import ConfigError, DataError
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import register
 
-_STRICT = ConfigDict(extra="forbid")
-Points = Literal["nine", "complete", "gaussian"]
-Level = Literal["low", "high"]
 L, C, LC = frozenset({"lidar"}), frozenset({"camera"}), frozenset({"lidar", "camera"})
 # (teacher, student) -> weights of feature, relation, response: the four paths of the paper.
 PATH_WEIGHTS: dict[tuple[frozenset[str], frozenset[str]], tuple[float, float, float]] = {
@@ -43,58 +37,6 @@ PATH_WEIGHTS: dict[tuple[frozenset[str], frozenset[str]], tuple[float, float, fl
     (C, L): (10, 5, 1),
     (L, C): (100, 40, 10),
 }
-
-
-@dataclass(frozen=True, config=_STRICT)
-class FeatureConfig:
-    """Feature loss: where the maps are compared (`nine` crucial points, every cell, cells under the mask)."""
-
-    enabled: bool = True
-    points: Points = "nine"
-    level: Level = "low"
-
-
-@dataclass(frozen=True, config=_STRICT)
-class RelationConfig:
-    """Relation loss; `complete` pools the map to at most 45 cells a side, `gaussian` takes the cells of one frame."""
-
-    enabled: bool = True
-    points: Points = "nine"
-    level: Level = "high"
-
-
-@dataclass(frozen=True, config=_STRICT)
-class ResponseConfig:
-    """Response loss and the Gaussian mask, which the `gaussian` variants of the other losses share."""
-
-    enabled: bool = True
-    teacher_temperature: float = 2.0  # the code halves the teacher's logits only
-    student_temperature: float = 1.0
-    teacher_eps: float | None = None  # clip of the teacher's scores; none: 1e-3 on path L+C -> C, else 1e-4
-    student_eps: float = 1e-4
-    min_overlap: float = 0.7
-    min_radius: int = 0
-
-
-@dataclass(frozen=True, config=_STRICT)
-class WeightConfig:
-    """Weights of the losses; none: the paper's for this path; 0 switches a loss off."""
-
-    feature: float | None = None
-    relation: float | None = None
-    response: float | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class UniDistillConfig:
-    """Options of UniDistill with the paper's defaults."""
-
-    weights: WeightConfig = WeightConfig()
-    feature: FeatureConfig = FeatureConfig()
-    relation: RelationConfig = RelationConfig()
-    response: ResponseConfig = ResponseConfig()
-    adapter: AdapterConfig = AdapterConfig()
-    legacy_transpose: bool = False
 
 
 def path_weights(config: WeightConfig, teacher: FeatureSpec, student: FeatureSpec) -> dict[str, float]:
@@ -120,25 +62,16 @@ def path_weights(config: WeightConfig, teacher: FeatureSpec, student: FeatureSpe
 class UniDistill(DistillMethod):
     """Feature, relation and response distillation near boxes."""
 
-    Config = UniDistillConfig
+    Settings = UniDistillConfig
     config: UniDistillConfig
 
     def __init__(self, config: UniDistillConfig, student: FeatureSpec, teacher: FeatureSpec) -> None:
         super().__init__(config, student, teacher)
         self._weights = path_weights(config.weights, teacher, student)
-        parts: dict[str, FeatureConfig | RelationConfig | ResponseConfig] = {
-            "feature": config.feature,
-            "relation": config.relation,
-            "response": config.response,
-        }
-        self.on = {name for name, part in parts.items() if part.enabled and self._weights[name] != 0}
+        self.on = config.on
         if not self.on:
             raise ConfigError("UniDistill with every loss switched off")
-        points = {getattr(parts[name], "points", "gaussian") for name in self.on}
-        self.masked = "gaussian" in points
-        self.needs_boxes = points != {"complete"}
-        levels = {name: part.level for name, part in (("feature", config.feature), ("relation", config.relation))}
-        self.reads = frozenset("heads" if name == "response" else levels[name] for name in self.on)
+        levels = {"feature": config.feature.level, "relation": config.relation.level}
         path = (frozenset(teacher.sensors), frozenset(student.sensors))
         eps = config.response.teacher_eps
         self.teacher_eps = eps if eps is not None else (1e-3 if path == (LC, C) else 1e-4)
@@ -165,68 +98,11 @@ class UniDistill(DistillMethod):
         terms = {"feature": ("feature",), "relation": ("relation",), "response": ("response_cls", "response_reg")}
         return {term: self._weights[name] for name in sorted(self.on) for term in terms[name]}
 
-    @classmethod
-    def for_cache(cls, config: UniDistillConfig) -> UniDistillConfig:
-        """All losses on: rows that differ in weights or in the losses they use share one cache. The response is left
-        as it is, because some heads have none.
-        """
-        return replace(
-            config,
-            weights=WeightConfig(1, 1, 1),
-            feature=replace(config.feature, enabled=True),
-            relation=replace(config.relation, enabled=True),
-        )
-
-    @classmethod
-    def target_key(cls, config: UniDistillConfig) -> dict[str, Any]:
-        """Points, levels, mask and axis order; temperatures and clips act later."""
-        return {
-            "method": "unidistill",
-            "response": config.response.enabled,
-            "feature": [config.feature.points, config.feature.level],
-            "relation": [config.relation.points, config.relation.level],
-            "mask": [config.response.min_overlap, config.response.min_radius],
-            "legacy_transpose": config.legacy_transpose,
-        }
-
     def _nine(self, maps: Tensor, context: DistillContext, adapter: Adapter | None = None) -> Tensor:
         legacy = self.config.legacy_transpose
         if adapter is not None and adapter.config.where == "read":
             return adapter.points(maps, context.plan(maps, adapter.config.kernel, legacy))
         return read_points(maps if adapter is None else adapter(maps), context.plan(maps, 1, legacy)).squeeze(2)
-
-    def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
-        """Per box: samples (N, 9, C) and cosines (N, 9, 9); per cell of the mask: (n, 1 + maps); or whole maps. Where
-        `context.compact` is off, the response has all cells, those outside of the mask with weight 0.
-        """
-        out: Targets = {}
-        every = torch.arange(context.batch_size, device=context.labelled.device)
-        response = self.config.response
-        if self.masked:
-            mask = gaussian_mask(
-                context.boxes, context.grid, context.batch_size, response.min_overlap, response.min_radius
-            )
-            # Features and relations are those of the masked cells alone: adapters normalise over them, and a relation
-            # among all cells of a map would be too much. So these have to be counted.
-            counted = any(getattr(self.config, name).points == "gaussian" for name in self.on - {"response"})
-            cell, frame, weight = cells_of(mask, every=not (context.compact or counted))
-            out["mask_cell"], out["mask_weight"] = Target(cell, frame), Target(weight, frame)
-        for name in sorted(self.on - {"response"}):
-            part: FeatureConfig | RelationConfig = getattr(self.config, name)
-            maps = getattr(teacher, part.level)
-            if part.points == "complete":
-                out[name] = Target(pool_to(maps) if name == "relation" else maps.float(), every)
-            elif part.points == "gaussian":
-                out[name] = Target(gather_cells(maps, cell, frame), frame)
-            else:
-                points = self._nine(maps, context)
-                out[name] = Target(cosine_matrix(points) if name == "relation" else points, context.boxes.frame)
-        if "response" in self.on:
-            # The maximum over classes commutes with temperature, sigmoid and clip, so it is kept as a logit.
-            logit = gather_cells(teacher.heatmaps(), cell, frame).amax(1, keepdim=True)
-            regression = gather_cells(teacher.regression_maps(), cell, frame)
-            out["response"] = Target(torch.cat([logit, regression], 1), frame)
-        return {name: Target(t.values.detach(), t.frame) for name, t in out.items()}
 
     def losses(self, student: BEVOutputs, targets: Targets, context: DistillContext) -> dict[str, Tensor]:
         """`feature`, `relation`, `response_cls`, `response_reg`, as far as they are switched on."""

@@ -6,12 +6,14 @@ from torch import Tensor, nn
 
 from bevkd.config.schema import ModelConfig
 from bevkd.errors import ConfigError
-from bevkd.models.layers import MergedLevels, conv_bn_relu, up_conv
+from bevkd.models.bev.base import BEVEncoder
+from bevkd.models.features import FeatureInfo
+from bevkd.models.layers import MergedLevels, conv_bn_relu, last_layer, up_conv
 from bevkd.registry import register
 
 
 @register("bev_encoder", "second_fpn")
-class SecondFPN(nn.Module):
+class SecondFPN(BEVEncoder):
     """SECOND's backbone with its FPN.
 
     `bev.strides` are relative to the input map and cumulative: (1, 2) is a block at full and one at half resolution,
@@ -23,7 +25,7 @@ class SecondFPN(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
-        super().__init__()
+        super().__init__(config, in_channels)
         bev, norm = config.bev, config.norm
         if not len(bev.widths) == len(bev.depths) == len(bev.strides) > 0:
             raise ConfigError("bev: widths, depths and strides must have one entry per block")
@@ -44,13 +46,18 @@ class SecondFPN(nn.Module):
             width = out
         self.blocks = nn.ModuleList(blocks)
         self.merge = MergedLevels(ups, bev.up_channels * len(bev.widths), norm)
-        self.out_channels = self.merge.out_channels
+        for k, (out, stride) in enumerate(zip(bev.widths, bev.strides, strict=True)):
+            self.features[f"B{k}"] = FeatureInfo(out, stride, stage="high")
+            self.activations[f"B{k}"] = last_layer(self.blocks[k])
+        self.features["high"] = FeatureInfo(self.merge.out_channels, stage="high")
+        self.activations["high"] = self.merge.relu
 
-    def forward(self, low: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """F_low (B, C, H, W) to F_high (B, up_channels * blocks, H, W) and the block outputs."""
+    def forward(self, low: Tensor) -> dict[str, Tensor]:
+        """F_low (B, C, H, W) to the block outputs `B0`..`Bn` and F_high (B, up_channels * blocks, H, W)."""
         stages: list[Tensor] = []
         x = low
         for block in self.blocks:
             x = block(x)
             stages.append(x)
-        return self.merge(stages, (low.shape[-2], low.shape[-1])), stages
+        high = self.merge(stages, (low.shape[-2], low.shape[-1]))
+        return {f"B{k}": stage for k, stage in enumerate(stages)} | {"high": high}

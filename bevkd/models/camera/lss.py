@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,8 @@ from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Cameras
 from bevkd.errors import ConfigError
 from bevkd.models.camera.neck import Neck
+from bevkd.models.features import FeatureInfo
+from bevkd.models.losses import depth_loss
 from bevkd.models.stage import SensorEncoder, SensorFeatures
 from bevkd.registry import lookup, register
 
@@ -37,11 +41,16 @@ class CameraEncoder(SensorEncoder):
         if camera.depth_weight > 0 and not bins:
             raise ConfigError(f"camera.depth_weight: view transform {camera.view.kind!r} predicts no depth")
         self.depth_and_context = lookup("depth_net", camera.depth_net.kind)(self.neck.out_channels, bins, config)
-        self.out_channels = camera.out_channels
-        self.image_channels = tuple(self.backbone.channels)
+        self.features = {"camera": FeatureInfo(camera.out_channels)}
+        if bins:
+            self.features["depth"] = FeatureInfo(bins, camera.stride, "depth")
+        for k, (width, stride) in enumerate(zip(*levels, strict=True)):
+            self.features[f"image{k}"] = FeatureInfo(width, stride, "image")
 
     def forward(self, batch: Batch) -> SensorFeatures:
-        """BEV map (B, out_channels, H, W), signed, depth logits (B, N, D, h, w) if any, and the backbone's levels."""
+        """BEV map `camera` (B, out_channels, H, W), signed, `depth` logits (B, N, D, h, w) if any, and the backbone's
+        levels `image0`..
+        """
         if batch.cameras is None:
             raise ValueError("the batch has no images")
         images = self._images(batch.cameras)
@@ -53,7 +62,26 @@ class CameraEncoder(SensorEncoder):
         features = self.neck(levels, size)
         mixed = self.depth_and_context(features, batch.cameras, batch.bev_aug)  # (B * N, D + C, h, w)
         bev, logits = self.view_transform(mixed, batch.cameras, batch.bev_aug)
-        return SensorFeatures(bev, depth=logits, image=[level.unflatten(0, (b, n)) for level in levels])
+        others = {f"image{k}": level.unflatten(0, (b, n)) for k, level in enumerate(levels)}
+        return SensorFeatures({"camera": bev}, others if logits is None else {"depth": logits} | others)
+
+    def loss_weights(self) -> dict[str, float]:
+        """Of `depth`, where it is supervised."""
+        weight = self.config.camera.depth_weight
+        return {"depth": weight} if weight > 0 else {}
+
+    def losses(self, features: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
+        """`depth`, see `depth_loss`, on all frames: it needs no annotation.
+
+        Raises:
+            ValueError: a batch without depth targets.
+        """
+        view = self.config.camera.view
+        if not self.loss_weights():
+            return {}
+        if batch.cameras is None or batch.cameras.depth is None:
+            raise ValueError("camera.depth_weight needs a batch with depth targets")
+        return {"depth": depth_loss(features["depth"], batch.cameras.depth, view.depth_min, view.depth_step)}
 
     def _images(self, cameras: Cameras) -> Tensor:
         """What the backbone sees (B, N, 3, H, W); LiDAR depths three times over, so that the backbone is the same."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.config.stages import Stage, default_stage
+from bevkd.data.reads import Camera, Depth, Input, LidarImage, Reads
 from bevkd.registry import register_settings
+
+if TYPE_CHECKING:
+    from bevkd.config.schema import DataConfig, ModelConfig
 
 
 @register_settings("camera_encoder", "lss")
@@ -37,3 +41,10 @@ class LSSSettings:
     view: Annotated[Any, Stage("view_transform", "lift_splat")] = default_stage("view_transform", "lift_splat")
     out_channels: int = 256
     depth_weight: float = Field(default=0.0, ge=0)
+
+    def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
+        """Images of the keyframe; where asked for, LiDAR depths in their place, and depths to be taught."""
+        size = self.image_size[0], self.image_size[1]
+        wanted: list[Input] = [Camera(size, data.image_mean, data.image_std, data.crop_in_resize)]
+        wanted += [LidarImage()] * (self.input == "lidar") + [Depth(self.stride)] * (self.depth_weight > 0)
+        return Reads.of(*wanted)

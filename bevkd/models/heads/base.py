@@ -1,23 +1,26 @@
-"""What a detection head is: from F_high to outputs, the loss on them, and boxes."""
+"""What a detection head is: from F_high to an output of its own type, and the loss on it."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from bevkd.config.schema import ModelConfig
-from bevkd.data.batch import Boxes
-from bevkd.models.outputs import BEVOutputs, QueryOutput, TaskOutput
+from bevkd.models.features import FeatureInfo
+from bevkd.models.head_outputs import HeadOutput
+from bevkd.models.stage import Stage
 from bevkd.models.tasks import class_order
 
 
-class Head(nn.Module):
+class Head(Stage):
     """Base class of heads, built from a `ModelConfig` and the channels of F_high.
 
     Attributes:
-        class_order: class indices of the concatenated heat maps.
+        class_order: class indices of what it detects.
+        classes: heat maps; 0 where it has none.
         regression_maps: channels of its dense regression maps; 0 where it has none.
     """
 
+    classes: int = 0
     regression_maps: int = 0
 
     def __init__(self, config: ModelConfig) -> None:
@@ -25,14 +28,15 @@ class Head(nn.Module):
         self.config = config
         self.class_order = class_order(config.head.tasks)
 
-    def forward(self, high: Tensor) -> tuple[list[TaskOutput], QueryOutput | None]:
-        """F_high (B, C, H, W) to dense outputs, one per task, and to those of queries."""
+    def forward(self, high: Tensor) -> HeadOutput:
+        """F_high (B, C, H, W) to what the head says."""
         raise NotImplementedError
 
     def criterion(self) -> nn.Module:
         """A module (outputs, batch) -> weighted `total` and its detached, unweighted terms."""
         raise NotImplementedError
 
-    def decode(self, outputs: BEVOutputs) -> Boxes:
-        """Boxes with scores, flat, by frame, then by falling score."""
-        raise NotImplementedError
+    def _dense(self, regression_maps: int) -> None:
+        """Note a heat map per class and so many regression maps."""
+        self.classes, self.regression_maps = len(self.class_order), regression_maps
+        self.features["heads"] = FeatureInfo(self.classes + regression_maps, layout="heads", stage="heads")

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig, NormConfig
 from bevkd.data.batch import Boxes
 from bevkd.models.decode import decode
+from bevkd.models.head_outputs import REGRESSION, CenterOutput, TaskOutput
 from bevkd.models.heads.base import Head
 from bevkd.models.layers import conv_bn_relu
 from bevkd.models.losses import DetectionLoss
-from bevkd.models.outputs import REGRESSION, BEVOutputs, QueryOutput, TaskOutput
 from bevkd.registry import register
 
 # sigmoid(-2.19) = 0.1: the prior that keeps the focal loss of untrained heat maps small.
@@ -67,17 +67,17 @@ class CenterHead(Head):
             for task in head.tasks
         )
         per_task = sum(width for name, width in REGRESSION if name != "iou" or head.iou_branch)
-        self.regression_maps = per_task * len(head.tasks)
+        self._dense(per_task * len(head.tasks))
 
-    def forward(self, high: Tensor) -> tuple[list[TaskOutput], QueryOutput | None]:
+    def forward(self, high: Tensor) -> CenterOutput:
         """F_high (B, C, H, W) to one `TaskOutput` per task."""
         shared = self.shared(high)
-        return [task(shared) for task in self.tasks], None
+        return CenterOutput([task(shared) for task in self.tasks], self.class_order, self.decode)
 
     def criterion(self) -> nn.Module:
         """Heat-map and regression losses; see `DetectionLoss`."""
         return DetectionLoss(self.config)
 
-    def decode(self, outputs: BEVOutputs) -> Boxes:
+    def decode(self, output: CenterOutput) -> Boxes:
         """Boxes with scores; see `bevkd.models.decode.decode`."""
-        return decode(outputs, self.config)
+        return decode(output, self.config)

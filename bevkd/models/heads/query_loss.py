@@ -12,7 +12,7 @@ from bevkd.data.batch import Batch, Boxes
 from bevkd.geometry import BEVGrid
 from bevkd.models.heads.center_settings import CenterSettings
 from bevkd.models.layers import full_precision
-from bevkd.models.losses import depth_term, gaussian_heatmap_loss
+from bevkd.models.losses import gaussian_heatmap_loss
 from bevkd.models.ops.rotated import iou_3d
 from bevkd.models.outputs import BEVOutputs, QueryOutput
 from bevkd.models.targets import TargetAssigner
@@ -56,7 +56,7 @@ def focal_sum(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
 
 
 class QueryLoss(nn.Module):
-    """`class_weight * focal + heatmap_weight * Gaussian focal + box_weight * L1` [+ depth], see `head.query`.
+    """`class_weight * focal + heatmap_weight * Gaussian focal + box_weight * L1`, see `head.query`.
 
     Matching costs: focal class cost, L1 distance of the centres relative to the grid, and minus the 3D IoU. Box and
     class terms are divided by the number of annotations. Annotations count on labelled frames only.
@@ -74,7 +74,7 @@ class QueryLoss(nn.Module):
         self.assign = TargetAssigner(drawn, self.grid)
 
     def forward(self, outputs: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
-        """`total` with its graph and the detached, unweighted terms `heatmap, class, box[, depth]`."""
+        """`total` with its graph and the detached, unweighted terms `heatmap, class, box`."""
         with full_precision(outputs.low):
             return self._losses(outputs, batch)
 
@@ -101,9 +101,6 @@ class QueryLoss(nn.Module):
             + settings.class_weight * named["class"]
             + settings.box_weight * named["box"]
         )
-        if self.config.reads_depth:
-            named["depth"] = depth_term(outputs, batch, self.config)
-            total = total + self.config.camera.depth_weight * named["depth"]
         return {"total": total, **{name: value.detach() for name, value in named.items()}}
 
     def _boxes(self, code: Tensor, truth: Tensor) -> Tensor:

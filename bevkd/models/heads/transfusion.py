@@ -14,16 +14,18 @@ from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Boxes
 from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
+from bevkd.models.features import FeatureInfo
+from bevkd.models.head_outputs import QueryOutput, TaskOutput
 from bevkd.models.heads.base import Head
 from bevkd.models.heads.center import HEATMAP_BIAS
 from bevkd.models.heads.query_loss import QueryLoss, query_boxes
 from bevkd.models.heads.transfusion_settings import QuerySettings
 from bevkd.models.layers import conv_bn_relu, full_precision
-from bevkd.models.outputs import BEVOutputs, QueryOutput, TaskOutput
 from bevkd.registry import register
 
 # Branches of a query and their widths; `center` is relative to the query's place.
 _BRANCHES = (("center", 2), ("height", 1), ("dim", 3), ("rot", 2), ("vel", 2))
+_CODE_WIDTH = sum(width for _, width in _BRANCHES)
 
 
 class PlaceEmbedding(nn.Module):
@@ -86,6 +88,8 @@ class TransFusionHead(Head):
             )
         self.query, self.grid = query, config.grid.build()
         classes = len(self.class_order)
+        self._dense(regression_maps=0)
+        self.features["queries"] = FeatureInfo(_CODE_WIDTH + classes, layout="queries", stage="heads")
         self.shared = nn.Conv2d(in_channels, query.channels, 3, padding=1)
         self.heat = nn.Sequential(
             conv_bn_relu(query.channels, query.channels, config.norm), nn.Conv2d(query.channels, classes, 3, padding=1)
@@ -116,8 +120,8 @@ class TransFusionHead(Head):
             nn.Conv1d(hidden, width, 1),
         )
 
-    def forward(self, high: Tensor) -> tuple[list[TaskOutput], QueryOutput | None]:
-        """F_high (B, C, H, W) to the heat maps (one `TaskOutput` without regression) and the queries."""
+    def forward(self, high: Tensor) -> QueryOutput:
+        """F_high (B, C, H, W) to the queries and the heat maps (one `TaskOutput` without regression)."""
         shared = self.shared(high)
         heatmap = self.heat(shared)
         with full_precision(high):
@@ -132,7 +136,8 @@ class TransFusionHead(Head):
             named = {name: branch(queries.transpose(1, 2)).transpose(1, 2) for name, branch in self.branches.items()}
             named["center"] = named["center"] + place
             code = torch.cat([named[name] for name, _ in _BRANCHES], dim=-1)
-        return [TaskOutput(heatmap, {})], QueryOutput(named["hm"], code, label, score)
+        tasks = [TaskOutput(heatmap, {})]
+        return QueryOutput(named["hm"], code, label, score, tasks, self.class_order, self.decode)
 
     def _peaks(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The strongest peaks over all classes: cell (B, P), class (B, P), and heat of every class there (B, P, K)."""
@@ -151,10 +156,9 @@ class TransFusionHead(Head):
         """Hungarian matching; see `QueryLoss`."""
         return QueryLoss(self.config)
 
-    def decode(self, outputs: BEVOutputs) -> Boxes:
+    def decode(self, output: QueryOutput) -> Boxes:
         """A box per query: its score is the query's class score times the heat of the class it was started for."""
-        assert outputs.queries is not None
-        return query_detections(outputs.queries, self.class_order, self.grid, self.config)
+        return query_detections(output, self.class_order, self.grid, self.config)
 
 
 def query_detections(queries: QueryOutput, order: tuple[int, ...], grid: BEVGrid, config: ModelConfig) -> Boxes:

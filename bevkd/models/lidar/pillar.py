@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
-from bevkd.models.layers import batch_norm_rows, conv_bn_relu, downsampling, full_precision
+from bevkd.models.features import FeatureInfo
+from bevkd.models.layers import batch_norm_rows, conv_bn_relu, downsampling, full_precision, last_layer
 from bevkd.models.lidar.points import PointGroups, group_points, mean_per_cell, point_scale, to_dense
 from bevkd.models.outputs import SparseCells
 from bevkd.models.stage import SensorEncoder, SensorFeatures
@@ -56,10 +57,15 @@ class PillarEncoder(SensorEncoder):
         if widths[-1] != lidar.out_channels:
             blocks.append(conv_bn_relu(widths[-1], lidar.out_channels, config.norm))
         self.blocks = nn.Sequential(*blocks)
-        self.out_channels = lidar.out_channels
+        self.features = {
+            "lidar": FeatureInfo(lidar.out_channels),
+            "cells": FeatureInfo(widths[0], 1 / stride, "cells"),
+        }
+        if blocks:
+            self.activations = {"lidar": last_layer(blocks[-1])}
 
     def forward(self, batch: Batch) -> SensorFeatures:
-        """BEV map (B, out_channels, H, W) and pillar features; frames without points give an empty canvas."""
+        """BEV map `lidar` (B, out_channels, H, W) and pillar features `cells`; without points the canvas is empty."""
         if batch.points is None or batch.point_frame is None:
             raise ValueError("the batch has no LiDAR points")
         # In float32 throughout: autocast over a varying number of points leaks memory on CPU and buys nothing.
@@ -69,7 +75,7 @@ class PillarEncoder(SensorEncoder):
             flat = (frame * self.grid.H + y) * self.grid.W + x
             canvas = to_dense(features, flat, len(batch), self.grid.H, self.grid.W)
         cells = SparseCells(features, groups.coordinates[:, [0, 2, 3]])
-        return SensorFeatures(self.blocks(canvas), cells=cells)
+        return SensorFeatures({"lidar": self.blocks(canvas)}, {"cells": cells})
 
     def _pillar_features(self, points: Tensor, frame: Tensor) -> tuple[Tensor, PointGroups]:
         lidar, z = self.config.lidar, self.config.grid

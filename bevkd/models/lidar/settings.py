@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
+
+from bevkd.data.reads import Lidar, Reads
+
+if TYPE_CHECKING:
+    from bevkd.config.schema import DataConfig, ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -29,3 +36,7 @@ class PointSettings:
     out_channels: int = 256
     normalise: bool = False
     dt_scale: float = 10.0
+
+    def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
+        """Points of the key sweep and of the earlier ones that the data say."""
+        return Reads.of(Lidar(data.lidar_sweeps, data.lidar_sweep_stride, data.lidar_in_view))

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig, NormConfig
 from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
-from bevkd.models.layers import batch_norm_rows, conv_bn_relu, downsampling, full_precision
+from bevkd.models.features import FeatureInfo
+from bevkd.models.layers import batch_norm_rows, conv_bn_relu, downsampling, full_precision, last_layer
 from bevkd.models.lidar.points import group_points, mean_per_cell, point_scale
-from bevkd.models.ops.sparse import SparseConv3d, SparseMap, output_shape
+from bevkd.models.ops.sparse import SparseConv3d
+from bevkd.models.ops.sparse_map import SparseMap, output_shape
 from bevkd.models.outputs import SparseCells
 from bevkd.models.stage import SensorEncoder, SensorFeatures
 from bevkd.registry import register
@@ -92,10 +94,15 @@ class VoxelEncoder(SensorEncoder):
         self.blocks = nn.ModuleList(blocks)
         folded = widths[-1] * shape[0]
         self.project = None if folded == lidar.out_channels else conv_bn_relu(folded, lidar.out_channels, norm, 1)
-        self.out_channels = lidar.out_channels
+        self.features = {
+            "lidar": FeatureInfo(lidar.out_channels),
+            "cells": FeatureInfo(widths[-1], 1, "cells"),
+        }
+        if self.project is not None:
+            self.activations = {"lidar": last_layer(self.project)}
 
     def forward(self, batch: Batch) -> SensorFeatures:
-        """BEV map (B, out_channels, H, W), non-negative, and the features of the last sparse stage."""
+        """BEV map `lidar` (B, out_channels, H, W), non-negative, and `cells`, the features of the last sparse stage."""
         if batch.points is None or batch.point_frame is None:
             raise ValueError("the batch has no LiDAR points")
         # Sparse kernels know no bfloat16, and autocast over a varying number of rows leaks memory on CPU.
@@ -107,7 +114,7 @@ class VoxelEncoder(SensorEncoder):
         bev = volume.flatten(1, 2)
         if self.project is not None:
             bev = self.project(bev)
-        return SensorFeatures(bev, cells=SparseCells(x.features, x.coordinates))
+        return SensorFeatures({"lidar": bev}, {"cells": SparseCells(x.features, x.coordinates)})
 
     def _voxels(self, points: Tensor, frame: Tensor, frames: int) -> SparseMap:
         lidar, z = self.config.lidar, self.config.grid

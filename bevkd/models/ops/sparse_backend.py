@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bevkd.errors import ConfigError
-from bevkd.models.ops.sparse import KernelPairs, Size3, SparseMap
+from bevkd.models.ops.sparse_map import KernelPairs, Size3, SparseMap
 
 log = logging.getLogger(__name__)
 _forced: list[str] = []

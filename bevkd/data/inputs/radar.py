@@ -1,0 +1,56 @@
+"""Radar points of all radars, earlier sweeps merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from bevkd.data.batch import Batch
+from bevkd.data.index import RADAR_SWEEPS
+from bevkd.data.inputs.base import Change, InputReader
+from bevkd.data.load import FrameLoader, RawFrame
+from bevkd.data.radar import merge_radar, read_radar
+from bevkd.data.reads import Radar
+from bevkd.data.sample import Sample, flat
+from bevkd.errors import ConfigError
+from bevkd.registry import register
+
+
+@register("input", "radar")
+class RadarReader(InputReader[Radar]):
+    """`radar`: position, cross-section, compensated velocity and age; invalid and ambiguous points are left out."""
+
+    def __init__(self, declared: Radar, loader: FrameLoader) -> None:
+        super().__init__(declared, loader)
+        if declared.sweeps > RADAR_SWEEPS:
+            raise ConfigError(f"data.radar_sweeps reach back {declared.sweeps} sweeps, an index lists {RADAR_SWEEPS}")
+
+    def load(self, frame: int, raw: RawFrame) -> None:
+        """Merged sweeps in the ego frame of the keyframe."""
+        loader = self.loader
+        sensors = loader.index.sensors
+        at = loader.radar_records(frame, self.declared.sweeps)
+        clouds = [read_radar(loader.root / sensors.filename[i], sensors.token[i]) for i in at]
+        poses, ages = loader.ego_from_sensor(frame, at), loader.ages(frame, at)
+        raw.radar = merge_radar([(p, m, float(t)) for p, m, t in zip(clouds, poses, ages, strict=True)])
+
+    def augment(self, frame: int, raw: RawFrame, sample: Sample, change: Change) -> None:
+        """Points moved, and cut to the area; velocities turned."""
+        assert raw.radar is not None
+        sample.radar = change.points(raw.radar)
+        sample.radar[:, 4:6] = sample.radar[:, 4:6] @ change.matrix[:2, :2].T.astype(np.float32)
+
+    @staticmethod
+    def collate(samples: Sequence[Sample], batch: Batch) -> None:
+        """`radar` and `radar_frame`."""
+        batch.radar, batch.radar_frame = flat([s.radar for s in samples])
+
+    @staticmethod
+    def example(declared: Radar, batch: Batch, reach: float, returns: int) -> None:
+        """Some 50 returns of each of five radars."""
+        points, generator = 250 * (1 + declared.sweeps), torch.Generator().manual_seed(0)
+        batch.radar = torch.randn(points, 7, generator=generator)
+        batch.radar[:, :2] *= reach / 2
+        batch.radar_frame = torch.zeros(points, dtype=torch.long)

@@ -1,0 +1,86 @@
+"""What a teacher cache is called: a digest of all that its contents depend on, known without a tensor library."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+from bevkd.config import DataConfig, RunConfig, config_dir, identity, load_rows, load_run
+from bevkd.config.identity import field_facts, settings_read
+from bevkd.config.marks import ReadFor
+from bevkd.config.tiers import RowTier
+from bevkd.data.reads import reads_of
+from bevkd.distill.settings import method_settings
+from bevkd.errors import ConfigError
+from bevkd.io import digest
+
+# Settings of the data that belong to a network: how much of each sensor it reads, and in what form.
+OF_NETWORK = tuple(name for name, _, marks in field_facts(DataConfig) if any(isinstance(m, ReadFor) for m in marks))
+
+
+def teacher_config(run: RunConfig) -> RunConfig:
+    """The settings of a run's teacher.
+
+    Raises:
+        ConfigError: the run has no teacher.
+    """
+    if run.row.teacher is None or run.row.method is None:
+        raise ConfigError(f"run {run.run!r} has no teacher to cache")
+    return load_run(run.row.teacher, run.scale, run.row.teacher_seed)
+
+
+def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
+    """Folder name of the teacher cache that a run reads: `<teacher run>_seed<k>_<digest>`.
+
+    The digest covers the teacher, what is tapped of it, which frames with which labels, their augmentation, the grid
+    and the precision that the teacher runs in, as far as these are no defaults. Rows that agree in this share one
+    cache, whatever their methods do with it.
+
+    Args:
+        run: the student's settings.
+        teacher: those of its teacher; default: as they are now configured.
+
+    Raises:
+        ConfigError: the run has no teacher or no method.
+    """
+    teacher = teacher or teacher_config(run)
+    row = run.row
+    if row.method is None:
+        raise ConfigError(f"run {run.run!r} has no method to tap its teacher for")
+    data = settings_read(run.data, reads_of(teacher.model, teacher.data).without_targets().sensors)
+    content = {
+        "teacher": identity(teacher),
+        "wanted": method_settings(row.method).cached().key,
+        "frames": [row.frames, row.labelled_subset, run.train.frames_limit, row.teacher_batch],
+        "data": {name: value for name, value in data.items() if name not in OF_NETWORK},
+        "grid": settings_read(run.model.grid, ()),
+        "precision": run.train.precision,
+    }
+    return f"{row.teacher}_seed{row.teacher_seed}_{digest(content)}"
+
+
+def readers_of(run: RunConfig) -> list[RunConfig]:
+    """The trainings of the configuration, with every of their seeds, that read the teacher cache of a run, as far as
+    they belong to the first tier that reads it: trainings of later tiers add to it what they need.
+
+    Raises:
+        ConfigError: the run has no teacher or no method.
+    """
+    return _readers(config_dir().resolve(), run.scale).get(cache_name(run), [])
+
+
+@cache
+def _readers(_folder: Path, scale: str) -> dict[str, list[RunConfig]]:
+    """Name of a teacher cache -> the trainings that read it."""
+    found: dict[str, list[RunConfig]] = {}
+    for row in load_rows().values():
+        if row.teacher is not None:
+            run = load_run(row.id, scale, row.seeds[0])
+            if run.row.teacher_mode == "cached":
+                found.setdefault(cache_name(run), []).extend(replace(run, seed=seed) for seed in row.seeds)
+    for name, runs in found.items():
+        first = min((run.row.target for run in runs), key=get_args(RowTier).index)
+        found[name] = [run for run in runs if run.row.target == first]
+    return found

@@ -1,0 +1,24 @@
+"""Options of hard pseudo-boxes."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from bevkd.distill.settings import MethodSettings
+from bevkd.distill.tap import Tap
+from bevkd.registry import register_settings
+
+
+@register_settings("method", "pseudo_boxes")
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PseudoBoxesConfig(MethodSettings):
+    """Options: weight of the focal loss, and the Gaussians' overlap and smallest radius (CenterPoint's)."""
+
+    weight: float = 5.0
+    min_overlap: float = 0.1
+    min_radius: int = 2
+
+    def taps(self) -> dict[str, Tap]:
+        """None: the boxes are the target."""
+        return {}

@@ -1,0 +1,46 @@
+"""What the settings of every method have in common: they say what is tapped, without a network or a tensor library."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from bevkd.config import MethodConfig
+from bevkd.config.identity import parse_options
+from bevkd.distill.tap import Tap, Wanted, as_columns
+
+
+class MethodSettings:
+    """Base class of the settings of methods, which are frozen dataclasses. Defaults are the paper's."""
+
+    def taps(self) -> dict[str, Tap]:
+        """What the losses read of the teacher, by the names of the targets."""
+        raise NotImplementedError
+
+    def cache_taps(self) -> dict[str, Tap]:
+        """What a teacher cache holds for them, by any names: `taps`, or more than that, so that rows which differ only
+        in the losses they switch on share one cache.
+        """
+        return self.taps()
+
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether the losses read boxes, so that the teacher's have to stand in on unlabelled frames."""
+        return True
+
+    def wanted(self) -> Wanted:
+        """What is wanted of the teacher in a step."""
+        taps = self.taps()
+        return Wanted(taps, self.needs_boxes or any(tap.at_boxes() for tap in taps.values()))
+
+    def cached(self) -> Wanted:
+        """What a cache holds, by the names of its columns."""
+        return as_columns(self.cache_taps().values(), self.needs_boxes)
+
+
+def method_settings(config: MethodConfig) -> MethodSettings:
+    """The checked settings of a row's method.
+
+    Raises:
+        ConfigError: unknown method; unknown key or wrong type in the options.
+    """
+    return cast(MethodSettings, parse_options(config.kind, config.options))

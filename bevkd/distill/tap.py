@@ -1,0 +1,161 @@
+"""`Tap`: which feature of a network a method reads, and how. Plain settings: what is tapped is known without a network.
+
+A way of reading is one small frozen dataclass in `bevkd/distill/taps/`, registered as `tap`; its fields are options.
+A teacher cache holds taps of the teacher, so that methods which tap the same share one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from bevkd.io import digest
+from bevkd.registry import register
+
+if TYPE_CHECKING:
+    from bevkd.data.batch import Target
+    from bevkd.distill.masks import Cells
+    from bevkd.distill.reading import Reading
+    from bevkd.distill.sizes import Sizes
+
+T = TypeVar("T", bound=type)
+
+
+class Described:
+    """A choice with options, that has a name and can be written down.
+
+    Attributes:
+        kind: its name.
+    """
+
+    kind: ClassVar[str] = ""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What it is, as JSON-like data: its options as far as they differ from the defaults, so that an option that
+        is new in the code changes nothing.
+        """
+        return {"kind": self.kind} | {
+            f.name: _plain(getattr(self, f.name))
+            for f in fields(self)  # type: ignore[arg-type]
+            if f.compare and getattr(self, f.name) != _default(f)
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Described):
+        return value.key
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _default(f: Field[Any]) -> Any:
+    return f.default_factory() if f.default_factory is not MISSING else f.default
+
+
+@dataclass(frozen=True)
+class Cellset(Described):
+    """A choice of cells of a map, which taps read. Options that do not compare equal are no part of what it is."""
+
+    feature: ClassVar[str] = ""  # what of the network decides them; "": nothing, boxes alone do
+    needs_boxes: ClassVar[bool] = True
+
+    def find(self, reading: Reading) -> Cells:
+        """The cells; `Reading.cells` remembers them for all taps of a batch."""
+        raise NotImplementedError
+
+    def count(self, sizes: Sizes) -> float:
+        """About how many they are per frame."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Tap(Described):
+    """Base class of taps.
+
+    Attributes:
+        feature: name of a feature of the network, see `FeatureSpec`; "": none, boxes are all it takes.
+        needs_boxes: whether it reads at boxes, which on unlabelled frames are the teacher's.
+    """
+
+    feature: str = ""
+    needs_boxes: ClassVar[bool] = False
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What of the network has to be there."""
+        return frozenset({self.feature} - {""})
+
+    def at_boxes(self) -> bool:
+        """Whether boxes have to be there."""
+        return self.needs_boxes
+
+    def read(self, reading: Reading) -> Target:
+        """The values, of any precision, as a ragged array."""
+        raise NotImplementedError
+
+    def entry_bytes(self, sizes: Sizes) -> float:
+        """About how many bytes of a cache the values of one frame take: 2 per number, 4 per index."""
+        raise NotImplementedError
+
+    @property
+    def column(self) -> str:
+        """Its name within a teacher cache."""
+        words = re.sub(r"\W+", "_", f"{self.kind}_{self.feature}".strip("_"))
+        return f"{words}_{digest(self.key)[:8]}"
+
+
+@dataclass(frozen=True)
+class CellTap(Tap):
+    """Base class of taps that read at a choice of cells."""
+
+    cells: Cellset = Cellset()
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What of the network has to be there."""
+        return frozenset({self.feature, self.cells.feature} - {""})
+
+    def at_boxes(self) -> bool:
+        """Whether boxes have to be there."""
+        return self.cells.needs_boxes
+
+
+def register_tap(kind: str) -> Callable[[T], T]:
+    """Class decorator that names a tap or a choice of cells."""
+
+    def add(cls: T) -> T:
+        cls.kind = kind  # type: ignore[attr-defined]
+        return register("tap", kind)(cls) if issubclass(cls, Tap) else cls
+
+    return add
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a teacher.
+
+    Attributes:
+        taps: by the names of the targets.
+        boxes: whether its boxes stand in for annotations on unlabelled frames.
+    """
+
+    taps: dict[str, Tap]
+    boxes: bool
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What of the network has to be there, but for the boxes."""
+        return frozenset[str]().union(*(tap.features for tap in self.taps.values()))
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What it is, whatever the targets are called."""
+        return {"taps": sorted((tap.key for tap in self.taps.values()), key=str), "boxes": self.boxes}
+
+
+def as_columns(taps: Iterable[Tap], boxes: bool) -> Wanted:
+    """Taps under the names that they have in a cache, each once."""
+    named = {tap.column: tap for tap in taps}
+    return Wanted(dict(sorted(named.items())), boxes or any(tap.at_boxes() for tap in named.values()))

@@ -1,0 +1,126 @@
+"""The teacher cache of a run: found, built or extended by one process while others wait."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from bevkd.config import RunConfig
+from bevkd.data import FrameDataset, Sample
+from bevkd.distill import TeacherCache, build_cache, cache_name, method_settings
+from bevkd.distill.cache import MANIFEST, Entry
+from bevkd.distill.sizes import entry_bytes
+from bevkd.distill.tap import Wanted
+from bevkd.errors import BevkdError
+from bevkd.train.optim import resolve_precision
+from bevkd.train.teacher import Teacher, runs_root
+
+logger = logging.getLogger(__name__)
+
+
+def cache_dir(run: RunConfig, teacher: Teacher, out: Path) -> Path:
+    """Folder of the teacher cache that a run reads, `<runs>/../cache/<scale>/<name>`."""
+    return runs_root(out).parent / "cache" / run.scale / cache_name(run, teacher.run)
+
+
+class _OneByOne:
+    """Frames that are asked for in their order: what was decoded of one is dropped when the next one comes."""
+
+    def __init__(self, frames: FrameDataset) -> None:
+        self._frames, self._current = frames, -1
+        self.tokens, self.labelled = frames.tokens, frames.labelled
+        self.variant_count = frames.variant_count
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def get_variant(self, i: int, variant: int) -> Sample:
+        """A frame under one of its fixed augmentations."""
+        if i != self._current:
+            self._frames.forget()
+            self._current = i
+        return self._frames.get_variant(i, variant)
+
+
+def open_cache(
+    run: RunConfig,
+    teacher: Teacher,
+    frames: FrameDataset,
+    asked: Iterable[Entry],
+    taught: Callable[[], FrameDataset],
+    folder: Path,
+) -> TeacherCache:
+    """A cache that holds some entries, made or extended as far as it lacks them.
+
+    Args:
+        run: a run that reads it.
+        teacher: its teacher.
+        frames: the frames of the run.
+        asked: the entries.
+        taught: gives these frames as the teacher reads them.
+        folder: the cache.
+
+    Raises:
+        ConfigError: no fixed augmentations.
+        DataError: bad data.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    asked = sorted(set(asked))
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        held: TeacherCache | None = None
+        try:
+            held = TeacherCache.open(folder, teacher.digest)
+            if held.tokens != frames.tokens or held.manifest["labelled"] != frames.labelled.tolist():
+                logger.info("teacher cache %s is of other frames", folder)
+                held = None
+        except BevkdError as error:
+            logger.info("no teacher cache (%s)", error)
+        missing = asked if held is None else held.missing(asked)
+        if held is not None and not missing:
+            return held
+        return _build(run, teacher, taught(), missing, folder, held)
+
+
+def _build(
+    run: RunConfig,
+    teacher: Teacher,
+    frames: FrameDataset,
+    missing: list[Entry],
+    folder: Path,
+    held: TeacherCache | None,
+) -> TeacherCache:
+    assert run.row.method is not None
+    wanted: Wanted = method_settings(run.row.method).cached()
+    size = entry_bytes(run, teacher.run) * len(missing) / 1e6
+    logger.info("teacher cache %s: %d frame variants to compute, about %.1f MB", folder, len(missing), size)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    before = (folder / MANIFEST).stat() if held is not None else None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(run.train.threads)
+    try:
+        # In the precision of training, so that cached and live targets agree.
+        precision = resolve_precision(run.train.precision, device.type)
+        dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
+        with torch.autocast(device.type, dtype=dtype, enabled=precision != "32-true"):
+            made = build_cache(
+                wanted,
+                teacher.detector,
+                _OneByOne(frames),
+                folder,
+                missing,
+                teacher_digest=teacher.digest,
+                together=run.row.teacher_batch,
+                extend=held,
+                device=device,
+            )
+    finally:
+        torch.set_num_threads(threads)
+    if before is not None:
+        # What was there has not changed: whoever has read it need not be made anew.
+        os.utime(folder / MANIFEST, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return made

@@ -1,0 +1,163 @@
+"""From settings to what a training learns from: frames, batches, teacher and engine, each resolved once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bevkd.config import MethodConfig, RunConfig
+from bevkd.config.training import Timeline
+from bevkd.data import BatchPlan, FrameDataset
+from bevkd.distill import SCORE_THRESHOLD, DistillEngine, TeacherCache, build_method, method_settings
+from bevkd.distill.teacher import expose
+from bevkd.errors import ConfigError
+from bevkd.models.detector import Detector
+from bevkd.models.outputs import FeatureSpec
+from bevkd.registry import lookup
+from bevkd.train.caching import cache_dir, open_cache
+from bevkd.train.stream import (
+    Frames,
+    Phase,
+    batch_plan,
+    derive_seed,
+    entries_read,
+    phase_at,
+    phases,
+    total_steps,
+    training_frames,
+)
+from bevkd.train.teacher import Teacher, load_teacher
+from bevkd.train.views import TrainingFrames, shared_reads, student_reads, teacher_reads
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a training learns from.
+
+    Attributes:
+        frames: samples, with what they bring of the teacher.
+        plan: which of them form the batches at first.
+        line: how many batches.
+        stretches: what forms the batches from which step on.
+        seed: of the run.
+        method: None for plain training.
+        taught_by: features of the teacher; None without one.
+        live: the teacher that runs in the step, if one does.
+        cached: whether the teacher's targets come with the samples.
+    """
+
+    frames: TrainingFrames
+    plan: BatchPlan
+    line: Timeline
+    stretches: Sequence[Phase]
+    seed: int
+    method: MethodConfig | None = None
+    taught_by: FeatureSpec | None = None
+    live: Detector | None = None
+    cached: bool = False
+
+    def engine(self, student: Detector) -> DistillEngine | None:
+        """The distillation part of the step. The adapters' initial weights depend on the seed alone.
+
+        Raises:
+            ConfigError: networks that the method cannot connect.
+        """
+        if self.method is None:
+            return None
+        torch.manual_seed(derive_seed(self.seed, "adapters"))
+        method = build_method(self.method, student.spec, self.taught_by or student.spec)
+        expose(student, method.student_features)
+        return DistillEngine(method, student.grid, self.live, cached=self.cached)
+
+
+def resolve(
+    run: RunConfig, out: Path, digest: str | None = None, *, steps: int | None = None, cache: Path | None = None
+) -> Lesson:
+    """Resolve a run. Its teacher is loaded here and nowhere else; what its cache lacks is computed.
+
+    Args:
+        run: the run.
+        out: its folder, from which teacher and cache are found.
+        digest: of the teacher's file, if it is known already.
+        steps: look at so many batches only.
+        cache: another folder for the teacher cache.
+
+    Raises:
+        ConfigError: the run cannot be trained, or its teacher is not trained yet.
+        CheckpointError: the teacher is unreadable or of another architecture.
+        DataError: bad data.
+    """
+    teacher = load_teacher(run, out, digest)
+    if cache is None and teacher is not None and run.row.teacher_mode == "cached":
+        cache = cache_dir(run, teacher, out)
+    return lesson_of(run, teacher, cache, steps)
+
+
+def lesson_of(run: RunConfig, teacher: Teacher | None, cache: Path | None, steps: int | None = None) -> Lesson:
+    """What a run learns from, of a teacher that is loaded already; arguments and errors as of `resolve`."""
+    method = run.row.method
+    if teacher is not None and method is not None and lookup("method", method.kind).uses_teacher:
+        if run.row.teacher_mode == "live":
+            return _live(run, method, teacher, steps)
+        assert cache is not None
+        return _cached(run, method, teacher, steps, cache)
+    frames = TrainingFrames(training_frames(run, student_reads(run)))
+    spec = None if teacher is None else teacher.spec
+    return Lesson(frames, *_course(run, frames, steps), run.seed, method, spec)
+
+
+def _course(run: RunConfig, frames: Frames, steps: int | None) -> tuple[BatchPlan, Timeline, list[Phase]]:
+    plan = batch_plan(run, frames)
+    line = Timeline(steps or total_steps(run, plan), plan.steps_per_epoch)
+    return plan, line, phases(run, frames, plan, line)
+
+
+def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None) -> Lesson:
+    own, other = student_reads(run), teacher_reads(teacher.run)
+    both = shared_reads(own, other)
+    student = training_frames(run, both or own)
+    frames = TrainingFrames(student, teacher=training_frames(run, other) if both is None else None)
+    return Lesson(frames, *_course(run, frames, steps), run.seed, method, teacher.spec, live=teacher.detector)
+
+
+def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None, folder: Path) -> Lesson:
+    student = training_frames(run, student_reads(run))
+    asked = entries_read(run, student, _batches(*_course(run, student, steps)))
+    held = open_cache(run, teacher, student, asked, lambda: _replayed(run, teacher), folder)
+    reader = held.reader(method_settings(method).wanted(), teacher.grid, SCORE_THRESHOLD)
+    frames = TrainingFrames(student, cache=reader)
+    return Lesson(frames, *_course(run, frames, steps), run.seed, method, teacher.spec, cached=True)
+
+
+def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -> TeacherCache:
+    """The teacher cache of a run with all entries that it and some other runs read.
+
+    Args:
+        run: a run with a cached teacher.
+        out: its folder, from which teacher and cache are found.
+        readers: other runs that read the same cache.
+
+    Raises:
+        ConfigError, CheckpointError: the teacher is missing or cannot be used.
+        DataError: bad data.
+    """
+    teacher = load_teacher(run, Path(out))
+    if teacher is None:
+        raise ConfigError(f"run {run.run!r} has no teacher to cache")
+    frames, asked = _replayed(run, teacher), set[tuple[int, int]]()
+    for reader in (run, *readers):
+        asked |= entries_read(reader, frames, _batches(*_course(reader, frames, None)))
+    return open_cache(run, teacher, frames, asked, lambda: frames, cache_dir(run, teacher, Path(out)))
+
+
+def _batches(_plan: BatchPlan, line: Timeline, stretches: Sequence[Phase]) -> Iterable[list[tuple[int, int]]]:
+    return (phase_at(stretches, step).plan.batch(step) for step in range(line.steps))
+
+
+def _replayed(run: RunConfig, teacher: Teacher) -> FrameDataset:
+    """The frames of a run as its teacher reads them, each decoded once for all its variants."""
+    kept = replace(run, data=replace(run.data, memory_cache=True))
+    return training_frames(kept, teacher_reads(teacher.run))

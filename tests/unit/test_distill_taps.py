@@ -1,0 +1,251 @@
+"""Taps: what is read of a network, what makes two of them the same, and how much they store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, make_dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from distill_data import GRID, HIGH, LOW, Frames, ToyTeacher, collate, make_batch, make_context, make_outputs, spec
+from torch import Tensor
+
+from bevkd import registry
+from bevkd.config import MethodConfig, load_rows, load_run
+from bevkd.distill import (
+    DistillContext,
+    DistillEngine,
+    DistillMethod,
+    MethodSettings,
+    Tap,
+    Targets,
+    build_cache,
+    build_method,
+    cache_name,
+    estimate_cache_bytes,
+    method_settings,
+)
+from bevkd.distill.cache_build import all_entries
+from bevkd.distill.cache_key import readers_of
+from bevkd.distill.reading import Reading, read_taps
+from bevkd.distill.sizes import Sizes, expected_entries
+from bevkd.distill.tap import Cellset, as_columns, register_tap
+from bevkd.distill.taps.cells import BoxMask, CellIndex, CellValues, CellWeight, GaussianMask
+from bevkd.distill.taps.heads import ConfidentCells, Response
+from bevkd.distill.taps.maps import PooledMap, WholeMap
+from bevkd.distill.taps.points import NineCosines, NinePoints
+from bevkd.models.features import FeatureInfo
+from bevkd.models.outputs import BEVOutputs, SparseCells
+from bevkd.registry import register
+
+
+def test_a_tap_is_what_differs_from_its_defaults() -> None:
+    assert NinePoints("low").key == {"kind": "nine points", "feature": "low"}
+    assert NinePoints("low", True).key == {"kind": "nine points", "feature": "low", "legacy_transpose": True}
+    mask = GaussianMask(min_radius=2)
+    assert CellIndex(cells=mask).key == {"kind": "cell index", "cells": {"kind": "gaussian mask", "min_radius": 2}}
+    assert NinePoints("low").column != NinePoints("high").column
+    assert NinePoints("low").column.startswith("nine_points_low_")
+    # Whether cells have to be counted changes how a step finds them, not what is stored.
+    assert CellIndex(cells=GaussianMask(counted=True)).column == CellIndex(cells=GaussianMask()).column
+
+
+def test_a_new_inert_option_changes_nothing() -> None:
+    grown = make_dataclass("Grown", [("added", int, 0)], bases=(NinePoints,), frozen=True)
+    assert grown("low").column == NinePoints("low").column
+    assert grown("low", added=1).column != NinePoints("low").column
+
+
+def test_equal_taps_are_read_once_and_stored_once() -> None:
+    calls: list[str] = []
+
+    @dataclass(frozen=True)
+    class Counted(WholeMap):
+        kind = "counted"
+
+        def read(self, reading: Reading) -> Any:
+            calls.append(self.feature)
+            return super().read(reading)
+
+    taps = {"a": Counted("low"), "b": Counted("low"), "c": Counted("high")}
+    found = read_taps(taps, make_outputs(2, 1), make_context([1, 1]))
+    assert calls == ["low", "high"]
+    assert found["a"].values.shape == (2, LOW, GRID.H, GRID.W)
+    assert found["c"].values.shape == (2, HIGH, GRID.H, GRID.W)
+    assert len(as_columns(taps.values(), False).taps) == 2
+
+
+def test_what_is_read_of_the_network_and_whether_at_boxes() -> None:
+    assert Response(cells=GaussianMask()).features == {"heads"}
+    assert CellIndex(cells=GaussianMask()).features == frozenset()
+    assert CellIndex(cells=ConfidentCells()).features == {"heads"}
+    assert CellValues("B1", ConfidentCells()).features == {"B1", "heads"}
+    assert CellIndex(cells=GaussianMask()).at_boxes()
+    assert not CellIndex(cells=ConfidentCells()).at_boxes()
+    assert NineCosines("high").at_boxes()
+    assert not as_columns([WholeMap("low")], False).boxes
+    assert as_columns([WholeMap("low"), NinePoints("low")], False).boxes
+
+
+def held(kind: str, **options: Any) -> dict[str, Any]:
+    return method_settings(MethodConfig(kind, options)).cached().key
+
+
+def test_methods_with_the_same_taps_share_a_cache_whatever_they_do_with_them() -> None:
+    dense = {"kind": "dense", "options": {"dense_weight": 1.0}}
+    assert held("dense") == held("combine", methods=[dense]) == held("combine", methods=[dense, dense])
+    assert held("dense") == held("dense", regression_weight=0.0)
+    assert held("dense") != held("dense", threshold=0.3)
+    assert held("imitation", features=["high", "low"]) == held("imitation", features=["low", "high"], weight=3.0)
+    trio = held("unidistill")
+    assert trio == held("unidistill", weights={"relation": 0}) == held("unidistill", adapter={"kernel": 3})
+    both = held("combine", methods=[dense, {"kind": "unidistill", "options": {"feature": {"enabled": False}}}])
+    assert all(tap in both["taps"] for tap in (*trio["taps"], *held("dense")["taps"]))
+
+
+def test_names_of_caches_need_no_tensor_library() -> None:
+    code = (
+        "import sys; from bevkd.config import load_run; from bevkd.distill import cache_name, estimate_cache_bytes;"
+        "runs = [load_run(run, 'sim', 0) for run in ('unidistill_p4', 'monodistill', 'le_l_to_c')];"
+        "print(*map(cache_name, runs), *map(estimate_cache_bytes, runs)); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == cache_name(load_run("unidistill_p4", "sim", 0))
+
+
+def test_every_tap_says_about_how_much_it_stores(tmp_path: Any) -> None:
+    """Within a factor of two of what lies on disk, for taps whose size is known, and something for all others."""
+    model = load_run("lidar_long", "sim", 0).model
+    sizes = Sizes(model, boxes=10.0)
+    for name in registry.names("tap"):
+        kind = registry.lookup("tap", name)
+        tap = kind(cells=GaussianMask()) if kind in (CellIndex, CellValues, CellWeight, Response) else kind()
+        if not name.startswith("image"):
+            assert tap.entry_bytes(sizes) > 0, name
+    low, high, cells = model.lidar.out_channels, model.bev.up_channels * len(model.bev.widths), 64 * 64
+    assert WholeMap("low").entry_bytes(sizes) == 2 * low * cells
+    assert WholeMap("B1").entry_bytes(sizes) == 2 * model.bev.widths[1] * cells / model.bev.strides[1] ** 2
+    assert PooledMap("high").entry_bytes(sizes) == 2 * high * cells / 4
+    assert NinePoints("low").entry_bytes(sizes) == 2 * 10 * 9 * low
+    assert NineCosines("low").entry_bytes(sizes) == 2 * 10 * 81
+    taps = [WholeMap("low"), PooledMap("high"), NinePoints("low"), NineCosines("high"), CellValues("low", BoxMask())]
+    frames = Frames(["t1", "t2"], torch.ones(2, dtype=torch.bool).numpy(), [1, 1])
+    wanted, asked = as_columns(taps, False), all_entries(frames)
+    cache = build_cache(wanted, ToyTeacher(), frames, tmp_path / "c", asked, teacher_digest="", collate=collate)
+    stored = {n: (cache.folder / f"{n}.npy").stat().st_size for n in cache.manifest["rows"] if n in wanted.taps}
+    assert stored.keys() == wanted.taps.keys()
+    whole = WholeMap("low").column
+    assert stored[whole] == pytest.approx(2 * 2 * LOW * GRID.H * GRID.W, rel=0.01)
+
+
+def test_entries_and_the_default_run_stay_small() -> None:
+    rows = [row for row in load_rows().values() if row.teacher and row.target == "all"]
+    runs = [load_run(row.id, "sim", row.seeds[0]) for row in rows]
+    caches = {cache_name(run): run for run in runs}
+    assert len(caches) < len(runs)
+    total = sum(estimate_cache_bytes(run, readers_of(run)) for run in caches.values())
+    assert 1e8 < total < 6e9
+    one = load_run("unidistill_p4", "sim", 0)
+    (labelled, unlabelled), _ = expected_entries(one)
+    assert labelled <= one.train.steps * one.train.batch_size
+    assert unlabelled == 0
+
+
+def test_trainings_that_read_a_cache() -> None:
+    run = load_run("le_l_to_c", "sim", 0)
+    found = readers_of(run)
+    assert {(one.run, one.seed) for one in found} == {("le_l_to_c", seed) for seed in run.row.seeds}
+    # Rows of the extended study read it too, and add to it what they need.
+    later = load_run("le_l_to_c_x", "sim", 3)
+    assert later.row.target == "extended"
+    assert cache_name(later) == cache_name(run)
+    assert readers_of(later) == found
+    assert {one.row.target for one in readers_of(load_run("unidistill_p4", "sim", 0))} == {"all"}
+
+
+@pytest.fixture
+def on_voxels() -> Iterator[type[DistillMethod]]:
+    """A method on a feature that no method of the package taps, as a paper would add it: a tap, settings, losses."""
+
+    @register_tap("occupied cells")
+    @dataclass(frozen=True)
+    class OccupiedCells(Tap):
+        feature: str = "cells"
+        most: int = 4
+
+        def read(self, reading: Reading) -> Any:
+            cells: SparseCells = reading.feature(self.feature)
+            frame = cells.coordinates[:, 0]
+            order = torch.argsort(frame, stable=True)
+            return reading.rows(cells.features[order], frame[order])
+
+        def entry_bytes(self, sizes: Sizes) -> float:
+            return 2.0 * self.most
+
+    @dataclass(frozen=True)
+    class VoxelSettings(MethodSettings):
+        most: int = 4
+
+        def taps(self) -> dict[str, Tap]:
+            return {"voxels": OccupiedCells(most=self.most)}
+
+    @register("method", "on_voxels")
+    class OnVoxels(DistillMethod):
+        Settings = VoxelSettings
+
+        def weights(self) -> dict[str, float]:
+            return {"voxels": 1.0}
+
+        def losses(self, student: BEVOutputs, targets: Targets, context: DistillContext) -> dict[str, Tensor]:
+            return {"voxels": (student.low.mean() - targets["voxels"].values.mean()).square()}
+
+    yield OnVoxels
+    del registry._REGISTRY["method"]["on_voxels"], registry._REGISTRY["tap"]["occupied cells"]
+    registry._SETTINGS["method"].pop("on_voxels", None)
+
+
+class VoxelTeacher(ToyTeacher):
+    """A toy teacher with occupied voxels, three per frame and in no order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        cells = FeatureInfo(1, layout="cells", stage="low")
+        self.spec = replace(self.spec, features=self.spec.features | {"cells": cells})
+
+    def forward(self, batch: Any, until: str | None = None) -> BEVOutputs:
+        out = super().forward(batch, until)
+        frame = torch.arange(len(batch)).repeat(3)
+        rows = torch.stack([frame, frame * 0, frame * 0], 1)
+        out.features["cells"] = SparseCells(frame[:, None].float() + 1, rows)
+        return out
+
+
+def test_a_method_on_voxels_needs_no_change_of_the_frame(on_voxels: type[DistillMethod]) -> None:
+    method = build_method(MethodConfig("on_voxels", {"most": 3}), spec("lidar"), spec("lidar"))
+    assert isinstance(method, on_voxels)
+    batch = make_batch(["t1", "t2"], [0, 0], [True, True])
+    teacher = VoxelTeacher()
+    targets, _ = DistillEngine(method, GRID, teacher=teacher).targets(batch)
+    assert targets["voxels"].frame.tolist() == [0, 0, 0, 1, 1, 1]
+    assert targets["voxels"].values.flatten().tolist() == [1, 1, 1, 2, 2, 2]
+    assert teacher.stages == ["low"]  # no further than the tapped feature needs
+
+
+def test_cells_are_found_once_for_all_taps_of_them() -> None:
+    found: list[int] = []
+
+    @dataclass(frozen=True)
+    class Once(BoxMask):
+        def find(self, reading: Reading) -> Any:
+            found.append(1)
+            return super().find(reading)
+
+    cells: Cellset = Once()
+    taps = {"cell": CellIndex(cells=cells), "low": CellValues("low", cells), "high": CellValues("high", cells)}
+    targets = read_taps(taps, make_outputs(2, 1), make_context([2, 1]))
+    assert len(found) == 1
+    assert len({len(target.values) for target in targets.values()}) == 1
