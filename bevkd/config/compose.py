@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,9 @@ def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file
             kind, named = head, {}
         else:
             where, usual = SLOTS[slot]
-            section: Any = reduce(lambda inner, key: (inner or {}).get(key), where, model)
+            section: Any = model
+            for key in where:
+                section = section.get(key) if isinstance(section, dict) else None
             kind = section.get("kind", usual) if isinstance(section, dict) else usual
             named = {"kind": kind}
         read = where[0] in sensors if where[0] in ENCODERS else len(sensors) > 1 if where[0] == "fuser" else True

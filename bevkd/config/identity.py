@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from bevkd.config.marks import ReadFor, Volatile
 from bevkd.config.plain import parse
-from bevkd.config.schema import RunConfig
+from bevkd.config.schema import ENCODERS, RunConfig
 from bevkd.config.upgrade import upgrade
 from bevkd.data.reads import reads_of
 from bevkd.errors import ConfigError
@@ -33,6 +33,9 @@ def identity(run: RunConfig) -> dict[str, Any]:
     if method is not None:
         options = parse_options(method.kind, method.options)
         found["row"]["method"] = {"kind": method.kind, "options": _read(options, frozenset())}
+    # Augmentation is the student's, also that of what its teacher alone looks at.
+    if run.row.teacher is not None and (augment := _read(run.data.augment, frozenset(ENCODERS))):
+        found.setdefault("data", {})["augment"] = augment
     return found
 
 

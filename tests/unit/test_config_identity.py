@@ -94,6 +94,7 @@ def test_a_higher_edition_is_a_new_run_of_those_that_read_the_class(monkeypatch:
         ("lidar_base", "data.augment.image.flip=0.5", False),
         ("lidar_base", "data.radar_sweeps=1", False),
         ("lidar_base", "data.lidar_sweeps=1", True),
+        ("unidistill_p3", "data.augment.image.flip=0.5", True),  # its teacher looks at images
         ("camera_base", "data.lidar_sweeps=1", False),
         ("camera_depth", "data.lidar_sweep_stride=1", True),  # its depths are those of LiDAR points
         ("camera_base", "data.augment.image.flip=0.5", True),
