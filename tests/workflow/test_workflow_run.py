@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from bits import GOLDEN, last_loss, machine, metrics, weights
 from workflow_case import BIN, ROOT, copy_repository, environment, jobs, run, smoke_by_default, snakemake
 
 from bevkd.report.parts import parts_of
@@ -91,6 +92,38 @@ def test_the_page_outlives_the_runs(finished: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_left_to_do(finished: Path) -> None:
     assert "Nothing to be done" in snakemake(finished, "--cores", "1", "--dry-run")
+
+
+def test_a_new_setting_leaves_nothing_to_do(finished: Path) -> None:
+    """Neither of a stage nor of the data: what a run was is compared with what its settings mean today."""
+    stage = finished / "bevkd" / "models" / "lidar" / "pillar_settings.py"
+    schema = finished / "bevkd" / "config" / "schema.py"
+    before = {path: path.read_text() for path in (stage, schema)}
+    stage.write_text(before[stage].rstrip() + "\n    inert: int = 3\n")
+    mark = "    root: str = "
+    assert before[schema].count(mark) == 1
+    schema.write_text(before[schema].replace(mark, f"    inert: float = 0.5\n{mark}"))
+    try:
+        assert "inert: 3" in run(finished, "python", "-m", "bevkd", "config", "--run", "lidar_base", "--scale", "smoke").stdout
+        assert "Nothing to be done" in snakemake(finished, "--cores", "1", "--dry-run")
+    finally:
+        for path, text in before.items():
+            path.write_text(text)
+
+
+def test_trained_weights_and_metrics_are_what_they_were(finished: Path) -> None:
+    """One run of each kind, against digests written down once.
+
+    Bits repeat on one kind of processor with one version of torch. On another, the losses of the same twelve steps must
+    agree to a few parts in a thousand, which a changed order of random draws or a changed setting would not leave.
+    """
+    known = json.loads(GOLDEN.read_text())
+    for name, wanted in known["runs"].items():
+        folder = finished / "results" / "runs" / "smoke" / name / "seed0"
+        assert last_loss(folder) == pytest.approx(wanted["loss"], rel=5e-3), name
+        if machine() == known["machine"]:
+            assert weights(folder / "model.pt") == wanted["weights"], name
+            assert metrics(folder, "val") == wanted["metrics"], name
 
 
 def test_every_job_leaves_a_log_and_trainings_their_cost(finished: Path) -> None:
