@@ -26,7 +26,7 @@ def root(shared_real: Path) -> Path:
 def dataset(root: Path, tmp_path_factory: pytest.TempPathFactory) -> FrameDataset:
     index = convert_kitti(root, tmp_path_factory.mktemp("real") / "index")
     data = DataConfig(
-        reader="kitti",
+        kind="kitti",
         root=str(root),
         index=str(index),
         lidar_sweeps=0,

@@ -13,6 +13,10 @@ from bevkd.train.overfit import overfit
 STEPS = {"lidar_base": 150, "camera_base": 220, "fusion_base": 150}
 # Classes of the keyframe that have boxes with more than five LiDAR points within the ranges of the benchmark.
 EXPECTED = {"car": 4, "truck": 2, "barrier": 10, "pedestrian": 7, "traffic_cone": 1}
+SENSORS = {
+    "lidar": "model.lidar.cell=0.4",
+    "camera": "model.camera={image_size: [128, 352], view: {depth_max: 58.0}}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +39,7 @@ def test_detector_overfits_the_real_keyframe(shared_real: Path, index: Path, nam
             "data.max_range=null",
             "data.lidar_sweeps=0",
             "model.grid={reach: 51.2, cell: 0.8}",  # the widths of the small detectors on the area of the benchmark
-            "model.lidar.cell=0.4",
-            "model.camera={image_size: [128, 352], depth_max: 58.0}",
+            *(setting for sensor, setting in SENSORS.items() if sensor in load_run(name, "sim", 0).model.sensors),
             "model.decode.centre_limit=51.2",
             f"train={{steps: {STEPS[name]}, log_every: 50, checkpoint_every: 1000}}",
         ],

@@ -100,7 +100,7 @@ def test_one_training_step(name: str) -> None:
     if "camera" in model.sensors:
         assert out.depth.shape == (1, 6, 112, 16, 44)  # type: ignore[attr-defined]
         stem = detector.encoders["camera"].backbone.stem()  # type: ignore[union-attr,operator]
-        assert all(p.requires_grad != model.camera.frozen_stem for p in stem.parameters())
+        assert all(p.requires_grad != model.camera.backbone.frozen_stem for p in stem.parameters())
     if name == "camera":  # the splat is signed; everything behind a ReLU is not
         assert float(out.low.detach().min()) < 0  # type: ignore[attr-defined]
     else:

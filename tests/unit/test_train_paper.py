@@ -14,6 +14,7 @@ from bevkd.config import ModelConfig, RunConfig, load_rows, load_run, to_plain
 from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine, build_method
 from bevkd.models.backbone.resnet_settings import ResNetSettings
+from bevkd.models.camera.lss_settings import LSSSettings
 from bevkd.models.detector import Detector, build_detector
 from bevkd.models.outputs import BEVOutputs
 from bevkd.models.tasks import class_order
@@ -45,7 +46,7 @@ def batch_for(models: list[ModelConfig]) -> Batch:
     """One frame with two cameras, labelled with classes of the head, and whatever any of the models reads."""
     model = models[0]
     batch = make_batch(model, frames=1)
-    camera = next((m.camera for m in models if "camera" in m.sensors), model.camera)
+    camera = next((m.camera for m in models if "camera" in m.sensors), LSSSettings())
     batch.cameras = make_cameras(1, camera.image_size, cameras=2)
     paint(batch.cameras, batch.boxes)
     g = torch.Generator().manual_seed(0)

@@ -104,7 +104,10 @@ def test_a_new_setting_leaves_nothing_to_do(finished: Path) -> None:
     assert before[schema].count(mark) == 1
     schema.write_text(before[schema].replace(mark, f"    inert: float = 0.5\n{mark}"))
     try:
-        assert "inert: 3" in run(finished, "python", "-m", "bevkd", "config", "--run", "lidar_base", "--scale", "smoke").stdout
+        assert (
+            "inert: 3"
+            in run(finished, "python", "-m", "bevkd", "config", "--run", "lidar_base", "--scale", "smoke").stdout
+        )
         assert "Nothing to be done" in snakemake(finished, "--cores", "1", "--dry-run")
     finally:
         for path, text in before.items():

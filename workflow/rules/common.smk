@@ -220,16 +220,21 @@ def runs_metrics(target):
     return list(dict.fromkeys(named + read))
 
 
+def part_runs(part):
+    """Metrics of the runs of a part of the results; none of tuning, which never looks at the reported split."""
+    trained = [] if part.target == "tuning" else part.runs(ROWS)
+    return [metrics_file(run, seed) for run in trained for seed in ROWS[run].seeds]
+
+
 def part_inputs(wildcards):
     """Tables and figures of a part of the results, and what its claims and the records of its runs are made from."""
     part = PARTS[wildcards.part]
-    # Tuning never looks at the reported split.
     trained = [] if part.target == "tuning" else part.runs(ROWS)
     return {
         "tables": [f"{RESULTS}/tables/{name}.csv" for name in part.tables],
         "figures": [f"{RESULTS}/figures/{name}.png" for name in part.figures],
         "claims": list(dict.fromkeys(path for claim in part.claims.values() for path in item_inputs(claim))),
-        "runs": [metrics_file(run, seed) for run in trained for seed in ROWS[run].seeds],
+        "runs": part_runs(part),
         "indices": sorted({index_of(run) for run in trained}),
     }
 

@@ -143,7 +143,8 @@ rule claims:
     localrule: True
 
 
-# One target per paper: its tables, figures and part of the ledger. Those of tuning are the target of that name.
+# One target per paper: its tables, figures and part of the ledger. Those of tuning are the target of that name. What they
+# are made from is asked for as well: in a clone the committed results are there, and would be taken for made.
 for _part in PARTS.values():
     if _part.name != "tuning":
 
@@ -152,6 +153,7 @@ for _part in PARTS.values():
                 _part.name
             input:
                 part_outputs(_part),
+                part_runs(_part),
             localrule: True
 
 
@@ -163,4 +165,5 @@ for _kind, _items in {"table": TABLES, "figure": FIGURES}.items():
                 f"{_kind}_{_name}"
             input:
                 expand(f"{RESULTS}/{_kind}s/{_name}{{end}}", end=SUFFIXES[_kind]),
+                item_inputs(_items[_name]),
             localrule: True
