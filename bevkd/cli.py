@@ -13,6 +13,9 @@ import typer
 from bevkd import __version__
 from bevkd.errors import BevkdError, ConfigError, Interrupted, nearest
 
+if TYPE_CHECKING:
+    from bevkd.config import RunConfig
+
 app = typer.Typer(
     name="bevkd",
     no_args_is_help=True,
@@ -137,6 +140,8 @@ def config(
     from bevkd.config import load_run, to_plain
     from bevkd.config.explain import explain as places
 
+    if explain is not None and identity:
+        raise ConfigError("--explain and --identity exclude each other")
     if explain is not None:
         value, sources = places(run, scale, seed, explain, overrides or [])
         typer.echo(f"{explain} = {value!r}")
@@ -145,6 +150,20 @@ def config(
         return
     found = load_run(run, scale, seed, overrides)
     typer.echo(yaml.safe_dump(identity_of(found) if identity else to_plain(found), sort_keys=False), nl=False)
+
+
+def _reader(text: str, scale: str) -> RunConfig:
+    """The training that `RUN:SEED` names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    from bevkd.config import load_run
+
+    run, _, seed = text.rpartition(":")
+    if not run or not seed.isdigit():
+        raise ConfigError(f"--reader wants RUN:SEED, got {text!r}")
+    return load_run(run, scale, int(seed))
 
 
 @app.command()
@@ -166,10 +185,8 @@ def cache(
     from bevkd.distill.sizes import estimate_cache_bytes
 
     config = load_run(run, scale, seed, overrides)
-    if reader:
-        readers = [load_run(name, scale, int(number)) for name, _, number in (one.rpartition(":") for one in reader)]
-    else:
-        readers = [] if overrides else readers_of(config)
+    known = [] if overrides else readers_of(config)
+    readers = [_reader(one, scale) for one in reader or []] or known
     if dry_run:
         size = estimate_cache_bytes(config, readers)
         typer.echo(f"{cache_name(config)}: about {size / 1e6:.1f} MB for {len(readers) or 1} trainings")

@@ -114,19 +114,23 @@ def test_a_new_setting_leaves_nothing_to_do(finished: Path) -> None:
             path.write_text(text)
 
 
-def test_trained_weights_and_metrics_are_what_they_were(finished: Path) -> None:
-    """One run of each kind, against digests written down once.
-
-    Bits repeat on one kind of processor with one version of torch. On another, the losses of the same twelve steps must
-    agree to a few parts in a thousand, which a changed order of random draws or a changed setting would not leave.
-    """
+def test_trainings_are_what_they_were(finished: Path) -> None:
+    """One run of each kind: a changed order of random draws or a changed setting would show after twelve steps."""
     known = json.loads(GOLDEN.read_text())
     for name, wanted in known["runs"].items():
         folder = finished / "results" / "runs" / "smoke" / name / "seed0"
         assert last_loss(folder) == pytest.approx(wanted["loss"], rel=5e-3), name
-        if machine() == known["machine"]:
-            assert weights(folder / "model.pt") == wanted["weights"], name
-            assert metrics(folder, "val") == wanted["metrics"], name
+
+
+def test_weights_and_metrics_have_the_bits_of_before(finished: Path) -> None:
+    """Against digests that were written down once; bits repeat on one kind of processor with one version of torch."""
+    known = json.loads(GOLDEN.read_text())
+    if machine() != known["machine"]:
+        pytest.skip(f"the digests are of another processor or version of torch: {known['machine']}")
+    for name, wanted in known["runs"].items():
+        folder = finished / "results" / "runs" / "smoke" / name / "seed0"
+        assert weights(folder / "model.pt") == wanted["weights"], name
+        assert metrics(folder, "val") == wanted["metrics"], name
 
 
 def test_every_job_leaves_a_log_and_trainings_their_cost(finished: Path) -> None:
