@@ -168,7 +168,8 @@ def _reader(text: str, scale: str) -> RunConfig:
 
 @app.command()
 def cache(
-    run: Run,
+    run: Annotated[str | None, typer.Option(help="A run that reads it.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its own name, instead of a run that reads it.")] = None,
     scale: Scale = "sim",
     seed: Seed = 0,
     overrides: Overrides = None,
@@ -181,10 +182,14 @@ def cache(
 ) -> None:
     """Build the teacher cache that a distilled run reads (shared by every run with the same needs)."""
     from bevkd.config import load_run, run_dir
-    from bevkd.distill.cache_key import cache_name, readers_of
+    from bevkd.distill.cache_key import cache_name, reader_of, readers_of
     from bevkd.distill.sizes import estimate_cache_bytes
 
-    config = load_run(run, scale, seed, overrides)
+    if (run is None) == (name is None):
+        raise ConfigError("give one of --run and --name")
+    if name is not None and overrides:
+        raise ConfigError("--set belongs to --run")
+    config = load_run(run, scale, seed, overrides) if run is not None else reader_of(str(name), scale)
     known = [] if overrides else readers_of(config)
     readers = [_reader(one, scale) for one in reader or []] or known
     if dry_run:
@@ -193,7 +198,7 @@ def cache(
         return
     from bevkd.train import ensure_cache
 
-    typer.echo(ensure_cache(config, run_dir(run, scale, seed, runs), readers).folder)
+    typer.echo(ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers).folder)
 
 
 @app.command()

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
+from bevkd.config.compose import load_run
 from bevkd.config.marks import ReadFor, Volatile
-from bevkd.config.plain import parse
+from bevkd.config.plain import config_dir, parse
 from bevkd.config.schema import ENCODERS, RunConfig
 from bevkd.config.upgrade import upgrade
 from bevkd.data.reads import reads_of
@@ -34,7 +36,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
         options = parse_options(method.kind, method.options)
         found["row"]["method"] = {"kind": method.kind, "options": _read(options, frozenset())}
     # Augmentation is the student's, also that of what its teacher alone looks at.
-    if run.row.teacher is not None and (augment := _read(run.data.augment, frozenset(ENCODERS))):
+    if run.row.teacher is not None and (augment := _read(run.data.augment, _taught(run))):
         found.setdefault("data", {})["augment"] = augment
     return found
 
@@ -84,6 +86,21 @@ def differences(before: Any, now: Any, at: str = "") -> list[str]:
 def _sensors(run: RunConfig) -> frozenset[str]:
     """Sensors that the network or what it is taught looks at."""
     return frozenset({*run.model.sensors, *reads_of(run.model, run.data).sensors})
+
+
+def _taught(run: RunConfig) -> frozenset[str]:
+    """Sensors that the network or its teacher looks at; all, where that is no run of the configuration."""
+    assert run.row.teacher is not None
+    try:
+        folder = config_dir().resolve()
+        return _sensors(run) | _looked_at(folder, run.row.teacher, run.scale, run.row.teacher_seed)
+    except ConfigError:
+        return frozenset(ENCODERS)
+
+
+@cache
+def _looked_at(_folder: Path, run: str, scale: str, seed: int) -> frozenset[str]:
+    return _sensors(load_run(run, scale, seed))
 
 
 def _read(value: Any, sensors: frozenset[str], usual: Any = None) -> Any:

@@ -220,6 +220,12 @@ class RowConfig:
     # Merged into the rest when a run is resolved.
     set: Annotated[dict[str, Any], VOLATILE] = Field(default_factory=dict)
 
+    def unread(self) -> tuple[str, ...]:
+        """Settings that mean nothing beside the others."""
+        if self.teacher is None:
+            return ("teacher_seed", "teacher_mode", "teacher_batch")
+        return ("teacher_batch",) if self.teacher_mode == "live" else ()
+
 
 @dataclass(frozen=True, config=_STRICT)
 class RunConfig:

@@ -13,7 +13,7 @@ from bevkd.config.marks import ReadFor
 from bevkd.config.tiers import RowTier
 from bevkd.data.reads import reads_of
 from bevkd.distill.settings import method_settings
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, nearest
 from bevkd.io import digest
 
 # Settings of the data that belong to a network: how much of each sensor it reads, and in what form.
@@ -69,6 +69,18 @@ def readers_of(run: RunConfig) -> list[RunConfig]:
         ConfigError: the run has no teacher or no method.
     """
     return _readers(config_dir().resolve(), run.scale).get(cache_name(run), [])
+
+
+def reader_of(name: str, scale: str) -> RunConfig:
+    """A training of the configuration that reads the teacher cache of a name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest cache.
+    """
+    known = _readers(config_dir().resolve(), scale)
+    if name not in known:
+        raise ConfigError(f"no run at scale {scale!r} reads a teacher cache {name!r}{nearest(name, known)}")
+    return known[name][0]
 
 
 @cache

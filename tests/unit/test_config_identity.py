@@ -97,6 +97,7 @@ def test_a_higher_edition_is_a_new_run_of_those_that_read_the_class(monkeypatch:
         ("lidar_base", "data.radar_sweeps=1", False),
         ("lidar_base", "data.lidar_sweeps=1", True),
         ("unidistill_p3", "data.augment.image.flip=0.5", True),  # its teacher looks at images
+        ("unidistill_l_to_l", "data.augment.image.flip=0.5", False),
         ("camera_base", "data.lidar_sweeps=1", False),
         ("camera_depth", "data.lidar_sweep_stride=1", True),  # its depths are those of LiDAR points
         ("camera_base", "data.augment.image.flip=0.5", True),
@@ -118,6 +119,7 @@ def test_names_and_prose_do_not_count() -> None:
     assert identity(replace(run, run="other", row=row)) == identity(run)
     assert identity(replace(run, seed=1)) != identity(run)
     assert identity(replace(run, row=replace(row, labelled_subset=1))) != identity(run)
+    assert identity(replace(run, row=replace(row, teacher_mode="live", teacher_batch=1))) == identity(run), "no teacher"
 
 
 def test_options_that_are_default_do_not_count() -> None:

@@ -336,6 +336,13 @@ def test_teachers_start_first(tmp_path: Path) -> None:
     assert set(order[:2]) == {"lidar_long", "fusion_long"}
 
 
+def test_groups_of_the_cluster_profile_can_be_planned(clone: Path) -> None:
+    """Rules that need each other by way of a rule outside of their group could not be submitted together."""
+    profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
+    plan = snakemake(clone, "--dry-run", "--config", "scale=smoke", "--groups", *profile["groups"])
+    assert jobs(plan)["train"] > 100
+
+
 @pytest.mark.parametrize("profile", ["default", "slurm"])
 def test_profiles_load(clone: Path, profile: str) -> None:
     if profile == "slurm":

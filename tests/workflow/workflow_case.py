@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-from bevkd.config import load_rows, load_run
-from bevkd.distill import cache_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -114,8 +110,7 @@ elif command == "train":
     time.sleep(float(Path("train_seconds").read_text()))
     write(folder / "model.pt", folder / "config.yaml")
 elif command == "cache":
-    cache = json.loads(Path("cache_names.json").read_text())[options["--run"]]
-    write(Path("results/cache", scale, cache, "manifest.json"))
+    write(Path("results/cache", scale, options["--name"], "manifest.json"))
 elif command == "predict":
     write(*(folder / f"{kind}_{options['--split']}.json" for kind in ("predictions", "metrics")))
 elif command in ("bench", "profile", "response"):
@@ -148,9 +143,6 @@ def with_fake_launcher(folder: Path, train_seconds: float = 0.0) -> Path:
     head, _, _ = script.read_text().partition('if __name__ == "__main__":')
     body = "".join(f"    {line}\n" if line else "\n" for line in FAKE_LAUNCHER.splitlines())
     script.write_text(f'{head}if __name__ == "__main__":\n{body}')
-    rows = load_rows()
-    names = {run: cache_name(load_run(run, "smoke", row.seeds[0])) for run, row in rows.items() if row.teacher}
-    (folder / "cache_names.json").write_text(json.dumps(names))
     (folder / "train_seconds").write_text(str(train_seconds))
     return folder
 

@@ -13,6 +13,7 @@ sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "s
 from bevkd.config import (
     BenchConfig,
     WorkflowConfig,
+    config_dir,
     first_seeds,
     identity_digest,
     load_papers,
@@ -208,8 +209,17 @@ def files_of(kind, pairs, item):
 
 
 def definition_of(*items):
-    """Changes when tables, figures or claims do, so that Snakemake makes them again."""
-    return digest([to_plain(item) for item in items])
+    """Changes when tables, figures or claims do, or the published numbers beside them, so that Snakemake makes them
+    again.
+    """
+    printed = any(getattr(item, "published", None) or getattr(item, "context", None) for item in items)
+    return digest([[to_plain(item) for item in items], published_digest() if printed else ""])
+
+
+@functools.cache
+def published_digest():
+    """Changes when a published number does, or a note on one."""
+    return digest([path.read_text(encoding="utf-8") for path in sorted((config_dir() / "reference").glob("*.csv"))])
 
 
 def runs_metrics(target):

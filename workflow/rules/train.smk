@@ -48,8 +48,7 @@ rule cache_teacher:
         runtime=60,
         gpu=GPU,
     params:
-        run=lambda wildcards: CACHES[wildcards.cache],
-        seed=lambda wildcards: ROWS[CACHES[wildcards.cache]].seeds[0],
+        # Its readers are no parameters: another row that reads it must not make it, and all its students, anew.
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} cache --run {params.run} --scale {params.scale} --seed {params.seed} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu} cache --name {wildcards.cache} --scale {params.scale} > {log} 2>&1"
