@@ -119,29 +119,34 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class ImageAugmentConfig:
-    """Per-camera image augmentation of the UniDistill recipe; identity when `enabled` is false."""
+    """Per-camera image augmentation; identity when `enabled` is false.
 
-    enabled: bool = True
-    scale: tuple[float, float] = (0.386, 0.55)
-    test_scale: float = 0.44
-    rotate_deg: float = 5.4
-    flip: float = 0.5
+    Attributes:
+        scale: range of factors, for images whose factor at test time is `test_scale`.
+        rotate_deg: largest angle.
+        flip: probability.
+    """
+
+    enabled: bool = False
+    scale: tuple[float, float] = (1.0, 1.0)
+    test_scale: float = 1.0
+    rotate_deg: float = 0.0
+    flip: float = 0.0
+
+    def unread(self) -> tuple[str, ...]:
+        """Settings that mean nothing beside the others."""
+        return () if self.enabled else ("scale", "test_scale", "rotate_deg", "flip")
 
 
 @dataclass(frozen=True, config=_STRICT)
 class BEVAugmentConfig:
     """BEV augmentation: one matrix for points, boxes and camera frustum."""
 
-    rotate_deg: float = 45.0
-    scale: tuple[float, float] = (0.9, 1.1)
-    translate_std: float = 0.5
-    flip: bool = True  # left and right
+    rotate_deg: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    translate_std: float = 0.0
+    flip: bool = False  # left and right
     flip_x: bool = True  # also front and back, where `flip`; not where labels cover one side only
-
-    @classmethod
-    def none(cls) -> BEVAugmentConfig:
-        """What changes nothing."""
-        return cls(rotate_deg=0.0, scale=(1.0, 1.0), translate_std=0.0, flip=False)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -179,7 +184,7 @@ class DataConfig:
     radar_sweeps: Annotated[int, RADAR] = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
     min_points: int = 1  # LiDAR + radar points a training box must have
-    cbgs: bool = True
+    cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
     # Compute only the pixels that are kept: faster, with other rounding of some.

@@ -143,7 +143,7 @@ class FrameDataset:
         if "augment.image" in what:
             changes["image"] = replace(augment.image, enabled=False)
         if "augment.bev" in what:
-            changes["bev"] = BEVAugmentConfig.none()
+            changes["bev"] = BEVAugmentConfig()
         out = copy.copy(self)
         out.data = replace(self.data, augment=replace(augment, **changes))
         out._paste = None if "gt_paste" in what else self._paste

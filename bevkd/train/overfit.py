@@ -43,9 +43,7 @@ def overfit_run(run: RunConfig, frames: int = 1, min_points: int = 6) -> RunConf
 
     Boxes with fewer than `min_points` LiDAR and radar points are left out.
     """
-    augment = AugmentConfig(
-        variants=1, image=replace(run.data.augment.image, enabled=False), bev=BEVAugmentConfig.none()
-    )
+    augment = AugmentConfig(variants=1, image=replace(run.data.augment.image, enabled=False), bev=BEVAugmentConfig())
     assert isinstance(augment.image, ImageAugmentConfig)
     return replace(
         run,

@@ -37,7 +37,7 @@ def settings_classes() -> dict[str, type]:
         owner = registry._ATTRIBUTE.get(kind, (kind, ""))[0]
         for name in registry.names(owner):
             cls = registry.settings(kind, name)
-            if cls is not registry.NoSettings:
+            if cls.__module__.startswith("bevkd.") and cls is not registry.NoSettings:  # not the stubs of other tests
                 add(f"{kind}:{name}", cls)
     return found | {f"tap:{name}": registry.lookup("tap", name) for name in registry.names("tap")}
 

@@ -45,9 +45,13 @@ MODEL = ModelConfig(
     radar=OnlyReads(),
 )
 DEPTH = Reads.of(Depth(stride=8))
+RANDOM = AugmentConfig(
+    bev=BEVAugmentConfig(rotate_deg=45.0, scale=(0.9, 1.1), translate_std=0.5, flip=True),
+    image=ImageAugmentConfig(enabled=True, scale=(0.386, 0.55), test_scale=0.44, rotate_deg=5.4, flip=0.5),
+)
 FLIPS = AugmentConfig(
     variants=4,
-    bev=BEVAugmentConfig(rotate_deg=0, scale=(1.0, 1.0), translate_std=0),
+    bev=BEVAugmentConfig(flip=True),
     image=ImageAugmentConfig(enabled=False),
 )
 
@@ -115,7 +119,7 @@ def test_replay(data: DataConfig, cached: bool) -> None:
 
 
 def test_cache_changes_nothing(data: DataConfig) -> None:
-    for augment in (FLIPS, AugmentConfig(), AugmentConfig(variants=3)):
+    for augment in (FLIPS, RANDOM, replace(RANDOM, variants=3)):
         plain, cached = (
             FrameDataset(
                 replace(data, augment=augment, memory_cache=c),
@@ -188,7 +192,7 @@ def test_more_sweeps_than_an_index_lists_are_refused(data: DataConfig, change: d
 
 
 def test_evaluation_is_not_augmented(data: DataConfig) -> None:
-    ds = FrameDataset(replace(data, augment=AugmentConfig()), MODEL, "val", train=False, seed=0)
+    ds = FrameDataset(replace(data, augment=RANDOM), MODEL, "val", train=False, seed=0)
     for epoch in range(2):
         sample = ds.get(0, epoch)
         assert sample.variant == 0
@@ -199,7 +203,7 @@ def test_evaluation_is_not_augmented(data: DataConfig) -> None:
 
 
 def test_boxes_follow_the_rules(data: DataConfig) -> None:
-    ds = FrameDataset(replace(data, augment=AugmentConfig()), MODEL, "train", train=True, seed=0)
+    ds = FrameDataset(replace(data, augment=RANDOM), MODEL, "train", train=True, seed=0)
     table = ds.index.boxes
     for i in range(len(ds)):
         sample = ds.get(i, 3)
@@ -220,7 +224,7 @@ def test_boxes_follow_the_rules(data: DataConfig) -> None:
 
 
 def test_lidar_points_are_in_their_boxes_under_augmentation(data: DataConfig) -> None:
-    data = replace(data, augment=AugmentConfig(), lidar_sweeps=0, min_points=10)
+    data = replace(data, augment=RANDOM, lidar_sweeps=0, min_points=10)
     ds = FrameDataset(data, replace(MODEL, sensors=("lidar",)), "train", train=True, seed=0)
     hit = total = 0
     for epoch in range(3):
@@ -236,7 +240,7 @@ def test_lidar_points_are_in_their_boxes_under_augmentation(data: DataConfig) ->
 
 def test_camera_geometry_of_the_batch(data: DataConfig) -> None:
     """Image augmentation, BEV augmentation and camera poses agree: boxes project to the same source pixels."""
-    data = replace(data, augment=AugmentConfig())
+    data = replace(data, augment=RANDOM)
     augmented = FrameDataset(data, MODEL, "train", train=True, seed=0)
     plain = FrameDataset(data, MODEL, "train", train=False, seed=0)
     i = 0

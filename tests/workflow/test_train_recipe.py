@@ -49,7 +49,8 @@ def test_class_balance_ends_and_the_rest_goes_on(smoke_dataset: Any) -> None:
 
 
 def test_pasting_and_augmentation_end(smoke_dataset: Any) -> None:
-    augment = AugmentConfig(gt_paste={"car": 12, "pedestrian": 12})
+    bev = BEVAugmentConfig(rotate_deg=45.0, scale=(0.9, 1.1), translate_std=0.5, flip=True)
+    augment = AugmentConfig(gt_paste={"car": 12, "pedestrian": 12}, bev=bev)
     off = (SwitchOff(step=2, what=("gt_paste",)), SwitchOff(step=4, what=("augment.bev",)))
     run = tiny_run(smoke_dataset, steps=6, data={"augment": augment}, switch_off=off)
     found, _ = stretches(run)
@@ -67,7 +68,9 @@ def test_pasting_and_augmentation_end(smoke_dataset: Any) -> None:
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_images_as_they_are_in_the_last_epochs(smoke_dataset: Any, cached: bool) -> None:
-    augment = AugmentConfig(image=ImageAugmentConfig(scale=(0.9, 1.1), test_scale=1.0))
+    augment = AugmentConfig(
+        image=ImageAugmentConfig(enabled=True, scale=(0.9, 1.1), test_scale=1.0, rotate_deg=5.4, flip=0.5)
+    )
     off = (SwitchOff(epoch=3, of=4, what=("augment.image",)),)
     options = {"augment": augment, "memory_cache": cached}
     run = tiny_run(smoke_dataset, model=tiny_model("camera"), steps=8, data=options, switch_off=off)

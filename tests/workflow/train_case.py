@@ -86,7 +86,7 @@ def tiny_run(
     augment = AugmentConfig(
         variants=4,
         image=ImageAugmentConfig(enabled=False),
-        bev=BEVAugmentConfig(rotate_deg=0.0, scale=(1.0, 1.0), translate_std=0.0),
+        bev=BEVAugmentConfig(flip=True),
     )
     where: dict[str, Any] = {
         "root": str(dataset.root),
