@@ -13,7 +13,7 @@ from train_case import folder, tiny_model, tiny_run
 from train_process import finish, start
 
 from bevkd.config import AugmentConfig, RunConfig
-from bevkd.config.schema import ImageAugmentConfig
+from bevkd.config.schema import BEVAugmentConfig, ImageAugmentConfig
 from bevkd.config.training import SwitchOff, Timeline
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Batch
