@@ -8,16 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bevkd.config import RowConfig, RunConfig
+from bevkd.config import RowConfig, RunConfig, identity_digest
 from bevkd.errors import DataError
 from bevkd.io import read_json
 from bevkd.report import ledger, tables
 from bevkd.report.claims import Finding
 from bevkd.report.counts import DatasetRecord, read_dataset
+from bevkd.report.frames import ColumnsError
 from bevkd.report.parts import Part, ledger_file, part_file, parts_of, runs_behind
 from bevkd.report.records import RunRecord, read_record, record_file
 from bevkd.report.runs import read_config, row_of
-from bevkd.report.spec import Target, load_claims, load_figures, load_tables
+from bevkd.report.spec import UNSEEDED, FigureConfig, TableConfig, Target, load_claims, load_figures, load_tables
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Results:
         folder: `results`, or the folder of another scale in it.
         scale: scale name.
         rows: experiment rows by run id; they say which seeds exist.
-        partial: leave out what has not been made, instead of raising an error.
+        partial: leave out what has not been made, or was for something else, instead of raising an error.
     """
 
     folder: Path
@@ -62,8 +63,8 @@ class Results:
         return read_config(self.config_file(run))
 
     def runs(self) -> list[str]:
-        """Run ids behind the tables and claims of target `all`, in the order of the experiment rows."""
-        items = [item for part in self.parts.values() if part.target == "all" for item in part.comparisons()]
+        """Run ids behind the tables and claims shown of target `all`, in the order of the experiment rows."""
+        items = [item for part in self.shown("all") for item in part.comparisons()]
         names = runs_behind(items, self.rows)
         return [run for run in names if self._there(record_file(self.folder, run))]
 
@@ -71,14 +72,19 @@ class Results:
         """What is kept of a run.
 
         Raises:
-            DataError: nothing is, or of other seeds than its row names.
+            DataError: nothing is, or of other seeds than its row names; unless `partial`, or of other settings than
+                its resolved config has.
         """
-        record = read_record(self.folder, run)
-        seeds = tuple(seed.seed for seed in record.seeds)
-        if seeds != self.row(run).seeds:
-            known = ", ".join(map(str, seeds))
-            raise DataError(f"record of {run!r} is of seeds {known}", file=record_file(self.folder, run), field="seeds")
+        record, file = read_record(self.folder, run), record_file(self.folder, run)
+        if record.seed_ids != self.row(run).seeds:
+            known = ", ".join(map(str, record.seed_ids))
+            raise DataError(f"record of {run!r} is of seeds {known}", file=file, field="seeds")
+        if not self.partial and self._has_other_settings(record):
+            raise DataError(f"record of {run!r} is of other settings than its config", file=file, field="settings")
         return record
+
+    def _has_other_settings(self, record: RunRecord) -> bool:
+        return record.settings not in (None, identity_digest(self.config(record.run)))
 
     def datasets(self) -> list[DatasetRecord]:
         """Counts of the data sets behind the runs."""
@@ -92,11 +98,29 @@ class Results:
         Raises:
             DataError: one is missing or has other columns.
         """
-        specs = [spec for part in self.parts.values() for spec in part.tables.values() if spec.target == target]
-        files = {spec.name: self.folder / "tables" / f"{spec.name}.csv" for spec in specs}
+        specs = [spec for part in self.shown(target) for spec in part.tables.values()]
         names = list(load_tables(self.scale))
         specs.sort(key=lambda spec: (not spec.published, names.index(spec.name)))
-        return [tables.read(spec, files[spec.name]) for spec in specs if self._there(files[spec.name], target)]
+        return [self._table(spec) for spec in specs if self._there(self._table_file(spec), target)]
+
+    def _table_file(self, spec: TableConfig) -> Path:
+        return self.folder / "tables" / f"{spec.name}.csv"
+
+    def _table(self, spec: TableConfig) -> tables.Table:
+        return tables.read(spec, self._table_file(spec), self.rows)
+
+    def figures(self, target: Target) -> list[tuple[FigureConfig, Path]]:
+        """Figures of a target and their images; those of other targets than `all` where they are.
+
+        Raises:
+            DataError: one is missing.
+        """
+        shown = {name for part in self.shown(target) for name in part.figures}
+        files = {name: self.folder / "figures" / f"{name}.png" for name in shown}
+        missing = [name for name, file in files.items() if not file.exists()]
+        if missing and target == "all" and not self.partial:
+            raise DataError(f"figure {missing[0]!r} has not been made", file=files[missing[0]])
+        return [(spec, files[name]) for name, spec in load_figures(self.scale).items() if name in shown - {*missing}]
 
     def findings(self, target: Target) -> list[Finding]:
         """The joined ledger of a target, in the order of the claims.
@@ -105,14 +129,49 @@ class Results:
             DataError: a part is missing, or has not the claims that it should.
         """
         out = []
-        for part in self.parts.values():
+        for part in self.shown(target):
             path = ledger_file(self.folder, part.name)
-            if part.target == target and part.claims and self._there(path, target):
+            if part.claims and self._there(path, target):
                 found = ledger.read(path)
                 if {finding.claim for finding in found} != set(part.claims):
                     raise DataError(f"claims are not those of part {part.name!r}; make it anew", file=path)
                 out += found
         return ledger.joined(out, list(load_claims(self.scale)))
+
+    def shown(self, target: Target) -> list[Part]:
+        """Parts of a target without those that are left out because they were made for something else."""
+        return [part for part in self.parts.values() if part.target == target and part.name not in self.misfits]
+
+    @cached_property
+    def misfits(self) -> dict[str, str]:
+        """By part that is left out: the `claims`, `columns`, `runs` or `seeds` that are others than those of today.
+
+        A part of target `all` is left out only where `partial`; otherwise what reads it raises an error.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        found = {part.name: self._misfit(part) for part in self.parts.values() if self.partial or part.target != "all"}
+        return {name: what for name, what in found.items() if what}
+
+    def _misfit(self, part: Part) -> str:
+        path = ledger_file(self.folder, part.name)
+        try:
+            if path.exists() and {finding.claim for finding in ledger.read(path)} != set(part.claims):
+                return "claims"
+            made = [self._table(spec) for spec in part.tables.values() if self._table_file(spec).exists()]
+        except ColumnsError:
+            return "columns"
+        for table in made:
+            last = 1 if set(table.spec.artefacts) <= UNSEEDED else None
+            for row in table.rows:
+                if not set(row.run.split()) <= set(self.rows):
+                    return "runs"
+                seeds = [",".join(map(str, self.row(run).seeds[:last])) for run in row.run.split()]
+                if row.seeds != "; ".join(seeds):
+                    return "seeds"
+        kept = [read_record(self.folder, run) for run in part.runs(self.rows) if record_file(self.folder, run).exists()]
+        return "seeds" if any(record.seed_ids != self.row(record.run).seeds for record in kept) else ""
 
     def _there(self, path: Path, target: Target = "all") -> bool:
         """Whether to read a file: also one that is missing, for the error, unless it may be."""
@@ -123,7 +182,25 @@ class Results:
         files = {name: part_file(self.folder, name) for name in self.parts}
         return {name: read_json(file) for name, file in files.items() if file.exists()}
 
-    def missing(self) -> list[str]:
-        """Parts of target `all` that have not been made."""
+    def missing(self) -> dict[str, list[str]]:
+        """What is wrong with parts -> their names: not made (target `all`), or made for something else.
+
+        Raises:
+            DataError: a file is damaged.
+        """
         made = self.made()
-        return [part.name for part in self.parts.values() if part.target == "all" and part.name not in made]
+        out: dict[str, list[str]] = {}
+        for name, part in self.parts.items():
+            if part.target == "all" and name not in made:
+                out.setdefault("not made yet", []).append(name)
+            elif name in self.misfits:
+                out.setdefault(f"made for other {self.misfits[name]}", []).append(name)
+            elif self._is_of_other_settings(part):
+                out.setdefault("made with other settings", []).append(name)
+        return out
+
+    def _is_of_other_settings(self, part: Part) -> bool:
+        runs = [run for run in part.runs(self.rows) if record_file(self.folder, run).exists()]
+        return any(
+            self._has_other_settings(read_record(self.folder, run)) for run in runs if self.config_file(run).exists()
+        )
