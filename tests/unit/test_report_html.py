@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from importlib.metadata import version
@@ -15,12 +16,14 @@ import yaml
 from PIL import Image
 from report_synthetic import write_runs
 
-from bevkd.config import DataConfig, first_seeds, load_rows, to_plain
+from bevkd.config import DataConfig, first_seeds, identity_digest, load_rows, to_plain
 from bevkd.errors import DataError
 from bevkd.report import make_figure, make_part, make_report, make_table
 from bevkd.report.facts import ABSENT, detector_settings
 from bevkd.report.parts import parts_of
+from bevkd.report.records import read_record, record_file, write_record
 from bevkd.report.results import Results
+from bevkd.report.runs import read_config
 from bevkd.report.spec import load_claims, load_figures, load_tables
 
 ROWS = load_rows()
@@ -95,6 +98,9 @@ def kept(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "kept", ignore=shutil.ignore_patterns("runs", "costs", "responses"))
     for path in (tmp_path / "kept" / "configs").glob("*.yaml"):
         path.write_text(re.sub("  root: .*", "  root: nowhere", path.read_text()))
+        if record_file(tmp_path / "kept", path.stem).exists():
+            record = read_record(tmp_path / "kept", path.stem)
+            write_record(replace(record, settings=identity_digest(read_config(path))), tmp_path / "kept")
     return tmp_path / "kept"
 
 
