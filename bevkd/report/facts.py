@@ -86,7 +86,8 @@ def _published(used: Any, usual: Any, own: Any) -> tuple[dict[str, Any], dict[st
         name, value, default = field.name, getattr(used, field.name), getattr(own, field.name)
         known = getattr(usual, name, ABSENT) if same or name == "kind" else ABSENT
         if is_dataclass(value):
-            default = default if type(default) is type(value) else type(value)()
+            kind: Any = type(value)
+            default = default if type(default) is kind else kind()
             published[name], expected[name] = _published(value, known, default)
         else:
             # Which kind is chosen is itself compared with the published one.

@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bevkd.config import RowConfig, RunConfig, identity_digest
+from bevkd.config import RowConfig, RunConfig
 from bevkd.errors import DataError
 from bevkd.io import read_json
 from bevkd.report import ledger, tables
 from bevkd.report.claims import Finding
 from bevkd.report.counts import DatasetRecord, read_dataset
-from bevkd.report.frames import ColumnsError
+from bevkd.report.misfits import config_file, has_other_settings, is_of_other_settings, misfit, table_file
 from bevkd.report.parts import Part, ledger_file, part_file, parts_of, runs_behind
 from bevkd.report.records import RunRecord, read_record, record_file
 from bevkd.report.runs import read_config, row_of
-from bevkd.report.spec import UNSEEDED, FigureConfig, TableConfig, Target, load_claims, load_figures, load_tables
+from bevkd.report.spec import FigureConfig, Target, load_claims, load_figures, load_tables
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Results:
 
     def config_file(self, run: str) -> Path:
         """Resolved config of the first seed."""
-        return self.folder / "configs" / f"{run}.yaml"
+        return config_file(self.folder, run)
 
     def config(self, run: str) -> RunConfig:
         """Resolved config of the first seed.
@@ -79,12 +79,9 @@ class Results:
         if record.seed_ids != self.row(run).seeds:
             known = ", ".join(map(str, record.seed_ids))
             raise DataError(f"record of {run!r} is of seeds {known}", file=file, field="seeds")
-        if not self.partial and self._has_other_settings(record):
+        if not self.partial and has_other_settings(self.folder, record):
             raise DataError(f"record of {run!r} is of other settings than its config", file=file, field="settings")
         return record
-
-    def _has_other_settings(self, record: RunRecord) -> bool:
-        return record.settings not in (None, identity_digest(self.config(record.run)))
 
     def datasets(self) -> list[DatasetRecord]:
         """Counts of the data sets behind the runs."""
@@ -101,13 +98,8 @@ class Results:
         specs = [spec for part in self.shown(target) for spec in part.tables.values()]
         names = list(load_tables(self.scale))
         specs.sort(key=lambda spec: (not spec.published, names.index(spec.name)))
-        return [self._table(spec) for spec in specs if self._there(self._table_file(spec), target)]
-
-    def _table_file(self, spec: TableConfig) -> Path:
-        return self.folder / "tables" / f"{spec.name}.csv"
-
-    def _table(self, spec: TableConfig) -> tables.Table:
-        return tables.read(spec, self._table_file(spec), self.rows)
+        files = [(spec, table_file(self.folder, spec.name)) for spec in specs]
+        return [tables.read(spec, file, self.rows) for spec, file in files if self._there(file, target)]
 
     def figures(self, target: Target) -> list[tuple[FigureConfig, Path]]:
         """Figures of a target and their images; those of other targets than `all` where they are.
@@ -115,12 +107,12 @@ class Results:
         Raises:
             DataError: one is missing.
         """
-        shown = {name for part in self.shown(target) for name in part.figures}
+        shown = [name for part in self.shown(target) for name in part.figures]
         files = {name: self.folder / "figures" / f"{name}.png" for name in shown}
         missing = [name for name, file in files.items() if not file.exists()]
         if missing and target == "all" and not self.partial:
             raise DataError(f"figure {missing[0]!r} has not been made", file=files[missing[0]])
-        return [(spec, files[name]) for name, spec in load_figures(self.scale).items() if name in shown - {*missing}]
+        return [(spec, files[name]) for name, spec in load_figures(self.scale).items() if name in {*shown} - {*missing}]
 
     def findings(self, target: Target) -> list[Finding]:
         """The joined ledger of a target, in the order of the claims.
@@ -151,27 +143,9 @@ class Results:
         Raises:
             DataError: a file is damaged.
         """
-        found = {part.name: self._misfit(part) for part in self.parts.values() if self.partial or part.target != "all"}
+        lenient = [part for part in self.parts.values() if self.partial or part.target != "all"]
+        found = {part.name: misfit(self.folder, part, self.rows) for part in lenient}
         return {name: what for name, what in found.items() if what}
-
-    def _misfit(self, part: Part) -> str:
-        path = ledger_file(self.folder, part.name)
-        try:
-            if path.exists() and {finding.claim for finding in ledger.read(path)} != set(part.claims):
-                return "claims"
-            made = [self._table(spec) for spec in part.tables.values() if self._table_file(spec).exists()]
-        except ColumnsError:
-            return "columns"
-        for table in made:
-            last = 1 if set(table.spec.artefacts) <= UNSEEDED else None
-            for row in table.rows:
-                if not set(row.run.split()) <= set(self.rows):
-                    return "runs"
-                seeds = [",".join(map(str, self.row(run).seeds[:last])) for run in row.run.split()]
-                if row.seeds != "; ".join(seeds):
-                    return "seeds"
-        kept = [read_record(self.folder, run) for run in part.runs(self.rows) if record_file(self.folder, run).exists()]
-        return "seeds" if any(record.seed_ids != self.row(record.run).seeds for record in kept) else ""
 
     def _there(self, path: Path, target: Target = "all") -> bool:
         """Whether to read a file: also one that is missing, for the error, unless it may be."""
@@ -195,12 +169,6 @@ class Results:
                 out.setdefault("not made yet", []).append(name)
             elif name in self.misfits:
                 out.setdefault(f"made for other {self.misfits[name]}", []).append(name)
-            elif self._is_of_other_settings(part):
+            elif is_of_other_settings(self.folder, part, self.rows):
                 out.setdefault("made with other settings", []).append(name)
         return out
-
-    def _is_of_other_settings(self, part: Part) -> bool:
-        runs = [run for run in part.runs(self.rows) if record_file(self.folder, run).exists()]
-        return any(
-            self._has_other_settings(read_record(self.folder, run)) for run in runs if self.config_file(run).exists()
-        )
