@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from bevkd.config import ModelConfig, to_plain
@@ -24,7 +24,7 @@ def flatten(value: Any, at: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of detectors: what is published (several values where stages differ), and that of each model."""
+    """A setting of detectors: what is published (several values where stages differ), and that of each detector."""
 
     key: str
     published: tuple[Any, ...]
@@ -71,35 +71,61 @@ def method_switches(results: Results, names: list[str]) -> dict[str, list[Switch
     return out
 
 
-def as_published(used: Any) -> Any:
-    """Settings (a dataclass) with the same stages, each with the settings of its paper."""
-    stages = {field.name: getattr(used, field.name) for field in fields(used)}
-    return replace(type(used)(), **{name: as_published(value) for name, value in stages.items() if is_dataclass(value)})
+def _published(used: Any, usual: Any, own: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Published settings, and those expected where nothing is set, as nested dictionaries with the fields of `used`.
+
+    Args:
+        used: settings (a dataclass) of a network, or of a part of it.
+        usual: what stands in its place by default, as published; something else where another kind is chosen.
+        own: the defaults of the kind that is used.
+    """
+    same = type(usual) is type(used)
+    published: dict[str, Any] = {}
+    expected: dict[str, Any] = {}
+    for field in fields(used):
+        name, value, default = field.name, getattr(used, field.name), getattr(own, field.name)
+        known = getattr(usual, name, ABSENT) if same or name == "kind" else ABSENT
+        if is_dataclass(value):
+            kind: Any = type(value)
+            default = default if type(default) is kind else kind()
+            published[name], expected[name] = _published(value, known, default)
+        else:
+            # Which kind is chosen is itself compared with the published one.
+            published[name], expected[name] = known, default if known is ABSENT else known
+    return published, expected
 
 
-def detector_settings(results: Results, names: list[str]) -> tuple[list[str], list[Setting]]:
-    """Model names, and the settings that differ from the published defaults of their stage.
+def detector_settings(results: Results, names: list[str]) -> tuple[list[tuple[str, str]], list[Setting]]:
+    """Models with their data sets, and the settings of these that differ from the published ones.
 
-    A model is shown as its first run without a teacher has it.
+    A stage of another kind than the published one has no published settings; those that are not the defaults of its
+    kind are listed. A model is shown as its first run on a data set without a teacher has it.
 
     Raises:
         DataError: a resolved config is missing.
     """
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
     for run in sorted(names, key=lambda name: results.row(name).teacher is not None):
-        first.setdefault(results.row(run).model, run)
-    used, published = {}, {}
-    for model, run in first.items():
+        first.setdefault((results.row(run).model, results.row(run).dataset), run)
+    used, published, expected = {}, {}, {}
+    for place, run in first.items():
         config = results.config(run).model
-        used[model] = flatten(to_plain(config))
-        # Which stage is chosen is a setting, too.
-        default = flatten(to_plain(ModelConfig(sensors=config.sensors)))
-        kinds = {key: kind for key, kind in default.items() if key.endswith(".kind") and key in used[model]}
-        published[model] = flatten(to_plain(as_published(config))) | kinds | {"sensors": used[model]["sensors"]}
+        usual = ModelConfig(sensors=config.sensors)
+        used[place] = flatten(to_plain(config))
+        published[place], expected[place] = map(_plain_and_flat, _published(config, usual, usual))
     out = []
     for key in dict.fromkeys(key for settings in used.values() for key in settings):
-        known = {m: published[m].get(key, ABSENT) for m in used if used[m].get(key, ABSENT) not in (None, ABSENT)}
-        if any(used[model][key] != value for model, value in known.items()):
-            usual = {repr(value): value for value in known.values()}
-            out.append(Setting(key, tuple(usual.values()), tuple(used[model].get(key, ABSENT) for model in used)))
+        having = [place for place in used if key in used[place]]
+        if any(used[place][key] != expected[place].get(key, ABSENT) for place in having):
+            known = {repr(value): value for value in (published[place].get(key, ABSENT) for place in having)}
+            out.append(Setting(key, tuple(known.values()), tuple(used[place].get(key, ABSENT) for place in used)))
     return list(used), out
+
+
+def _plain_and_flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by flat key; tuples are lists, as in plain configs."""
+    return {key: _listed(value) for key, value in flatten(settings).items()}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

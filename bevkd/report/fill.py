@@ -11,7 +11,7 @@ from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs
 from bevkd.report.spec import UNSEEDED, Artefact, Pool, RowSpec, TableConfig, pool
 from bevkd.report.stats import paired, sample_std
-from bevkd.report.tables import Row, Table, Value, context_rows, published
+from bevkd.report.tables import Row, Table, Value, context_rows, not_run, published
 
 logger = logging.getLogger(__name__)
 Found = dict[tuple[int, int], dict[str, float]]
@@ -95,15 +95,14 @@ def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
     rows, absent = [], []
     for row in wanted:
         if spec.rows == "tuning" and not _has_metrics(runs, row, spec.split):
-            absent.append(str(row.run))
+            absent.append(row)
             continue
         rows.append(_row(spec, row, runs, results))
     if not rows:
         raise DataError(f"table {spec.name!r}: none of its runs has metrics", file=runs.root / runs.scale)
     if absent:
-        logger.warning("table %s: %d tuning runs have no metrics: %s", spec.name, len(absent), ", ".join(absent))
-    notes = (*spec.notes, *([f"Not run: {', '.join(absent)}."] if absent else []))
-    return Table(spec, tuple(rows), notes, context_rows(spec))
+        logger.warning("table %s: %d tuning runs have no metrics. %s", spec.name, len(absent), not_run(absent)[0])
+    return Table(spec, tuple(rows), (*spec.notes, *not_run(absent)), context_rows(spec))
 
 
 def _has_metrics(runs: Runs, row: RowSpec, split: str) -> bool:

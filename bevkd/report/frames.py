@@ -10,6 +10,10 @@ import pandas as pd
 from bevkd.errors import DataError
 
 
+class ColumnsError(DataError):
+    """A CSV file with other columns than it should have: it was made for something else."""
+
+
 def to_csv(frame: pd.DataFrame, digits: int = 4) -> str:
     """A frame as CSV; only floating-point columns are rounded."""
     return frame.to_csv(index=False, float_format=f"%.{digits}f", lineterminator="\n")
@@ -41,14 +45,15 @@ def read_csv(
         counts: those that hold integers.
 
     Raises:
-        DataError: missing, other columns, or something that is not a number.
+        ColumnsError: other columns.
+        DataError: missing, or something that is not a number.
     """
     try:
         frame = read_text(path)
     except FileNotFoundError:
         raise DataError(f"{what} has not been made", file=path) from None
     if list(frame.columns) != list(columns):
-        raise DataError(f"columns are not those of {what}", file=path)
+        raise ColumnsError(f"columns are not those of {what}", file=path)
     for name in (*numbers, *counts):
         try:
             values = pd.to_numeric(frame[name].replace("", None))

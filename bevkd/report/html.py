@@ -13,14 +13,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bevkd import __version__
-from bevkd.errors import DataError
 from bevkd.io import write_text
 from bevkd.report import facts
 from bevkd.report.metrics import metric
 from bevkd.report.records import RunRecord
-from bevkd.report.render import grids, remarks
+from bevkd.report.render import grids, raised, remarks
 from bevkd.report.results import Results
-from bevkd.report.spec import load_claims, load_figures
+from bevkd.report.spec import Target, load_claims
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,9 @@ class Picture:
     uri: str
 
 
-def _pictures(results: Results, target: str) -> list[Picture]:
+def _pictures(results: Results, target: Target) -> list[Picture]:
     out = []
-    for spec in load_figures().values():
-        path = results.folder / "figures" / f"{spec.name}.png"
-        if spec.target != target:
-            continue
-        if not path.exists():
-            if target == "all" and not results.partial:
-                raise DataError(f"figure {spec.name!r} has not been made", file=path)
-            continue
+    for spec, path in results.figures(target):
         text = base64.b64encode(path.read_bytes()).decode()
         out.append(Picture(spec.name, spec.title, spec.caption, f"data:image/png;base64,{text}"))
     return out
@@ -76,10 +68,14 @@ def _code(made: Mapping[str, Any] | None) -> str:
     return f"{name}+" if (made or {}).get("changed") else str(name)
 
 
+def _versions(made: Mapping[str, Any]) -> str:
+    """Versions that are known of the code and its libraries, or a dash."""
+    names = {"bevkd": "bevkd", "python": "Python", "torch": "torch", "numpy": "numpy"}
+    return ", ".join(f"{name} {made[key]}" for key, name in names.items() if made.get(key)) or "—"
+
+
 def _origin(record: RunRecord) -> str:
-    """By which code, with which PyTorch and on what the seeds of a run were trained."""
-    if record.source:
-        return record.source
+    """By which code, with which PyTorch and on what the seeds of a run were trained, or a dash."""
     known = [seed.made for seed in record.seeds if seed.made]
     texts = [f"{_code(m)}, torch {m['torch']}, {m['device']}, {m['precision']}" for m in known]
     return "; ".join(dict.fromkeys(texts)) or "—"
@@ -94,12 +90,16 @@ def context(results: Results) -> dict[str, Any]:
     names = results.runs()
     ledgers = [("Default runs", results.findings("all")), ("Extended runs", results.findings("extended"))]
     ledgers = [(name, findings) for name, findings in ledgers if findings]
-    models, settings = facts.detector_settings(results, names)
+    detectors, settings = facts.detector_settings(results, names)
     records = [(results.row(run), results.record(run)) for run in names]
+    parts = results.made()
     return {
         "version": __version__,
         "scale": results.scale,
-        "parts": results.made(),
+        "parts": parts,
+        # Sentences that many lines share stand once below their table.
+        "part_sources": list(dict.fromkeys(part["source"] for part in parts.values() if part.get("source"))),
+        "run_sources": list(dict.fromkeys(record.source for _, record in records if record.source)),
         "missing": results.missing(),
         "datasets": results.datasets(),
         "verdicts": Counter(finding.verdict for _, ledger in ledgers for finding in ledger),
@@ -110,7 +110,7 @@ def context(results: Results) -> dict[str, Any]:
         "figures": _pictures(results, "all"),
         "more_figures": [picture for target in ("extended", "tuning") for picture in _pictures(results, target)],
         "switches": facts.method_switches(results, names),
-        "models": models,
+        "detectors": detectors,
         "settings": settings,
         "runs": records,
         "total_seconds": sum((record.seconds or 0.0) * len(record.seeds) for _, record in records),
@@ -127,7 +127,8 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"points": _points, "minutes": _minutes, "plain": _plain, "code": _code, "origin": _origin}
+    environment.filters |= {"points": _points, "minutes": _minutes, "plain": _plain}
+    environment.filters |= {"code": _code, "versions": _versions, "origin": _origin, "raised": raised}
     environment.globals |= {"grids": grids, "remarks": remarks, "span": _range, "metric": metric}
     return environment.get_template("report.html.j2").render(content)
 

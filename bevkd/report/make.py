@@ -124,7 +124,7 @@ def make_report(
         scale: scale name.
         out: the results folder.
         rows: replaces the experiment rows, for example to use fewer seeds.
-        partial: leave out what has not been made, and say so on the page.
+        partial: leave out what has not been made, or was for other claims, columns or seeds, and say so on the page.
 
     Raises:
         DataError: a table, figure, part of the ledger or record of target `all` has not been made.
@@ -134,8 +134,8 @@ def make_report(
 
     folder = results_dir(scale) if out is None else Path(out)
     results = Results(folder, scale, load_rows() if rows is None else rows, partial)
-    for name in results.missing():
-        logger.warning("part %s of the results has not been made", name)
+    for what, names in results.missing().items():
+        logger.warning("parts of the results: %s: %s", what, ", ".join(names))
     return [html.write(results), *summary.write(results)]
 
 

@@ -77,6 +77,11 @@ class RunRecord:
     seeds: tuple[SeedRecord, ...]
     curve: tuple[tuple[int, float], ...]
 
+    @property
+    def seed_ids(self) -> tuple[int, ...]:
+        """Its seeds, in order."""
+        return tuple(seed.seed for seed in self.seeds)
+
 
 def make_record(runs: Runs, run: str) -> RunRecord:
     """The record of a finished run; metrics where it was evaluated on the report split.

@@ -14,10 +14,11 @@ from bevkd.io import read_json
 from bevkd.report import ledger, tables
 from bevkd.report.claims import Finding
 from bevkd.report.counts import DatasetRecord, read_dataset
+from bevkd.report.misfits import config_file, has_other_settings, is_of_other_settings, misfit, table_file
 from bevkd.report.parts import Part, ledger_file, part_file, parts_of, runs_behind
 from bevkd.report.records import RunRecord, read_record, record_file
 from bevkd.report.runs import read_config, row_of
-from bevkd.report.spec import Target, load_claims, load_figures, load_tables
+from bevkd.report.spec import FigureConfig, Target, load_claims, load_figures, load_tables
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Results:
         folder: `results`, or the folder of another scale in it.
         scale: scale name.
         rows: experiment rows by run id; they say which seeds exist.
-        partial: leave out what has not been made, instead of raising an error.
+        partial: leave out what has not been made, or was for something else, instead of raising an error.
     """
 
     folder: Path
@@ -51,7 +52,7 @@ class Results:
 
     def config_file(self, run: str) -> Path:
         """Resolved config of the first seed."""
-        return self.folder / "configs" / f"{run}.yaml"
+        return config_file(self.folder, run)
 
     def config(self, run: str) -> RunConfig:
         """Resolved config of the first seed.
@@ -62,8 +63,8 @@ class Results:
         return read_config(self.config_file(run))
 
     def runs(self) -> list[str]:
-        """Run ids behind the tables and claims of target `all`, in the order of the experiment rows."""
-        items = [item for part in self.parts.values() if part.target == "all" for item in part.comparisons()]
+        """Run ids behind the tables and claims shown of target `all`, in the order of the experiment rows."""
+        items = [item for part in self.shown("all") for item in part.comparisons()]
         names = runs_behind(items, self.rows)
         return [run for run in names if self._there(record_file(self.folder, run))]
 
@@ -71,13 +72,15 @@ class Results:
         """What is kept of a run.
 
         Raises:
-            DataError: nothing is, or of other seeds than its row names.
+            DataError: nothing is, or of other seeds than its row names; unless `partial`, or of other settings than
+                its resolved config has.
         """
-        record = read_record(self.folder, run)
-        seeds = tuple(seed.seed for seed in record.seeds)
-        if seeds != self.row(run).seeds:
-            known = ", ".join(map(str, seeds))
-            raise DataError(f"record of {run!r} is of seeds {known}", file=record_file(self.folder, run), field="seeds")
+        record, file = read_record(self.folder, run), record_file(self.folder, run)
+        if record.seed_ids != self.row(run).seeds:
+            known = ", ".join(map(str, record.seed_ids))
+            raise DataError(f"record of {run!r} is of seeds {known}", file=file, field="seeds")
+        if not self.partial and has_other_settings(self.folder, record):
+            raise DataError(f"record of {run!r} is of other settings than its config", file=file, field="settings")
         return record
 
     def datasets(self) -> list[DatasetRecord]:
@@ -92,11 +95,24 @@ class Results:
         Raises:
             DataError: one is missing or has other columns.
         """
-        specs = [spec for part in self.parts.values() for spec in part.tables.values() if spec.target == target]
-        files = {spec.name: self.folder / "tables" / f"{spec.name}.csv" for spec in specs}
+        specs = [spec for part in self.shown(target) for spec in part.tables.values()]
         names = list(load_tables(self.scale))
         specs.sort(key=lambda spec: (not spec.published, names.index(spec.name)))
-        return [tables.read(spec, files[spec.name]) for spec in specs if self._there(files[spec.name], target)]
+        files = [(spec, table_file(self.folder, spec.name)) for spec in specs]
+        return [tables.read(spec, file, self.rows) for spec, file in files if self._there(file, target)]
+
+    def figures(self, target: Target) -> list[tuple[FigureConfig, Path]]:
+        """Figures of a target and their images; those of other targets than `all` where they are.
+
+        Raises:
+            DataError: one is missing.
+        """
+        shown = [name for part in self.shown(target) for name in part.figures]
+        files = {name: self.folder / "figures" / f"{name}.png" for name in shown}
+        missing = [name for name, file in files.items() if not file.exists()]
+        if missing and target == "all" and not self.partial:
+            raise DataError(f"figure {missing[0]!r} has not been made", file=files[missing[0]])
+        return [(spec, files[name]) for name, spec in load_figures(self.scale).items() if name in {*shown} - {*missing}]
 
     def findings(self, target: Target) -> list[Finding]:
         """The joined ledger of a target, in the order of the claims.
@@ -105,14 +121,31 @@ class Results:
             DataError: a part is missing, or has not the claims that it should.
         """
         out = []
-        for part in self.parts.values():
+        for part in self.shown(target):
             path = ledger_file(self.folder, part.name)
-            if part.target == target and part.claims and self._there(path, target):
+            if part.claims and self._there(path, target):
                 found = ledger.read(path)
                 if {finding.claim for finding in found} != set(part.claims):
                     raise DataError(f"claims are not those of part {part.name!r}; make it anew", file=path)
                 out += found
         return ledger.joined(out, list(load_claims(self.scale)))
+
+    def shown(self, target: Target) -> list[Part]:
+        """Parts of a target without those that are left out because they were made for something else."""
+        return [part for part in self.parts.values() if part.target == target and part.name not in self.misfits]
+
+    @cached_property
+    def misfits(self) -> dict[str, str]:
+        """By part that is left out: the `claims`, `columns`, `runs` or `seeds` that are others than those of today.
+
+        A part of target `all` is left out only where `partial`; otherwise what reads it raises an error.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        lenient = [part for part in self.parts.values() if self.partial or part.target != "all"]
+        found = {part.name: misfit(self.folder, part, self.rows) for part in lenient}
+        return {name: what for name, what in found.items() if what}
 
     def _there(self, path: Path, target: Target = "all") -> bool:
         """Whether to read a file: also one that is missing, for the error, unless it may be."""
@@ -123,7 +156,19 @@ class Results:
         files = {name: part_file(self.folder, name) for name in self.parts}
         return {name: read_json(file) for name, file in files.items() if file.exists()}
 
-    def missing(self) -> list[str]:
-        """Parts of target `all` that have not been made."""
+    def missing(self) -> dict[str, list[str]]:
+        """What is wrong with parts -> their names: not made (target `all`), or made for something else.
+
+        Raises:
+            DataError: a file is damaged.
+        """
         made = self.made()
-        return [part.name for part in self.parts.values() if part.target == "all" and part.name not in made]
+        out: dict[str, list[str]] = {}
+        for name, part in self.parts.items():
+            if part.target == "all" and name not in made:
+                out.setdefault("not made yet", []).append(name)
+            elif name in self.misfits:
+                out.setdefault(f"made for other {self.misfits[name]}", []).append(name)
+            elif is_of_other_settings(self.folder, part, self.rows):
+                out.setdefault("made with other settings", []).append(name)
+        return out

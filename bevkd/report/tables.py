@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from bevkd.config import RowConfig
 from bevkd.report.frames import read_csv
 from bevkd.report.reference import select
-from bevkd.report.spec import ContextSpec, RowSpec, TableConfig
+from bevkd.report.spec import ContextSpec, RowSpec, TableConfig, pool
 from bevkd.report.stats import Interval
 
 _HEAD = ("group", "role", "row", "run")
@@ -119,17 +120,31 @@ def to_frame(table: Table) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=header(table.spec)).astype(dict.fromkeys(_numbers(table.spec), "float64"))
 
 
-def read(spec: TableConfig, path: Path) -> Table:
-    """A table from its CSV file; notes on published cells come from the published numbers.
+def not_run(rows: Iterable[RowSpec]) -> tuple[str, ...]:
+    """The note that names the rows which a table of tuning runs lacks."""
+    names = [" ".join(pool(row.run)) for row in rows]
+    return (f"Not run: {', '.join(names)}.",) if names else ()
+
+
+def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
+    """A table from its CSV file; notes come from the published numbers and the experiment rows.
+
+    Args:
+        spec: what the table shows.
+        path: the CSV file.
+        rows: experiment rows by run id, of which a table of tuning runs names those that it lacks.
 
     Raises:
         ConfigError: a selector does not fit exactly one published number.
-        DataError: the file is missing or its columns are not those of the table.
+        ColumnsError: the columns are not those of the table.
+        DataError: the file is missing or damaged.
     """
     frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"])
     known = {(row.group, row.role, row.label): row for row in spec.rows} if spec.rows != "tuning" else {}
-    rows = [_row(spec, line, known) for line in frame[frame["role"] != CONTEXT].to_dict("records")]
-    return Table(spec, tuple(rows), spec.notes, context_rows(spec))
+    found = tuple(_row(spec, line, known) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
+    shown = {row.run for row in found}
+    absent = [row for row in spec.row_specs(rows) if spec.rows == "tuning" and " ".join(pool(row.run)) not in shown]
+    return Table(spec, found, (*spec.notes, *not_run(absent)), context_rows(spec))
 
 
 def _row(spec: TableConfig, line: Mapping[Any, Any], known: Mapping[tuple[str, str, str], RowSpec]) -> Row:

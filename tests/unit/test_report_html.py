@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from importlib.metadata import version
@@ -15,14 +16,19 @@ import yaml
 from PIL import Image
 from report_synthetic import write_runs
 
-from bevkd.config import DataConfig, first_seeds, load_rows, to_plain
+from bevkd.config import DataConfig, first_seeds, identity_digest, load_rows, to_plain
 from bevkd.errors import DataError
 from bevkd.report import make_figure, make_part, make_report, make_table
+from bevkd.report.facts import ABSENT, detector_settings
 from bevkd.report.parts import parts_of
+from bevkd.report.records import read_record, record_file, write_record
+from bevkd.report.results import Results
+from bevkd.report.runs import read_config
 from bevkd.report.spec import load_claims, load_figures, load_tables
 
 ROWS = load_rows()
 ALL_PARTS = parts_of(load_tables(), load_figures(), load_claims())
+COMMITTED = Path(__file__).resolve().parents[2] / "results"
 PARTS = [name for name, part in ALL_PARTS.items() if part.target == "all"]
 
 
@@ -92,6 +98,9 @@ def kept(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, tmp_path / "kept", ignore=shutil.ignore_patterns("runs", "costs", "responses"))
     for path in (tmp_path / "kept" / "configs").glob("*.yaml"):
         path.write_text(re.sub("  root: .*", "  root: nowhere", path.read_text()))
+        if record_file(tmp_path / "kept", path.stem).exists():
+            record = read_record(tmp_path / "kept", path.stem)
+            write_record(replace(record, settings=identity_digest(read_config(path))), tmp_path / "kept")
     return tmp_path / "kept"
 
 
@@ -244,3 +253,123 @@ def test_a_ledger_of_other_claims_is_refused(kept: Path):
 def test_a_record_of_other_seeds_is_refused(kept: Path):
     with pytest.raises(DataError, match=r"record of 'lidar_base' is of seeds 0, 1, 2.*field=seeds"):
         make_report("sim", kept, first_seeds(ROWS, 1))
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def other_claims(kept: Path, part: str) -> None:
+    path = kept / "ledger" / f"{part}.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+def other_columns(kept: Path, part: str) -> None:
+    table = next(iter(ALL_PARTS[part].tables))
+    change(kept / "tables" / f"{table}.csv", "mAP_paper", "mAP_printed")
+
+
+def other_seeds(kept: Path, part: str) -> None:
+    table = next(iter(ALL_PARTS[part].tables))
+    change(kept / "tables" / f"{table}.csv", '"0,1,2"', '"0,1,3"')
+
+
+OTHERS = {"claims": other_claims, "columns": other_columns, "seeds": other_seeds}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_part_made_for_something_else_is_left_out_and_named(kept: Path, what: str):
+    OTHERS[what](kept, "label_efficiency")
+    make_report("sim", kept, partial=True)
+    text = (kept / "report.html").read_text()
+    assert f"<b>Made for other {what}:</b> label_efficiency." in text
+    assert not any(f'id="table-{name}"' in text for name in ALL_PARTS["label_efficiency"].tables)
+    assert not any(f'id="figure-{name}"' in text for name in ALL_PARTS["label_efficiency"].figures)
+    assert re.findall(r'id="claim-(\w+)"', text) == list(ALL_PARTS["unidistill"].claims)
+    assert 'id="table-kitti"' in text
+    assert 'id="table-unidistill_s6"' in text
+
+
+def test_other_columns_stop_a_page_that_must_be_whole(kept: Path):
+    other_columns(kept, "label_efficiency")
+    with pytest.raises(DataError, match="columns are not those of table"):
+        make_report("sim", kept)
+
+
+@pytest.mark.parametrize(("what", "partial"), [("claims", False), ("columns", True), ("seeds", False)])
+def test_parts_of_other_tiers_never_stop_the_page(kept: Path, what: str, partial: bool):
+    """The committed extended study lies beside the results; it may be older than today's comparisons."""
+    name = "label_efficiency_extended"
+    part = ALL_PARTS[name]
+    for path in (f"ledger/{name}.csv", *(f"tables/{table}.csv" for table in part.tables)):
+        shutil.copy(COMMITTED / path, kept / path)
+    assert "label_efficiency_extended" not in Results(kept, "sim", ROWS, partial).misfits
+    if what == "seeds":
+        path = kept / "tables/label_efficiency_extended.csv"
+        path.write_text(path.read_text().replace("0,1,2", "0,1,7"))
+    else:
+        OTHERS[what](kept, name)
+    make_report("sim", kept, partial=partial)
+    text = (kept / "report.html").read_text()
+    assert f"<b>Made for other {what}:</b> {name}." in text
+    assert not any(f'id="claim-{claim}"' in text for claim in part.claims)
+    assert not any(f'id="table-{table}"' in text for table in part.tables)
+    assert 'id="table-label_efficiency"' in text
+
+
+def test_a_record_of_other_settings_is_noticed(kept: Path):
+    change(kept / "configs" / "kitti_lidar.yaml", "cell: 0.6", "cell: 0.9")
+    with pytest.raises(DataError, match=r"record of 'kitti_lidar' is of other settings.*field=settings"):
+        make_report("sim", kept)
+    make_report("sim", kept, partial=True)
+    text = (kept / "report.html").read_text()
+    assert "<b>Made with other settings:</b> datasets." in text
+    assert 'id="table-kitti"' in text
+
+
+def test_runs_on_other_seeds_leave_their_parts_out(kept: Path):
+    make_report("sim", kept, first_seeds(ROWS, 1), partial=True)
+    text = (kept / "report.html").read_text()
+    assert re.search(r"<b>Made for other seeds:</b> [^<]*unidistill", text)
+    assert 'id="table-unidistill_s6"' not in text
+
+
+def test_unknown_versions_are_a_dash_and_sources_stand_once(kept: Path):
+    sources = {"unidistill": "first source", "label_efficiency": "first source", "datasets": "second source"}
+    for name, source in sources.items():
+        path = kept / "parts" / f"{name}.json"
+        content = json.loads(path.read_text()) | {"python": None, "numpy": None, "source": source}
+        path.write_text(json.dumps(content | ({"bevkd": None, "torch": None} if name == "datasets" else {})))
+    for path in (kept / "records").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"source": "a page of before"}))
+    make_report("sim", kept)
+    text = (kept / "report.html").read_text()
+    known = f"bevkd {version('bevkd')}, torch {version('torch')}"
+    assert text.count(f'<td class="left">{known}</td>') == 2
+    assert "Python" not in text
+    assert [text.count(source) for source in ("First source", "Second source", "A page of before")] == [1, 1, 1]
+    runs = len(list((kept / "records").glob("*.json")))
+    assert text.count('<td class="left">—¹</td></tr>') == runs
+    assert '<p class="dim">¹ A page of before.</p>' in text
+
+
+def test_detectors_by_data_set_against_what_is_published_for_their_kind():
+    """The committed runs: KITTI and Waymo have grids of their own, and pillars are not the published encoder."""
+    results = Results(COMMITTED, "sim", ROWS)
+    places, found = detector_settings(results, results.runs())
+    settings = {setting.key: setting for setting in found}
+    assert {(row.model, row.dataset) for row in (ROWS[run] for run in results.runs())} == set(places)
+
+    def used(key: str, *place: str):
+        return settings[key].used[places.index(place)]
+
+    assert used("grid.x", "lidar_pillar", "kitti_sim") == list(results.config("kitti_lidar").model.grid.x or ())
+    assert used("grid.x", "lidar_pillar", "nuscenes_sim") is None
+    assert used("head.tasks", "camera", "waymo_sim") == [["vehicle", "pedestrian", "cyclist"]]
+    assert settings["lidar.kind"].published == ("voxel",)
+    assert settings["lidar.cell"].published == (ABSENT,)
+    assert settings["head.query.channels"].published == (ABSENT,)
+    assert settings["bev.up_channels"].published == (256,)
+    assert settings["loss.velocity_weight"].published == (0.2, ABSENT), "of the published head, and of another"

@@ -14,7 +14,7 @@ import yaml
 from report_synthetic import summary, write_run
 
 from bevkd.cli import main
-from bevkd.config import RowConfig, config_dir
+from bevkd.config import RowConfig, config_dir, load_rows
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import frames, ledger, reference, render, tables
 from bevkd.report.fill import fill
@@ -62,7 +62,7 @@ def test_a_row_mixes_metrics_their_breakdown_size_and_cost(runs: Runs, tmp_path:
     assert "| x | 1.23 | 11.0 ± 1.4 | 22.0 ± 2.8 | 0.200 ± 0.100 | 2.50 | +2.0 [-10.7, +14.7] | 2 |" in markdown
     assert "mAP, range 0-20 ↑ ours" in markdown
     assert "over the repeats of a benchmark, of the first seed. Size, multiply-accumulates" in markdown
-    assert frames.to_csv(tables.to_frame(tables.read(SPEC, tmp_path / "tables/t.csv"))) == csv
+    assert frames.to_csv(tables.to_frame(tables.read(SPEC, tmp_path / "tables/t.csv", ROWS))) == csv
 
 
 def test_what_a_mixed_table_reads(runs: Runs):
@@ -161,7 +161,7 @@ def test_context_stands_below_and_a_misprint_carries_a_note(runs: Runs, tmp_path
     assert markdown.index("| ours |") < markdown.index("**Published, without a run of ours**")
     assert r"82.9\textsuperscript{1}" in latex
     assert r"\textsuperscript{1} Printed in bold; 5 \% is meant." in latex
-    again = tables.read(WITH_CONTEXT, tmp_path / "tables/t.csv")
+    again = tables.read(WITH_CONTEXT, tmp_path / "tables/t.csv", ROWS)
     assert frames.to_csv(tables.to_frame(again)) == csv
     assert render.to_markdown(again) == markdown
 
@@ -176,7 +176,7 @@ def test_context_is_checked():
 @pytest.mark.parametrize("name", [path.stem for path in sorted((RESULTS / "tables").glob("*.csv"))])
 def test_committed_tables_are_written_as_they_are_read(name: str):
     path = RESULTS / "tables" / f"{name}.csv"
-    assert frames.to_csv(tables.to_frame(tables.read(load_tables("sim")[name], path))) == path.read_text()
+    assert frames.to_csv(tables.to_frame(tables.read(load_tables("sim")[name], path, load_rows()))) == path.read_text()
 
 
 @pytest.mark.parametrize("path", [*sorted(RESULTS.glob("claims*.csv")), *sorted((RESULTS / "ledger").glob("*.csv"))])
@@ -195,12 +195,12 @@ def test_bad_csv_names_file_and_column(tmp_path: Path):
     ):
         path.write_text(bad)
         with pytest.raises(DataError, match=message):
-            tables.read(spec, path)
+            tables.read(spec, path, ROWS)
     frame = pd.read_csv(RESULTS / "tables" / "kitti.csv", dtype=str, keep_default_na=False)
     name = f"{spec.columns[0].key}_ours"
     frame.assign(**{name: "twelve"}).to_csv(path, index=False)
     with pytest.raises(DataError, match=rf"not a number.*twelve.*field={name}"):
-        tables.read(spec, path)
+        tables.read(spec, path, ROWS)
 
 
 def test_context_in_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

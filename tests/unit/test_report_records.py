@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,15 @@ import yaml
 from report_synthetic import write_run
 
 from bevkd import provenance
-from bevkd.config import DataConfig, RowConfig, load_rows
+from bevkd.config import DataConfig, RowConfig, identity_digest, load_rows
 from bevkd.errors import ConfigError, DataError
-from bevkd.report import make_part, records
+from bevkd.report import make_part, records, tables
 from bevkd.report.counts import DatasetRecord, count, dataset_file, read_dataset, write_dataset
 from bevkd.report.parts import parts_of
-from bevkd.report.runs import Runs
+from bevkd.report.runs import Runs, read_config
 from bevkd.report.spec import load_claims, load_figures, load_tables
 
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 ROW = RowConfig(id="a", dataset="nuscenes_sim", model="camera", seeds=(0, 2))
 
 
@@ -74,17 +77,41 @@ def test_long_curves_are_thinned_and_keep_their_end(runs: Runs, lines: int):
     assert len(steps) == (lines if lines <= records.POINTS else math.ceil(lines / math.ceil(lines / records.POINTS)))
 
 
-def test_committed_records_hold_what_the_page_showed():
-    """They were read from a page; what that did not show is null."""
-    root = Path(__file__).resolve().parents[2] / "results"
-    record = records.read_record(root, "unidistill_p1")
-    assert record.source is not None
-    assert record.source.startswith("page of commit 374a746f3bea")
-    assert record.weights == {"feature": 10, "relation": 1, "response_cls": 10, "response_reg": 10}
-    assert (record.steps, record.seconds, record.frames_per_second) == (400, 30.0, 52.64)
-    assert record.settings is None
-    assert {(seed.seconds, seed.made) for seed in record.seeds} == {(None, None)}
-    kitti = read_dataset(root, "data/index/kitti_sim/sim")
+COMMITTED = sorted((RESULTS / "records").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict[str, set[float]]:
+    """Mean AP of single runs on the report split, as the committed tables print it."""
+    out: dict[str, set[float]] = {}
+    for name, spec in load_tables("sim").items():
+        path = RESULTS / "tables" / f"{name}.csv"
+        if spec.split == "report" and path.exists() and "mAP" in {column.key for column in spec.columns}:
+            for row in tables.read(spec, path, load_rows()).rows:
+                out.setdefault(row.run, set()).add(row.values["mAP"].ours)
+    return out
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_a_committed_record_fits_row_config_and_tables(path: Path, printed: dict[str, set[float]]):
+    record = records.read_record(RESULTS, path.stem)
+    assert (record.run, record.scale) == (path.stem, "sim")
+    assert record.seed_ids == load_rows()[record.run].seeds
+    assert record.settings == identity_digest(read_config(RESULTS / "configs" / f"{record.run}.yaml"))
+    assert record.source or all(seed.made for seed in record.seeds), "by what it was made, or where it was read"
+    for shown in printed.get(record.run, ()):
+        assert np.mean([seed.metrics["mAP"] for seed in record.seeds]) == pytest.approx(shown, abs=2e-4)
+
+
+def test_committed_records_are_those_of_the_runs_on_the_page(printed: dict[str, set[float]]):
+    names = {path.stem for path in COMMITTED}
+    parts = parts_of(load_tables("sim"), load_figures("sim"), load_claims("sim")).values()
+    assert {run for part in parts if part.target == "all" for run in part.runs(load_rows())} <= names
+    assert len(names & printed.keys()) > len(names) / 2, "most of them were compared with a table"
+
+
+def test_committed_counts_of_a_data_set():
+    kitti = read_dataset(RESULTS, "data/index/kitti_sim/sim")
     assert kitti.splits["train"] == {"scenes": 200, "frames": 200, "labelled": 100}
     assert kitti.boxes["val"] == {"car": 348, "pedestrian": 263, "cyclist": 128}
 
@@ -122,6 +149,31 @@ def test_every_item_belongs_to_one_part():
         items = [*part.tables.values(), *part.figures.values(), *part.claims.values()]
         assert {item.target for item in items} == {part.target}
         assert set(part.runs(load_rows())) <= set(load_rows())
+
+
+COMMITTED_PARTS = parts_of(load_tables("sim"), load_figures("sim"), load_claims("sim"))
+
+
+@pytest.mark.parametrize("name", COMMITTED_PARTS)
+def test_a_committed_part_names_the_commit_of_its_own_files(name: str):
+    """Where no provenance was recorded: the newest one that stored tables or figures, before results came in parts."""
+    made = json.loads((RESULTS / "parts" / f"{name}.json").read_text())
+    if "source" not in made:
+        return
+    part = COMMITTED_PARTS[name]
+    files = [f"results/tables/{table}.{end}" for table in part.tables for end in ("csv", "md", "tex")]
+    files += [f"results/figures/{figure}.{end}" for figure in part.figures for end in ("png", "pdf")]
+    try:
+        commit, date = git("log", "-1", "--format=%H %cI", "374a746f3bea", "--", *files).split()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a full clone")
+    assert commit.startswith(made["commit"])
+    assert datetime.fromisoformat(made["date"]) == datetime.fromisoformat(date)
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=RESULTS.parent, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_an_unknown_part_names_the_nearest(tmp_path: Path):

@@ -63,7 +63,7 @@ def test_table_files(runs: Path, name: str):
     markdown = paths[1].read_text()
     for link in re.findall(r"\]\(([^)]+)\)", markdown):
         assert (paths[1].parent / link).is_file()
-    again = tables.read(spec, paths[0])
+    again = tables.read(spec, paths[0], ROWS)
     assert frames.to_csv(tables.to_frame(again)) == paths[0].read_text()
 
 
@@ -140,6 +140,8 @@ def test_tuning_table_reads_the_tune_split_and_names_what_is_missing(tmp_path: P
     assert [(line["group"], line["row"]) for line in cells(path)] == [("camera", "default"), ("camera", "weight 0")]
     assert "Not run: camera_long, tune_b, fusion_base, fusion_long, lidar_base" in markdown.read_text()
     assert "tune split" in markdown.read_text()
+    again = tables.read(load_tables()["baseline_tuning"], path, rows)
+    assert render.to_markdown(again) == markdown.read_text(), "also when read, it names what is missing"
 
 
 def test_pooled_rows_count_every_pair(tmp_path: Path):
