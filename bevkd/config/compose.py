@@ -65,7 +65,7 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
         Layer(f"scale {scale}, model {root}", settings.models.get(root) or {}, file, ("models", root)),
         *recipe_layers(row, scale),
     ]
-    last = [*row_layers(row, scale), *(Layer("--set", parse_override(text)) for text in overrides)]
+    last = [*row_layers(row, scale), *(Layer("--set", parse_override(text), of_run=True) for text in overrides)]
     own = [layer for name in narrower for layer in _own(name, settings, scale, file)]
     # Only with all of them it is known which kinds are chosen.
     stages = list(_stage_layers(_merged([*before, *after, *own, *last]).get("model") or {}, settings, scale, file))
@@ -168,7 +168,7 @@ def _only_read(model: dict[str, Any], row: RowConfig, found: list[Layer]) -> dic
     sensors = model.get("sensors", ModelConfig().sensors)
     absent = {name for name in ENCODERS if name not in sensors} | ({"fuser"} if len(sensors) < 2 else set())
     for layer in found:
-        if layer.label.startswith(("row ", "--set")):
+        if layer.of_run:
             for name in sorted(absent & set(layer.plain.get("model") or {})):
                 raise ConfigError(
                     f"run {row.id!r}: {layer.label} sets model.{name}, but the model has no such stage"

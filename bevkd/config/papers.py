@@ -205,9 +205,10 @@ def row_layers(row: RowConfig, scale: str) -> list[Layer]:
     """What a row sets itself: its `set`, then what is `at` the scale."""
     paper = paper_of(row.id)
     file = paper.folder / "runs.yaml" if paper else config_dir() / "papers"
-    out = [Layer(f"row {row.id}", row.set, file, ("runs", row.id, "set"))]
-    if paper and scale in paper.at[row.id]:
-        out.append(Layer(f"row {row.id} at {scale}", paper.at[row.id][scale], file, ("runs", row.id, "at", scale)))
+    at = ("runs", row.id)
+    out = [Layer(f"row {row.id}", row.set, file, (*at, "set"), of_run=True)]
+    if paper and (settings := paper.at[row.id].get(scale)) is not None:
+        out.append(Layer(f"row {row.id} at {scale}", settings, file, (*at, "at", scale), of_run=True))
     return out
 
 

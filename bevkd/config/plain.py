@@ -27,6 +27,7 @@ class Layer:
         path: the file; none: the command line.
         at: keys that lead to them in the file; the item of a list is found by its `id`.
         above: keys of the run that the file leaves out, because `at` stands for them.
+        of_run: whether it speaks of one run, and so must not speak of stages that this run's model has not.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Layer:
     path: Path | None = None
     at: tuple[str, ...] = ()
     above: tuple[str, ...] = ()
+    of_run: bool = False
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

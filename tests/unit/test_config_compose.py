@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bevkd.cli import main
-from bevkd.config import identity, load_model, load_run, merge, stored_run
+from bevkd.config import config_dir, identity, load_model, load_run, merge, stored_run
 from bevkd.config.explain import explain
 from bevkd.errors import ConfigError
 from bevkd.models.camera.view.sample_settings import SampleSettings
 from bevkd.models.heads.transfusion_settings import TransFusionLossSettings
 from bevkd.models.lidar.voxel_settings import VoxelSettings
+
+
+@pytest.fixture
+def config_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project's config folder, with an empty paper `mine`."""
+    shutil.copytree(config_dir(), tmp_path / "config")
+    (tmp_path / "config" / "papers" / "mine").mkdir()
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
+    return tmp_path / "config"
 
 
 def test_another_kind_begins_anew() -> None:
@@ -61,6 +72,21 @@ def test_a_scale_says_of_each_stage_what_its_kind_wants() -> None:
 def test_a_mistake_names_its_place_and_the_nearest_key(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_run("lidar_base", "smoke", 0, [setting])
+
+
+@pytest.mark.parametrize("where", ["set", "at"])
+def test_a_row_is_for_its_own_stages_only(config_copy: Path, where: str) -> None:
+    """Layers of scale, model, data set and recipe may speak of stages that a model has not; a row may not."""
+    settings = {"model": {"camera": {"stride": 4}}}
+    row = {"like": "lidar_base", where: settings if where == "set" else {"smoke": settings}}
+    (config_copy / "papers" / "mine" / "recipe.yaml").write_text(yaml.safe_dump({"parts": [settings]}))
+    (config_copy / "papers" / "mine" / "runs.yaml").write_text(
+        yaml.safe_dump({"runs": {"mine": row, "plain": {"like": "lidar_base"}}})
+    )
+    assert load_run("plain", "smoke", 0).model.camera is None
+    label = "row mine" if where == "set" else "row mine at smoke"
+    with pytest.raises(ConfigError, match=f"run 'mine': {label} sets model.camera, but the model has no such stage"):
+        load_run("mine", "smoke", 0)
 
 
 def test_every_mistake_is_named_at_once() -> None:
