@@ -132,17 +132,34 @@ def _papers(folder: Path) -> dict[str, Paper]:
     scales = [path.stem for path in (folder / "scales").glob("*.yaml")]
     papers = {name: reader.paper(name, scales) for name in reader.names}
     rows = {run: row for paper in papers.values() for run, row in paper.rows.items()}
+    recipes = {name: _recipes(paper, papers) for name, paper in papers.items()}
     for paper in papers.values():
         check_chains(paper.rows, rows, str(paper.folder / "runs.yaml"))
-        _check_recipe(paper, papers, scales, folder)
+        users = [row for user in papers.values() if paper in recipes[user.name] for row in user.rows.values()]
+        _check_recipe(paper, users, scales, folder)
     return papers
 
 
-def _check_recipe(paper: Paper, papers: dict[str, Paper], scales: list[str], folder: Path) -> None:
-    """Every name of a recipe is known."""
+def _recipes(paper: Paper, papers: dict[str, Paper]) -> list[Paper]:
+    """A paper whose recipe is nobody's, the one that is like it, and so on, up to the paper itself.
+
+    Raises:
+        ConfigError: an unknown paper, or a recipe that is like itself.
+    """
+    out = [paper]
+    while (like := out[0].recipe.like) is not None:
+        where = f"{out[0].folder / 'recipe.yaml'}: like"
+        if like not in papers:
+            raise ConfigError(f"{where}: unknown paper {like!r}{nearest(like, papers)}")
+        out.insert(0, papers[like])
+        if out[0] in out[1:]:
+            raise ConfigError(f"{where}: {' is like '.join(one.name for one in reversed(out))}")
+    return out
+
+
+def _check_recipe(paper: Paper, users: list[RowConfig], scales: list[str], folder: Path) -> None:
+    """Every name of a recipe is known, and every part is for one of the rows that use it."""
     where = paper.folder / "recipe.yaml"
-    if paper.recipe.like is not None and paper.recipe.like not in papers:
-        raise ConfigError(f"{where}: like: unknown paper {paper.recipe.like!r}{nearest(paper.recipe.like, papers)}")
     known = {kind: [path.stem for path in (folder / kind).glob("*.yaml")] for kind in ("models", "datasets")}
     for number, part in enumerate(paper.recipe.parts):
         for kind, names in (("scales", part.scales), ("models", part.models), ("datasets", part.datasets)):
@@ -150,11 +167,8 @@ def _check_recipe(paper: Paper, papers: dict[str, Paper], scales: list[str], fol
                 among = known.get(kind, scales)
                 if name not in among:
                     raise ConfigError(f"{where}: parts.{number}.{kind}: unknown name {name!r}{nearest(name, among)}")
-        rows = [
-            row for user in papers.values() if paper.name in (user.name, user.recipe.like) for row in user.rows.values()
-        ]
         scale = next(iter(part.scales), "")
-        if not any(part.applies(scale, row.dataset, lineage(folder, row.model)) for row in rows):
+        if not any(part.applies(scale, row.dataset, lineage(folder, row.model)) for row in users):
             raise ConfigError(f"{where}: parts.{number} is for no run")
 
 
@@ -183,21 +197,15 @@ def paper_of(run: str) -> Paper | None:
 
 def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
     """What the recipe of a row's paper sets; later ones win."""
-    papers, paper = load_papers(), paper_of(row.id)
+    paper = paper_of(row.id)
     if paper is None:
         return []
     models = lineage(config_dir(), row.model)
-    out: list[Layer] = []
-    for source in [papers[paper.recipe.like]] if paper.recipe.like else []:
-        out += _parts(source, scale, row.dataset, models)
-    return out + _parts(paper, scale, row.dataset, models)
-
-
-def _parts(paper: Paper, scale: str, dataset: str, models: list[str]) -> list[Layer]:
     return [
-        Layer(f"recipe of {paper.name}, part {number}", part.settings, paper.folder / "recipe.yaml")
-        for number, part in enumerate(paper.recipe.parts)
-        if part.applies(scale, dataset, models)
+        Layer(f"recipe of {source.name}, part {number}", part.settings, source.folder / "recipe.yaml")
+        for source in _recipes(paper, load_papers())
+        for number, part in enumerate(source.recipe.parts)
+        if part.applies(scale, row.dataset, models)
     ]
 
 
