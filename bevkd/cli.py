@@ -338,14 +338,17 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="JSON file that tables read, besides stdout.")] = None,
 ) -> None:
     """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
-    if (model is None) == (run is None):
-        raise ConfigError("profile wants either --model or --run")
     import json
 
     from bevkd.bench.profile import profile_model, profile_run
     from bevkd.io import write_json
 
-    found = profile_model(model, scale) if run is None else profile_run(run, scale)
+    if model is not None and run is None:
+        found = profile_model(model, scale)
+    elif run is not None and model is None:
+        found = profile_run(run, scale)
+    else:
+        raise ConfigError("profile wants either --model or --run")
     if out is not None:
         write_json(out, found)
     typer.echo(json.dumps(found, indent=1))

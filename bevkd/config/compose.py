@@ -13,8 +13,9 @@ from typing import Any
 
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
-from bevkd.config.papers import load_rows, recipe_layers, row_layers
+from bevkd.config.papers import load_rows
 from bevkd.config.plain import Layer, config_dir, merge, parse, read_yaml, to_plain
+from bevkd.config.rows import recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
 from bevkd.errors import ConfigError, nearest
