@@ -337,17 +337,23 @@ def view(
 
 @app.command()
 def profile(
-    model: Annotated[str, typer.Option(help="A model of config/models/*.yaml.")],
+    model: Annotated[str | None, typer.Option(help="A model of config/models/*.yaml, as no run changes it.")] = None,
+    run: Annotated[str | None, typer.Option(help="Instead: the network of a run, as tables show it.")] = None,
     scale: Annotated[str, typer.Option(help="smoke, sim or paper.")] = "paper",
     out: Annotated[Path | None, typer.Option(help="JSON file that tables read, besides stdout.")] = None,
 ) -> None:
     """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
     import json
 
-    from bevkd.bench.profile import profile_model
+    from bevkd.bench.profile import profile_model, profile_run
     from bevkd.io import write_json
 
-    found = profile_model(model, scale)
+    if model is not None and run is None:
+        found = profile_model(model, scale)
+    elif run is not None and model is None:
+        found = profile_run(run, scale)
+    else:
+        raise ConfigError("profile wants either --model or --run")
     if out is not None:
         write_json(out, found)
     typer.echo(json.dumps(found, indent=1))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bevkd.bench.timing import machine, take_turns
-from bevkd.config import load_model
+from bevkd.config import DataConfig, ModelConfig, load_model, load_rows, load_run
 from bevkd.data import Reads, reads_of
 from bevkd.data.batch import Batch, Boxes
 from bevkd.errors import ConfigError
@@ -70,7 +70,34 @@ def macs_dense2d(detector: Detector, batch: Batch) -> int:
 
 
 def profile_model(model: str, scale: str = "paper", rounds: int = 3) -> dict[str, Any]:
+    """What a model costs on its own, without the recipe, the data set and the settings of any run; see `measure`.
+
+    Raises:
+        ConfigError: unknown model or scale.
+    """
+    return {"model": model, "scale": scale} | measure(*load_model(model, scale), scale, rounds)
+
+
+def profile_run(run: str, scale: str = "paper", rounds: int = 3) -> dict[str, Any]:
+    """What the network of a run costs, as its first seed trains it; see `measure`.
+
+    Raises:
+        ConfigError: unknown run or scale.
+    """
+    rows = load_rows()
+    config = load_run(run, scale, rows[run].seeds[0] if run in rows else 0)
+    named = {"run": run, "model": config.row.model, "scale": scale}
+    return named | measure(config.model, config.data, scale, rounds)
+
+
+def measure(config: ModelConfig, data: DataConfig, scale: str, rounds: int = 3) -> dict[str, Any]:
     """Parameters, cost and latency of one frame in eval mode, on the GPU if there is one.
+
+    Args:
+        config: the network.
+        data: what it reads.
+        scale: says how many points a made-up sweep has.
+        rounds: how often a forward pass is timed.
 
     Returns:
         For JSON: `params`, `macs_dense2d` (dense 2D convolutions, a multiply-add counted once: what papers print as
@@ -78,11 +105,10 @@ def profile_model(model: str, scale: str = "paper", rounds: int = 3) -> dict[str
         (median of a forward pass, without decoding), the input, and the machine.
 
     Raises:
-        ConfigError: unknown model or scale.
+        ConfigError: no round at all.
     """
     if rounds < 1:
         raise ConfigError(f"a profile needs at least one round, not {rounds}")
-    config, data = load_model(model, scale)
     reads = reads_of(config, data).without_targets()
     returns = POINTS_PER_SWEEP.get(scale, SMALL_SWEEP)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -101,8 +127,6 @@ def profile_model(model: str, scale: str = "paper", rounds: int = 3) -> dict[str
             macs = macs_dense2d(detector, batch)  # one pass for both counts; it also warms up
         timings = take_turns({"forward": forward}, rounds, warmup=0)
     return {
-        "model": model,
-        "scale": scale,
         "params": sum(p.numel() for p in detector.parameters()),
         "params_trainable": sum(p.numel() for p in detector.parameters() if p.requires_grad),
         "macs_dense2d": macs,

@@ -4,8 +4,9 @@ from bevkd.config.chain import first_seeds
 from bevkd.config.compose import load_model, load_run
 from bevkd.config.identity import differences, identity, identity_digest, stored_run
 from bevkd.config.load import load_scale, run_dir
-from bevkd.config.papers import Paper, load_papers, load_rows, paper_layers, paper_of
+from bevkd.config.papers import Paper, load_papers, load_rows, paper_of
 from bevkd.config.plain import config_dir, merge, parse, read_yaml, to_plain
+from bevkd.config.rows import paper_layers
 from bevkd.config.schema import (
     AugmentConfig,
     DataConfig,

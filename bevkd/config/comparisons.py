@@ -118,8 +118,8 @@ def comparisons_of(content: Mapping[str, Any], where: str) -> dict[str, Comparis
 
 def made_controls(
     content: Mapping[str, Any], comparisons: Mapping[str, Comparison], where: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(run id, row) of every control whose kind says how it is made, where a comparison states it itself.
+) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """(run id, row, kind) of every control whose kind says how it is made, where a comparison states it itself.
 
     Raises:
         ConfigError: a word of the row is not known.
@@ -131,4 +131,4 @@ def made_controls(
         for kind in raw[name].get("runs", {}):
             run = item.controls.get(kind)
             if kind in kinds and isinstance(run, str):
-                yield run, fill(kinds[kind], words, f"{where}: comparison {name!r}, control {kind!r}")
+                yield run, fill(kinds[kind], words, f"{where}: comparison {name!r}, control {kind!r}"), kind

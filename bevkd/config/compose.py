@@ -13,8 +13,9 @@ from typing import Any
 
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
-from bevkd.config.papers import load_rows, recipe_layers, row_layers
+from bevkd.config.papers import load_rows
 from bevkd.config.plain import Layer, config_dir, merge, parse, read_yaml, to_plain
+from bevkd.config.rows import recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
 from bevkd.errors import ConfigError, nearest
@@ -65,7 +66,7 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
         Layer(f"scale {scale}, model {root}", settings.models.get(root) or {}, file, ("models", root)),
         *recipe_layers(row, scale),
     ]
-    last = [*row_layers(row, scale), *(Layer("--set", parse_override(text)) for text in overrides)]
+    last = [*row_layers(row, scale), *(Layer("--set", parse_override(text), of_run=True) for text in overrides)]
     own = [layer for name in narrower for layer in _own(name, settings, scale, file)]
     # Only with all of them it is known which kinds are chosen.
     stages = list(_stage_layers(_merged([*before, *after, *own, *last]).get("model") or {}, settings, scale, file))
@@ -168,7 +169,7 @@ def _only_read(model: dict[str, Any], row: RowConfig, found: list[Layer]) -> dic
     sensors = model.get("sensors", ModelConfig().sensors)
     absent = {name for name in ENCODERS if name not in sensors} | ({"fuser"} if len(sensors) < 2 else set())
     for layer in found:
-        if layer.label.startswith(("row ", "--set")):
+        if layer.of_run:
             for name in sorted(absent & set(layer.plain.get("model") or {})):
                 raise ConfigError(
                     f"run {row.id!r}: {layer.label} sets model.{name}, but the model has no such stage"

@@ -14,7 +14,7 @@ word in braces becomes that word's value, whatever its type. This is substitutio
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -67,30 +67,37 @@ def is_family(content: Any) -> bool:
     return isinstance(content, dict) and "each" in content
 
 
+def _spelt_out(content: Any, written: Any, where: str) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+    """Name, content and place of every entry; `written` is the same mapping before words were replaced."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: wants a mapping from names to entries")
+    for (name, entry), key in zip(content.items(), written, strict=False):
+        if not is_family(entry):
+            yield name, entry, (str(key),)
+            continue
+        check_keys(entry, ("for", "each"), f"{where}: {name}")
+        for words in _combinations(entry["for"], f"{where}: {name}"):
+            inner = _spelt_out(fill(entry["each"], words), written[key]["each"], f"{where}: {name}")
+            yield from ((found, value, (str(key), "each", *at)) for found, value, at in inner)
+
+
 def entries(content: Any, where: str) -> dict[str, Any]:
     """The entries of a mapping, families spelt out.
 
     Raises:
         ConfigError: no mapping, a family with other keys, or two entries of one name.
     """
-    if not isinstance(content, dict):
-        raise ConfigError(f"{where}: wants a mapping from names to entries")
     out: dict[str, Any] = {}
-    for name, entry in content.items():
-        if is_family(entry):
-            check_keys(entry, ("for", "each"), f"{where}: {name}")
-            found = [
-                pair
-                for words in _combinations(entry["for"], f"{where}: {name}")
-                for pair in entries(fill(entry["each"], words), f"{where}: {name}").items()
-            ]
-        else:
-            found = [(name, entry)]
-        for key, value in found:
-            if key in out:
-                raise ConfigError(f"{where}: {key!r} is defined twice")
-            out[key] = value
+    for name, entry, _ in _spelt_out(content, content, where):
+        if name in out:
+            raise ConfigError(f"{where}: {name!r} is defined twice")
+        out[name] = entry
     return out
+
+
+def places(content: Any, where: str) -> dict[str, tuple[str, ...]]:
+    """Keys that lead to each entry of `entries` as it stands in the file."""
+    return {name: at for name, _, at in _spelt_out(content, content, where)}
 
 
 def items(content: list[Any], where: str) -> list[Any]:
@@ -106,6 +113,12 @@ def items(content: list[Any], where: str) -> list[Any]:
     return out
 
 
+def likes(entry: Mapping[str, Any]) -> list[str]:
+    """Names of what an entry is like."""
+    found = entry.get("like", [])
+    return [found] if isinstance(found, str) else list(found)
+
+
 def inherited(name: str, known: Callable[[str], dict[str, Any]], where: str, above: tuple[str, ...] = ()) -> Any:
     """An entry merged over those that it is `like`, in their order; lists and scalars of the later one replace.
 
@@ -119,8 +132,7 @@ def inherited(name: str, known: Callable[[str], dict[str, Any]], where: str, abo
     if name in above:
         raise ConfigError(f"{where}: {' is like '.join((*above, name))}")
     entry = dict(known(name))
-    likes = entry.pop("like", [])
     out: dict[str, Any] = {}
-    for other in [likes] if isinstance(likes, str) else likes:
+    for other in likes(entry):
         out = merge(out, inherited(other, known, where, (*above, name)))
-    return merge(out, entry)
+    return merge(out, {key: value for key, value in entry.items() if key != "like"})

@@ -6,14 +6,15 @@ A row is merged from the paper's `defaults`, what it is `like` (templates of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bevkd.config.chain import check_chains
 from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls
-from bevkd.config.families import entries, fill, inherited
+from bevkd.config.families import entries, fill, inherited, likes, places
 from bevkd.config.models import lineage
 from bevkd.config.plain import Layer, check_keys, config_dir, merge, parse, read_mapping, to_plain
 from bevkd.config.recipe import Recipe
@@ -32,6 +33,7 @@ class Paper:
         rows: its rows by run id, in file order.
         at: run id -> scale -> settings that win over the row's own.
         comparisons: its comparisons by name.
+        pieces: run id -> what its row is merged from, keys of a row each, later ones on top.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Paper:
     rows: dict[str, RowConfig]
     at: dict[str, dict[str, dict[str, Any]]]
     comparisons: dict[str, Comparison]
+    pieces: dict[str, tuple[Layer, ...]]
 
 
 class _Reader:
@@ -52,6 +55,7 @@ class _Reader:
         self.raw: dict[str, dict[str, Any]] = {}  # by paper, then by run
         self.comparisons: dict[str, dict[str, Comparison]] = {}
         self.owner: dict[str, str] = {}
+        self.places: dict[str, tuple[Path, tuple[str, ...]]] = {}  # where rows are written
         self.done: dict[str, dict[str, Any]] = {}
         self.under_way: list[str] = []
         names = sorted(path.name for path in (folder / "papers").glob("*") if path.is_dir())
@@ -69,14 +73,16 @@ class _Reader:
     def _collect(self, name: str) -> None:
         file = self._file(name, "runs")
         content = self.contents[name] = read_mapping(file, ("defaults", "templates", "runs"))
-        self.raw[name] = entries(content.get("runs") or {}, str(file))
+        self.raw[name] = entries(runs := content.get("runs") or {}, str(file))
+        self.places |= {run: (file, ("runs", *at)) for run, at in places(runs, str(file)).items()}
         claims = read_mapping(path := self._file(name, "claims"), KEYS)
         self.comparisons[name] = comparisons_of(claims, str(path))
         stated: dict[str, dict[str, Any]] = {}
-        for run, row in made_controls(claims, self.comparisons[name], str(path)):
+        for run, row, kind in made_controls(claims, self.comparisons[name], str(path)):
             known = any(run in raw for raw in self.raw.values())
             if not known and stated.setdefault(run, row) != row:
                 raise ConfigError(f"{path}: control {run!r} is made in two ways; write it out in runs.yaml")
+            self.places.setdefault(run, (path, ("controls", kind)))
         for run in self.raw[name] | stated:
             if run in self.owner:
                 raise ConfigError(
@@ -111,16 +117,40 @@ class _Reader:
             self.under_way.pop()
         return self.done[run]
 
+    def pieces(self, run: str) -> list[Layer]:
+        """What a row is merged from, with where it is written."""
+        name = self.owner[run]
+        out: list[Layer] = []
+        file, content = self._file(name, "runs"), self.contents[name]
+        templates = content.get("templates", {})
+
+        def walk(entry: str, through: str) -> None:
+            if entry not in templates and entry not in self.raw[name]:
+                out.extend(replace(piece, label=f"row {run}, like {piece.label}") for piece in self.pieces(entry))
+                return
+            plain = templates[entry] if entry in templates else self.raw[name][entry]
+            path, at = (file, ("templates", entry)) if entry in templates else self.places[entry]
+            kind = "template" if entry in templates else "row"
+            for other in likes(plain):
+                walk(other, f"row {run}, like ")
+            out.append(Layer(f"{through}{kind} {entry}", {k: v for k, v in plain.items() if k != "like"}, path, at))
+
+        if defaults := content.get("defaults"):
+            out.append(Layer(f"row {run}, defaults of {name}", defaults, file, ("defaults",)))
+        walk(run, "")
+        return out
+
     def paper(self, name: str, scales: list[str]) -> Paper:
         """One paper."""
-        rows, at = {}, {}
+        rows, at, pieces = {}, {}, {}
         for run in self.raw[name]:
             plain = dict(self.resolve(run))
             where = f"{self._file(name, 'runs')}: run {run!r}"
             at[run] = check_keys(plain.pop("at", {}), scales, f"{where}: at")
             rows[run] = parse(RowConfig, {"id": run, **plain}, where)
+            pieces[run] = tuple(self.pieces(run))
         folder = self.folder / "papers" / name
-        return Paper(name, folder, self.recipes[name], rows, at, self.comparisons[name])
+        return Paper(name, folder, self.recipes[name], rows, at, self.comparisons[name], pieces)
 
 
 _KEYS = [*(key for key in to_plain(RowConfig("", "", "")) if key != "id"), "like", "at"]
@@ -132,17 +162,34 @@ def _papers(folder: Path) -> dict[str, Paper]:
     scales = [path.stem for path in (folder / "scales").glob("*.yaml")]
     papers = {name: reader.paper(name, scales) for name in reader.names}
     rows = {run: row for paper in papers.values() for run, row in paper.rows.items()}
+    recipes = {name: recipes_of(paper, papers) for name, paper in papers.items()}
     for paper in papers.values():
         check_chains(paper.rows, rows, str(paper.folder / "runs.yaml"))
-        _check_recipe(paper, papers, scales, folder)
+        users = [row for user in papers.values() if paper in recipes[user.name] for row in user.rows.values()]
+        _check_recipe(paper, users, scales, folder)
     return papers
 
 
-def _check_recipe(paper: Paper, papers: dict[str, Paper], scales: list[str], folder: Path) -> None:
-    """Every name of a recipe is known."""
+def recipes_of(paper: Paper, papers: Mapping[str, Paper]) -> list[Paper]:
+    """A paper whose recipe is nobody's, the one that is like it, and so on, up to the paper itself.
+
+    Raises:
+        ConfigError: an unknown paper, or a recipe that is like itself.
+    """
+    out = [paper]
+    while (like := out[0].recipe.like) is not None:
+        where = f"{out[0].folder / 'recipe.yaml'}: like"
+        if like not in papers:
+            raise ConfigError(f"{where}: unknown paper {like!r}{nearest(like, papers)}")
+        out.insert(0, papers[like])
+        if out[0] in out[1:]:
+            raise ConfigError(f"{where}: {' is like '.join(one.name for one in reversed(out))}")
+    return out
+
+
+def _check_recipe(paper: Paper, users: list[RowConfig], scales: list[str], folder: Path) -> None:
+    """Every name of a recipe is known, and every part is for one of the rows that use it."""
     where = paper.folder / "recipe.yaml"
-    if paper.recipe.like is not None and paper.recipe.like not in papers:
-        raise ConfigError(f"{where}: like: unknown paper {paper.recipe.like!r}{nearest(paper.recipe.like, papers)}")
     known = {kind: [path.stem for path in (folder / kind).glob("*.yaml")] for kind in ("models", "datasets")}
     for number, part in enumerate(paper.recipe.parts):
         for kind, names in (("scales", part.scales), ("models", part.models), ("datasets", part.datasets)):
@@ -150,11 +197,8 @@ def _check_recipe(paper: Paper, papers: dict[str, Paper], scales: list[str], fol
                 among = known.get(kind, scales)
                 if name not in among:
                     raise ConfigError(f"{where}: parts.{number}.{kind}: unknown name {name!r}{nearest(name, among)}")
-        rows = [
-            row for user in papers.values() if paper.name in (user.name, user.recipe.like) for row in user.rows.values()
-        ]
         scale = next(iter(part.scales), "")
-        if not any(part.applies(scale, row.dataset, lineage(folder, row.model)) for row in rows):
+        if not any(part.applies(scale, row.dataset, lineage(folder, row.model)) for row in users):
             raise ConfigError(f"{where}: parts.{number} is for no run")
 
 
@@ -179,38 +223,3 @@ def load_rows() -> dict[str, RowConfig]:
 def paper_of(run: str) -> Paper | None:
     """The paper that a run belongs to."""
     return next((paper for paper in load_papers().values() if run in paper.rows), None)
-
-
-def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
-    """What the recipe of a row's paper sets; later ones win."""
-    papers, paper = load_papers(), paper_of(row.id)
-    if paper is None:
-        return []
-    models = lineage(config_dir(), row.model)
-    out: list[Layer] = []
-    for source in [papers[paper.recipe.like]] if paper.recipe.like else []:
-        out += _parts(source, scale, row.dataset, models)
-    return out + _parts(paper, scale, row.dataset, models)
-
-
-def _parts(paper: Paper, scale: str, dataset: str, models: list[str]) -> list[Layer]:
-    return [
-        Layer(f"recipe of {paper.name}, part {number}", part.settings, paper.folder / "recipe.yaml")
-        for number, part in enumerate(paper.recipe.parts)
-        if part.applies(scale, dataset, models)
-    ]
-
-
-def row_layers(row: RowConfig, scale: str) -> list[Layer]:
-    """What a row sets itself: its `set`, then what is `at` the scale."""
-    paper = paper_of(row.id)
-    file = paper.folder / "runs.yaml" if paper else config_dir() / "papers"
-    out = [Layer(f"row {row.id}", row.set, file, ("runs", row.id, "set"))]
-    if paper and scale in paper.at[row.id]:
-        out.append(Layer(f"row {row.id} at {scale}", paper.at[row.id][scale], file, ("runs", row.id, "at", scale)))
-    return out
-
-
-def paper_layers(row: RowConfig, scale: str) -> list[Layer]:
-    """Everything that a row's paper sets; later ones win."""
-    return [*recipe_layers(row, scale), *row_layers(row, scale)]

@@ -15,6 +15,7 @@ from bevkd.config.stages import adapter, error_lines, to_plain
 from bevkd.errors import ConfigError, nearest
 
 T = TypeVar("T")
+ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,10 @@ class Layer:
         label: what says so, in words.
         plain: the settings.
         path: the file; none: the command line.
-        at: keys that lead to them in the file; the item of a list is found by its `id`.
+        at: keys that lead to them in the file; an item of a list by its number, from 0.
         above: keys of the run that the file leaves out, because `at` stands for them.
+        of_run: whether it speaks of one run, and so must not speak of stages that this run's model has not.
+        parts: what they were merged from, later ones on top; none where they were said at once.
     """
 
     label: str
@@ -34,6 +37,8 @@ class Layer:
     path: Path | None = None
     at: tuple[str, ...] = ()
     above: tuple[str, ...] = ()
+    of_run: bool = False
+    parts: tuple[Layer, ...] = ()
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -125,12 +130,25 @@ def _source(keys: list[str], layers: Iterable[Layer]) -> str:
     """The file of the last layer that has a key."""
     found = ""
     for layer in layers:
-        at: Any = layer.plain
-        for key in keys:
-            at = at[key] if isinstance(at, dict) and key in at else None
-        if at is not None:
+        if value_at(layer.plain, keys) is not ABSENT:
             found = f" ({layer.label}: {layer.path})" if layer.path else f" ({layer.label})"
     return found
+
+
+def value_at(plain: Any, keys: Iterable[str]) -> Any:
+    """What plain data say of a setting, which may be null; `ABSENT` if nothing."""
+    for key in keys:
+        if not isinstance(plain, dict) or key not in plain:
+            return ABSENT
+        plain = plain[key]
+    return plain
+
+
+def joins(known: Any, value: Any) -> bool:
+    """Whether a value is merged into the one before: both are mappings, and not of two kinds."""
+    if not isinstance(known, dict) or not isinstance(value, dict):
+        return False
+    return bool(value.get("kind", known.get("kind")) == known.get("kind", value.get("kind")))
 
 
 def merge(base: dict[str, Any], over: dict[str, Any] | None) -> dict[str, Any]:
@@ -140,16 +158,20 @@ def merge(base: dict[str, Any], over: dict[str, Any] | None) -> dict[str, Any]:
     """
     out = dict(base)
     for key, value in (over or {}).items():
-        known = out.get(key)
-        if (
-            isinstance(value, dict)
-            and isinstance(known, dict)
-            and value.get("kind", known.get("kind")) == known.get("kind", value.get("kind"))
-        ):
-            out[key] = merge(known, value)
-        else:
-            out[key] = value
+        out[key] = merge(out[key], value) if joins(out.get(key), value) else value
     return out
 
 
-__all__ = ["Layer", "check_keys", "config_dir", "merge", "parse", "read_mapping", "read_yaml", "to_plain"]
+__all__ = [
+    "ABSENT",
+    "Layer",
+    "check_keys",
+    "config_dir",
+    "joins",
+    "merge",
+    "parse",
+    "read_mapping",
+    "read_yaml",
+    "to_plain",
+    "value_at",
+]

@@ -53,7 +53,7 @@ class Recipe:
 
     Attributes:
         paper: the paper's name in config/reference; `bevkd` for studies of our own.
-        like: the folder of the paper whose recipe comes before the parts.
+        like: the folder of the paper whose recipe, with what that one is like, comes before the parts.
         parts: what this one sets.
     """
 

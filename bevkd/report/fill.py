@@ -32,7 +32,7 @@ def _numbers(spec: TableConfig, which: Pool, runs: Runs) -> dict[Artefact | None
     for column in spec.columns:
         kind = metric(column.key).file
         groups.setdefault(kind if kind in UNSEEDED else None, []).append(column.key)
-    # A pool is of one model; it is profiled once.
+    # A pool is of one network; the first run's profile stands for all.
     return {
         kind: pooled(runs, pool(which)[:1] if kind == "profile" else which, spec.split, keys)
         for kind, keys in sorted(groups.items(), key=lambda group: (group[0] or "", group[1]))

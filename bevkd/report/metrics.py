@@ -14,7 +14,7 @@ from bevkd.errors import ConfigError, DataError, nearest
 
 # Files that numbers are read from: `metrics_<split>.json` and `breakdown_<split>.json` (the same metrics for groups of
 # objects or frames) of a run and seed; what `bevkd response` found of them; what `bevkd bench` found of a run; what
-# `bevkd profile` found of its model; the training log.
+# `bevkd profile` found of its network; the training log.
 Source: TypeAlias = Literal["metrics", "breakdown", "response", "cost", "profile", "log"]
 
 _ERRORS = {
@@ -40,8 +40,8 @@ class Metric:
             positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means of
             three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Any of these for a group of
             objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`. Costs: see `_costs`.
-            Of a model: `params`, `macs`, `latency`. Of the response: `<border|background>_heat`, `false_positives`. Of
-            the training log: `det_loss[_mean]`.
+            Of a network: `params`, `macs`, `latency`. Of the response: `<border|background>_heat`, `false_positives`.
+            Of the training log: `det_loss[_mean]`.
         unit: unit of the printed value.
         higher_is_better: direction.
         field: path inside the metrics file.

@@ -17,7 +17,7 @@ from bevkd.report.tables import Row, Table, to_frame
 _HOW = "Each cell of ours: mean ± sample standard deviation over n trained seeds; — where the paper prints no number."
 _UNSEEDED_HOW = {
     "cost": "Costs of training: over the repeats of a benchmark, of the first seed.",
-    "profile": "Size, multiply-accumulates and latency: of the model for one frame.",
+    "profile": "Size, multiply-accumulates and latency: of the network for one frame.",
 }
 CONTEXT_TITLE = "Published, without a run of ours"
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

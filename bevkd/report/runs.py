@@ -32,9 +32,9 @@ def response_file(run: str, scale: str, seed: int, split: str, runs: Path) -> Pa
     return results_dir(scale, runs) / "responses" / run / f"seed{seed}" / f"{split}.json"
 
 
-def profile_file(model: str, scale: str, runs: Path) -> Path:
-    """What `bevkd profile` found of a model."""
-    return results_dir(scale, runs) / "profiles" / f"{model}.json"
+def profile_file(run: str, scale: str, runs: Path) -> Path:
+    """What `bevkd profile` found of a run's network; as with costs, not in the run's folder."""
+    return results_dir(scale, runs) / "profiles" / f"{run}.json"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Runs:
         if kind == "cost":
             return cost_file(run, self.scale, self.root)
         if kind == "profile":
-            return profile_file(self.row(run).model, self.scale, self.root)
+            return profile_file(run, self.scale, self.root)
         data = self.config(run).data
         name = {"report": data.report_split, "tune": data.tune_split}[split]
         if kind == "response":
@@ -95,8 +95,8 @@ class Runs:
     def values(self, run: str, split: str, keys: Iterable[str]) -> dict[int, dict[str, float]]:
         """Metrics per repetition, in printed units: `{seed: {key: value}}`.
 
-        Repetitions are seeds; of costs they are the repeats of the benchmark; a model is profiled once. All keys are of
-        one of these three kinds.
+        Repetitions are seeds; of costs they are the repeats of the benchmark; a network is profiled once. All keys are
+        of one of these three kinds.
 
         Raises:
             DataError: a run lacks a file; the message names both.
@@ -120,7 +120,7 @@ class Runs:
     def _read(self, kind: Source, run: str, seed: int, split: str) -> tuple[Any, Path]:
         file = self.file(kind, run, seed, split)
         if not file.exists():
-            what = {"cost": "costs", "profile": f"profile of its model {self.row(run).model!r}"}.get(kind, kind)
+            what = "costs" if kind == "cost" else kind
             of = "" if kind in ("cost", "profile") else f" for seed {seed}"
             raise DataError(f"run {run!r} has no {what}{of} at scale {self.scale!r}", file=file)
         return read_json(file), file

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bevkd.cli import main
-from bevkd.config import identity, load_model, load_run, merge, stored_run
-from bevkd.config.explain import explain
+from bevkd.config import config_dir, identity, load_model, load_run, merge, stored_run
+from bevkd.config.explain import Source, explain
 from bevkd.errors import ConfigError
 from bevkd.models.camera.view.sample_settings import SampleSettings
 from bevkd.models.heads.transfusion_settings import TransFusionLossSettings
 from bevkd.models.lidar.voxel_settings import VoxelSettings
+
+
+@pytest.fixture
+def config_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project's config folder, with an empty paper `mine`."""
+    shutil.copytree(config_dir(), tmp_path / "config")
+    (tmp_path / "config" / "papers" / "mine").mkdir()
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
+    return tmp_path / "config"
 
 
 def test_another_kind_begins_anew() -> None:
@@ -63,6 +75,21 @@ def test_a_mistake_names_its_place_and_the_nearest_key(setting: str, message: st
         load_run("lidar_base", "smoke", 0, [setting])
 
 
+@pytest.mark.parametrize("where", ["set", "at"])
+def test_a_row_is_for_its_own_stages_only(config_copy: Path, where: str) -> None:
+    """Layers of scale, model, data set and recipe may speak of stages that a model has not; a row may not."""
+    settings = {"model": {"camera": {"stride": 4}}}
+    row = {"like": "lidar_base", where: settings if where == "set" else {"smoke": settings}}
+    (config_copy / "papers" / "mine" / "recipe.yaml").write_text(yaml.safe_dump({"parts": [settings]}))
+    (config_copy / "papers" / "mine" / "runs.yaml").write_text(
+        yaml.safe_dump({"runs": {"mine": row, "plain": {"like": "lidar_base"}}})
+    )
+    assert load_run("plain", "smoke", 0).model.camera is None
+    label = "row mine" if where == "set" else "row mine at smoke"
+    with pytest.raises(ConfigError, match=f"run 'mine': {label} sets model.camera, but the model has no such stage"):
+        load_run("mine", "smoke", 0)
+
+
 def test_every_mistake_is_named_at_once() -> None:
     with pytest.raises(ConfigError, match=r"lidar\.celll.*lidar\.chanels"):
         load_run("lidar_base", "smoke", 0, ["model.lidar.celll=1", "model.lidar.chanels=1"])
@@ -86,6 +113,112 @@ def test_explain_names_file_and_line_of_every_layer() -> None:
     assert (value, default.label, default.path) == (10, "default of the code", None)
     with pytest.raises(ConfigError, match=r"train has no setting 'lrr' .did you mean 'lr'"):
         explain("lidar_base", "sim", 0, "train.lrr")
+
+
+def places(sources: list[Source]) -> list[tuple[str, str]]:
+    """Label and written line of each source."""
+    out = []
+    for source in sources:
+        lines = source.path.read_text().splitlines() if source.path else []
+        out.append((source.label, lines[source.line - 1].strip() if source.line else ""))
+    return out
+
+
+def test_explain_finds_parts_of_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--run", "unidistill_p4", "--scale", "paper", "--explain", "train.lr"]) == 0
+    value, *lines = capsys.readouterr().out.splitlines()
+    assert value == "train.lr = 0.0002"
+    recipe = (config_dir() / "papers" / "unidistill" / "recipe.yaml").read_text().splitlines()
+    for line, part, written in zip(lines, (1, 2), ("lr: 1.0e-3", "train: {lr: 2.0e-4}"), strict=True):
+        label, number = re.fullmatch(r"  [\d.]+  (.*)  .*/unidistill/recipe\.yaml:(\d+)", line).groups()  # type: ignore[union-attr]
+        assert label == f"recipe of unidistill, part {part}"
+        assert written in recipe[int(number) - 1]
+    # By an alias, and by a mapping that is merged in: where it is written.
+    for run in ("lidar_base", "s3_fusion_long"):
+        _, sources = explain(run, "paper", 0, "model.lidar.max_points")
+        assert "max_points: 10" in places(sources)[-1][1]
+
+
+def test_explain_lists_what_takes_a_setting_away(config_copy: Path) -> None:
+    runs = {
+        "mine": {"like": "unidistill_p4", "teacher": None, "method": None},
+        "round": {"like": "lidar_base", "set": {"model": {"grid": {"x": None}}}},
+        "wrong": {"like": "lidar_base", "set": {"data": {"augment": None}}},
+    }
+    (config_copy / "papers" / "mine" / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
+    value, sources = explain("mine", "sim", 0, "row.teacher")
+    assert value is None
+    assert [(source.label, source.value) for source in sources] == [
+        ("row mine, like row unidistill_p4", "lidar_long"),
+        ("row mine", None),
+    ]
+    assert places(sources)[1][1] == "teacher: null"
+    value, sources = explain("round", "sim", 0, "model.grid.x")
+    assert value is None
+    assert (sources[-1].label, places(sources)[-1][1]) == ("row round", "x: null")
+    with pytest.raises(ConfigError, match=r"data\.augment.*\(row wrong: .*mine/runs\.yaml\)"):
+        load_run("wrong", "sim", 0)
+
+
+def test_explain_says_what_a_row_says_itself() -> None:
+    value, sources = explain("unidistill_p4", "paper", 0, "row.teacher")
+    assert value == "lidar_long"
+    ((label, line),) = places(sources)
+    assert (label, line.partition(":")[0]) == ("row unidistill_p4", "unidistill_p4")
+    value, (scale,) = explain("unidistill_p4", "paper", 0, "row.teacher_mode")
+    assert (value, scale.label, places([scale])[0][1]) == ("live", "scale paper", "teacher_mode: live")
+    _, (default,) = explain("unidistill_p4", "sim", 0, "row.teacher_mode")
+    assert default.label == "default of the code"
+    for key in ("row.id", "seed"):
+        assert explain("unidistill_p4", "sim", 0, key)[1][0].label == "says which run it is"
+
+
+def test_explain_follows_like_templates_families_and_controls() -> None:
+    # A template, a row that is like it, a control that follows from a comparison, and an entry of a family.
+    _, sources = explain("camera_long", "sim", 0, "row.set.train.steps_factor")
+    assert [(label, line.split(":")[0]) for label, line in places(sources)] == [
+        ("row camera_long, like template long", "long")
+    ]
+    _, sources = explain("unidistill_l_to_l", "sim", 0, "row.teacher")
+    first, second = places(sources)
+    assert (first[0], first[1].split(":")[0]) == ("row unidistill_l_to_l, like row unidistill_p1", "unidistill_p1")
+    assert (second[0], second[1].split(":")[0]) == ("row unidistill_l_to_l", "own")
+    assert (sources[1].path or Path()).name == "claims.yaml"
+    _, sources = explain("s6_feature_adapt", "sim", 0, "row.method.options.weights.response")
+    assert "relation" not in places(sources)[-1][0]
+    assert places(sources)[-1][1].startswith('method: {options: {weights: {"{other}": 0, response: 0}')
+    _, sources = explain("s6_base", "paper", 0, "model.loss.auto_scaling")
+    assert [(label, line.split(":")[0]) for label, line in places(sources)] == [
+        ("row s6_base, like template tables_s6_s7 at paper", "tables_s6_s7")
+    ]
+    _, sources = explain("lidar_base", "sim", 0, "row.seeds")
+    assert places(sources)[0][0] == "row lidar_base, defaults of unidistill"
+    assert places(sources)[0][1].startswith("defaults: {")
+
+
+@pytest.mark.parametrize("key", ["train.steps", "train.epochs"])
+def test_explain_says_what_multiplies_the_length(key: str) -> None:
+    value, (length, factor) = explain("camera_long", "sim", 0, key)
+    assert value == length.value * factor.value
+    assert factor.label == "row camera_long, like template long: multiplies train.steps and train.epochs"
+    assert "steps_factor: 2.0" in places([factor])[0][1]
+    _, (again,) = explain("camera_long", "sim", 0, "train.steps_factor")
+    assert again == factor
+
+
+def test_another_kind_ends_what_was_said_before(config_copy: Path) -> None:
+    lidar = ({"kind": "pillar", "cell": 0.7}, {"kind": "voxel"}, {"channels": [4, 8]})
+    parts = [{"model": {"lidar": part}} for part in lidar]
+    (config_copy / "papers" / "mine" / "recipe.yaml").write_text(yaml.safe_dump({"parts": parts}))
+    (config_copy / "papers" / "mine" / "runs.yaml").write_text("runs: {mine: {like: lidar_base}}")
+    _, sources = explain("lidar_base", "paper", 0, "model.lidar.cell")
+    assert [source.label for source in sources] == ["recipe of unidistill, part 3"], "the scale speaks of pillars"
+    value, (default,) = explain("mine", "sim", 0, "model.lidar.cell")
+    assert (value, default.label) == (VoxelSettings().cell, "default of the code")
+    _, sources = explain("mine", "sim", 0, "model.lidar")
+    assert [source.label for source in sources] == [f"recipe of mine, part {number}" for number in (1, 2)]
+    _, sources = explain("mine", "sim", 0, "model.lidar.kind")
+    assert [source.value for source in sources][-2:] == ["pillar", "voxel"], "the kind itself is said by both"
 
 
 def test_the_command_prints_settings_and_places(capsys: pytest.CaptureFixture[str]) -> None:

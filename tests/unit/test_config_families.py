@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bevkd.config.families import entries, fill, inherited, items
+from bevkd.config.families import entries, fill, inherited, items, places
 from bevkd.errors import ConfigError
 
 
@@ -31,6 +31,11 @@ def test_a_family_is_a_product_with_the_last_axis_fastest() -> None:
     assert list(found)[4] == "feature_adapt"
     assert len(found) == 1 + 2 * 2 * 3
     assert (found["relation_adapt"], found["relation2"]) == ({"weight": 2}, {"k": 2})
+    at = places(content, "here")
+    assert list(at) == list(found)
+    assert at["first"] == ("first",)
+    assert at["relation_adapt"] == ("losses", "each", "{loss}{adapter}")
+    assert at["relation2"] == ("losses", "each", "inner", "each", "{loss}{adapter}{k}")
     assert items([1, {"for": {"k": ["a", "b"]}, "each": ["{k}", {"k": "{k}"}]}], "here") == [
         1,
         "a",

@@ -84,6 +84,39 @@ def test_a_recipe_may_be_like_another_papers(project: Path) -> None:
     assert (train.epochs, train.lr, train.batch_size) == (3, 2e-4, 20)
 
 
+def test_recipes_are_like_each_other_in_a_row(project: Path) -> None:
+    write(project, "recipe", {"like": "unidistill", "parts": [{"train": {"lr": 0.1, "grad_clip": 1.0}}]})
+    write(project, "runs", {"runs": {"mine": {"like": "camera_base"}}})
+    (project / "papers" / "next").mkdir()
+    content = {"like": "mine", "parts": [{"models": ["lidar_voxel"], "train": {"lr": 0.2}}]}
+    (project / "papers" / "next" / "recipe.yaml").write_text(yaml.safe_dump(content))
+    (project / "papers" / "next" / "runs.yaml").write_text("runs: {next: {like: lidar_base, model: lidar_voxel}}")
+    train = load_run("next", "paper", 0).train
+    assert (train.lr, train.grad_clip, train.batch_size) == (0.2, 1.0, 20)
+    labels = [layer.label for layer in paper_layers(load_rows()["next"], "smoke")]
+    assert labels == [f"recipe of {name}, part 0" for name in ("unidistill", "mine", "next")] + ["row next"]
+    assert load_run("mine", "paper", 0).train.lr == 0.1
+
+
+def test_a_part_may_be_for_rows_of_a_recipe_further_on(project: Path) -> None:
+    write(project, "recipe", {"parts": [{"datasets": ["kitti_sim"], "train": {"lr": 0.3}}]})
+    for name, like, runs in (("second", "mine", {}), ("third", "second", {"third": {"like": "kitti_lidar"}})):
+        (project / "papers" / name).mkdir()
+        (project / "papers" / name / "recipe.yaml").write_text(yaml.safe_dump({"like": like}))
+        (project / "papers" / name / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
+    assert load_run("third", "smoke", 0).train.lr == 0.3
+
+
+@pytest.mark.parametrize("likes", [{"mine": "mine"}, {"mine": "one", "one": "two", "two": "mine"}])
+def test_recipes_are_not_like_themselves(project: Path, likes: dict[str, str]) -> None:
+    for name, like in likes.items():
+        (project / "papers" / name).mkdir(exist_ok=True)
+        (project / "papers" / name / "recipe.yaml").write_text(yaml.safe_dump({"like": like}))
+    circle = "mine is like mine" if len(likes) == 1 else "(mine|one|two) is like (one|two|mine) is like"
+    with pytest.raises(ConfigError, match=rf"recipe\.yaml: like: .*{circle}"):
+        load_rows()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

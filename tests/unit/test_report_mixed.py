@@ -39,9 +39,11 @@ def runs(tmp_path: Path) -> Runs:
             (folder / "breakdown_val.json").write_text(json.dumps({"range:0-20": near}))
         repeats = [{"live": {"step_s": seconds}} for seconds in (0.1, 0.2, 0.3)]
         cost_file(name, "sim", root).write_text(json.dumps({"repeats": repeats}))
-    profile = profile_file("camera", "sim", root)
-    profile.parent.mkdir()
-    profile.write_text(json.dumps({"params": 1_234_567, "macs_dense2d": 2_500_000_000, "latency_ms": 3.25}))
+    # Rows of one model may have other networks: what a row sets counts.
+    for name, params in (("a", 1_234_567), ("b", 1_500_000)):
+        profile = profile_file(name, "sim", root)
+        profile.parent.mkdir(exist_ok=True)
+        profile.write_text(json.dumps({"params": params, "macs_dense2d": 2_500_000_000, "latency_ms": 3.25}))
     return Runs(root, "sim", ROWS)
 
 
@@ -65,6 +67,12 @@ def test_a_row_mixes_metrics_their_breakdown_size_and_cost(runs: Runs, tmp_path:
     assert frames.to_csv(tables.to_frame(tables.read(SPEC, tmp_path / "tables/t.csv", ROWS))) == csv
 
 
+def test_each_row_shows_its_own_network(runs: Runs, tmp_path: Path):
+    rows = (ROW, RowSpec("y", "b"), RowSpec("z", ("b", "a")))
+    table = fill(TableConfig("t", "T", "c", (ColumnSpec("params"),), rows), runs, tmp_path)
+    assert [row.values["params"].ours for row in table.rows] == [pytest.approx(n) for n in (1.234567, 1.5, 1.5)]
+
+
 def test_what_a_mixed_table_reads(runs: Runs):
     both, first = [("a", 0), ("a", 1), ("b", 0), ("b", 1)], [("a", 0), ("b", 0)]
     assert reads(SPEC, ROWS) == {"profile": first, "metrics": both, "breakdown": both, "cost": first}
@@ -75,7 +83,7 @@ def test_what_a_mixed_table_reads(runs: Runs):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("profiles/camera.json", r"run 'a' has no profile of its model 'camera'"),
+        ("profiles/a.json", r"run 'a' has no profile at scale 'sim'"),
         ("costs/a.json", r"run 'a' has no costs at scale 'sim'"),
         ("runs/sim/a/seed1/breakdown_val.json", r"run 'a' has no breakdown for seed 1"),
     ],
@@ -87,8 +95,8 @@ def test_a_missing_source_is_named(runs: Runs, tmp_path: Path, file: str, messag
 
 
 def test_a_profile_is_what_tables_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    file = tmp_path / "profiles" / "lidar_pillar.json"
-    assert main(["profile", "--model", "lidar_pillar", "--scale", "smoke", "--out", str(file)]) == 0
+    file = profile_file("lidar_base", "smoke", tmp_path / "runs")
+    assert main(["profile", "--run", "lidar_base", "--scale", "smoke", "--out", str(file)]) == 0
     content = json.loads(file.read_text())
     assert json.loads(capsys.readouterr().out) == content
     assert value_of(content, "params", file) == pytest.approx(content["params"] / 1e6)

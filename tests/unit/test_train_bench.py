@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from bevkd.bench.profile import macs_dense2d, profile_model, synthetic_frame
+from bevkd.bench import profile
+from bevkd.bench.profile import macs_dense2d, profile_model, profile_run, synthetic_frame
 from bevkd.bench.timing import Timings, machine, take_turns
-from bevkd.config import load_model
+from bevkd.cli import main
+from bevkd.config import DataConfig, ModelConfig, load_model, load_rows, load_run
 from bevkd.data import reads_of
 from bevkd.errors import ConfigError
 from bevkd.models.detector import build_detector
@@ -67,6 +71,39 @@ def test_profile(name: str) -> None:
     batch = synthetic_frame(reads_of(config, data), config.grid.reach, 100)
     assert (batch.points is not None) == ("lidar" in config.sensors)
     assert (batch.cameras is not None) == ("camera" in config.sensors)
+
+
+def test_a_run_is_profiled_as_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe gives the published LiDAR detector voxels of 0.075 m; its model alone has pillars."""
+    seen = []
+
+    def measure(config: ModelConfig, data: DataConfig, scale: str, rounds: int) -> dict[str, Any]:
+        seen.append((config, data, scale, rounds))
+        return {"params": 1}
+
+    monkeypatch.setattr(profile, "measure", measure)
+    run = load_run("lidar_base", "paper", load_rows()["lidar_base"].seeds[0])
+    found = profile_run("lidar_base", "paper", rounds=2)
+    assert found == {"run": "lidar_base", "model": "lidar_pillar", "scale": "paper", "params": 1}
+    assert profile_model("lidar_pillar", "paper") == {"model": "lidar_pillar", "scale": "paper", "params": 1}
+    assert seen[0] == (run.model, run.data, "paper", 2)
+    assert (seen[0][0].lidar.kind, seen[0][0].lidar.cell) == ("voxel", 0.075)
+    assert seen[1][0].lidar.kind == "pillar"
+
+
+def test_size_of_a_run() -> None:
+    found = profile_run("camera_depth", "smoke", rounds=1)
+    run = load_run("camera_depth", "smoke", 0)
+    assert found["params"] == sum(p.numel() for p in build_detector(run.model).parameters())
+    assert found["latency_ms"] > 0
+
+
+def test_the_command_wants_a_model_or_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--model", "lidar_pillar", "--run", "lidar_base"]):
+        assert main(["profile", "--scale", "smoke", *arguments]) != 0
+        assert "either --model or --run" in capsys.readouterr().err
+    assert main(["profile", "--run", "lidar_bas", "--scale", "smoke"]) != 0
+    assert "did you mean 'lidar_base'" in capsys.readouterr().err
 
 
 def test_unknown_names() -> None:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from snakemake import __version__
 from snakemake.cli import parse_args
 from workflow_case import ROOT, copy_repository, environment, run, snakemake, with_fake_launcher
@@ -80,6 +81,19 @@ def test_plain_snakemake_loads_the_default_profile(monkeypatch: pytest.MonkeyPat
     assert (none.cores, none.rerun_incomplete) == (None, False)
 
 
+def test_other_tools_leave_the_options_of_the_default_profile_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC and make call Snakemake beside the Snakefile, where it finds the profile: a killed run goes on."""
+    monkeypatch.chdir(ROOT)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage in stages.values():
+        program, *arguments = stage["cmd"].split()
+        assert program == "snakemake"
+        _, found = parse_args(arguments)
+        assert (found.rerun_incomplete, found.scheduler) == (True, "greedy")
+    for name in ("dvc.yaml", "Makefile"):
+        assert "--rerun-incomplete" not in (ROOT / name).read_text()
+
+
 def test_another_profile_takes_the_place_of_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the slurm extra")
     monkeypatch.chdir(ROOT)
@@ -119,6 +133,38 @@ def test_a_dry_run_ends_with_its_estimate_by_part(tmp_path: Path) -> None:
 
     real = snakemake(folder, "--dry-run", "--cores", "1", "--config", "scale=paper").splitlines()
     assert re.fullmatch(r"estimated cost: (\d+) of \1 trainings to do; no cost is known for scale 'paper'", real[-1])
+
+
+def by_part(plan: str) -> dict[str, int]:
+    """CPU minutes by part of an estimate."""
+    lines = re.findall(r"^  (.+?) +\d+ trainings +(\d+) CPU minutes$", plan, flags=re.MULTILINE)
+    return {name: int(minutes) for name, minutes in lines}
+
+
+def test_every_job_is_booked_where_it_belongs(tmp_path: Path) -> None:
+    """Tables, figures and parts of the results to their paper; a snapshot is evaluated as a model is."""
+    folder = copy_repository(tmp_path)
+    path = folder / "config" / "config.yaml"
+    plain = yaml.safe_load(path.read_text())
+    steps = dict.fromkeys(plain["cost"]["smoke"]["per_step"], 0.0)
+    costs = {"simulate": 0, "convert": 0, "cache": 0, "report": 0, "evaluate": 0, "per_step": steps}
+
+    def estimated(*targets: str, **changed: float) -> dict[str, int]:
+        plain["cost"]["smoke"] = costs | {"start": 0} | changed
+        path.write_text(yaml.safe_dump(plain, sort_keys=False))
+        return by_part(snakemake(folder, *targets, "--dry-run", "--cores", "1", "--config", "scale=smoke"))
+
+    metrics = "results/runs/smoke/lidar_base/seed0/snapshots/1of2/metrics_val.json"
+    found = estimated(metrics, start=0.001, evaluate=6000)
+    assert found == {"unidistill": 100, "data and pages": 0}
+    # One minute a job; data set and index belong to no paper.
+    found = estimated("table_kitti", start=60)
+    assert found["data and pages"] == 2
+    with_table = found["datasets"]
+    assert with_table % 2 == 1, "a training and metrics of each run and seed, and the table"
+    found = estimated("datasets", start=60)
+    assert found["data and pages"] == 4, "two data sets with their indices"
+    assert found["datasets"] == with_table + 2 + 1 + 1, "another run with its metrics and table, and the part itself"
 
 
 def test_a_plan_that_cannot_be_made_has_no_estimate(tmp_path: Path) -> None:

@@ -260,6 +260,9 @@ def test_a_table_of_mixed_sources_asks_for_all_of_them(tmp_path: Path) -> None:
     counts = jobs(planned("params", "mAP", "step_time_live", ok=True))
     mixed = ("train", "evaluate", "bench", "profile", "table")
     assert {rule: counts[rule] for rule in mixed} == dict.fromkeys(mixed, 1)
+    plan = planned("params", "mAP", ok=True)
+    assert "results/smoke/profiles/kitti_lidar.json" in plan
+    assert {rule: jobs(plan)[rule] for rule in ("train", "profile")} == {"train": 1, "profile": 1}
 
 
 def lasting(page: str) -> list[str]:
@@ -306,6 +309,22 @@ def test_a_changed_setting_repeats_its_runs_and_prose_does_not(tmp_path: Path) -
     edit(rows, "lidar_base: {", "lidar_base: {set: {train: {lr: 0.5}}, ")
     plan = snakemake(folder, "--dry-run", *command)
     assert jobs(plan)["train"] == 1
+    assert "Params have changed" in plan
+
+
+def test_changed_settings_measure_a_run_again(tmp_path: Path) -> None:
+    """A run that is measured need not be trained: its costs and profile must go by the settings themselves."""
+    folder = with_fake_launcher(copy_repository(tmp_path))
+    files = [f"results/smoke/{kind}/lidar_base.json" for kind in ("costs", "profiles")]
+    command = (*files, "--cores", "2", "--config", "scale=smoke")
+    log = snakemake(folder, *command)
+    assert "profile --run lidar_base" in snakemake(folder, "--printshellcmds", "--dry-run", "--forceall", *command)
+    assert jobs(log).keys() & {"train", "bench", "profile"} == {"bench", "profile"}
+    assert "Nothing to be done" in snakemake(folder, "--dry-run", *command)
+    rows = folder / "config" / "papers" / "unidistill" / "runs.yaml"
+    edit(rows, "lidar_base: {", "lidar_base: {set: {model: {lidar: {cell: 0.9}}}, ")
+    plan = snakemake(folder, "--dry-run", *command)
+    assert {rule: jobs(plan)[rule] for rule in ("bench", "profile")} == {"bench": 1, "profile": 1}
     assert "Params have changed" in plan
 
 

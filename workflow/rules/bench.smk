@@ -19,6 +19,7 @@ rule bench:
         gpu=GPU,
         slurm_extra="--exclusive",
     params:
+        config=first_seed_digest,
         scale=SCALE,
         seed=lambda wildcards: ROWS[wildcards.run].seeds[0],
         steps=SETTINGS.bench.get(SCALE, BenchConfig()).steps,
@@ -30,12 +31,12 @@ rule bench:
         " --warmup {params.warmup} --steps {params.steps} --repeats {params.repeats} {params.batch} --out {output.cost} > {log} 2>&1"
 
 
-# Size and cost of a detector: parameters and multiply-accumulates, and latency, which wants the machine for itself.
+# Size and cost of a run's network: parameters and multiply-accumulates, and latency, which wants the machine for itself.
 rule profile:
     output:
-        profile=f"{RESULTS}/profiles/{{model}}.json",
+        profile=f"{RESULTS}/profiles/{{run}}.json",
     log:
-        f"{LOGS}/profile/{{model}}.log",
+        f"{LOGS}/profile/{{run}}.log",
     priority: -100
     conda:
         ENV
@@ -46,6 +47,7 @@ rule profile:
         gpu=GPU,
         slurm_extra="--exclusive",
     params:
+        config=first_seed_digest,
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} profile --model {wildcards.model} --scale {params.scale} --out {output.profile} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu} profile --run {wildcards.run} --scale {params.scale} --out {output.profile} > {log} 2>&1"

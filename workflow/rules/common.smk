@@ -90,6 +90,11 @@ def config_digest(wildcards):
     return identity_digest(config) + kept
 
 
+def first_seed_digest(wildcards):
+    """The same of what is measured once for a run: as its first seed has it."""
+    return identity_digest(run_config(wildcards.run))
+
+
 # Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that
 # reads it.
 DATASETS = {}
@@ -201,10 +206,8 @@ def files_of(kind, pairs, item):
         return [f"{RESULTS}/responses/{run}/seed{seed}/{split_of(run, split)}.json" for run, seed in pairs]
     if kind == "snapshots":
         return [path for run, seed in pairs for path in snapshots_metrics(run, seed, split)]
-    if kind == "cost":  # a run that is measured need not be trained, but a table links to its resolved configuration
-        return [f"{RESULTS}/costs/{run}.json" for run, _ in pairs] + models
-    if kind == "profile":
-        return [f"{RESULTS}/profiles/{ROWS[run].model}.json" for run, _ in pairs]
+    if kind in ("cost", "profile"):  # what is measured need not be trained, but a table links to its configuration
+        return [f"{RESULTS}/{kind}s/{run}.json" for run, _ in pairs] + models
     return models + (sorted({index_of(run) for run, _ in pairs}) if kind == "model" else [])
 
 

@@ -17,8 +17,13 @@ def paper_of(run):
 
 
 def part_of(job):
-    """The part of the results that a job belongs to; a cache goes with its teacher."""
+    """The paper that a job belongs to; a cache goes with its teacher."""
     wildcards = job.wildcards_dict
+    for kind, items in (("table", TABLES), ("figure", FIGURES)):
+        if kind in wildcards:
+            return items[wildcards[kind]].part
+    if "part" in wildcards:
+        return PARTS[wildcards["part"]].paper
     run = ROWS[CACHES[wildcards["cache"]]].teacher if "cache" in wildcards else wildcards.get("run")
     return SHARED if run is None else paper_of(run)
 
@@ -40,6 +45,7 @@ def seconds_of(job, cost):
         "convert": cost.convert,
         "cache_teacher": cost.cache,
         "evaluate": cost.evaluate,
+        "evaluate_snapshot": cost.evaluate,
         "response": cost.evaluate,
         "report": cost.report,
     }

@@ -1,0 +1,58 @@
+"""What a row's paper sets of its run, as layers: recipe, row, row at the scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bevkd.config.models import lineage
+from bevkd.config.papers import load_papers, paper_of, recipes_of
+from bevkd.config.plain import ABSENT, Layer, config_dir, value_at
+from bevkd.config.schema import RowConfig
+
+
+def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
+    """What the recipe of a row's paper sets; later ones win."""
+    paper = paper_of(row.id)
+    if paper is None:
+        return []
+    models = lineage(config_dir(), row.model)
+    return [
+        Layer(
+            f"recipe of {source.name}, part {number}",
+            part.settings,
+            source.folder / "recipe.yaml",
+            ("parts", str(number)),
+        )
+        for source in recipes_of(paper, load_papers())
+        for number, part in enumerate(source.recipe.parts)
+        if part.applies(scale, row.dataset, models)
+    ]
+
+
+def row_layers(row: RowConfig, scale: str) -> list[Layer]:
+    """What a row sets itself: its `set`, then what is `at` the scale."""
+    paper = paper_of(row.id)
+    if paper is None:
+        return [Layer(f"row {row.id}", row.set, of_run=True)]
+    pieces = paper.pieces[row.id]
+    file = pieces[-1].path  # the row itself
+    out = [Layer(f"row {row.id}", row.set, file, of_run=True, parts=_of(pieces, ("set",)))]
+    if (settings := paper.at[row.id].get(scale)) is not None:
+        parts = _of(pieces, ("at", scale), f" at {scale}")
+        out.append(Layer(f"row {row.id} at {scale}", settings, file, of_run=True, parts=parts))
+    return out
+
+
+def _of(pieces: Iterable[Layer], keys: tuple[str, ...], ending: str = "") -> tuple[Layer, ...]:
+    """What the pieces of a row say below some keys."""
+    found = ((piece, value_at(piece.plain, keys)) for piece in pieces)
+    return tuple(
+        Layer(f"{piece.label}{ending}", plain, piece.path, (*piece.at, *keys))
+        for piece, plain in found
+        if plain and plain is not ABSENT
+    )
+
+
+def paper_layers(row: RowConfig, scale: str) -> list[Layer]:
+    """Everything that a row's paper sets; later ones win."""
+    return [*recipe_layers(row, scale), *row_layers(row, scale)]
