@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -122,6 +123,49 @@ def test_pinning_reaches_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(other.cameras.images, batch.cameras.images + 1)
     assert (other.tokens, other.cameras.mean, other.radar) == (batch.tokens, (1, 2, 3), None)
     assert other.labelled_flags == batch.labelled_flags
+
+
+class Pair(NamedTuple):
+    one: torch.Tensor
+    other: str
+
+
+@dataclass
+class Part:
+    values: torch.Tensor
+    parts: list[torch.Tensor]
+
+
+def extra() -> dict[str, Any]:
+    """Parts of new kinds of input in all shapes that they may have."""
+    return {
+        "plain": torch.ones(2),
+        "by_name": {"deep": {"deeper": torch.ones(3)}, "word": "kept"},
+        "listed": [torch.ones(1), Part(torch.ones(4), [torch.ones(5)])],
+        "paired": (Pair(torch.ones(6), "kept"), 7),
+    }
+
+
+def tensors_within(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Part):
+        return tensors_within([value.values, value.parts])
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [tensor for part in inner for tensor in tensors_within(part)]
+
+
+def test_new_kinds_of_input_are_moved_and_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = next(stream(0))[0]
+    batch.extra = extra()
+    moved = batch.to("meta").extra
+    assert [(t.device.type, len(t)) for t in tensors_within(moved)] == [("meta", n) for n in (2, 3, 1, 4, 5, 6)]
+    assert isinstance(moved["listed"][1], Part)
+    assert isinstance(moved["paired"][0], Pair)
+    assert (moved["by_name"]["word"], moved["paired"][0].other, moved["paired"][1]) == ("kept", "kept", 7)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    pinned = tensors_within(batch.pin_memory().extra)
+    assert [t.tolist() for t in pinned] == [[2.0] * n for n in (2, 3, 1, 4, 5, 6)]
 
 
 def test_a_batch_must_be_divisible() -> None:
