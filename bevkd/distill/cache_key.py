@@ -61,6 +61,18 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
     return f"{row.teacher}_seed{row.teacher_seed}_{digest(content)}"
 
 
+def reads_cache(run: RunConfig) -> bool:
+    """Whether a run learns from stored targets of a teacher. Its teacher may be there for its boxes or weights alone.
+
+    Raises:
+        ConfigError: unknown method or options.
+    """
+    row = run.row
+    if row.teacher is None or row.method is None or row.teacher_mode != "cached":
+        return False
+    return method_settings(row.method).uses_teacher
+
+
 def readers_of(run: RunConfig) -> list[RunConfig]:
     """The trainings of the configuration, with every of their seeds, that read the teacher cache of a run, as far as
     they belong to the first tier that reads it: trainings of later tiers add to it what they need.
@@ -78,7 +90,7 @@ def _readers(_folder: Path, scale: str) -> dict[str, list[RunConfig]]:
     for row in load_rows().values():
         if row.teacher is not None:
             run = load_run(row.id, scale, row.seeds[0])
-            if run.row.teacher_mode == "cached":
+            if reads_cache(run):
                 found.setdefault(cache_name(run), []).extend(replace(run, seed=seed) for seed in row.seeds)
     for name, runs in found.items():
         first = min((run.row.target for run in runs), key=get_args(RowTier).index)

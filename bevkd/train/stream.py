@@ -128,22 +128,23 @@ def phase_at(stretches: Sequence[Phase], step: int) -> Phase:
     return next(phase for phase in reversed(stretches) if phase.first <= step)
 
 
-def phases(run: RunConfig, frames: Frames, plan: BatchPlan, line: Timeline) -> list[Phase]:
+def phases(run: RunConfig, frames: Frames, plan: BatchPlan, line: Timeline, *, cached: bool = False) -> list[Phase]:
     """The stretches of a training between which parts of the data side are switched off (`train.switch_off`).
 
     Args:
         run: the run.
         frames, plan: what it begins with.
         line: length of the training.
+        cached: whether the targets of a teacher come out of a cache.
 
     Raises:
-        ConfigError: the targets of a teacher are cached for augmentations that the student would no longer see.
+        ConfigError: these targets are cached for augmentations that the student would no longer see.
     """
     out, off = [Phase(0, frames, plan)], set[str]()
     for moment in sorted(run.train.switch_off, key=lambda moment: moment.at(line)):
         off |= set(moment.what)
         augmented = frozenset(off - {"cbgs"})
-        if augmented and run.row.teacher is not None and run.row.teacher_mode == "cached":
+        if augmented and cached:
             raise ConfigError(f"run {run.run!r}: train.switch_off: {', '.join(sorted(augmented))} wants a live teacher")
         plain = replace(run, data=replace(run.data, cbgs=run.data.cbgs and "cbgs" not in off))
         phase = Phase(moment.at(line), frames.without(augmented), batch_plan(plain, frames))

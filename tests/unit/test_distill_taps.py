@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, make_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from distill_data import GRID, HIGH, LOW, Frames, ToyTeacher, collate, make_batc
 from torch import Tensor
 
 from bevkd import registry
-from bevkd.config import MethodConfig, load_rows, load_run
+from bevkd.config import MethodConfig, RunConfig, load_rows, load_run
 from bevkd.distill import (
     DistillContext,
     DistillEngine,
@@ -24,12 +25,13 @@ from bevkd.distill import (
     Targets,
     build_cache,
     build_method,
+    cache_key,
     cache_name,
     estimate_cache_bytes,
     method_settings,
 )
 from bevkd.distill.cache_build import all_entries
-from bevkd.distill.cache_key import readers_of
+from bevkd.distill.cache_key import readers_of, reads_cache
 from bevkd.distill.reading import Reading, read_taps
 from bevkd.distill.sizes import Sizes, expected_entries
 from bevkd.distill.tap import Cellset, as_columns, register_tap
@@ -165,6 +167,43 @@ def test_trainings_that_read_a_cache() -> None:
     assert cache_name(later) == cache_name(run)
     assert readers_of(later) == found
     assert {one.row.target for one in readers_of(load_run("unidistill_p4", "sim", 0))} == {"all"}
+
+
+@pytest.fixture
+def by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that does not use the teacher of its row."""
+
+    @dataclass(frozen=True)
+    class Alone(MethodSettings):
+        uses_teacher = False
+
+        def taps(self) -> dict[str, Tap]:
+            return {}
+
+    monkeypatch.setitem(registry._SETTINGS["method"], "by_itself", Alone)
+
+
+def test_rows_that_do_not_use_their_teacher_read_no_cache(by_itself: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load_run("le_l_to_c", "sim", 0)
+    row = load_rows()[found.run]
+    no_method = replace(row, id="no_method", method=None)
+    alone = replace(row, id="alone", method=MethodConfig("by_itself"))
+    both = replace(row, id="both", method=MethodConfig("combine", {"methods": [{"kind": "by_itself"}] * 2}))
+    rows = {one.id: one for one in (row, no_method, alone, both)}
+    monkeypatch.setattr(cache_key, "load_rows", lambda: rows)
+
+    def load(name: str, scale: str, seed: int) -> RunConfig:
+        return replace(found, row=rows[name], run=name) if name in rows else load_run(name, scale, seed)
+
+    monkeypatch.setattr(cache_key, "load_run", load)
+    by_name = cache_key._readers.__wrapped__(Path(), "sim")
+    assert list(by_name) == [cache_name(found)]
+    assert {run.run for run in by_name[cache_name(found)]} == {found.run}
+    assert reads_cache(found)
+    assert not any(reads_cache(replace(found, row=one)) for one in (no_method, alone, both))
+    mixed = MethodConfig("combine", {"methods": [{"kind": "by_itself"}, {"kind": "dense"}]})
+    assert reads_cache(replace(found, row=replace(row, method=mixed)))
+    assert not reads_cache(replace(found, row=replace(row, teacher_mode="live")))
 
 
 @pytest.fixture
