@@ -108,6 +108,41 @@ def test_methods_with_the_same_taps_share_a_cache_whatever_they_do_with_them() -
     assert all(tap in both["taps"] for tap in (*trio["taps"], *held("dense")["taps"]))
 
 
+def test_an_edition_is_part_of_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    taps = [WholeMap("low"), CellValues("low", BoxMask()), CellValues("low", GaussianMask()), CellIndex()]
+    before = [tap.key for tap in taps]
+    assert not any("edition" in str(key) for key in before)
+    monkeypatch.setattr(WholeMap, "edition", 2)
+    assert taps[0].key == before[0] | {"edition": 2}
+    assert [tap.key for tap in taps[1:]] == before[1:]
+    monkeypatch.setattr(GaussianMask, "edition", 3)
+    assert taps[1].key == before[1]
+    assert taps[2].key["cells"] == {"kind": "gaussian mask", "edition": 3}
+
+    @dataclass(frozen=True)
+    class UnderPeaks(CellIndex):
+        cells: Cellset = GaussianMask()
+
+    assert UnderPeaks().key["cells"] == {"kind": "gaussian mask", "edition": 3}  # also where it is the default
+
+
+def test_a_new_edition_is_another_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = load_run("unidistill_p4", "sim", 0)
+    name = cache_name(run)
+    monkeypatch.setattr(NinePoints, "edition", 2)
+    assert cache_name(run) != name
+
+
+def test_taps_and_choices_of_cells_are_listed() -> None:
+    assert {"gaussian mask", "box mask", "image box cells"} <= set(registry.names("cellset"))
+    assert {"map", "nine points", "cell values"} <= set(registry.names("tap"))
+    assert registry.lookup("cellset", "box mask") is BoxMask
+    code = (
+        "import sys; from bevkd.registry import names; names('tap'); names('cellset'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_names_of_caches_need_no_tensor_library() -> None:
     code = (
         "import sys; from bevkd.config import load_run; from bevkd.distill import cache_name, estimate_cache_bytes;"
