@@ -50,6 +50,8 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
     if row.method is None:
         raise ConfigError(f"run {run.run!r} has no method to tap its teacher for")
     data = settings_read(run.data, reads_of(teacher.model, teacher.data).without_targets().sensors)
+    if run.data.augment.gt_paste:  # it changes annotations, also where the teacher looks at no LiDAR
+        data.setdefault("augment", {})["gt_paste"] = run.data.augment.gt_paste
     content = {
         "teacher": identity(teacher),
         "wanted": method_settings(row.method).cached().key,

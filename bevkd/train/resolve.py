@@ -30,7 +30,7 @@ from bevkd.train.stream import (
     training_frames,
 )
 from bevkd.train.teacher import Teacher, load_teacher
-from bevkd.train.views import TrainingFrames, shared_reads, student_reads, teacher_reads
+from bevkd.train.views import TrainingFrames, check_paste, shared_reads, student_reads, teacher_reads
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def lesson_of(run: RunConfig, teacher: Teacher | None, cache: Path | None, steps
     """What a run learns from, of a teacher that is loaded already; arguments and errors as of `resolve`."""
     method = run.row.method
     if teacher is not None and method is not None and method_settings(method).uses_teacher:
+        check_paste(run, teacher)
         if run.row.teacher_mode == "live":
             return _live(run, method, teacher, steps)
         assert cache is not None
@@ -149,6 +150,8 @@ def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -
     teacher = load_teacher(run, Path(out))
     if teacher is None:
         raise ConfigError(f"run {run.run!r} has no teacher to cache")
+    for reader in (run, *readers):
+        check_paste(reader, teacher)
     frames, asked = _replayed(run, teacher), set[tuple[int, int]]()
     for reader in (run, *readers):
         asked |= entries_read(reader, frames, _batches(*_course(reader, frames, None, cached=True)))
