@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -95,6 +98,39 @@ def test_a_stream_may_be_left_early() -> None:
     first = next(batches)[0]
     batches.close()
     assert_equal(first, next(stream(0))[0])
+
+
+def helpers() -> list[Any]:
+    """Processes and threads that prepare batches."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("collate")]
+    return [*multiprocessing.active_children(), *threads]
+
+
+def test_nothing_is_left_when_a_stream_is_closed() -> None:
+    batches = stream(2)
+    next(batches)
+    assert len(helpers()) == 3
+    batches.close()
+    assert helpers() == []
+
+
+def test_nothing_is_left_after_bad_data() -> None:
+    batches = stream(2, bad=BAD)
+    with pytest.raises(DataError) as error:
+        list(batches)
+    assert error.value.__traceback__ is not None  # which holds all that was in use
+    assert helpers() == []
+
+
+def test_workers_leave_signals_to_the_process_that_trains() -> None:
+    batches, before = stream(2), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    next(batches)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    for number in (signal.SIGTERM, signal.SIGINT):
+        for process in multiprocessing.active_children():
+            os.kill(process.pid or 0, number)
+    assert [len(batch) for batch, _ in batches] == [4] * 4
+    assert helpers() == []
 
 
 def test_batches_are_pinned_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
