@@ -188,8 +188,11 @@ def test_mixed_precision_leaves_stored_targets_as_they_are(smoke_dataset: Any, t
     lesson = resolve(run, folder(taught, run))
     batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.plan.batch(0)])
     assert batch.targets is not None
+    batch.extra = {"new": [torch.ones(1)]}
     rounded = MixedPrecision("bf16-mixed", "cpu").convert_input(batch)
-    assert rounded.bev_aug.dtype == torch.bfloat16
+    for tensor in (rounded.bev_aug, rounded.points, rounded.boxes.boxes, rounded.extra["new"][0]):
+        assert tensor.dtype == torch.bfloat16
+    assert rounded.point_frame.dtype == torch.int64
     for name, target in batch.targets.values.items():
         assert rounded.targets.values[name].values.dtype in (torch.float16, torch.float32, torch.int32), name
         assert torch.equal(rounded.targets.values[name].values, target.values)
