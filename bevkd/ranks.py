@@ -42,16 +42,28 @@ class PartCounts:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Normalise a part as the whole batch."""
+        """Normalise a part as the whole batch.
+
+        Raises:
+            RuntimeError: the part asks for more or fewer normalisers than were counted, so that they are of another
+                thing than it takes them for.
+        """
         self._next = iter(self._means)
-        with _using(self):
-            yield
-        self._next = None
+        try:
+            with _using(self):
+                yield
+            if next(self._next, None) is not None:
+                raise RuntimeError("a part of a batch asked for fewer normalisers than were counted")
+        finally:
+            self._next = None
 
     def __call__(self, value: Tensor) -> Tensor:
         """The mean over all parts of the next normaliser; while they are counted, this part's own."""
         if self._next is not None:
-            return next(self._next)
+            mean = next(self._next, None)
+            if mean is None:
+                raise RuntimeError("a part of a batch asks for more normalisers than were counted")
+            return mean
         out = _over_ranks(value)
         self._seen.append(out)
         return out
@@ -75,6 +87,11 @@ def _over_ranks(value: Tensor) -> Tensor:
         dist.all_reduce(value)
         value /= dist.get_world_size()
     return value
+
+
+def in_parts() -> bool:
+    """Whether what is computed is one of several parts of a batch."""
+    return _parts is not None
 
 
 def one_over_ranks() -> float:

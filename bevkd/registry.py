@@ -1,4 +1,4 @@
-"""Names to classes and to their settings: distillation methods, detector stages, image backbones, dataset readers.
+"""Names to classes and to their settings: distillation methods, taps, detector stages, backbones, dataset readers.
 
 A file in the package of its kind is enough: it registers a class by `register`, and the class names its settings (a
 frozen dataclass) as `Settings`. Settings that stand in a module of their own beside it, `<name>_settings.py`, are found
@@ -23,6 +23,8 @@ _SUFFIX = "_settings"
 # Packages whose modules register something; imported on the first look-up of the kind, so that adding a file is enough.
 _PACKAGES = {
     "method": "bevkd.distill.methods",
+    "tap": "bevkd.distill.taps",
+    "cellset": "bevkd.distill.taps",
     "detector": "bevkd.models.detectors",
     "lidar_encoder": "bevkd.models.lidar",
     "camera_encoder": "bevkd.models.camera",

@@ -110,7 +110,9 @@ Targets = dict[str, Target]
 class StoredTargets:
     """Teacher values in the precision of their cache.
 
-    No dataclass: mixed precision goes through those of a batch and rounds what it finds.
+    No dataclass: under mixed precision Fabric goes through the dataclasses, dictionaries, lists and tuples of a batch
+    before the step, and casts every floating tensor that it finds to bfloat16 ("bf16-mixed") or float16 ("16-mixed"),
+    whatever its precision: points, boxes and images too. It does not look into other classes.
     """
 
     def __init__(self, values: Targets) -> None:
@@ -139,7 +141,7 @@ class Batch:
         targets: what a teacher cache holds for the frames; None without a cache.
         teacher: the same frames under the same augmentation as a live teacher reads them; None where it reads what the
             student reads.
-        extra: parts of new kinds of input, by name: tensors, dictionaries or dataclasses of tensors.
+        extra: parts of new kinds of input, by name: tensors; dictionaries, lists, tuples or dataclasses of tensors.
     """
 
     tokens: list[str]
@@ -195,6 +197,12 @@ def _map(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return value._map(change)
     if isinstance(value, StoredTargets):
         return value.map(change)
+    if isinstance(value, dict):
+        return {name: _map(part, change) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [_map(part, change) for part in value]
+        # A named tuple takes its parts one by one.
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _map(getattr(value, f.name), change) for f in fields(value)})
+        return replace(value, **{f.name: _map(getattr(value, f.name), change) for f in fields(value) if f.init})
     return value

@@ -69,11 +69,9 @@ class DistillMethod(nn.Module):
             stands in a module of its own, `<name>_settings.py`, look-ups need not load the method.
         wanted: the taps, and whether the teacher's boxes stand in on unlabelled frames. The engine computes no teacher
             part beyond what these read.
-        uses_teacher: False for controls that only re-weight the supervised loss.
     """
 
     Settings: ClassVar[type[MethodSettings]]
-    uses_teacher: ClassVar[bool] = True
 
     def __init__(self, config: MethodSettings, student: FeatureSpec, teacher: FeatureSpec) -> None:
         super().__init__()
@@ -87,6 +85,11 @@ class DistillMethod(nn.Module):
     def targets(self, teacher: BEVOutputs, context: DistillContext) -> Targets:
         """Teacher targets of a batch, detached."""
         return read_taps(self.taps(), teacher, context)
+
+    @property
+    def uses_teacher(self) -> bool:
+        """See `MethodSettings.uses_teacher`."""
+        return self.config.uses_teacher
 
     @property
     def student_features(self) -> frozenset[str]:

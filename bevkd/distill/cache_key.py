@@ -50,6 +50,8 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
     if row.method is None:
         raise ConfigError(f"run {run.run!r} has no method to tap its teacher for")
     data = settings_read(run.data, reads_of(teacher.model, teacher.data).without_targets().sensors)
+    if run.data.augment.gt_paste:  # it changes annotations, also where the teacher looks at no LiDAR
+        data.setdefault("augment", {})["gt_paste"] = run.data.augment.gt_paste
     content = {
         "teacher": identity(teacher),
         "wanted": method_settings(row.method).cached().key,
@@ -59,6 +61,18 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
         "precision": run.train.precision,
     }
     return f"{row.teacher}_seed{row.teacher_seed}_{digest(content)}"
+
+
+def reads_cache(run: RunConfig) -> bool:
+    """Whether a run learns from stored targets of a teacher. Its teacher may be there for its boxes or weights alone.
+
+    Raises:
+        ConfigError: unknown method or options.
+    """
+    row = run.row
+    if row.teacher is None or row.method is None or row.teacher_mode != "cached":
+        return False
+    return method_settings(row.method).uses_teacher
 
 
 def readers_of(run: RunConfig) -> list[RunConfig]:
@@ -90,7 +104,7 @@ def _readers(_folder: Path, scale: str) -> dict[str, list[RunConfig]]:
     for row in load_rows().values():
         if row.teacher is not None:
             run = load_run(row.id, scale, row.seeds[0])
-            if run.row.teacher_mode == "cached":
+            if reads_cache(run):
                 found.setdefault(cache_name(run), []).extend(replace(run, seed=seed) for seed in row.seeds)
     for name, runs in found.items():
         first = min((run.row.target for run in runs), key=get_args(RowTier).index)

@@ -23,6 +23,11 @@ class MethodSettings:
         return self.taps()
 
     @property
+    def uses_teacher(self) -> bool:
+        """False for controls that only re-weight the supervised loss."""
+        return True
+
+    @property
     def needs_boxes(self) -> bool:
         """Whether the losses read boxes, so that the teacher's have to stand in on unlabelled frames."""
         return True

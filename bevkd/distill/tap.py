@@ -28,20 +28,31 @@ class Described:
 
     Attributes:
         kind: its name.
+        edition: counted up when what it reads, or a default of its options, changes: what was stored is then another.
     """
 
     kind: ClassVar[str] = ""
+    edition: ClassVar[int] = 1
 
     @property
     def key(self) -> dict[str, Any]:
-        """What it is, as JSON-like data: its options as far as they differ from the defaults, so that an option that
-        is new in the code changes nothing.
+        """What it is, as JSON-like data: its edition if it is not the first, and its options as far as they differ from
+        the defaults, so that an option that is new in the code changes nothing.
         """
-        return {"kind": self.kind} | {
-            f.name: _plain(getattr(self, f.name))
-            for f in fields(self)  # type: ignore[arg-type]
-            if f.compare and getattr(self, f.name) != _default(f)
-        }
+        edition = {"edition": self.edition} if self.edition != 1 else {}
+        return (
+            {"kind": self.kind}
+            | edition
+            | {f.name: _plain(value) for f, value in self._options() if _differs(f, value)}
+        )
+
+    @property
+    def edited(self) -> bool:
+        """Whether it, or one of its options, is not of the first edition."""
+        return self.edition != 1 or any(isinstance(value, Described) and value.edited for _, value in self._options())
+
+    def _options(self) -> list[tuple[Field[Any], Any]]:
+        return [(f, getattr(self, f.name)) for f in fields(self) if f.compare]  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> Any:
@@ -50,8 +61,9 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _default(f: Field[Any]) -> Any:
-    return f.default_factory() if f.default_factory is not MISSING else f.default
+def _differs(f: Field[Any], value: Any) -> bool:
+    default = f.default_factory() if f.default_factory is not MISSING else f.default
+    return value != default or (isinstance(value, Described) and value.edited)
 
 
 @dataclass(frozen=True)
@@ -127,7 +139,7 @@ def register_tap(kind: str) -> Callable[[T], T]:
 
     def add(cls: T) -> T:
         cls.kind = kind  # type: ignore[attr-defined]
-        return register("tap", kind)(cls) if issubclass(cls, Tap) else cls
+        return register("tap" if issubclass(cls, Tap) else "cellset", kind)(cls)
 
     return add
 

@@ -17,7 +17,7 @@ from bevkd.models.ops.cells import read_cells
 from bevkd.models.ops.rotated import iou_3d, iou_nearest_bev
 from bevkd.models.outputs import REGRESSION, BEVOutputs, TaskOutput
 from bevkd.models.targets import TargetAssigner, TaskTargets
-from bevkd.ranks import one_over_ranks, rank_count, rank_mean
+from bevkd.ranks import in_parts, one_over_ranks, rank_count, rank_mean
 
 _EPS = 1e-4
 _ALPHA = 0.25
@@ -72,6 +72,13 @@ def depth_loss(
     target = torch.zeros_like(probability).scatter_(-1, number[..., None], 1.0)
     wrong = binary_cross_entropy(probability, target, reduction="none")
     return (wrong * valid[..., None]).sum() / rank_count(count)
+
+
+def _is_near(loc: Tensor, norm: Tensor) -> Tensor:
+    """1 where the mean of L_loc over all ranks and parts is below 1, else 0; `norm` is what it was divided by."""
+    if in_parts():  # the mean of a part that is only counted is not yet over all of them: multiplied out again
+        return (rank_mean(loc * norm) < norm).float()
+    return (rank_mean(loc) < 1).float()
 
 
 class DetectionLoss(nn.Module):
@@ -137,8 +144,7 @@ class DetectionLoss(nn.Module):
             # Far from the truth the overlap has no gradient to speak of: the term waits until L_loc < 1. As a factor,
             # not a branch, so that no value has to leave the device.
             overlap = iou_3d(decode_cells(code, target.positive, self.grid), truth)
-            norm = count + _EPS * unit
-            near = (rank_mean(named["loc"] * norm) < norm).float()
+            near = _is_near(named["loc"], count + _EPS * unit)
             named["iou"] = near * ((1 - overlap) * target.counted).sum() / count.clamp(min=unit)
         return named
 

@@ -59,6 +59,8 @@ def forward_backward(
 def _buffers_kept(module: nn.Module) -> Iterator[None]:
     """Running statistics are those of the pass with gradients alone."""
     kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    yield
-    for buffer, before in kept:
-        buffer.copy_(before)
+    try:
+        yield
+    finally:
+        for buffer, before in kept:
+            buffer.copy_(before)

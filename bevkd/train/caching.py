@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -12,8 +13,8 @@ from filelock import FileLock
 
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset, Sample
-from bevkd.distill import TeacherCache, build_cache, cache_name, method_settings
-from bevkd.distill.cache import MANIFEST, Entry
+from bevkd.distill import SCORE_THRESHOLD, TeacherCache, build_cache, cache_name, method_settings
+from bevkd.distill.cache import MANIFEST, Entry, description
 from bevkd.distill.sizes import entry_bytes
 from bevkd.distill.tap import Wanted
 from bevkd.errors import BevkdError
@@ -70,7 +71,9 @@ def open_cache(
         DataError: bad data.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    asked = sorted(set(asked))
+    assert run.row.method is not None
+    asked, wanted = sorted(set(asked)), method_settings(run.row.method).cached()
+    made_for = json.loads(json.dumps(description(wanted, teacher.grid, SCORE_THRESHOLD)))
     with FileLock(folder.parent / f".{folder.name}.lock"):
         held: TeacherCache | None = None
         try:
@@ -78,24 +81,26 @@ def open_cache(
             if held.tokens != frames.tokens or held.manifest["labelled"] != frames.labelled.tolist():
                 logger.info("teacher cache %s is of other frames", folder)
                 held = None
+            elif held.manifest["made_for"] != made_for:
+                logger.info("teacher cache %s was made for something else", folder)
+                held = None
         except BevkdError as error:
             logger.info("no teacher cache (%s)", error)
         missing = asked if held is None else held.missing(asked)
         if held is not None and not missing:
             return held
-        return _build(run, teacher, taught(), missing, folder, held)
+        return _build(run, teacher, wanted, taught(), missing, folder, held)
 
 
 def _build(
     run: RunConfig,
     teacher: Teacher,
+    wanted: Wanted,
     frames: FrameDataset,
     missing: list[Entry],
     folder: Path,
     held: TeacherCache | None,
 ) -> TeacherCache:
-    assert run.row.method is not None
-    wanted: Wanted = method_settings(run.row.method).cached()
     size = entry_bytes(run, teacher.run) * len(missing) / 1e6
     logger.info("teacher cache %s: %d frame variants to compute, about %.1f MB", folder, len(missing), size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -147,8 +148,11 @@ def _fit(
         """Of drop-path and its like."""
         torch.manual_seed(derive_seed(run.seed, "step", step, fabric.global_rank + fabric.world_size * part))
 
-    stream = timed_batches(training.batches(start, config.accumulate), worker_count(config.workers))
-    with TrainLog(out, start, steps, f"{run.run} seed {run.seed}", fabric.is_global_zero) as log:
+    samples, title = training.batches(start, config.accumulate), f"{run.run} seed {run.seed}"
+    with (
+        closing(timed_batches(samples, worker_count(config.workers))) as stream,
+        TrainLog(out, start, steps, title, fabric.is_global_zero) as log,
+    ):
         for step in range(start, steps):
             batches, data_s = _next_parts(stream, config.accumulate)
             began = time.perf_counter()

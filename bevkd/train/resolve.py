@@ -12,11 +12,11 @@ from bevkd.config import MethodConfig, RunConfig
 from bevkd.config.training import Timeline
 from bevkd.data import BatchPlan, FrameDataset
 from bevkd.distill import SCORE_THRESHOLD, DistillEngine, TeacherCache, build_method, method_settings
+from bevkd.distill.cache_key import reads_cache
 from bevkd.distill.teacher import expose
 from bevkd.errors import ConfigError
 from bevkd.models.detector import Detector
 from bevkd.models.outputs import FeatureSpec
-from bevkd.registry import lookup
 from bevkd.train.caching import cache_dir, open_cache
 from bevkd.train.stream import (
     Frames,
@@ -30,7 +30,7 @@ from bevkd.train.stream import (
     training_frames,
 )
 from bevkd.train.teacher import Teacher, load_teacher
-from bevkd.train.views import TrainingFrames, shared_reads, student_reads, teacher_reads
+from bevkd.train.views import TrainingFrames, check_paste, shared_reads, student_reads, teacher_reads
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def resolve(
         DataError: bad data.
     """
     teacher = load_teacher(run, out, digest)
-    if cache is None and teacher is not None and run.row.teacher_mode == "cached":
+    if cache is None and teacher is not None and reads_cache(run):
         cache = cache_dir(run, teacher, out)
     return lesson_of(run, teacher, cache, steps)
 
@@ -99,7 +99,8 @@ def resolve(
 def lesson_of(run: RunConfig, teacher: Teacher | None, cache: Path | None, steps: int | None = None) -> Lesson:
     """What a run learns from, of a teacher that is loaded already; arguments and errors as of `resolve`."""
     method = run.row.method
-    if teacher is not None and method is not None and lookup("method", method.kind).uses_teacher:
+    if teacher is not None and method is not None and method_settings(method).uses_teacher:
+        check_paste(run, teacher)
         if run.row.teacher_mode == "live":
             return _live(run, method, teacher, steps)
         assert cache is not None
@@ -109,10 +110,12 @@ def lesson_of(run: RunConfig, teacher: Teacher | None, cache: Path | None, steps
     return Lesson(frames, *_course(run, frames, steps), run.seed, method, spec)
 
 
-def _course(run: RunConfig, frames: Frames, steps: int | None) -> tuple[BatchPlan, Timeline, list[Phase]]:
+def _course(
+    run: RunConfig, frames: Frames, steps: int | None, *, cached: bool = False
+) -> tuple[BatchPlan, Timeline, list[Phase]]:
     plan = batch_plan(run, frames)
     line = Timeline(steps or total_steps(run, plan), plan.steps_per_epoch)
-    return plan, line, phases(run, frames, plan, line)
+    return plan, line, phases(run, frames, plan, line, cached=cached)
 
 
 def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None) -> Lesson:
@@ -125,11 +128,11 @@ def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | N
 
 def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None, folder: Path) -> Lesson:
     student = training_frames(run, student_reads(run))
-    asked = entries_read(run, student, _batches(*_course(run, student, steps)))
+    asked = entries_read(run, student, _batches(*_course(run, student, steps, cached=True)))
     held = open_cache(run, teacher, student, asked, lambda: _replayed(run, teacher), folder)
     reader = held.reader(method_settings(method).wanted(), teacher.grid, SCORE_THRESHOLD)
     frames = TrainingFrames(student, cache=reader)
-    return Lesson(frames, *_course(run, frames, steps), run.seed, method, teacher.spec, cached=True)
+    return Lesson(frames, *_course(run, frames, steps, cached=True), run.seed, method, teacher.spec, cached=True)
 
 
 def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -> TeacherCache:
@@ -147,9 +150,11 @@ def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -
     teacher = load_teacher(run, Path(out))
     if teacher is None:
         raise ConfigError(f"run {run.run!r} has no teacher to cache")
+    for reader in (run, *readers):
+        check_paste(reader, teacher)
     frames, asked = _replayed(run, teacher), set[tuple[int, int]]()
     for reader in (run, *readers):
-        asked |= entries_read(reader, frames, _batches(*_course(reader, frames, None)))
+        asked |= entries_read(reader, frames, _batches(*_course(reader, frames, None, cached=True)))
     return open_cache(run, teacher, frames, asked, lambda: frames, cache_dir(run, teacher, Path(out)))
 
 

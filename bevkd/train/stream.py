@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, Protocol
@@ -128,22 +129,23 @@ def phase_at(stretches: Sequence[Phase], step: int) -> Phase:
     return next(phase for phase in reversed(stretches) if phase.first <= step)
 
 
-def phases(run: RunConfig, frames: Frames, plan: BatchPlan, line: Timeline) -> list[Phase]:
+def phases(run: RunConfig, frames: Frames, plan: BatchPlan, line: Timeline, *, cached: bool = False) -> list[Phase]:
     """The stretches of a training between which parts of the data side are switched off (`train.switch_off`).
 
     Args:
         run: the run.
         frames, plan: what it begins with.
         line: length of the training.
+        cached: whether the targets of a teacher come out of a cache.
 
     Raises:
-        ConfigError: the targets of a teacher are cached for augmentations that the student would no longer see.
+        ConfigError: these targets are cached for augmentations that the student would no longer see.
     """
     out, off = [Phase(0, frames, plan)], set[str]()
     for moment in sorted(run.train.switch_off, key=lambda moment: moment.at(line)):
         off |= set(moment.what)
         augmented = frozenset(off - {"cbgs"})
-        if augmented and run.row.teacher is not None and run.row.teacher_mode == "cached":
+        if augmented and cached:
             raise ConfigError(f"run {run.run!r}: train.switch_off: {', '.join(sorted(augmented))} wants a live teacher")
         plain = replace(run, data=replace(run.data, cbgs=run.data.cbgs and "cbgs" not in off))
         phase = Phase(moment.at(line), frames.without(augmented), batch_plan(plain, frames))
@@ -194,8 +196,9 @@ def worker_count(workers: int | Literal["auto"]) -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
 
 
-def timed_batches(steps: StepDataset, workers: int) -> Iterator[tuple[Batch, float]]:
-    """Batches in step order and the seconds each one kept the training waiting.
+def timed_batches(steps: StepDataset, workers: int) -> Generator[tuple[Batch, float], None, None]:
+    """Batches in step order and the seconds each one kept the training waiting. Whoever leaves early closes it: thread
+    and processes have ended then.
 
     Args:
         steps: what to iterate over.
@@ -205,24 +208,26 @@ def timed_batches(steps: StepDataset, workers: int) -> Iterator[tuple[Batch, flo
     Raises:
         DataError: bad data, also when a worker process met it.
     """
-    if workers == 0:
-        batches = _batches((steps[i] for i in range(len(steps))), steps.frames_per_batch)
-    else:
-        batches = _ahead(_batches(samples_ahead(steps, workers), steps.frames_per_batch))
-    while True:
-        began = time.perf_counter()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch, time.perf_counter() - began
+    samples = (steps[i] for i in range(len(steps))) if workers == 0 else samples_ahead(steps, workers)
+    with ExitStack() as stack:  # closed from the last to the first: who reads before what is read
+        stack.enter_context(closing(samples))
+        batches = stack.enter_context(closing(_batches(samples, steps.frames_per_batch)))
+        if workers > 0:
+            batches = stack.enter_context(closing(_ahead(batches)))
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch, time.perf_counter() - began
 
 
-def _batches(samples: Iterator[Sample], count: int) -> Iterator[Batch]:
+def _batches(samples: Iterator[Sample], count: int) -> Generator[Batch, None, None]:
     while part := list(islice(samples, count)):
         yield collate(part)
 
 
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+def _ahead(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
     """The same batches, each made while the one before is in use, and in pinned memory where there is a GPU."""
     pin = torch.cuda.is_available()
 

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset, Reads, Sample, reads_of
+from bevkd.data.reads import Lidar
 from bevkd.distill.cache import CacheReader
 from bevkd.errors import ConfigError
+from bevkd.train.teacher import Teacher
 
 
 def student_reads(run: RunConfig) -> Reads:
@@ -29,6 +31,22 @@ def shared_reads(student: Reads, teacher: Reads) -> Reads | None:
         return student | teacher
     except ConfigError:
         return None
+
+
+def check_paste(run: RunConfig, teacher: Teacher) -> None:
+    """Whether pasted objects stand in what a run's teacher sees as in what its student sees.
+
+    Raises:
+        ConfigError: they are cut out of the sweeps that each reads, and the two read others, or one no LiDAR.
+    """
+    if not run.data.augment.gt_paste:
+        return
+    student, other = student_reads(run).get(Lidar), teacher_reads(teacher.run).get(Lidar)
+    if student is None or student != other:
+        raise ConfigError(
+            f"run {run.run!r}: data.augment.gt_paste needs a teacher that reads the LiDAR data of its student:"
+            f" student {student or 'none'}, teacher {other or 'none'}"
+        )
 
 
 class TrainingFrames:

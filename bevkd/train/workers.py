@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from bevkd.data import Sample
 from bevkd.errors import DataError
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _SHARED_BYTES = 2**16  # smaller arrays go through the pipe: a shared one costs a file handle
 
 
@@ -32,7 +34,7 @@ class Samples(Protocol):
     def __getitem__(self, item: int) -> Sample: ...
 
 
-def samples_ahead(samples: Samples, workers: int) -> Iterator[Sample]:
+def samples_ahead(samples: Samples, workers: int) -> SamplesAhead:
     """The samples in their order, prepared by `workers` processes, about a step's batch of them ahead.
 
     Raises:
@@ -44,18 +46,30 @@ def samples_ahead(samples: Samples, workers: int) -> Iterator[Sample]:
         shuffle=False,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_ignore_stops,
         prefetch_factor=max(2, -(-samples.frames_per_batch // workers)),
         generator=torch.Generator(),  # its own, so that the global generator is not touched
     )
-    return (_received(item) for item in iter(loader))  # the processes start here, not in the thread that reads
+    with _stops_held_back():  # a new process inherits that they wait
+        return SamplesAhead(iter(loader))  # the processes start here, not in the thread that reads
 
 
-def _received(item: Any) -> Sample:
-    if isinstance(item, DataError):
-        raise item
-    sample: Sample = _unpacked(item)
-    return sample
+class SamplesAhead(Iterator[Sample]):
+    """Samples as the processes of a loader send them; whoever reads them ends the processes by `close`."""
+
+    def __init__(self, received: Any) -> None:
+        self._received = received
+
+    def __next__(self) -> Sample:
+        item = next(self._received)
+        if isinstance(item, DataError):
+            raise item
+        sample: Sample = _unpacked(item)
+        return sample
+
+    def close(self) -> None:
+        """End the processes, and wait for that."""
+        self._received._shutdown_workers()  # else done when the last reference goes, which a traceback may hold
 
 
 class _Carried(Dataset[Any]):
@@ -101,9 +115,21 @@ def _within(value: Any, change: Any) -> Any:
     return value
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    # The main process decides what an interrupt means; workers end with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _stops_held_back() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore_stops(_worker: int) -> None:
+    # The main process decides what a signal to the whole group means, and may have a checkpoint to write first. Workers
+    # end when it says so, or when it is gone.
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     torch.set_num_threads(1)
 
 

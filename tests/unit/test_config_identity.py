@@ -39,7 +39,12 @@ def settings_classes() -> dict[str, type]:
             cls = registry.settings(kind, name)
             if cls.__module__.startswith("bevkd.") and cls is not registry.NoSettings:  # not the stubs of other tests
                 add(f"{kind}:{name}", cls)
-    return found | {f"tap:{name}": registry.lookup("tap", name) for name in registry.names("tap")}
+    for kind in ("tap", "cellset"):  # they are their own settings
+        for name in registry.names(kind):
+            cls = registry.lookup(kind, name)
+            if cls.__module__.startswith("bevkd."):  # not one of another test
+                found[f"{kind}:{name}"] = cls
+    return found
 
 
 def defaults_of(cls: type) -> dict[str, Any]:

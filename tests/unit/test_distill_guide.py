@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from distill_data import GRID, Frames, ToyTeacher, collate, leaves, make_batch, make_outputs, spec, with_targets
 
 from bevkd import registry
-from bevkd.config import MethodConfig, RowConfig, config_dir, load_rows
+from bevkd.config import MethodConfig, RowConfig, config_dir, load_rows, parse
 from bevkd.distill import DistillEngine, build_cache, build_method
 from bevkd.distill.cache_build import all_entries
 
@@ -81,6 +82,11 @@ def test_the_example_can_be_cached(row: RowConfig, tmp_path: Path) -> None:
 
 
 def test_the_example_takes_part_in_combinations(row: RowConfig) -> None:
-    options = {"methods": [{"kind": "dense"}, {"kind": "peaks", "weight": 0.5}]}
-    method = build_method(MethodConfig("combine", options), spec("camera"), spec("lidar"))
-    assert method.weights()["1.peaks"] == 1.0
+    """As the guide writes it: `weight` beside the options multiplies all losses of that method."""
+    written = re.search(r"`method: (\{kind: combine, .*?\})`", GUIDE.read_text(encoding="utf-8"))
+    assert written is not None
+    config = parse(MethodConfig, yaml.safe_load(written.group(1)), "guide")
+    method = build_method(config, spec("camera"), spec("lidar"))
+    dense = build_method(MethodConfig("dense"), spec("camera"), spec("lidar"))
+    assert method.weights() == {f"0.{name}": weight for name, weight in dense.weights().items()} | {"1.peaks": 1.0}
+    assert method.config.parts[1].temperature == 2.0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, make_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from distill_data import GRID, HIGH, LOW, Frames, ToyTeacher, collate, make_batc
 from torch import Tensor
 
 from bevkd import registry
-from bevkd.config import MethodConfig, load_rows, load_run
+from bevkd.config import MethodConfig, RunConfig, load_rows, load_run
 from bevkd.distill import (
     DistillContext,
     DistillEngine,
@@ -24,12 +25,13 @@ from bevkd.distill import (
     Targets,
     build_cache,
     build_method,
+    cache_key,
     cache_name,
     estimate_cache_bytes,
     method_settings,
 )
 from bevkd.distill.cache_build import all_entries
-from bevkd.distill.cache_key import readers_of
+from bevkd.distill.cache_key import readers_of, reads_cache
 from bevkd.distill.reading import Reading, read_taps
 from bevkd.distill.sizes import Sizes, expected_entries
 from bevkd.distill.tap import Cellset, as_columns, register_tap
@@ -106,6 +108,41 @@ def test_methods_with_the_same_taps_share_a_cache_whatever_they_do_with_them() -
     assert all(tap in both["taps"] for tap in (*trio["taps"], *held("dense")["taps"]))
 
 
+def test_an_edition_is_part_of_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    taps = [WholeMap("low"), CellValues("low", BoxMask()), CellValues("low", GaussianMask()), CellIndex()]
+    before = [tap.key for tap in taps]
+    assert not any("edition" in str(key) for key in before)
+    monkeypatch.setattr(WholeMap, "edition", 2)
+    assert taps[0].key == before[0] | {"edition": 2}
+    assert [tap.key for tap in taps[1:]] == before[1:]
+    monkeypatch.setattr(GaussianMask, "edition", 3)
+    assert taps[1].key == before[1]
+    assert taps[2].key["cells"] == {"kind": "gaussian mask", "edition": 3}
+
+    @dataclass(frozen=True)
+    class UnderPeaks(CellIndex):
+        cells: Cellset = GaussianMask()
+
+    assert UnderPeaks().key["cells"] == {"kind": "gaussian mask", "edition": 3}  # also where it is the default
+
+
+def test_a_new_edition_is_another_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = load_run("unidistill_p4", "sim", 0)
+    name = cache_name(run)
+    monkeypatch.setattr(NinePoints, "edition", 2)
+    assert cache_name(run) != name
+
+
+def test_taps_and_choices_of_cells_are_listed() -> None:
+    assert {"gaussian mask", "box mask", "image box cells"} <= set(registry.names("cellset"))
+    assert {"map", "nine points", "cell values"} <= set(registry.names("tap"))
+    assert registry.lookup("cellset", "box mask") is BoxMask
+    code = (
+        "import sys; from bevkd.registry import names; names('tap'); names('cellset'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_names_of_caches_need_no_tensor_library() -> None:
     code = (
         "import sys; from bevkd.config import load_run; from bevkd.distill import cache_name, estimate_cache_bytes;"
@@ -165,6 +202,43 @@ def test_trainings_that_read_a_cache() -> None:
     assert cache_name(later) == cache_name(run)
     assert readers_of(later) == found
     assert {one.row.target for one in readers_of(load_run("unidistill_p4", "sim", 0))} == {"all"}
+
+
+@pytest.fixture
+def by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that does not use the teacher of its row."""
+
+    @dataclass(frozen=True)
+    class Alone(MethodSettings):
+        uses_teacher = False
+
+        def taps(self) -> dict[str, Tap]:
+            return {}
+
+    monkeypatch.setitem(registry._SETTINGS["method"], "by_itself", Alone)
+
+
+def test_rows_that_do_not_use_their_teacher_read_no_cache(by_itself: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load_run("le_l_to_c", "sim", 0)
+    row = load_rows()[found.run]
+    no_method = replace(row, id="no_method", method=None)
+    alone = replace(row, id="alone", method=MethodConfig("by_itself"))
+    both = replace(row, id="both", method=MethodConfig("combine", {"methods": [{"kind": "by_itself"}] * 2}))
+    rows = {one.id: one for one in (row, no_method, alone, both)}
+    monkeypatch.setattr(cache_key, "load_rows", lambda: rows)
+
+    def load(name: str, scale: str, seed: int) -> RunConfig:
+        return replace(found, row=rows[name], run=name) if name in rows else load_run(name, scale, seed)
+
+    monkeypatch.setattr(cache_key, "load_run", load)
+    by_name = cache_key._readers.__wrapped__(Path(), "sim")
+    assert list(by_name) == [cache_name(found)]
+    assert {run.run for run in by_name[cache_name(found)]} == {found.run}
+    assert reads_cache(found)
+    assert not any(reads_cache(replace(found, row=one)) for one in (no_method, alone, both))
+    mixed = MethodConfig("combine", {"methods": [{"kind": "by_itself"}, {"kind": "dense"}]})
+    assert reads_cache(replace(found, row=replace(row, method=mixed)))
+    assert not reads_cache(replace(found, row=replace(row, teacher_mode="live")))
 
 
 @pytest.fixture

@@ -10,11 +10,13 @@ from models_batch import make_batch, model_config
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
+from bevkd.models import losses
 from bevkd.models.detector import build_detector
 from bevkd.models.heads.center_settings import CenterLossSettings, CenterSettings
 from bevkd.models.losses import DetectionLoss, binary_heatmap_loss, depth_loss, gaussian_heatmap_loss
 from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 from bevkd.models.targets import TargetAssigner
+from bevkd.ranks import PartCounts, rank_mean
 
 
 def config(targets: str = "gaussian", **loss: object) -> ModelConfig:
@@ -96,6 +98,33 @@ def test_regression_terms_by_hand() -> None:
     car["vel"] = car["vel"] - torch.tensor([1.0, -2.0])[:, None, None]
     overlap = (1.7 - 0.5) / (1.7 + 0.5)
     assert float(DetectionLoss(model)(outputs, batch)["iou"]) == pytest.approx(1 - overlap, rel=1e-4)
+
+
+def test_the_iou_term_begins_below_a_loss_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    averaged: list[float] = []
+
+    def mean(value: torch.Tensor) -> torch.Tensor:
+        averaged.append(float(value))
+        return rank_mean(value)
+
+    monkeypatch.setattr(losses, "rank_mean", mean)
+    below, norm = torch.tensor(1 - 2**-24), torch.tensor(18.0001)
+    assert float(losses._is_near(below, norm)) == 1
+    assert float(losses._is_near(torch.tensor(1.0), norm)) == 0
+    assert averaged == [
+        float(below),
+        1.0,
+    ]  # the loss itself: processes would round the multiplied-out form in another way
+    # In parts the sums count: one of 1.5 over four boxes and one of 0 over twelve are near together.
+    counts, parts = PartCounts(2), ((1.5, 4.0), (0.0, 12.0))
+    for loc, norm in parts:
+        with counts.counted():
+            losses._is_near(torch.tensor(loc), rank_mean(norm))
+    for loc, norm in parts:
+        with counts.shared():
+            mean = rank_mean(norm)
+            assert float(mean) == 8.0
+            assert float(losses._is_near(torch.tensor(loc * norm) / mean, mean)) == 1
 
 
 def test_weights_combine_as_documented() -> None:

@@ -117,6 +117,51 @@ def test_normalisers_of_parts() -> None:
     assert (one_over_ranks(), float(rank_mean(7.0))) == (1.0, 7.0)
 
 
+def test_a_part_that_fails_leaves_nothing_behind() -> None:
+    counts = PartCounts(2)
+    for _ in range(2):
+        with counts.counted():
+            rank_mean(2.0)
+    with pytest.raises(ValueError, match="of the part"), counts.shared():
+        raise ValueError("of the part")  # before its normaliser: that is not what went wrong
+    assert (one_over_ranks(), float(rank_mean(7.0))) == (1.0, 7.0)
+    with counts.counted():  # nor is it taken for one that is shared
+        assert float(rank_mean(7.0)) == 7.0
+
+
+def test_all_parts_ask_for_the_same_normalisers() -> None:
+    counts = PartCounts(1)
+    with counts.counted():
+        rank_mean(2.0)
+        rank_mean(3.0)
+    with pytest.raises(RuntimeError, match="fewer normalisers"), counts.shared():
+        rank_mean(2.0)
+    with pytest.raises(RuntimeError, match="more normalisers"), counts.shared():
+        for _ in range(3):
+            rank_mean(2.0)
+    with counts.shared():
+        assert [float(rank_mean(9.0)), float(rank_mean(9.0))] == [2.0, 3.0]
+
+
+def test_running_statistics_survive_a_part_that_fails() -> None:
+    class Failing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(1)
+
+        def forward(self, values: Tensor) -> dict[str, Tensor]:
+            self.norm(values)
+            raise RuntimeError("no loss")
+
+    step = Failing().train()
+    parts: Any = [torch.randn(4, 1), torch.randn(4, 1)]
+    with pytest.raises(RuntimeError, match="no loss"):
+        learnt(step, parts)
+    assert (float(step.norm.running_mean), float(step.norm.running_var)) == (0.0, 1.0)  # type: ignore[arg-type]
+    assert int(step.norm.num_batches_tracked) == 0  # type: ignore[arg-type]
+    assert one_over_ranks() == 1.0
+
+
 def test_a_step_without_normalisers() -> None:
     class Mean(nn.Module):
         def __init__(self) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from typing import Any
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -96,6 +100,39 @@ def test_a_stream_may_be_left_early() -> None:
     assert_equal(first, next(stream(0))[0])
 
 
+def helpers() -> list[Any]:
+    """Processes and threads that prepare batches."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("collate")]
+    return [*multiprocessing.active_children(), *threads]
+
+
+def test_nothing_is_left_when_a_stream_is_closed() -> None:
+    batches = stream(2)
+    next(batches)
+    assert len(helpers()) == 3
+    batches.close()
+    assert helpers() == []
+
+
+def test_nothing_is_left_after_bad_data() -> None:
+    batches = stream(2, bad=BAD)
+    with pytest.raises(DataError) as error:
+        list(batches)
+    assert error.value.__traceback__ is not None  # which holds all that was in use
+    assert helpers() == []
+
+
+def test_workers_leave_signals_to_the_process_that_trains() -> None:
+    batches, before = stream(2), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    next(batches)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    for number in (signal.SIGTERM, signal.SIGINT):
+        for process in multiprocessing.active_children():
+            os.kill(process.pid or 0, number)
+    assert [len(batch) for batch, _ in batches] == [4] * 4
+    assert helpers() == []
+
+
 def test_batches_are_pinned_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned: list[str] = []
 
@@ -122,6 +159,49 @@ def test_pinning_reaches_every_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(other.cameras.images, batch.cameras.images + 1)
     assert (other.tokens, other.cameras.mean, other.radar) == (batch.tokens, (1, 2, 3), None)
     assert other.labelled_flags == batch.labelled_flags
+
+
+class Pair(NamedTuple):
+    one: torch.Tensor
+    other: str
+
+
+@dataclass
+class Part:
+    values: torch.Tensor
+    parts: list[torch.Tensor]
+
+
+def extra() -> dict[str, Any]:
+    """Parts of new kinds of input in all shapes that they may have."""
+    return {
+        "plain": torch.ones(2),
+        "by_name": {"deep": {"deeper": torch.ones(3)}, "word": "kept"},
+        "listed": [torch.ones(1), Part(torch.ones(4), [torch.ones(5)])],
+        "paired": (Pair(torch.ones(6), "kept"), 7),
+    }
+
+
+def tensors_within(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Part):
+        return tensors_within([value.values, value.parts])
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [tensor for part in inner for tensor in tensors_within(part)]
+
+
+def test_new_kinds_of_input_are_moved_and_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = next(stream(0))[0]
+    batch.extra = extra()
+    moved = batch.to("meta").extra
+    assert [(t.device.type, len(t)) for t in tensors_within(moved)] == [("meta", n) for n in (2, 3, 1, 4, 5, 6)]
+    assert isinstance(moved["listed"][1], Part)
+    assert isinstance(moved["paired"][0], Pair)
+    assert (moved["by_name"]["word"], moved["paired"][0].other, moved["paired"][1]) == ("kept", "kept", 7)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    pinned = tensors_within(batch.pin_memory().extra)
+    assert [t.tolist() for t in pinned] == [[2.0] * n for n in (2, 3, 1, 4, 5, 6)]
 
 
 def test_a_batch_must_be_divisible() -> None:

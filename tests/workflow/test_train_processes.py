@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import signal
 import socket
@@ -59,6 +61,48 @@ def test_sigterm_writes_a_checkpoint_and_exits_with_4(smoke_dataset: Any, tmp_pa
     last = losses(out)[-1][0]
     with pytest.raises(Interrupted, match=f"step {last + 1} of 1000"):
         train(run, out, stop_after=1)
+
+
+def ended(group: int, timeout: float = 30) -> bool:
+    """Whether the last process of a group ends in time."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    return False
+
+
+def test_sigterm_to_the_whole_group_writes_a_checkpoint_and_leaves_no_process(
+    smoke_dataset: Any, tmp_path: Path
+) -> None:
+    """As batch systems send it: to the data workers as well."""
+    run = tiny_run(smoke_dataset, steps=1000, checkpoint_every=1000, workers=2)
+    out = folder(tmp_path, run)
+    process = start(run, out, group=True)
+    wait_for_step(process, out, 2)
+    os.killpg(process.pid, signal.SIGTERM)
+    code, text = finish(process, timeout=60)
+    assert code == Interrupted.exit_code == 4, text
+    assert (out / "checkpoint.pt").exists()
+    assert ended(process.pid)
+    last = losses(out)[-1][0]
+    with pytest.raises(Interrupted, match=f"step {last + 1} of 1000"):
+        train(run, out, stop_after=1)
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_end_with_a_training_that_is_killed(smoke_dataset: Any, tmp_path: Path) -> None:
+    run = tiny_run(smoke_dataset, steps=1000, checkpoint_every=1000, workers=2)
+    out = folder(tmp_path, run)
+    process = start(run, out, group=True)
+    wait_for_step(process, out, 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    assert ended(process.pid)
 
 
 @pytest.mark.parametrize("kind", ["lidar", "distilled"])

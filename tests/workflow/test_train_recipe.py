@@ -17,8 +17,10 @@ from bevkd.config.schema import BEVAugmentConfig, ImageAugmentConfig
 from bevkd.config.training import SwitchOff, Timeline
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Batch
+from bevkd.distill.methods.imitation_settings import ImitationConfig
 from bevkd.errors import ConfigError, Interrupted
 from bevkd.train import train
+from bevkd.train.resolve import resolve
 from bevkd.train.stream import StepDataset, batch_plan, phases, timed_batches, training_frames
 
 
@@ -92,11 +94,19 @@ def test_images_as_they_are_in_the_last_epochs(smoke_dataset: Any, cached: bool)
         np.testing.assert_array_equal(cameras.images, expected.images)
 
 
-def test_cached_targets_know_one_augmentation(smoke_dataset: Any, trained: Path) -> None:
+def test_cached_targets_know_one_augmentation(
+    smoke_dataset: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options: dict[str, Any] = {"model": tiny_model("camera"), "teacher": "teacher", "method": "imitation", "steps": 2}
     run = tiny_run(smoke_dataset, "still", switch_off=(SwitchOff(step=1, what=("augment.bev",)),), **options)
     with pytest.raises(ConfigError, match=r"switch_off: augment.bev wants a live teacher"):
         train(run, folder(trained, run))
+    # A method that takes nothing from the teacher reads no cache.
+    monkeypatch.setattr(ImitationConfig, "uses_teacher", False)
+    lesson = resolve(run, folder(trained, run))
+    assert [phase.first for phase in lesson.stretches] == [0, 1]
+    assert (lesson.cached, lesson.live) == (False, None)
+    monkeypatch.undo()
     fair = tiny_run(smoke_dataset, "fair", switch_off=(SwitchOff(step=1, what=("cbgs",)),), **options)
     train(fair, folder(trained, fair))
 

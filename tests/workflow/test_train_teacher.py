@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from bevkd.train import teacher as teacher_module
 from bevkd.train.caching import cache_dir
 from bevkd.train.log import read_log
 from bevkd.train.loop import build_student
-from bevkd.train.resolve import resolve
+from bevkd.train.resolve import lesson_of, resolve
 from bevkd.train.teacher import load_teacher
 from bevkd.train.views import shared_reads, student_reads, teacher_reads
 
@@ -187,8 +188,11 @@ def test_mixed_precision_leaves_stored_targets_as_they_are(smoke_dataset: Any, t
     lesson = resolve(run, folder(taught, run))
     batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.plan.batch(0)])
     assert batch.targets is not None
+    batch.extra = {"new": [torch.ones(1)]}
     rounded = MixedPrecision("bf16-mixed", "cpu").convert_input(batch)
-    assert rounded.bev_aug.dtype == torch.bfloat16
+    for tensor in (rounded.bev_aug, rounded.points, rounded.boxes.boxes, rounded.extra["new"][0]):
+        assert tensor.dtype == torch.bfloat16
+    assert rounded.point_frame.dtype == torch.int64
     for name, target in batch.targets.values.items():
         assert rounded.targets.values[name].values.dtype in (torch.float16, torch.float32, torch.int32), name
         assert torch.equal(rounded.targets.values[name].values, target.values)
@@ -236,6 +240,67 @@ def test_a_cache_holds_what_its_readers_draw(smoke_dataset: Any, taught: Path) -
     assert {tuple(e) for e in united.entries.tolist()} >= {tuple(e) for e in after.entries.tolist()}
     again = replace(longer, run="again")
     assert same_bits(weights(train(again, folder(taught, again))), alone)
+
+
+@pytest.mark.parametrize("change", ["taps", "grid", "threshold", "nothing known"])
+def test_a_cache_that_was_made_for_something_else_is_made_anew(smoke_dataset: Any, taught: Path, change: str) -> None:
+    run = student(smoke_dataset, "other_cache", "cached", 0, steps=2)
+    out = folder(taught, run)
+    cache = ensure_cache(run, out)
+    path = cache.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    right = manifest["made_for"]
+    wrong = {
+        "taps": right | {"taps": {name: key | {"edition": 7} for name, key in right["taps"].items()}},
+        "grid": right | {"grid": [0.0, *right["grid"][1:]]},
+        "threshold": right | {"score_threshold": 0.9},
+        "nothing known": {},
+    }[change]
+    path.write_text(json.dumps(manifest | {"made_for": wrong}))
+    stamp = (cache.folder / "entries.npy").stat().st_ino
+    # Asking for more must not extend it, asking for the same must not take it.
+    asked = run if change != "taps" else replace(run, train=replace(run.train, steps=4))
+    again = ensure_cache(asked, out)
+    assert again.manifest["made_for"] == right
+    assert (cache.folder / "entries.npy").stat().st_ino != stamp
+    assert len(again.entries) > 0
+    known = (cache.folder / "entries.npy").stat().st_ino
+    ensure_cache(run, out)  # which is now as it should be
+    assert (cache.folder / "entries.npy").stat().st_ino == known
+
+
+def pasting(run: RunConfig) -> RunConfig:
+    augment = replace(run.data.augment, gt_paste={"car": 3})
+    return replace(run, data=replace(run.data, augment=augment))
+
+
+@pytest.mark.parametrize("mode", ["cached", "live"])
+def test_pasted_objects_must_stand_in_what_the_teacher_sees(smoke_dataset: Any, taught: Path, mode: str) -> None:
+    fewer = pasting(student(smoke_dataset, f"fewer_{mode}", mode, 0))
+    none = pasting(student(smoke_dataset, f"none_{mode}", mode, 0, model=tiny_model("camera")))
+    for run in (fewer, none):
+        teacher = load_teacher(run, folder(taught, run))
+        with pytest.raises(ConfigError, match="gt_paste needs a teacher that reads the LiDAR data of its student"):
+            lesson_of(run, teacher, taught / "no_cache")
+        with pytest.raises(ConfigError, match="gt_paste needs a teacher"):
+            ensure_cache(run, folder(taught, run))
+    assert not (taught / "no_cache").exists()
+    same = pasting(student(smoke_dataset, f"same_{mode}", mode, SWEEPS))
+    lesson = resolve(same, folder(taught, same))
+    assert lesson.frames.student.data.augment.gt_paste == {"car": 3}
+    # Without a use of the teacher there is nothing that could differ.
+    plain = pasting(replace(fewer, row=replace(fewer.row, teacher=None, method=None)))
+    plain = replace(
+        plain, row=replace(plain.row, frames="labelled"), train=replace(plain.train, unlabelled_per_batch=0)
+    )
+    assert lesson_of(plain, None, None).method is None
+
+
+def test_pasting_is_part_of_the_name_of_a_cache(smoke_dataset: Any) -> None:
+    run = student(smoke_dataset, "pasting", "cached", 0)
+    for sensor in ("lidar", "camera"):  # whatever the teacher looks at
+        teacher = tiny_run(smoke_dataset, "many", model=tiny_model(sensor))
+        assert cache_name(run, teacher) != cache_name(pasting(run), teacher)
 
 
 def test_what_cannot_be_replayed_is_refused(smoke_dataset: Any, taught: Path) -> None:

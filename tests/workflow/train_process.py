@@ -16,14 +16,18 @@ from bevkd.train import train
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def start(run: RunConfig, out: Path, launcher: list[str] | None = None) -> subprocess.Popen[bytes]:
-    """Train in a process of its own."""
+def start(
+    run: RunConfig, out: Path, launcher: list[str] | None = None, *, group: bool = False
+) -> subprocess.Popen[bytes]:
+    """Train in a process of its own, or in a `group` of processes of its own."""
     out.mkdir(parents=True, exist_ok=True)
     config = out.parent / f"{out.name}.json"
     config.write_text(json.dumps(to_plain(run)))
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, *(launcher or []), __file__, str(config), str(out)]
-    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=group
+    )
 
 
 def finish(process: subprocess.Popen[bytes], timeout: float = 240) -> tuple[int, str]:

@@ -27,7 +27,7 @@ from bevkd.config.chain import awaited, with_needed
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.distill import cache_name, estimate_cache_bytes
-from bevkd.distill.cache_key import readers_of
+from bevkd.distill.cache_key import reads_cache, readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
 from bevkd.report.parts import ledger_file, part_file, parts_of
@@ -105,7 +105,7 @@ for _run in ROWS:
     DATASETS.setdefault(_config.data.index, _config.data)
     if _config.data.root == f"data/{_config.data.kind}_sim/{SCALE}":
         SIMULATED[_config.data.root] = _config.data.kind
-    if _config.row.teacher and _config.row.teacher_mode == "cached":
+    if reads_cache(_config):
         CACHES.setdefault(cache_name(_config), _run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 AWAITED = awaited(ROWS)
@@ -153,7 +153,7 @@ def teacher_file(run):
 def training_inputs(wildcards):
     """What a training reads: the index; when distilled, the teacher's targets or its weights; weights to start from."""
     row, inputs = run_config(wildcards.run).row, {"index": index_of(wildcards.run)}
-    if row.teacher and row.teacher_mode == "cached":
+    if reads_cache(run_config(wildcards.run)):
         inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
     elif row.teacher:
         inputs["teacher"] = teacher_file(wildcards.run)

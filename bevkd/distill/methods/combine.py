@@ -5,7 +5,7 @@ method:
   options:
     methods:
       - {kind: dense}
-      - {kind: unidistill, weight: 0.5, options: {response: {enabled: false}}}
+      - {kind: unidistill, options: {response: {enabled: false}}, weight: 0.5}
 """
 
 from __future__ import annotations

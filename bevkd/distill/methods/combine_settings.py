@@ -44,6 +44,11 @@ class CombineConfig(MethodSettings):
         return [method_settings(part.method) for part in self.methods]
 
     @property
+    def uses_teacher(self) -> bool:
+        """Where one of the methods does."""
+        return any(part.uses_teacher for part in self.parts)
+
+    @property
     def needs_boxes(self) -> bool:
         """Where one of the methods does."""
         return any(part.needs_boxes for part in self.parts)
