@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bevkd import registry
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
 from bevkd.config.papers import load_rows
@@ -18,17 +19,18 @@ from bevkd.config.plain import Layer, config_dir, merge, parse, read_yaml, to_pl
 from bevkd.config.rows import recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
+from bevkd.config.stages import Stage
 from bevkd.errors import ConfigError, nearest
 
-# Where a stage's settings stand in `model`, and which kind of the registry it is, with the one that is meant if unsaid.
-SLOTS: dict[str, tuple[tuple[str, ...], str]] = {
-    **{name: ((name,), stage.default) for name, stage in ENCODERS.items()},
-    "backbone": (("camera", "backbone"), "resnet"),
-    "depth_net": (("camera", "depth_net"), "conv"),
-    "view": (("camera", "view"), "lift_splat"),
-    "fuser": (("fuser",), FUSER.default),
-    "bev": (("bev",), "second_fpn"),
-    "head": (("head",), "center"),
+# Where a stage's settings stand in `model`, and which stage it is, with the kind that is meant if unsaid.
+SLOTS: dict[str, tuple[tuple[str, ...], Stage]] = {
+    **{name: ((name,), stage) for name, stage in ENCODERS.items()},
+    "backbone": (("camera", "backbone"), Stage("image_backbone", "resnet")),
+    "depth_net": (("camera", "depth_net"), Stage("depth_net", "conv")),
+    "view": (("camera", "view"), Stage("view_transform", "lift_splat")),
+    "fuser": (("fuser",), FUSER),
+    "bev": (("bev",), Stage("bev_encoder", "second_fpn")),
+    "head": (("head",), Stage("head", "center")),
 }
 # A head's loss and decoding are of its kind and do not name one themselves.
 _OF_HEAD = ("loss", "decode")
@@ -99,17 +101,18 @@ def _merged(found: Sequence[Layer]) -> dict[str, Any]:
 def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file: Path) -> Iterator[Layer]:
     """What the scale says of the stages that are chosen, and of no others."""
     sensors = model.get("sensors", list(ModelConfig().sensors))
-    head = (model.get("head") or {}).get("kind", SLOTS["head"][1])
+    head = (model.get("head") or {}).get("kind", SLOTS["head"][1].default)
+    _check_stages(settings, file)
     for slot, kinds in settings.stages.items():
         if slot in _OF_HEAD:
             where: tuple[str, ...] = (slot,)
             kind, named = head, {}
         else:
-            where, usual = SLOTS[slot]
+            where, stage = SLOTS[slot]
             section: Any = model
             for key in where:
                 section = section.get(key) if isinstance(section, dict) else None
-            kind = section.get("kind", usual) if isinstance(section, dict) else usual
+            kind = section.get("kind", stage.default) if isinstance(section, dict) else stage.default
             named = {"kind": kind}
         read = where[0] in sensors if where[0] in ENCODERS else len(sensors) > 1 if where[0] == "fuser" else True
         if read and kind in kinds:
@@ -118,6 +121,25 @@ def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file
             for key in reversed(above):
                 plain = {key: plain}
             yield Layer(f"scale {scale}, {slot} {kind}", plain, file, ("stages", slot, kind), above)
+
+
+def _check_stages(settings: ScaleConfig, file: Path) -> None:
+    """Every stage that a scale speaks of exists, and so does every kind of it: a typo would be left out in silence.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    known = [*SLOTS, *_OF_HEAD]
+    for slot, kinds in settings.stages.items():
+        if slot not in known:
+            raise ConfigError(
+                f"{file}: stages: unknown stage {slot!r}{nearest(slot, known)}; known: {', '.join(known)}"
+            )
+        for kind in kinds:
+            try:
+                registry.settings(slot if slot in _OF_HEAD else SLOTS[slot][1].slot, kind)
+            except ConfigError as error:
+                raise ConfigError(f"{file}: stages.{slot}: {error}") from None
 
 
 def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = None) -> RunConfig:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -93,6 +94,30 @@ def test_a_row_is_for_its_own_stages_only(config_copy: Path, where: str) -> None
 def test_every_mistake_is_named_at_once() -> None:
     with pytest.raises(ConfigError, match=r"lidar\.celll.*lidar\.chanels"):
         load_run("lidar_base", "smoke", 0, ["model.lidar.celll=1", "model.lidar.chanels=1"])
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"lidr": {"pillar": {"cell": 0.4}}}, r"smoke\.yaml: stages: unknown stage 'lidr' .did you mean 'lidar'"),
+        (
+            {"lidar": {"pilar": {"cell": 0.4}}},
+            r"stages\.lidar: unknown lidar_encoder 'pilar' .did you mean 'pillar'",
+        ),
+        ({"decode": {"centre": {}}}, r"stages\.decode: unknown decode 'centre' .did you mean 'center'"),
+    ],
+)
+def test_a_scale_speaks_of_stages_that_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: dict[str, Any], message: str
+) -> None:
+    shutil.copytree(config_dir(), tmp_path / "config")
+    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
+    file = tmp_path / "config" / "scales" / "smoke.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["stages"] |= stages
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=message):
+        load_run("lidar_base", "smoke", 0)
 
 
 def test_explain_names_file_and_line_of_every_layer() -> None:
@@ -212,7 +237,7 @@ def test_another_kind_ends_what_was_said_before(config_copy: Path) -> None:
     (config_copy / "papers" / "mine" / "recipe.yaml").write_text(yaml.safe_dump({"parts": parts}))
     (config_copy / "papers" / "mine" / "runs.yaml").write_text("runs: {mine: {like: lidar_base}}")
     _, sources = explain("lidar_base", "paper", 0, "model.lidar.cell")
-    assert [source.label for source in sources] == ["recipe of unidistill, part 3"], "the scale speaks of pillars"
+    assert [source.label for source in sources] == ["recipe of unidistill, part 4"], "the scale speaks of pillars"
     value, (default,) = explain("mine", "sim", 0, "model.lidar.cell")
     assert (value, default.label) == (VoxelSettings().cell, "default of the code")
     _, sources = explain("mine", "sim", 0, "model.lidar")
