@@ -154,7 +154,7 @@ def test_explain_finds_parts_of_recipes(capsys: pytest.CaptureFixture[str]) -> N
     value, *lines = capsys.readouterr().out.splitlines()
     assert value == "train.lr = 0.0002"
     recipe = (config_dir() / "papers" / "unidistill" / "recipe.yaml").read_text().splitlines()
-    for line, part, written in zip(lines, (1, 2), ("lr: 1.0e-3", "train: {lr: 2.0e-4}"), strict=True):
+    for line, part, written in zip(lines, (1, 3), ("lr: 1.0e-3", "train: {lr: 2.0e-4}"), strict=True):
         label, number = re.fullmatch(r"  [\d.]+  (.*)  .*/unidistill/recipe\.yaml:(\d+)", line).groups()  # type: ignore[union-attr]
         assert label == f"recipe of unidistill, part {part}"
         assert written in recipe[int(number) - 1]
