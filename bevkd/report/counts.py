@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bevkd.classes import LABEL_INDEX
-from bevkd.config import DataConfig, parse
+from bevkd.config import DataConfig
 from bevkd.data.index import read_stamp
-from bevkd.errors import ConfigError, DataError
-from bevkd.io import read_json, write_json
+from bevkd.errors import DataError
+from bevkd.io import write_json
+from bevkd.report.stored import read_as
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,4 @@ def read_dataset(results: Path, index: str) -> DatasetRecord:
     path = dataset_file(results, index)
     if not path.exists():
         raise DataError(f"data set {index!r} has no record: no part of the results that reads it was made", file=path)
-    try:
-        return parse(DatasetRecord, read_json(path), str(path))
-    except ConfigError as error:
-        raise DataError(f"not the counts of a data set: {error}", file=path) from error
+    return read_as(DatasetRecord, path, "the counts of a data set")

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from bevkd.classes import CLASSES
-from bevkd.config import identity_digest, parse
-from bevkd.errors import ConfigError, DataError
+from bevkd.config import identity_digest
+from bevkd.errors import DataError
 from bevkd.io import read_json, write_text
 from bevkd.report.logs import read_lines, training_seconds
 from bevkd.report.runs import Runs
+from bevkd.report.stored import read_as
 
 # Metrics that `metrics.json` and the plots show, by the format of the data set: the main ones, and the others.
 MAIN = {
@@ -180,7 +181,4 @@ def read_record(results: Path, run: str) -> RunRecord:
     path = record_file(results, run)
     if not path.exists():
         raise DataError(f"run {run!r} has no record: its part of the results has not been made", file=path)
-    try:
-        return parse(RunRecord, read_json(path), str(path))
-    except ConfigError as error:
-        raise DataError(f"not the record of a run: {error}", file=path) from error
+    return read_as(RunRecord, path, "the record of a run")

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from test_train_loop import assert_same_bits, losses, weights
 from train_case import folder, tiny_model, tiny_run
-from train_process import finish, start
+from train_process import finish, start, train_on_two
 
 from bevkd.errors import Interrupted
 from bevkd.train import train
@@ -125,12 +124,7 @@ def test_two_processes_train_as_one(smoke_dataset: Any, tmp_path: Path, kind: st
     run = tiny_run(smoke_dataset, kind, steps=5, batch_size=4, lr=1e-3, **options)
     one, two = folder(tmp_path / "one", run), folder(tmp_path / "two", run)
     train(run, one)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
-    code, text = finish(start(run, two, launcher))
-    assert code == 0, text
+    train_on_two(run, two)
     ours, reference = losses(two), losses(one)
     assert [step for step, _ in ours] == [step for step, _ in reference] == [1, 2, 3, 4, 5]
     for (step, split), (_, whole) in zip(ours, reference, strict=True):

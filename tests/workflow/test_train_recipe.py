@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from test_train_loop import assert_same_bits, losses, weights
 from train_case import folder, tiny_model, tiny_run
-from train_process import finish, start
+from train_process import train_on_two
 
 from bevkd.config import AugmentConfig, RunConfig
 from bevkd.config.schema import BEVAugmentConfig, ImageAugmentConfig
@@ -140,12 +139,7 @@ def test_parts_on_two_processes(smoke_dataset: Any, tmp_path: Path) -> None:
     run = tiny_run(smoke_dataset, "parts", accumulate=2, batch_size=4, steps=2, lr=1e-3)
     one, two = folder(tmp_path / "one", run), folder(tmp_path / "two", run)
     train(run, one)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
-    code, text = finish(start(run, two, launcher))
-    assert code == 0, text
+    train_on_two(run, two)
     ours, reference = losses(two), losses(one)
     assert [step for step, _ in ours] == [1, 2]
     for (_, split), (_, whole) in zip(ours, reference, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,16 @@ def finish(process: subprocess.Popen[bytes], timeout: float = 240) -> tuple[int,
     """Exit code and output."""
     text, _ = process.communicate(timeout=timeout)
     return process.returncode, text.decode(errors="replace")
+
+
+def train_on_two(run: RunConfig, out: Path) -> None:
+    """Train a run on two processes of this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    code, text = finish(start(run, out, launcher))
+    assert code == 0, text
 
 
 def main(arguments: list[str]) -> int:
