@@ -33,8 +33,8 @@ from bevkd.distill import DistillEngine
 from bevkd.io import write_json
 from bevkd.models.detector import Detector, build_detector
 from bevkd.train.checkpoint import load_detector
-from bevkd.train.loop import TrainStep
 from bevkd.train.resolve import Lesson, lesson_of
+from bevkd.train.setup import TrainStep
 from bevkd.train.stream import batch_plan, training_frames
 from bevkd.train.teacher import Teacher
 
@@ -103,7 +103,7 @@ def measure(
         for name in ("plain", *methods):
             for mode in ("cached", "live") if name != "plain" else ("none",):
                 lesson = lesson_for(run, teacher, name, mode, batches, Path(folder) / name)
-                members = [lesson.plan.batch(k) for k in range(batches)]
+                members = [lesson.stretches[0].plan.batch(k) for k in range(batches)]
                 made = [collate([lesson.frames.get(i, epoch) for i, epoch in batch]).to(device) for batch in members]
                 data[name, mode] = made
                 timed[name, mode] = contestant(run, student, lesson.engine(student), device)

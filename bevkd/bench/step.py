@@ -30,9 +30,9 @@ from bevkd.data import collate
 from bevkd.data.batch import Batch
 from bevkd.errors import BevkdError, ConfigError
 from bevkd.io import write_json
-from bevkd.train.loop import TrainStep, build_student
 from bevkd.train.optim import build_optimizer, resolve_precision
 from bevkd.train.resolve import resolve
+from bevkd.train.setup import TrainStep, build_student
 
 BATCHES = 8  # distinct batches that the steps go round
 _GIB = 2**30
@@ -113,7 +113,8 @@ def measure(run: RunConfig, out: Path, warmup: int, steps: int, cache: Path | No
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(run.train.threads)
     lesson = resolve(run, out, steps=BATCHES, cache=cache)
-    batches = [collate([lesson.frames.get(i, epoch) for i, epoch in lesson.plan.batch(k)]) for k in range(BATCHES)]
+    plan = lesson.stretches[0].plan
+    batches = [collate([lesson.frames.get(i, epoch) for i, epoch in plan.batch(k)]) for k in range(BATCHES)]
     student = build_student(run)
     return _time(TimedStep(TrainStep(student, lesson.engine(student)), run.train, device), batches, warmup, steps)
 

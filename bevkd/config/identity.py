@@ -7,7 +7,7 @@ the class. A golden file in the tests holds all defaults and editions: neither i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -112,13 +112,14 @@ def _read(value: Any, sensors: frozenset[str], usual: Any = None) -> Any:
         usual: what stands in its place where nothing is said: one of the same class, or anything else.
     """
     out: dict[str, Any] = {}
-    if (edition := getattr(type(value), "edition", 1)) != 1:
+    cls: type = type(value)
+    if (edition := getattr(cls, "edition", 1)) != 1:
         out["edition"] = edition
-    same = type(usual) is type(value)
+    same = type(usual) is cls
     if not same and hasattr(value, "kind"):
         out["kind"] = value.kind
     unread = value.unread() if hasattr(value, "unread") else ()
-    for name, default, marks in field_facts(type(value)):
+    for name, default, marks in field_facts(cls):
         if name in unread or any(_is_idle(mark, sensors) for mark in marks):
             continue
         held, expected = getattr(value, name), getattr(usual, name) if same else default
@@ -143,7 +144,8 @@ def _plain(value: Any, sensors: frozenset[str]) -> Any:
 
 
 @cache
-def _facts(cls: type) -> tuple[tuple[str, Any, tuple[Any, ...]], ...]:
+def field_facts(cls: type) -> tuple[tuple[str, Any, tuple[Any, ...]], ...]:
+    """Name, default (a special value where there is none) and marks of every field of a settings class."""
     hints = get_type_hints(cls, include_extras=True)
     out = []
     for f in fields(cls):
@@ -151,11 +153,6 @@ def _facts(cls: type) -> tuple[tuple[str, Any, tuple[Any, ...]], ...]:
         marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
         out.append((f.name, _default(f), marks))
     return tuple(out)
-
-
-def field_facts(cls: type) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
-    """Name, default (a special value where there is none) and marks of every field of a settings class."""
-    return iter(_facts(cls))
 
 
 def _default(field: Any) -> Any:

@@ -193,6 +193,10 @@ class DataConfig:
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
 
+    def split(self, which: str) -> str:
+        """Name of the split that is reported (`report`), or of the one for tuning (`tune`)."""
+        return {"report": self.report_split, "tune": self.tune_split}[which]
+
 
 @dataclass(frozen=True, config=_STRICT)
 class MethodConfig:

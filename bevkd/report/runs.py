@@ -86,8 +86,7 @@ class Runs:
             return cost_file(run, self.scale, self.root)
         if kind == "profile":
             return profile_file(run, self.scale, self.root)
-        data = self.config(run).data
-        name = {"report": data.report_split, "tune": data.tune_split}[split]
+        name = self.config(run).data.split(split)
         if kind == "response":
             return response_file(run, self.scale, seed, name, self.root)
         return self.folder(run, seed) / f"{kind}_{name}.json"

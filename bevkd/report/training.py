@@ -33,7 +33,7 @@ def snapshot_values(runs: Runs, run: str, split: str, keys: Iterable[str]) -> di
     count = config.train.snapshots
     if count < 2:
         raise ConfigError(f"run {run!r} keeps no snapshots: train.snapshots is {count}")
-    name = {"report": config.data.report_split, "tune": config.data.tune_split}[split]
+    name = config.data.split(split)
     out: dict[int, dict[float, dict[str, float]]] = {}
     for seed in runs.row(run).seeds:
         out[seed] = {}

@@ -12,7 +12,7 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,21 @@ def read_model(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a model: {error}") from error
 
 
+def shortened(problems: list[str], shown: int = 5) -> str:
+    """The first few of some problems, and how many more there are."""
+    more = f" and {len(problems) - shown} more" if len(problems) > shown else ""
+    return "; ".join(problems[:shown]) + more
+
+
+def other_shapes(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
+    """A problem for every name whose tensors have different shapes; one that `theirs` lacks is none."""
+    return [
+        f"{name} has shape {tuple(theirs[name].shape)}, not {tuple(own[name].shape)}"
+        for name in names
+        if name in theirs and theirs[name].shape != own[name].shape
+    ]
+
+
 def load_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str) -> None:
     """Strict loading.
 
@@ -165,14 +180,9 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str
     """
     own = module.state_dict()
     problems = [f"missing {k}" for k in own if k not in weights] + [f"unexpected {k}" for k in weights if k not in own]
-    problems += [
-        f"{k} has shape {tuple(weights[k].shape)}, not {tuple(own[k].shape)}"
-        for k in own
-        if k in weights and weights[k].shape != own[k].shape
-    ]
+    problems += other_shapes(own, weights, own)
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise OtherRunError(f"{where} is of another architecture: {'; '.join(problems[:5])}{more}")
+        raise OtherRunError(f"{where} is of another architecture: {shortened(problems)}")
     module.load_state_dict(weights)
 
 

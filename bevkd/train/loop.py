@@ -27,14 +27,14 @@ from bevkd import __version__
 from bevkd.config import RunConfig, to_plain
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS
 from bevkd.data.batch import Batch
-from bevkd.errors import BevkdError, CheckpointError, Interrupted
+from bevkd.errors import BevkdError, Interrupted
 from bevkd.io import write_json, write_text
 from bevkd.train import checkpoint as ckpt
 from bevkd.train.accumulate import forward_backward
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import set_schedule
 from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings, training_provenance
-from bevkd.train.setup import Training, TrainStep, build_student, check_classes, prepare
+from bevkd.train.setup import Training, check_classes, prepare
 from bevkd.train.snapshots import drop_others, missing, snapshot_steps
 from bevkd.train.start import Start, apply_start, read_start
 from bevkd.train.stream import derive_seed, timed_batches, worker_count
@@ -252,6 +252,3 @@ def _check_finite(
     write_json(path, {"step": step, "tokens": tokens, "variants": variants, "losses": terms})
     bad = ", ".join(f"{name}={value:.4g}" for name, value in terms.items() if not math.isfinite(value))
     raise TrainingError(f"not finite at step {step}: {bad}; samples {', '.join(tokens)} (see {path})")
-
-
-__all__ = ["CheckpointError", "TrainStep", "TrainingError", "build_student", "train"]

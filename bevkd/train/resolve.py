@@ -10,7 +10,7 @@ import torch
 
 from bevkd.config import MethodConfig, RunConfig
 from bevkd.config.training import Timeline
-from bevkd.data import BatchPlan, FrameDataset
+from bevkd.data import FrameDataset
 from bevkd.distill import SCORE_THRESHOLD, DistillEngine, TeacherCache, build_method, method_settings
 from bevkd.distill.cache_key import reads_cache
 from bevkd.distill.teacher import expose
@@ -39,7 +39,6 @@ class Lesson:
 
     Attributes:
         frames: samples, with what they bring of the teacher.
-        plan: which of them form the batches at first.
         line: how many batches.
         stretches: what forms the batches from which step on.
         seed: of the run.
@@ -50,7 +49,6 @@ class Lesson:
     """
 
     frames: TrainingFrames
-    plan: BatchPlan
     line: Timeline
     stretches: Sequence[Phase]
     seed: int
@@ -110,12 +108,10 @@ def lesson_of(run: RunConfig, teacher: Teacher | None, cache: Path | None, steps
     return Lesson(frames, *_course(run, frames, steps), run.seed, method, spec)
 
 
-def _course(
-    run: RunConfig, frames: Frames, steps: int | None, *, cached: bool = False
-) -> tuple[BatchPlan, Timeline, list[Phase]]:
+def _course(run: RunConfig, frames: Frames, steps: int | None, *, cached: bool = False) -> tuple[Timeline, list[Phase]]:
     plan = batch_plan(run, frames)
     line = Timeline(steps or total_steps(run, plan), plan.steps_per_epoch)
-    return plan, line, phases(run, frames, plan, line, cached=cached)
+    return line, phases(run, frames, plan, line, cached=cached)
 
 
 def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None) -> Lesson:
@@ -128,11 +124,14 @@ def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | N
 
 def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None, folder: Path) -> Lesson:
     student = training_frames(run, student_reads(run))
-    asked = entries_read(run, student, _batches(*_course(run, student, steps, cached=True)))
+    line, stretches = _course(run, student, steps, cached=True)
+    asked = entries_read(run, student, _batches(line, stretches))
     held = open_cache(run, teacher, student, asked, lambda: _replayed(run, teacher), folder)
     reader = held.reader(method_settings(method).wanted(), teacher.grid, SCORE_THRESHOLD)
     frames = TrainingFrames(student, cache=reader)
-    return Lesson(frames, *_course(run, frames, steps, cached=True), run.seed, method, teacher.spec, cached=True)
+    # Targets belong to augmentations, of which none ends before the training: all phases have the same frames.
+    taught = [replace(phase, frames=frames) for phase in stretches]
+    return Lesson(frames, line, taught, run.seed, method, teacher.spec, cached=True)
 
 
 def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -> TeacherCache:
@@ -141,7 +140,7 @@ def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -
     Args:
         run: a run with a cached teacher.
         out: its folder, from which teacher and cache are found.
-        readers: other runs that read the same cache.
+        readers: runs that read the same cache; this one may be among them.
 
     Raises:
         ConfigError, CheckpointError: the teacher is missing or cannot be used.
@@ -150,15 +149,16 @@ def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -
     teacher = load_teacher(run, Path(out))
     if teacher is None:
         raise ConfigError(f"run {run.run!r} has no teacher to cache")
-    for reader in (run, *readers):
+    trainings = [run, *(reader for reader in readers if reader != run)]
+    for reader in trainings:
         check_paste(reader, teacher)
     frames, asked = _replayed(run, teacher), set[tuple[int, int]]()
-    for reader in (run, *readers):
+    for reader in trainings:
         asked |= entries_read(reader, frames, _batches(*_course(reader, frames, None, cached=True)))
     return open_cache(run, teacher, frames, asked, lambda: frames, cache_dir(run, teacher, Path(out)))
 
 
-def _batches(_plan: BatchPlan, line: Timeline, stretches: Sequence[Phase]) -> Iterable[list[tuple[int, int]]]:
+def _batches(line: Timeline, stretches: Sequence[Phase]) -> Iterable[list[tuple[int, int]]]:
     return (phase_at(stretches, step).plan.batch(step) for step in range(line.steps))
 
 

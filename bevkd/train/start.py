@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from bevkd.config import RunConfig, run_dir
 from bevkd.config.training import WHOLE
 from bevkd.errors import ConfigError, nearest
-from bevkd.train.checkpoint import MODEL, read_model, weights_digest
+from bevkd.train.checkpoint import MODEL, other_shapes, read_model, shortened, weights_digest
 from bevkd.train.parts import covers, known_parts
 from bevkd.train.teacher import runs_root
 
 logger = logging.getLogger(__name__)
-_SHOWN = 5
 
 
 class MisfitError(ConfigError):
@@ -78,16 +77,10 @@ def apply_start(network: nn.Module, start: Start, parts: tuple[str, ...]) -> dic
             raise MisfitError(f"init.parts: the network has no part {part!r}{nearest(part, known_parts(own))}")
         problems += [f"{name} is missing there" for name in mine if name not in start.weights]
         problems += [f"{name} is unknown here" for name in theirs if name not in own]
-        problems += [
-            f"{name} has shape {tuple(start.weights[name].shape)}, not {tuple(own[name].shape)}"
-            for name in mine
-            if name in start.weights and start.weights[name].shape != own[name].shape
-        ]
+        problems += other_shapes(own, start.weights, mine)
         chosen += mine
     if problems:
-        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        which = ", ".join(parts)
-        raise MisfitError(f"{start.where} does not fit (parts: {which}): {'; '.join(problems[:_SHOWN])}{more}")
+        raise MisfitError(f"{start.where} does not fit (parts: {', '.join(parts)}): {shortened(problems)}")
     taken = list(dict.fromkeys(chosen))
     network.load_state_dict({name: start.weights[name] for name in taken}, strict=False)
     left = [name for name in own if name not in set(taken)]

@@ -22,7 +22,7 @@ from bevkd.train import TrainingError, load_detector, train
 from bevkd.train import setup as training_setup
 from bevkd.train.checkpoint import load_checkpoint, save_model
 from bevkd.train.log import read_log
-from bevkd.train.loop import build_student
+from bevkd.train.setup import build_student
 
 
 def weights(path: Path) -> dict[str, Tensor]:

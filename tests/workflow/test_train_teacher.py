@@ -25,8 +25,8 @@ from bevkd.train import ensure_cache, train
 from bevkd.train import teacher as teacher_module
 from bevkd.train.caching import cache_dir
 from bevkd.train.log import read_log
-from bevkd.train.loop import build_student
 from bevkd.train.resolve import lesson_of, resolve
+from bevkd.train.setup import build_student
 from bevkd.train.teacher import load_teacher
 from bevkd.train.views import shared_reads, student_reads, teacher_reads
 
@@ -64,7 +64,7 @@ def student(dataset: Any, name: str, mode: str, sweeps: int, teacher: str = "man
 
 def first_batch(run: RunConfig, root: Path) -> tuple[Batch, Targets, DistillContext]:
     lesson = resolve(run, folder(root, run))
-    batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.plan.batch(0)]).to("cpu")
+    batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.stretches[0].plan.batch(0)]).to("cpu")
     engine = lesson.engine(build_student(run))
     assert engine is not None
     return batch, *engine.targets(batch)
@@ -186,7 +186,7 @@ def test_workers_and_interruptions_change_nothing(smoke_dataset: Any, taught: Pa
 def test_mixed_precision_leaves_stored_targets_as_they_are(smoke_dataset: Any, taught: Path) -> None:
     run = student(smoke_dataset, "mixed", "cached", 0)
     lesson = resolve(run, folder(taught, run))
-    batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.plan.batch(0)])
+    batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.stretches[0].plan.batch(0)])
     assert batch.targets is not None
     batch.extra = {"new": [torch.ones(1)]}
     rounded = MixedPrecision("bf16-mixed", "cpu").convert_input(batch)
@@ -313,7 +313,7 @@ def test_what_cannot_be_replayed_is_refused(smoke_dataset: Any, taught: Path) ->
 def test_boxes_of_the_batch_and_of_the_view_agree(smoke_dataset: Any, taught: Path) -> None:
     run = student(smoke_dataset, "boxes", "live", 0)
     lesson = resolve(run, folder(taught, run))
-    batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.plan.batch(1)])
+    batch = collate([lesson.frames.get(i, epoch) for i, epoch in lesson.stretches[0].plan.batch(1)])
     assert batch.teacher is not None
     assert isinstance(batch.boxes, Boxes)
     assert torch.equal(batch.boxes.boxes, batch.teacher.boxes.boxes)

@@ -22,10 +22,10 @@ rule bench:
         config=first_seed_digest,
         scale=SCALE,
         seed=lambda wildcards: ROWS[wildcards.run].seeds[0],
-        steps=SETTINGS.bench.get(SCALE, BenchConfig()).steps,
-        warmup=SETTINGS.bench.get(SCALE, BenchConfig()).warmup,
-        repeats=SETTINGS.bench.get(SCALE, BenchConfig()).repeats,
-        batch=f"--batch {batch}" if (batch := SETTINGS.bench.get(SCALE, BenchConfig()).batch) else "",
+        steps=BENCH.steps,
+        warmup=BENCH.warmup,
+        repeats=BENCH.repeats,
+        batch=f"--batch {batch}" if (batch := BENCH.batch) else "",
     shell:
         "python workflow/scripts/launch.py {resources.gpu} bench --run {wildcards.run} --scale {params.scale} --seed {params.seed}"
         " --warmup {params.warmup} --steps {params.steps} --repeats {params.repeats} {params.batch} --out {output.cost} > {log} 2>&1"

@@ -16,9 +16,9 @@ from bevkd.config import (
     config_dir,
     first_seeds,
     identity_digest,
-    load_papers,
     load_rows,
     load_run,
+    paper_of,
     parse as parse_config,
     run_dir,
     to_plain,
@@ -51,6 +51,7 @@ def checked(load, *arguments):
 prepare_environment(workflow.is_main_process)
 SETTINGS = checked(parse_config, WorkflowConfig, dict(config), "config/config.yaml")
 SCALE = SETTINGS.scale
+BENCH = SETTINGS.bench.get(SCALE, BenchConfig())
 RESULTS = "results" if SCALE == "sim" else f"results/{SCALE}"
 RUNS = f"results/runs/{SCALE}"
 CACHE = f"results/cache/{SCALE}"
@@ -172,8 +173,7 @@ def bench_inputs(wildcards):
 
 def split_of(run, split):
     """The split of a run's data that is reported, or the one for tuning."""
-    data = run_config(run).data
-    return data.report_split if split == "report" else data.tune_split
+    return run_config(run).data.split(split)
 
 
 def metrics_file(run, seed, split="report"):

@@ -5,17 +5,6 @@ from collections import Counter
 SHARED = "data and pages"  # what no paper has for itself
 
 
-@functools.cache
-def papers():
-    """Run id -> the part of the results that it belongs to: its folder of config/papers."""
-    return {run: paper.name for paper in load_papers().values() for run in paper.rows}
-
-
-def paper_of(run):
-    """The part of the results that a run belongs to."""
-    return papers()[run]
-
-
 def part_of(job):
     """The paper that a job belongs to; a cache goes with its teacher."""
     wildcards = job.wildcards_dict
@@ -25,7 +14,7 @@ def part_of(job):
     if "part" in wildcards:
         return PARTS[wildcards["part"]].paper
     run = ROWS[CACHES[wildcards["cache"]]].teacher if "cache" in wildcards else wildcards.get("run")
-    return SHARED if run is None else paper_of(run)
+    return SHARED if run is None else paper_of(run).name
 
 
 def seconds_of(job, cost):
@@ -36,7 +25,7 @@ def seconds_of(job, cost):
     if name == "train":
         return training_seconds(run)
     if name == "bench":
-        settings = SETTINGS.bench.get(SCALE, BenchConfig())
+        settings = BENCH
         ways = 3 if ROWS[run].teacher else 1
         steps = ways * settings.repeats * (settings.warmup + settings.steps)
         return cost.start + steps * cost.per_step.get(ROWS[run].model, 0.0)
