@@ -60,7 +60,7 @@ def make_files(folder: Path) -> None:
         reach, angle = rng.gamma(2.0, 8.0, POINTS), rng.uniform(0, 2 * np.pi, POINTS)
         place = [reach * np.cos(angle), reach * np.sin(angle), rng.normal(-1, 1, POINTS)]
         np.stack([*place, rng.uniform(0, 255, POINTS), rng.integers(0, 32, POINTS)], axis=1).astype("<f4").tofile(path)
-    noise = rng.normal(0, 3, (HEIGHT, WIDTH, 3))  # makes files as large as real ones, some 150 kB
+    noise = rng.normal(0, 3, (HEIGHT, WIDTH, 3))  # makes files nearly as large as real ones: see jpeg_kb
     for path in (folder / "data").glob("samples/CAM_*/*.jpg"):
         large = np.asarray(Image.open(path).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)) + noise
         Image.fromarray(large.clip(0, 255).astype(np.uint8)).save(path, "JPEG", quality=80)

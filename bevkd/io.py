@@ -84,6 +84,12 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def write_if_other(path: Path, text: str) -> None:
+    """Write UTF-8 `text` atomically, unless that is what the file holds: its time then stays."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
     """Write `value` as JSON atomically; NaN is allowed, as in the nuScenes tables."""
     write_text(path, json.dumps(value, indent=indent) + "\n")

@@ -30,7 +30,7 @@ from bevkd.data import collate
 from bevkd.data.batch import Batch
 from bevkd.errors import BevkdError, ConfigError
 from bevkd.io import write_json
-from bevkd.train.optim import build_optimizer, resolve_precision
+from bevkd.train.optim import build_optimizer, mixed
 from bevkd.train.resolve import resolve
 from bevkd.train.setup import TrainStep, build_student
 
@@ -55,9 +55,7 @@ class TimedStep:
         self.optimiser = build_optimizer(self.module.named_parameters(), train)
         self.clip, self.device = train.grad_clip, device
         self.clock = clock if clock is not None and device.type != "cuda" else time.perf_counter
-        precision = resolve_precision(train.precision, device.type)
-        self.dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
-        self.mixed = precision != "32-true"
+        self.cast = mixed(train.precision, device.type)
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -67,7 +65,7 @@ class TimedStep:
     def step(self, batch: Batch) -> tuple[float, float]:
         """Seconds until the loss is there, and until the weights are updated."""
         start = self._now()
-        with torch.autocast(self.device.type, self.dtype, enabled=self.mixed):
+        with self.cast:
             total = self.module(batch.to(self.device))["total"]
         loss = self._now()
         self.optimiser.zero_grad(set_to_none=True)

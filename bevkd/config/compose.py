@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ def row_of(run: str, scale: str) -> RowConfig:
     return replace(rows[run], teacher_mode=load_scale(scale).teacher_mode or rows[run].teacher_mode)
 
 
+@cache
+def _dataset(file: Path) -> dict[str, Any]:
+    return dict(read_yaml(file) or {})
+
+
 def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[Layer]:
     """All layers of a run, in order.
 
@@ -58,7 +64,7 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
     file, dataset = folder / "scales" / f"{scale}.yaml", folder / "datasets" / f"{row.dataset}.yaml"
     root, *narrower = reversed(lineage(folder, row.model))
     before = [
-        Layer(f"data set {row.dataset}", read_yaml(dataset) or {}, dataset),
+        Layer(f"data set {row.dataset}", _dataset(dataset), dataset),
         Layer(f"model {root}", read_model(folder, root).settings, folder / "models" / f"{root}.yaml"),
         Layer(f"scale {scale}", settings.common, file, ("common",)),
     ]

@@ -116,6 +116,17 @@ class ModelConfig:
         for name, value in wanted.items():
             object.__setattr__(self, name, value)
 
+    def encoder(self, sensor: str) -> Any:
+        """Settings of the encoder of a sensor.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        settings = getattr(self, sensor)
+        if settings is None:
+            raise ConfigError(f"model.sensors: {sensor!r} has no encoder: model.{sensor}.kind names one")
+        return settings
+
 
 @dataclass(frozen=True, config=_STRICT)
 class ImageAugmentConfig:

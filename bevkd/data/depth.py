@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.data.points import multiply
+from bevkd.data.points import moved, multiply
 from bevkd.geometry import invert
 
 
@@ -31,9 +31,7 @@ def depth_map(
     Returns:
         (H / stride, W / stride) metres along the optical axis, 0 where no point falls.
     """
-    camera_from_ego = invert(ego_from_camera).astype(np.float32)
-    local = multiply(points, camera_from_ego[:3, :3].T)
-    local += camera_from_ego[:3, 3]
+    local = moved(points, invert(ego_from_camera))
     local = local[local[:, 2] > 0.01]
     depth = local[:, 2]
     pixel = multiply(local, intrinsics.T.astype(np.float32))[:, :2] / depth[:, None]

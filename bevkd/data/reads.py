@@ -188,8 +188,5 @@ def reads_of(model: ModelConfig, data: DataConfig) -> Reads:
     """
     found: list[Input] = []
     for sensor in model.sensors:
-        settings = getattr(model, sensor)
-        if settings is None:
-            raise ConfigError(f"model.sensors: {sensor!r} has no encoder: model.{sensor}.kind names one")
-        found += settings.reads(model, data).inputs
+        found += model.encoder(sensor).reads(model, data).inputs
     return Reads.of(*found)

@@ -87,8 +87,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
             _frame_index(counts),
             torch.ones(len(boxes)),
         ),
-        targets=stack_targets([s.targets for s in samples if s.targets is not None]),
-        teacher=_views([s.teacher for s in samples if s.teacher is not None]),
+        targets=stack_targets(present([s.targets for s in samples])),
+        teacher=_views(present([s.teacher for s in samples])),
     )
     for name in samples[0].inputs:
         lookup("input", name).collate(samples, batch)
@@ -121,5 +121,10 @@ def _frame_index(counts: list[int]) -> Tensor:
 
 def flat(parts: Sequence[NDArray[np.float32] | None]) -> tuple[Tensor, Tensor]:
     """Rows of all samples one after the other, and the frame of each."""
-    present = [part for part in parts if part is not None]
-    return torch.from_numpy(np.concatenate(present)), _frame_index([len(part) for part in present])
+    there = present(parts)
+    return torch.from_numpy(np.concatenate(there)), _frame_index([len(part) for part in there])
+
+
+def present(parts: Sequence[Any]) -> list[Any]:
+    """The parts that are there."""
+    return [part for part in parts if part is not None]

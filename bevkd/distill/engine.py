@@ -13,7 +13,7 @@ from bevkd.distill.cache import unpacked
 from bevkd.distill.teacher import SCORE_THRESHOLD, TeacherNet, expose, joined_boxes, teach
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import BEVGrid
-from bevkd.models.layers import reads_are_free
+from bevkd.models.layers import full_precision, reads_are_free
 from bevkd.models.outputs import BEVOutputs
 
 
@@ -66,7 +66,7 @@ class DistillEngine(nn.Module):
             DataError: the batch lacks the targets of its teacher.
         """
         targets, context = self.targets(batch)
-        with torch.autocast(batch.labelled.device.type, enabled=False):
+        with full_precision(batch.labelled):
             losses = self.method.losses(student, targets, context)
             weights = self.method.weights()
             total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()

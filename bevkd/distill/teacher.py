@@ -15,6 +15,7 @@ from bevkd.distill.tap import Wanted
 from bevkd.geometry import BEVGrid
 from bevkd.models.base import Detector
 from bevkd.models.features import BEFORE
+from bevkd.models.layers import full_precision
 from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
 SCORE_THRESHOLD = 0.3
@@ -91,7 +92,7 @@ def teach(
     with torch.inference_mode():
         outputs = teacher(batch, until=stage) if stage is not None else None
     # From here on only `no_grad`: tensors made under inference mode cannot take part in the student's graph.
-    with torch.no_grad(), torch.autocast(labelled.device.type, enabled=False):
+    with torch.no_grad(), full_precision(labelled):
         taught = Boxes.empty(labelled.device)
         if outputs is not None and unlabelled and wanted.boxes:
             decoded = teacher.decode(outputs)

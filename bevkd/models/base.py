@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
-from bevkd.data.reads import Reads, reads_of
 from bevkd.errors import FeatureError
 from bevkd.models.features import BEFORE, FeatureInfo, FeatureSpec, unknown_feature
 from bevkd.models.outputs import BEVOutputs
@@ -37,10 +36,6 @@ class Detector(nn.Module, ABC):
         self._activations: dict[str, nn.Module] = {}
         self._before: dict[str, Tensor] = {}
         self._hooks: list[RemovableHandle] = []
-
-    def reads(self, data: DataConfig) -> Reads:
-        """What it reads of a frame, trained on this data."""
-        return reads_of(self.config, data)
 
     @abstractmethod
     def forward(self, batch: Batch, until: str | None = None) -> BEVOutputs:

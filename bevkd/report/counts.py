@@ -99,6 +99,5 @@ def read_dataset(results: Path, index: str) -> DatasetRecord:
         DataError: missing, or not such counts.
     """
     path = dataset_file(results, index)
-    if not path.exists():
-        raise DataError(f"data set {index!r} has no record: no part of the results that reads it was made", file=path)
-    return read_as(DatasetRecord, path, "the counts of a data set")
+    missing = f"data set {index!r} has no record: no part of the results that reads it was made"
+    return read_as(DatasetRecord, path, "the counts of a data set", missing)

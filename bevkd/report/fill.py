@@ -6,12 +6,12 @@ import logging
 from pathlib import Path
 
 from bevkd.errors import DataError
-from bevkd.io import write_text
+from bevkd.io import write_if_other
 from bevkd.report.metrics import metric
-from bevkd.report.runs import Runs
+from bevkd.report.runs import Runs, kept_config
 from bevkd.report.spec import UNSEEDED, Artefact, Pool, RowSpec, TableConfig, pool
 from bevkd.report.stats import paired, sample_std
-from bevkd.report.tables import Row, Table, Value, context_rows, not_run, published
+from bevkd.report.tables import Row, Table, Value, context_rows, not_run, published, seeds_text
 
 logger = logging.getLogger(__name__)
 Found = dict[tuple[int, int], dict[str, float]]
@@ -58,7 +58,7 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
         except ValueError as error:
             raise DataError(f"table {spec.name!r}, row {row.label!r}: {error} with {row.against!r}") from error
     ids = pool(row.run)
-    seeds = "; ".join(",".join(str(s) for s in runs.row(run).seeds[: None if None in found else 1]) for run in ids)
+    seeds = seeds_text(spec, ids, runs.rows)
     links = " ".join(publish_config(runs, run, results) for run in ids)
     n = len(next(iter(found.values())))  # of seeds, where there are any
     return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, notes)
@@ -73,12 +73,9 @@ def publish_config(runs: Runs, run: str, results: Path) -> str:
     source = runs.config_file(run)
     if not source.exists():
         raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=source)
-    relative = f"configs/{run}.yaml"
-    text = source.read_text(encoding="utf-8")
-    target = results / relative
-    if not target.exists() or target.read_text(encoding="utf-8") != text:
-        write_text(target, text)
-    return relative
+    target = kept_config(results, run)
+    write_if_other(target, source.read_text(encoding="utf-8"))
+    return target.relative_to(results).as_posix()
 
 
 def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:

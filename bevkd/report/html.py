@@ -100,7 +100,7 @@ def context(results: Results) -> dict[str, Any]:
         # Sentences that many lines share stand once below their table.
         "part_sources": list(dict.fromkeys(part["source"] for part in parts.values() if part.get("source"))),
         "run_sources": list(dict.fromkeys(record.source for _, record in records if record.source)),
-        "missing": results.missing(),
+        "missing": results.missing,
         "datasets": results.datasets(),
         "verdicts": Counter(finding.verdict for _, ledger in ledgers for finding in ledger),
         "ledgers": ledgers,

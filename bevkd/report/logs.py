@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,6 @@ def smooth(values: Array, window: int) -> Array:
     return np.asarray((total[high] - total[low]) / (high - low))
 
 
-def training_seconds(path: Path) -> float:
-    """Wall time of the training steps: waiting for data and computing.
-
-    Raises:
-        DataError: the log is missing or unusable.
-    """
-    return float(sum(line.get("data_s", 0.0) + line.get("compute_s", 0.0) for line in read_lines(path)))
+def training_seconds(lines: Iterable[dict[str, Any]]) -> float:
+    """Wall time of the training steps of a log: waiting for data and computing."""
+    return float(sum(line.get("data_s", 0.0) + line.get("compute_s", 0.0) for line in lines))

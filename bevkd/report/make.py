@@ -134,7 +134,7 @@ def make_report(
 
     folder = results_dir(scale) if out is None else Path(out)
     results = Results(folder, scale, load_rows() if rows is None else rows, partial)
-    for what, names in results.missing().items():
+    for what, names in results.missing.items():
         logger.warning("parts of the results: %s: %s", what, ", ".join(names))
     return [html.write(results), *summary.write(results)]
 

@@ -10,13 +10,7 @@ from bevkd.report import ledger, tables
 from bevkd.report.frames import ColumnsError
 from bevkd.report.parts import Part, ledger_file
 from bevkd.report.records import RunRecord, read_record, record_file
-from bevkd.report.runs import read_config
-from bevkd.report.spec import UNSEEDED
-
-
-def config_file(results: Path, run: str) -> Path:
-    """Resolved config of a run's first seed, as it is kept with the results."""
-    return results / "configs" / f"{run}.yaml"
+from bevkd.report.runs import kept_config, read_config
 
 
 def table_file(results: Path, table: str) -> Path:
@@ -50,13 +44,13 @@ def has_other_settings(results: Path, record: RunRecord) -> bool:
     Raises:
         DataError: there is none, or it does not fit this version.
     """
-    return record.settings not in (None, identity_digest(read_config(config_file(results, record.run))))
+    return record.settings not in (None, identity_digest(read_config(kept_config(results, record.run))))
 
 
 def is_of_other_settings(results: Path, part: Part, rows: Mapping[str, RowConfig]) -> bool:
     """Whether one of the runs of a part has other settings than its record says."""
     kept = _records(results, part, rows)
-    return any(has_other_settings(results, record) for record in kept if config_file(results, record.run).exists())
+    return any(has_other_settings(results, record) for record in kept if kept_config(results, record.run).exists())
 
 
 def _records(results: Path, part: Part, rows: Mapping[str, RowConfig]) -> list[RunRecord]:
@@ -64,11 +58,10 @@ def _records(results: Path, part: Part, rows: Mapping[str, RowConfig]) -> list[R
 
 
 def _other_repetitions(table: tables.Table, rows: Mapping[str, RowConfig]) -> str:
-    last = 1 if set(table.spec.artefacts) <= UNSEEDED else None  # such columns are of the first seed
     for row in table.rows:
         runs = row.run.split()
         if not set(runs) <= set(rows):
             return "runs"
-        if row.seeds != "; ".join(",".join(map(str, rows[run].seeds[:last])) for run in runs):
+        if row.seeds != tables.seeds_text(table.spec, runs, rows):
             return "seeds"
     return ""

@@ -12,8 +12,7 @@ import numpy as np
 
 from bevkd.classes import CLASSES
 from bevkd.config import identity_digest
-from bevkd.errors import DataError
-from bevkd.io import read_json, write_text
+from bevkd.io import read_json, write_if_other
 from bevkd.report.logs import read_lines, training_seconds
 from bevkd.report.runs import Runs
 from bevkd.report.stored import read_as
@@ -96,8 +95,8 @@ def make_record(runs: Runs, run: str) -> RunRecord:
     evaluated = all(runs.file("metrics", run, seed, "report").exists() for seed in runs.row(run).seeds)
     metrics = runs.values(run, "report", keys) if evaluated else {}
     for seed in runs.row(run).seeds:
-        log = runs.file("log", run, seed, "report")
-        steps, seconds = int(read_lines(log)[-1]["step"]), training_seconds(log)
+        lines = read_lines(runs.file("log", run, seed, "report"))
+        steps, seconds = int(lines[-1]["step"]), training_seconds(lines)
         rate = steps * config.train.frames_per_batch / seconds if seconds > 0 else None
         made = runs.folder(run, seed) / "provenance.json"
         found = {key: round(value, 6) for key, value in metrics.get(seed, {}).items()}
@@ -167,8 +166,7 @@ def write_record(record: RunRecord, results: Path) -> Path:
         lines.append(f" {json.dumps(name)}: {text}")
     path = record_file(results, record.run)
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    write_if_other(path, text)
     return path
 
 
@@ -179,6 +177,5 @@ def read_record(results: Path, run: str) -> RunRecord:
         DataError: missing, or not a record.
     """
     path = record_file(results, run)
-    if not path.exists():
-        raise DataError(f"run {run!r} has no record: its part of the results has not been made", file=path)
-    return read_as(RunRecord, path, "the record of a run")
+    missing = f"run {run!r} has no record: its part of the results has not been made"
+    return read_as(RunRecord, path, "the record of a run", missing)

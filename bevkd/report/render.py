@@ -177,7 +177,7 @@ def _config_links(table: Table) -> str:
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
 _LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "—": "--", "→": r"$\to$", "×": r"$\times$"}
-_LATEX |= {raised: rf"\textsuperscript{{{digit}}}" for digit, raised in zip("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True)}
+_LATEX |= {chr(small): rf"\textsuperscript{{{chr(digit)}}}" for digit, small in _RAISED.items()}
 
 
 def escape(text: str) -> str:

@@ -14,10 +14,10 @@ from bevkd.io import read_json
 from bevkd.report import ledger, tables
 from bevkd.report.claims import Finding
 from bevkd.report.counts import DatasetRecord, read_dataset
-from bevkd.report.misfits import config_file, has_other_settings, is_of_other_settings, misfit, table_file
+from bevkd.report.misfits import has_other_settings, is_of_other_settings, misfit, table_file
 from bevkd.report.parts import Part, ledger_file, part_file, parts_of, runs_behind
 from bevkd.report.records import RunRecord, read_record, record_file
-from bevkd.report.runs import read_config, row_of
+from bevkd.report.runs import kept_config, read_config, row_of
 from bevkd.report.spec import FigureConfig, Target, load_claims, load_figures, load_tables
 
 
@@ -52,7 +52,7 @@ class Results:
 
     def config_file(self, run: str) -> Path:
         """Resolved config of the first seed."""
-        return config_file(self.folder, run)
+        return kept_config(self.folder, run)
 
     def config(self, run: str) -> RunConfig:
         """Resolved config of the first seed.
@@ -156,6 +156,7 @@ class Results:
         files = {name: part_file(self.folder, name) for name in self.parts}
         return {name: read_json(file) for name, file in files.items() if file.exists()}
 
+    @cached_property
     def missing(self) -> dict[str, list[str]]:
         """What is wrong with parts -> their names: not made (target `all`), or made for something else.
 

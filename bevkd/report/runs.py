@@ -22,6 +22,11 @@ def results_dir(scale: str, runs: Path = Path("results/runs")) -> Path:
     return runs.parent if scale == "sim" else runs.parent / scale
 
 
+def kept_config(results: Path, run: str) -> Path:
+    """Resolved config of a run's first seed, as it is kept with the results."""
+    return results / "configs" / f"{run}.yaml"
+
+
 def cost_file(run: str, scale: str, runs: Path) -> Path:
     """What `bevkd bench` found of a run; not in the run's folder, which is finished when its training is."""
     return results_dir(scale, runs) / "costs" / f"{run}.json"

@@ -307,9 +307,12 @@ class _Scenes(_Figure):
         return [run for column in self.columns for run in pool(column.run)]
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs that the figure reads: one seed per run."""
-        needs_of(self.runs(rows), rows, f"figure {self.name!r}")
-        return [(run, rows[run].seeds[0]) for run in dict.fromkeys(self.runs(rows))]
+        """(run, seed) pairs that the figure reads: one seed per run.
+
+        Raises:
+            ConfigError: a run is unknown, or of a later tier than the figure.
+        """
+        return first_of(super().needs(rows), rows)
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -450,7 +453,7 @@ def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
         ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
     out: dict[str, TableConfig] = {}
-    shared = read_mapping(path) if (path := config_dir() / "papers" / "columns.yaml").exists() else {}
+    shared = read_mapping(config_dir() / "papers" / "columns.yaml")
     for paper in load_papers().values():
         path = paper.folder / "tables.yaml"
         content = read_mapping(path, _TABLES)

@@ -12,12 +12,14 @@ from bevkd.io import read_json
 T = TypeVar("T")
 
 
-def read_as(kind: type[T], path: Path, what: str) -> T:
-    """A dataclass from a JSON file; `what` it is, for messages.
+def read_as(kind: type[T], path: Path, what: str, missing: str) -> T:
+    """A dataclass from a JSON file; `what` it is, and what to say when it is `missing`, for messages.
 
     Raises:
         DataError: missing, or not such a thing.
     """
+    if not path.exists():
+        raise DataError(missing, file=path)
     try:
         return parse(kind, read_json(path), str(path))
     except ConfigError as error:

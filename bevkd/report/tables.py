@@ -13,7 +13,7 @@ import pandas as pd
 from bevkd.config import RowConfig
 from bevkd.report.frames import read_csv
 from bevkd.report.reference import select
-from bevkd.report.spec import ContextSpec, RowSpec, TableConfig, pool
+from bevkd.report.spec import UNSEEDED, ContextSpec, RowSpec, TableConfig, pool
 from bevkd.report.stats import Interval
 
 _HEAD = ("group", "role", "row", "run")
@@ -62,6 +62,12 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     context: tuple[Row, ...] = ()
+
+
+def seeds_text(spec: TableConfig, runs: Iterable[str], rows: Mapping[str, RowConfig]) -> str:
+    """The seeds behind a row, run by run: the first one where no column comes from several."""
+    last = 1 if set(spec.artefacts) <= UNSEEDED else None
+    return "; ".join(",".join(map(str, rows[run].seeds[:last])) for run in runs)
 
 
 def published(spec: TableConfig, row: RowSpec | ContextSpec) -> tuple[dict[str, float], dict[str, str]]:

@@ -18,7 +18,7 @@ from bevkd.distill.cache import MANIFEST, Entry, description
 from bevkd.distill.sizes import entry_bytes
 from bevkd.distill.tap import Wanted
 from bevkd.errors import BevkdError
-from bevkd.train.optim import resolve_precision
+from bevkd.train.optim import mixed, thread_count
 from bevkd.train.teacher import Teacher, runs_root
 
 logger = logging.getLogger(__name__)
@@ -105,26 +105,19 @@ def _build(
     logger.info("teacher cache %s: %d frame variants to compute, about %.1f MB", folder, len(missing), size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = (folder / MANIFEST).stat() if held is not None else None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(run.train.threads)
-    try:
-        # In the precision of training, so that cached and live targets agree.
-        precision = resolve_precision(run.train.precision, device.type)
-        dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
-        with torch.autocast(device.type, dtype=dtype, enabled=precision != "32-true"):
-            made = build_cache(
-                wanted,
-                teacher.detector,
-                _OneByOne(frames),
-                folder,
-                missing,
-                teacher_digest=teacher.digest,
-                together=run.row.teacher_batch,
-                extend=held,
-                device=device,
-            )
-    finally:
-        torch.set_num_threads(threads)
+    # In the precision of training, so that cached and live targets agree.
+    with thread_count(run.train.threads), mixed(run.train.precision, device.type):
+        made = build_cache(
+            wanted,
+            teacher.detector,
+            _OneByOne(frames),
+            folder,
+            missing,
+            teacher_digest=teacher.digest,
+            together=run.row.teacher_batch,
+            extend=held,
+            device=device,
+        )
     if before is not None:
         # What was there has not changed: whoever has read it need not be made anew.
         os.utime(folder / MANIFEST, ns=(before.st_atime_ns, before.st_mtime_ns))

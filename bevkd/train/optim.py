@@ -1,8 +1,9 @@
-"""Optimiser with its parameter groups, rates of a step, and precision."""
+"""Optimiser with its parameter groups, rates of a step, precision and threads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +98,28 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+@contextmanager
+def thread_count(count: int) -> Iterator[None]:
+    """Compute with so many threads; what was set before comes back afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def mixed(name: str, device_type: str) -> torch.autocast:
+    """Context in which a network runs in a precision where Fabric does not see to it; may be entered repeatedly.
+
+    Raises:
+        ConfigError: as `resolve_precision`.
+    """
+    precision = resolve_precision(name, device_type)
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device_type, dtype=dtype, enabled=precision != "32-true")
 
 
 def resolve_precision(name: str, device_type: str) -> Precision:

@@ -17,7 +17,7 @@ from bevkd.eval.nuscenes import Boxes as GlobalBoxes
 from bevkd.eval.nuscenes import GroundTruth, Predictions, evaluate
 from bevkd.train.checkpoint import load_detector
 from bevkd.train.loop import train
-from bevkd.train.predict import detect
+from bevkd.train.predict import detect, test_frames
 from bevkd.train.submissions.nuscenes import evaluation_config, to_global
 
 
@@ -77,7 +77,7 @@ def overfit(run: RunConfig, out: Path, frames: int = 1, min_points: int = 6) -> 
     run = overfit_run(run, frames, min_points)
     model = train(run, out)
     detector, _ = load_detector(model)
-    data = FrameDataset(run.data, run.model, run.data.train_split, train=False, seed=run.seed)
+    data = test_frames(run, run.data.train_split)
     chosen = training_tokens(run, frames)
     places = [data.tokens.index(token) for token in chosen]
     found = detect(detector, data, precision=run.train.precision, only=places)

@@ -15,7 +15,7 @@ from bevkd.models.detector import Detector
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import lookup
 from bevkd.train.checkpoint import MODEL, load_detector
-from bevkd.train.optim import resolve_precision
+from bevkd.train.optim import mixed, thread_count
 
 
 def test_frames(run: RunConfig, split: str) -> FrameDataset:
@@ -36,12 +36,11 @@ def forward(
         precision: "fp32", "bf16", "fp16" or "auto", as in training.
     """
     device = next(detector.parameters()).device
-    mode = resolve_precision(precision, device.type)
-    dtype = torch.float16 if mode.startswith("16") else torch.bfloat16
+    cast = mixed(precision, device.type)
     for first in range(0, len(members), batch_size):
         part = members[first : first + batch_size]
         batch = collate([frames.get(i, 0) for i in part]).to(device)
-        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=mode != "32-true"):
+        with torch.inference_mode(), cast:
             outputs = detector(batch)
         yield part, batch, outputs
 
@@ -81,13 +80,9 @@ def predict(out: Path, split: str, stem: Path, batch_size: int = 8) -> Path:
 
 
 def _predict(detector: Detector, run: RunConfig, frames: FrameDataset, stem: Path, batch_size: int) -> Path:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(run.train.threads)
-    try:
+    with thread_count(run.train.threads):
         detector.to("cuda" if torch.cuda.is_available() else "cpu")
         found = detect(detector, frames, batch_size, run.train.precision)
-    finally:
-        torch.set_num_threads(threads)
     results: Path = lookup("submission", run.data.kind).write(run, frames, found, stem)
     return results
 

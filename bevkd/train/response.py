@@ -26,6 +26,7 @@ from bevkd.eval.nuscenes.matching import find_candidates, inverse, match, score_
 from bevkd.geometry import BEVGrid
 from bevkd.io import write_json
 from bevkd.train.checkpoint import MODEL, load_detector
+from bevkd.train.optim import thread_count
 from bevkd.train.predict import forward, test_frames
 
 MATCHED = 2.0  # metres between the centres of a detection and its annotation
@@ -89,21 +90,18 @@ def measure_response(out: Path, split: str, file: Path, batch_size: int = 8) -> 
         DataError: bad data, or no annotation in the split.
     """
     detector, run = load_detector(Path(out) / MODEL)
-    frames, threads = test_frames(run, split), torch.get_num_threads()
+    frames = test_frames(run, split)
     total, count = torch.zeros(2, 3, dtype=torch.double)
     found: list[Boxes] = []
     annotated: list[Boxes] = []
     detector.to("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(run.train.threads)
-    try:
+    with thread_count(run.train.threads):
         for members, batch, outputs in forward(detector, frames, range(len(frames)), batch_size, run.train.precision):
             heat = outputs.heatmaps().float().sigmoid().amax(1)
             heats, cells = heat_by_part(heat, batch.boxes, detector.grid)
             total, count = total + heats.cpu(), count + cells.cpu()
             for boxes, kept in ((detector.decode(outputs), found), (batch.boxes, annotated)):
                 kept.append(replace(boxes, frame=boxes.frame + members[0]))
-    finally:
-        torch.set_num_threads(threads)
     if not count[0]:
         raise DataError(f"split {split!r} has no annotated object", file=run.data.index)
     mean = dict(zip(PARTS, (total / count.clamp(min=1)).tolist(), strict=True))

@@ -21,7 +21,7 @@ from lightning_fabric.strategies import DDPStrategy
 from bevkd.config import TrainConfig
 from bevkd.errors import ConfigError
 from bevkd.provenance import processor, provenance
-from bevkd.train.optim import resolve_precision
+from bevkd.train.optim import resolve_precision, thread_count
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +61,17 @@ def training_provenance(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
 @contextmanager
 def torch_settings(config: TrainConfig) -> Iterator[None]:
     """Thread count and deterministic kernels of a training; what was set before comes back afterwards."""
-    threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
     fill = memory.fill_uninitialized_memory
-    torch.set_num_threads(config.threads)
     if not torch.cuda.is_available():  # on a GPU this would cost speed
         torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = False  # a debugging aid that costs time
     try:
-        yield
+        with thread_count(config.threads):
+            yield
     finally:
-        torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         memory.fill_uninitialized_memory = fill
 

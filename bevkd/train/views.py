@@ -58,7 +58,6 @@ class TrainingFrames:
         self, student: FrameDataset, teacher: FrameDataset | None = None, cache: CacheReader | None = None
     ) -> None:
         self.student, self.teacher, self.cache = student, teacher, cache
-        self.tokens: list[str] = student.tokens
         self.labelled: NDArray[np.bool_] = student.labelled
 
     def __len__(self) -> int:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,11 +44,9 @@ def test_a_grid_that_cannot_be_cut_is_a_configuration_error() -> None:
         load_run("camera_base", "sim", 0, ["model.grid.cell=0.7"]).model.grid.build()
 
 
-def test_a_misspelt_model_of_a_scale_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(config_dir(), tmp_path / "config")
-    path = tmp_path / "config" / "scales" / "sim.yaml"
+def test_a_misspelt_model_of_a_scale_is_refused(config_copy: Path) -> None:
+    path = config_copy / "scales" / "sim.yaml"
     path.write_text(path.read_text().replace("\n  camera: {train", "\n  camra: {train"))
-    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
     with pytest.raises(ConfigError, match=r"unknown name 'camra'.*did you mean 'camera'"):
         load_run("camera_base", "sim", 0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,6 @@ from bevkd.errors import ConfigError
 from bevkd.models.camera.view.sample_settings import SampleSettings
 from bevkd.models.heads.transfusion_settings import TransFusionLossSettings
 from bevkd.models.lidar.voxel_settings import VoxelSettings
-
-
-@pytest.fixture
-def config_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project's config folder, with an empty paper `mine`."""
-    shutil.copytree(config_dir(), tmp_path / "config")
-    (tmp_path / "config" / "papers" / "mine").mkdir()
-    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
-    return tmp_path / "config"
 
 
 def test_another_kind_begins_anew() -> None:
@@ -107,12 +97,8 @@ def test_every_mistake_is_named_at_once() -> None:
         ({"decode": {"centre": {}}}, r"stages\.decode: unknown decode 'centre' .did you mean 'center'"),
     ],
 )
-def test_a_scale_speaks_of_stages_that_exist(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: dict[str, Any], message: str
-) -> None:
-    shutil.copytree(config_dir(), tmp_path / "config")
-    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
-    file = tmp_path / "config" / "scales" / "smoke.yaml"
+def test_a_scale_speaks_of_stages_that_exist(config_copy: Path, stages: dict[str, Any], message: str) -> None:
+    file = config_copy / "scales" / "smoke.yaml"
     content = yaml.safe_load(file.read_text())
     content["stages"] |= stages
     file.write_text(yaml.safe_dump(content))

@@ -9,30 +9,21 @@ from typing import Any
 import pytest
 import yaml
 
-from bevkd.config import config_dir, load_model, load_papers, load_rows, load_run, paper_layers, paper_of
+from bevkd.config import load_model, load_papers, load_rows, load_run, paper_layers, paper_of
 from bevkd.config.schema import ModelConfig
 from bevkd.errors import ConfigError
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project's config folder, with an empty paper `mine`."""
-    shutil.copytree(config_dir(), tmp_path / "config")
-    (tmp_path / "config" / "papers" / "mine").mkdir()
-    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
-    return tmp_path / "config"
 
 
 def write(folder: Path, name: str, content: dict[str, Any]) -> None:
     (folder / "papers" / "mine" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def test_rows_may_be_like_those_of_other_papers(project: Path) -> None:
+def test_rows_may_be_like_those_of_other_papers(config_copy: Path) -> None:
     runs = {
         "mine_teacher": {"like": ["lidar_base", "longer"], "doc": "mine"},
         "mine_student": {"like": "camera_long", "seeds": [7], "set": {"train": {"lr": 0.5}}},
     }
-    write(project, "runs", {"templates": {"longer": {"set": {"train": {"steps_factor": 3.0}}}}, "runs": runs})
+    write(config_copy, "runs", {"templates": {"longer": {"set": {"train": {"steps_factor": 3.0}}}}, "runs": runs})
     rows = load_rows()
     assert (rows["mine_teacher"].model, rows["mine_teacher"].seeds) == ("lidar_pillar", (0, 1, 2))
     assert rows["mine_student"].set == {"train": {"steps_factor": 2.0, "lr": 0.5}}
@@ -46,23 +37,23 @@ def test_rows_may_be_like_those_of_other_papers(project: Path) -> None:
     assert next(iter(load_papers())) == "unidistill", "what a paper prints comes before studies of our own"
 
 
-def test_rows_of_two_papers_are_not_like_each_other(project: Path) -> None:
-    write(project, "runs", {"runs": {"mine": {"like": "yours", "model": "camera"}}})
-    (project / "papers" / "your").mkdir()
-    (project / "papers" / "your" / "runs.yaml").write_text("runs: {yours: {like: mine, dataset: kitti}}")
+def test_rows_of_two_papers_are_not_like_each_other(config_copy: Path) -> None:
+    write(config_copy, "runs", {"runs": {"mine": {"like": "yours", "model": "camera"}}})
+    (config_copy / "papers" / "your").mkdir()
+    (config_copy / "papers" / "your" / "runs.yaml").write_text("runs: {yours: {like: mine, dataset: kitti}}")
     with pytest.raises(ConfigError, match="mine is like yours is like mine"):
         load_rows()
 
 
-def test_a_recipe_lies_between_scale_and_row(project: Path) -> None:
+def test_a_recipe_lies_between_scale_and_row(config_copy: Path) -> None:
     parts = [
         {"train": {"lr": 0.1, "grad_clip": 1.0}},
         {"scales": ["sim"], "train": {"lr": 0.2}},
         {"models": ["camera"], "datasets": ["nuscenes_sim"], "train": {"grad_clip": 2.0}},
     ]
-    write(project, "recipe", {"paper": "Mine", "parts": parts})
+    write(config_copy, "recipe", {"paper": "Mine", "parts": parts})
     own = {"like": "lidar_base", "set": {"train": {"batch_size": 6}}, "at": {"sim": {"train": {"batch_size": 8}}}}
-    write(project, "runs", {"runs": {"mine_lidar": own, "mine_camera": {"like": "camera_base"}}})
+    write(config_copy, "runs", {"runs": {"mine_lidar": own, "mine_camera": {"like": "camera_base"}}})
     sim, smoke, camera = (
         load_run(*run, 0).train for run in (("mine_lidar", "sim"), ("mine_lidar", "smoke"), ("mine_camera", "sim"))
     )
@@ -77,20 +68,20 @@ def test_a_recipe_lies_between_scale_and_row(project: Path) -> None:
     assert load_run("lidar_base", "sim", 0).train.lr == 1.2e-2, "another paper's recipe"
 
 
-def test_a_recipe_may_be_like_another_papers(project: Path) -> None:
-    write(project, "recipe", {"like": "unidistill", "parts": [{"scales": ["paper"], "train": {"epochs": 3}}]})
-    write(project, "runs", {"runs": {"mine": {"like": "camera_base"}}})
+def test_a_recipe_may_be_like_another_papers(config_copy: Path) -> None:
+    write(config_copy, "recipe", {"like": "unidistill", "parts": [{"scales": ["paper"], "train": {"epochs": 3}}]})
+    write(config_copy, "runs", {"runs": {"mine": {"like": "camera_base"}}})
     train = load_run("mine", "paper", 0).train
     assert (train.epochs, train.lr, train.batch_size) == (3, 2e-4, 20)
 
 
-def test_recipes_are_like_each_other_in_a_row(project: Path) -> None:
-    write(project, "recipe", {"like": "unidistill", "parts": [{"train": {"lr": 0.1, "grad_clip": 1.0}}]})
-    write(project, "runs", {"runs": {"mine": {"like": "camera_base"}}})
-    (project / "papers" / "next").mkdir()
+def test_recipes_are_like_each_other_in_a_row(config_copy: Path) -> None:
+    write(config_copy, "recipe", {"like": "unidistill", "parts": [{"train": {"lr": 0.1, "grad_clip": 1.0}}]})
+    write(config_copy, "runs", {"runs": {"mine": {"like": "camera_base"}}})
+    (config_copy / "papers" / "next").mkdir()
     content = {"like": "mine", "parts": [{"models": ["lidar_voxel"], "train": {"lr": 0.2}}]}
-    (project / "papers" / "next" / "recipe.yaml").write_text(yaml.safe_dump(content))
-    (project / "papers" / "next" / "runs.yaml").write_text("runs: {next: {like: lidar_base, model: lidar_voxel}}")
+    (config_copy / "papers" / "next" / "recipe.yaml").write_text(yaml.safe_dump(content))
+    (config_copy / "papers" / "next" / "runs.yaml").write_text("runs: {next: {like: lidar_base, model: lidar_voxel}}")
     train = load_run("next", "paper", 0).train
     assert (train.lr, train.grad_clip, train.batch_size) == (0.2, 1.0, 20)
     labels = [layer.label for layer in paper_layers(load_rows()["next"], "smoke")]
@@ -98,20 +89,20 @@ def test_recipes_are_like_each_other_in_a_row(project: Path) -> None:
     assert load_run("mine", "paper", 0).train.lr == 0.1
 
 
-def test_a_part_may_be_for_rows_of_a_recipe_further_on(project: Path) -> None:
-    write(project, "recipe", {"parts": [{"datasets": ["kitti_sim"], "train": {"lr": 0.3}}]})
+def test_a_part_may_be_for_rows_of_a_recipe_further_on(config_copy: Path) -> None:
+    write(config_copy, "recipe", {"parts": [{"datasets": ["kitti_sim"], "train": {"lr": 0.3}}]})
     for name, like, runs in (("second", "mine", {}), ("third", "second", {"third": {"like": "kitti_lidar"}})):
-        (project / "papers" / name).mkdir()
-        (project / "papers" / name / "recipe.yaml").write_text(yaml.safe_dump({"like": like}))
-        (project / "papers" / name / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
+        (config_copy / "papers" / name).mkdir()
+        (config_copy / "papers" / name / "recipe.yaml").write_text(yaml.safe_dump({"like": like}))
+        (config_copy / "papers" / name / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
     assert load_run("third", "smoke", 0).train.lr == 0.3
 
 
 @pytest.mark.parametrize("likes", [{"mine": "mine"}, {"mine": "one", "one": "two", "two": "mine"}])
-def test_recipes_are_not_like_themselves(project: Path, likes: dict[str, str]) -> None:
+def test_recipes_are_not_like_themselves(config_copy: Path, likes: dict[str, str]) -> None:
     for name, like in likes.items():
-        (project / "papers" / name).mkdir(exist_ok=True)
-        (project / "papers" / name / "recipe.yaml").write_text(yaml.safe_dump({"like": like}))
+        (config_copy / "papers" / name).mkdir(exist_ok=True)
+        (config_copy / "papers" / name / "recipe.yaml").write_text(yaml.safe_dump({"like": like}))
     circle = "mine is like mine" if len(likes) == 1 else "(mine|one|two) is like (one|two|mine) is like"
     with pytest.raises(ConfigError, match=rf"recipe\.yaml: like: .*{circle}"):
         load_rows()
@@ -147,16 +138,16 @@ def test_recipes_are_not_like_themselves(project: Path, likes: dict[str, str]) -
         ("claims", {"claims": []}, r"mine/claims\.yaml: unknown key 'claims'"),
     ],
 )
-def test_mistakes_name_file_and_key(project: Path, name: str, content: dict[str, Any], message: str) -> None:
-    write(project, name, content)
+def test_mistakes_name_file_and_key(config_copy: Path, name: str, content: dict[str, Any], message: str) -> None:
+    write(config_copy, name, content)
     with pytest.raises(ConfigError, match=message):
         load_rows()
 
 
-def test_controls_follow_from_comparisons(project: Path) -> None:
+def test_controls_follow_from_comparisons(config_copy: Path) -> None:
     """One is made of the baseline, one of the arm; a comparison makes only those that it states itself."""
     write(
-        project,
+        config_copy,
         "runs",
         {"runs": {"mine_arm": {"like": ["unidistill_p4"]}, "mine_more": {"like": "mine_arm", "seeds": [0, 1]}}},
     )
@@ -167,7 +158,7 @@ def test_controls_follow_from_comparisons(project: Path) -> None:
     first = {"runs": {"arm": "mine_arm", "baseline": "camera_base", "further": "mine_further", "own": "mine_c_to_c"}}
     second = {"like": "first", "runs": {"arm": "mine_more", "baseline": "camera_depth", "own": "mine_more_c_to_c"}}
     comparisons = {"first": first | {"words": {"student": "C"}}, "second": second}
-    write(project, "claims", {"controls": kinds, "comparisons": comparisons})
+    write(config_copy, "claims", {"controls": kinds, "comparisons": comparisons})
     rows = load_rows()
     assert rows["mine_further"].set == {"train": {"steps_factor": 4.0}}
     assert (rows["mine_further"].teacher, rows["mine_further"].doc) == (None, "C trained on")
@@ -178,7 +169,9 @@ def test_controls_follow_from_comparisons(project: Path) -> None:
 
     clash = comparisons | {"third": {"like": "second", "runs": {"further": "mine_further"}}}
     write(
-        other := shutil.copytree(project, project.parent / "other"), "claims", {"controls": kinds, "comparisons": clash}
+        other := shutil.copytree(config_copy, config_copy.parent / "other"),
+        "claims",
+        {"controls": kinds, "comparisons": clash},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BEVKD_CONFIG", str(other))
@@ -186,15 +179,15 @@ def test_controls_follow_from_comparisons(project: Path) -> None:
             load_rows()
 
 
-def test_a_narrow_model_is_one_line_at_every_scale(project: Path) -> None:
+def test_a_narrow_model_is_one_line_at_every_scale(config_copy: Path) -> None:
     """PointDistiller's students: channels divided by 1.4, rounded down as theirs are; layers kept, never added."""
     narrow = {"like": "lidar_pillar", "width": 0.7143}
     deeper = {"like": "narrow", "width": 0.5, "layers": [1, 9, 9], "model": {"head": {"branch_channels": 5}}}
     for name, content in (("narrow", narrow), ("deeper", deeper)):
-        (project / "models" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        (config_copy / "models" / f"{name}.yaml").write_text(yaml.safe_dump(content))
     runs = {"half": {"like": "lidar_base", "model": "narrow"}, "quarter": {"like": "lidar_base", "model": "deeper"}}
-    write(project, "recipe", {"like": "unidistill"})
-    write(project, "runs", {"runs": runs})
+    write(config_copy, "recipe", {"like": "unidistill"})
+    write(config_copy, "runs", {"runs": runs})
     for scale in ("smoke", "sim", "paper"):
         whole, half, quarter = (load_run(run, scale, 0).model for run in ("lidar_base", "half", "quarter"))
         for part, key in (("lidar", "channels"), ("bev", "widths")):
@@ -215,7 +208,7 @@ def test_a_narrow_model_is_one_line_at_every_scale(project: Path) -> None:
     assert load_run("half", "sim", 0).model.head.branch_channels == 0, "a layer that is not there"
 
 
-def test_bad_models(project: Path) -> None:
+def test_bad_models(config_copy: Path) -> None:
     for name, content, message in (
         ("a", {"width": 0.5}, "like another"),
         ("b", {"like": "b"}, "b is like b"),
@@ -223,7 +216,7 @@ def test_bad_models(project: Path) -> None:
         ("d", {"like": "lidar_pilar"}, "no such config file.*'lidar_pillar'"),
         ("e", {"like": "lidar_pillar", "layers": [1]}, "stages"),
     ):
-        (project / "models" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        (config_copy / "models" / f"{name}.yaml").write_text(yaml.safe_dump(content))
         with pytest.raises(ConfigError, match=message):
             load_model(name, "sim")
     assert ModelConfig().bev.depths == (5, 5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 from distill_data import GRID, Frames, ToyTeacher, collate, leaves, make_batch, make_outputs, spec, with_targets
 
 from bevkd import registry
-from bevkd.config import MethodConfig, RowConfig, config_dir, load_rows, parse
+from bevkd.config import MethodConfig, RowConfig, load_rows, parse
 from bevkd.distill import DistillEngine, build_cache, build_method
 from bevkd.distill.cache_build import all_entries
 
@@ -30,7 +29,7 @@ def block(language: str) -> str:
 
 
 @pytest.fixture
-def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowConfig]:
+def row(tmp_path: Path, config_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowConfig]:
     """The example as a module that is imported, and its row; unregistered again afterwards."""
     path = tmp_path / "peaks_example.py"
     path.write_text(block("python"))
@@ -42,10 +41,9 @@ def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowConfig]:
     monkeypatch.setitem(sys.modules, path.stem, module)
     module_spec.loader.exec_module(module)
     assert set(registry.names("method")) == {*known, "peaks"}
-    paper = shutil.copytree(config_dir(), tmp_path / "config") / "papers" / "peaks"
+    paper = config_copy / "papers" / "peaks"
     paper.mkdir()
     (paper / "runs.yaml").write_text(block("yaml"))
-    monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path / "config"))
     yield load_rows()["peaks_l_to_c"]
     del registry._REGISTRY["method"]["peaks"], registry._REGISTRY["tap"]["centre logits"]
     del registry._SETTINGS["method"]["peaks"]

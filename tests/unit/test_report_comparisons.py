@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from bevkd.config import config_dir, load_rows, tiers
+from bevkd.config import load_rows, tiers
 from bevkd.report import reference
 from bevkd.report.comparisons import columns
 from bevkd.report.spec import load_claims, load_tables
@@ -73,13 +72,11 @@ FILES = {
 
 
 @pytest.fixture
-def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = shutil.copytree(config_dir(), tmp_path / "config")
+def paper(config_copy: Path) -> None:
     for name, text in FILES.items():
-        path = folder / name
+        path = config_copy / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    monkeypatch.setenv("BEVKD_CONFIG", str(folder))
 
 
 def test_rows_are_the_product(paper: None) -> None:
@@ -129,16 +126,13 @@ def test_one_claim_per_metric_with_its_controls(paper: None) -> None:
     assert row.against == "pd_16x"
 
 
-def test_the_example_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_guide(config_copy: Path) -> None:
     """docs/comparisons.md says what follows from its three files."""
     text = (Path(__file__).resolve().parents[2] / "docs" / "comparisons.md").read_text()
-    folder = shutil.copytree(config_dir(), tmp_path / "config")
-    (folder / "papers" / "mine").mkdir()
     for name, block in re.findall(r"```yaml\n# config/(papers/mine/\w+\.yaml)\n(.*?)```", text, re.DOTALL):
-        (folder / name).write_text(block)
+        (config_copy / name).write_text(block)
     for size, width in (("half", 0.5), ("quarter", 0.25)):
-        (folder / "models" / f"lidar_{size}.yaml").write_text(f"{{like: lidar_pillar, width: {width}}}")
-    monkeypatch.setenv("BEVKD_CONFIG", str(folder))
+        (config_copy / "models" / f"lidar_{size}.yaml").write_text(f"{{like: lidar_pillar, width: {width}}}")
     assert sum(run.startswith("mine_") for run in load_rows()) == 8
     rows = load_tables()["mine"].row_specs(load_rows())
     assert [(row.group, row.label, row.against) for row in rows[4:]] == [

@@ -15,7 +15,7 @@ from bevkd.errors import ConfigError, DataError
 from bevkd.models.heads.center_settings import CenterLossSettings
 from bevkd.report import make_figure
 from bevkd.report.curves import dots, learning_curves, loss_curves
-from bevkd.report.logs import curve, smooth, training_seconds
+from bevkd.report.logs import curve, read_lines, smooth, training_seconds
 from bevkd.report.runs import Runs
 from bevkd.report.spec import CurveSpec, Dots, LearningCurves, LossCurves, PanelSpec, SeriesSpec, load_figures
 from bevkd.report.style import PALETTE
@@ -42,7 +42,7 @@ def test_log_errors_name_file_and_field(tmp_path: Path):
     path = write_log(tmp_path / "log.jsonl", [3.0, 2.0])
     steps, values = curve(path, "total", LOSS)
     assert (steps.tolist(), values.tolist()) == ([0, 1], [3, 2])
-    assert training_seconds(path) == pytest.approx(3.0)
+    assert training_seconds(read_lines(path)) == pytest.approx(3.0)
     with pytest.raises(DataError, match=r"no loss 'totale'.*did you mean 'total'.*field=totale"):
         curve(path, "totale", LOSS)
     path.write_text(path.read_text() + '{"step": 3, "los')

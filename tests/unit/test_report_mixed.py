@@ -211,15 +211,12 @@ def test_bad_csv_names_file_and_column(tmp_path: Path):
         tables.read(spec, path, ROWS)
 
 
-def test_context_in_short_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    folder = tmp_path / "config"
-    shutil.copytree(config_dir(), folder)
-    path = folder / "papers" / "unidistill" / "tables.yaml"
+def test_context_in_short_form(config_copy: Path):
+    path = config_copy / "papers" / "unidistill" / "tables.yaml"
     plain = yaml.safe_load(path.read_text())
     other = {"label": "Larger", "published": {"row_label": "Gaussian"}, "unprinted": ["NDS"]}
     plain["tables"]["unidistill_s7"]["context"] = ["Crucial", other]
     path.write_text(yaml.safe_dump(plain, sort_keys=False))
-    monkeypatch.setenv("BEVKD_CONFIG", str(folder))
     crucial, larger = load_tables("sim")["unidistill_s7"].context
     assert (crucial.label, crucial.published) == ("Crucial", {"row_label": "Crucial"})
     assert (larger.label, larger.published, larger.unprinted) == ("Larger", {"row_label": "Gaussian"}, ("NDS",))

@@ -23,7 +23,7 @@ from bevkd.config import (
     run_dir,
     to_plain,
 )
-from bevkd.config.chain import awaited, with_needed
+from bevkd.config.chain import awaited
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.distill import cache_name, estimate_cache_bytes
@@ -31,6 +31,7 @@ from bevkd.distill.cache_key import reads_cache, readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
 from bevkd.report.parts import ledger_file, part_file, parts_of
+from bevkd.report.runs import results_dir
 from bevkd.report.spec import load_claims, load_figures, load_tables, reads
 from launch import devices, prepare_environment
 from rate_limit import end_rate_limit
@@ -52,7 +53,7 @@ prepare_environment(workflow.is_main_process)
 SETTINGS = checked(parse_config, WorkflowConfig, dict(config), "config/config.yaml")
 SCALE = SETTINGS.scale
 BENCH = SETTINGS.bench.get(SCALE, BenchConfig())
-RESULTS = "results" if SCALE == "sim" else f"results/{SCALE}"
+RESULTS = str(results_dir(SCALE))
 RUNS = f"results/runs/{SCALE}"
 CACHE = f"results/cache/{SCALE}"
 LOGS = f"results/logs/{SCALE}"
@@ -233,22 +234,25 @@ def runs_metrics(target):
     return list(dict.fromkeys(named + read))
 
 
+def reported_runs(part):
+    """Runs of a part of the results; none of tuning, which never looks at the reported split."""
+    return [] if part.target == "tuning" else part.runs(ROWS)
+
+
 def part_runs(part):
-    """Metrics of the runs of a part of the results; none of tuning, which never looks at the reported split."""
-    trained = [] if part.target == "tuning" else part.runs(ROWS)
-    return [metrics_file(run, seed) for run in trained for seed in ROWS[run].seeds]
+    """Metrics of the reported runs of a part of the results."""
+    return [metrics_file(run, seed) for run in reported_runs(part) for seed in ROWS[run].seeds]
 
 
 def part_inputs(wildcards):
     """Tables and figures of a part of the results, and what its claims and the records of its runs are made from."""
     part = PARTS[wildcards.part]
-    trained = [] if part.target == "tuning" else part.runs(ROWS)
     return {
         "tables": [f"{RESULTS}/tables/{name}.csv" for name in part.tables],
         "figures": [f"{RESULTS}/figures/{name}.png" for name in part.figures],
         "claims": list(dict.fromkeys(path for claim in part.claims.values() for path in item_inputs(claim))),
         "runs": part_runs(part),
-        "indices": sorted({index_of(run) for run in trained}),
+        "indices": sorted({index_of(run) for run in reported_runs(part)}),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,7 @@ from bevkd.data.sample import Sample
 from bevkd.geometry import Area
 
 D = TypeVar("D", bound=Input)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class InputReader(Generic[D]):
 
     def __init__(self, declared: D, loader: FrameLoader) -> None:
         self.declared, self.loader = declared, loader
+        self._kept: dict[int, Any] = {}
 
     def load(self, frame: int, raw: RawFrame) -> None:
         """Put its part of a frame of the index, as it lies on disk, into `raw`: new kinds of input into `raw.extra`.
@@ -77,6 +79,14 @@ class InputReader(Generic[D]):
 
     def forget(self) -> None:
         """Drop what was kept of frames."""
+        self._kept.clear()
+
+    def _once(self, frame: int, change: Change, make: Callable[[], T]) -> T:
+        # What is made of a frame's images; of the first time where it is always the same.
+        made: T = self._kept[frame] if frame in self._kept else make()
+        if change.keep:
+            self._kept[frame] = made
+        return made
 
     @staticmethod
     def collate(samples: Sequence[Sample], batch: Batch) -> None:
@@ -96,8 +106,3 @@ class InputReader(Generic[D]):
             returns: of one LiDAR sweep.
         """
         raise NotImplementedError
-
-
-def present(parts: Sequence[Any]) -> list[Any]:
-    """The parts that are there."""
-    return [part for part in parts if part is not None]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from bevkd.data.batch import Batch, Cameras
 from bevkd.data.images import ImageTransform, test_transform, train_transform
-from bevkd.data.inputs.base import Change, InputReader, present
-from bevkd.data.load import FrameLoader, RawFrame
+from bevkd.data.inputs.base import Change, InputReader
+from bevkd.data.load import RawFrame
 from bevkd.data.reads import Camera
-from bevkd.data.sample import CameraSample, Sample, as_float
+from bevkd.data.sample import CameraSample, Sample, as_float, present
 from bevkd.registry import register
 
 
@@ -31,10 +31,6 @@ class _View:
 class CameraReader(InputReader[Camera]):
     """`cameras`, as bytes: they are normalised where they arrive."""
 
-    def __init__(self, declared: Camera, loader: FrameLoader) -> None:
-        super().__init__(declared, loader)
-        self._views: dict[int, _View] = {}
-
     def load(self, frame: int, raw: RawFrame) -> None:
         """Decoded images, intrinsics and poses."""
         at = self.loader.records(frame, "camera")
@@ -47,11 +43,7 @@ class CameraReader(InputReader[Camera]):
         """Images of the declared size."""
         assert raw.intrinsics is not None
         assert raw.ego_from_camera is not None
-        view = self._views.get(frame)
-        if view is None:
-            view = self._view(raw, change)
-            if change.keep:
-                self._views[frame] = view
+        view = self._once(frame, change, lambda: self._view(raw, change))
         sample.cameras = CameraSample(
             images=view.images,
             intrinsics=raw.intrinsics,
@@ -62,10 +54,6 @@ class CameraReader(InputReader[Camera]):
             mean=self.declared.mean,
             std=self.declared.std,
         )
-
-    def forget(self) -> None:
-        """Drop images that were kept."""
-        self._views.clear()
 
     def _view(self, raw: RawFrame, settings: Change) -> _View:
         assert raw.images is not None

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from bevkd.data.batch import Batch
 from bevkd.data.depth import depth_map
-from bevkd.data.inputs.base import Change, InputReader, present
-from bevkd.data.load import FrameLoader, RawFrame
+from bevkd.data.inputs.base import Change, InputReader
+from bevkd.data.load import RawFrame
 from bevkd.data.points import transform
 from bevkd.data.reads import Projected
-from bevkd.data.sample import Sample
+from bevkd.data.sample import Sample, present
 
 
 class ProjectedReader(InputReader[Projected]):
@@ -27,10 +27,6 @@ class ProjectedReader(InputReader[Projected]):
 
     field: ClassVar[str]
 
-    def __init__(self, declared: Projected, loader: FrameLoader) -> None:
-        super().__init__(declared, loader)
-        self._maps: dict[int, NDArray[np.float32]] = {}
-
     def load(self, frame: int, raw: RawFrame) -> None:
         """The key sweep in the ego frame of the keyframe, unless it was loaded with the merged points."""
         if raw.key_points is None:
@@ -40,16 +36,8 @@ class ProjectedReader(InputReader[Projected]):
 
     def augment(self, frame: int, raw: RawFrame, sample: Sample, change: Change) -> None:
         """A map per camera, at the declared stride."""
-        maps = self._maps.get(frame)
-        if maps is None:
-            maps = self._project(raw, sample)
-            if change.keep:
-                self._maps[frame] = maps
+        maps = self._once(frame, change, lambda: self._project(raw, sample))
         setattr(sample.cameras, self.field, maps)
-
-    def forget(self) -> None:
-        """Drop maps that were kept."""
-        self._maps.clear()
 
     def _project(self, raw: RawFrame, sample: Sample) -> NDArray[np.float32]:
         assert raw.images is not None

@@ -30,10 +30,7 @@ class BEVDetector(Detector):
             raise ConfigError("model.sensors must name each sensor once")
         self.encoders = nn.ModuleDict()
         for sensor in config.sensors:
-            settings = getattr(config, sensor)
-            if settings is None:
-                raise ConfigError(f"model.sensors: {sensor!r} has no encoder: model.{sensor}.kind names one")
-            self.encoders[sensor] = lookup(f"{sensor}_encoder", settings.kind)(config)
+            self.encoders[sensor] = lookup(f"{sensor}_encoder", config.encoder(sensor).kind)(config)
         encoders = self._encoders()
         maps = {name: e.features[name].channels for e in encoders for name in e.fused}
         self._fused = tuple(maps)
