@@ -1,0 +1,54 @@
+"""`evaluate`: metrics of the benchmarks, for results of any detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bevkd.cli.common import app
+
+evaluate_app = typer.Typer(no_args_is_help=True, help="Metrics equal to the official evaluators.")
+app.add_typer(evaluate_app, name="evaluate")
+
+
+@evaluate_app.command("nuscenes")
+def evaluate_nuscenes(
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    version: Annotated[str, typer.Option(help="Version, such as v1.0-trainval.")],
+    split: Annotated[str, typer.Option(help="Split, such as val.")],
+    results: Annotated[Path, typer.Option(help="Submission file.")],
+    out: Annotated[Path, typer.Option(help="metrics.json to write.")],
+    config: Annotated[Path | None, typer.Option(help="Detection config (devkit JSON); default cvpr_2019.")] = None,
+    details: Annotated[Path | None, typer.Option(help="Also write the precision-recall curves (JSON).")] = None,
+) -> None:
+    """NuScenes detection metrics, with the keys of the devkit's metrics_summary.json."""
+    from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
+
+    settings = DetectionConfig.from_json(config) if config else None
+    evaluate_files(root, version, split, results, out, settings, details)
+
+
+@evaluate_app.command("kitti")
+def evaluate_kitti(
+    labels: Annotated[Path, typer.Option(help="Folder of label files, such as training/label_2.")],
+    results: Annotated[Path, typer.Option(help="Folder of result files, or the folder above `data`.")],
+    out: Annotated[Path, typer.Option(help="metrics.json to write.")],
+) -> None:
+    """KITTI AP (2D, BEV, 3D) and AOS in percent, 11 and 40 recall positions, three difficulties."""
+    from bevkd.eval.kitti import evaluate_files
+
+    evaluate_files(labels, results, out)
+
+
+@evaluate_app.command("waymo")
+def evaluate_waymo(
+    sets: Annotated[Path, typer.Option(help=".npz with the arrays pred_* and gt_*.")],
+    out: Annotated[Path, typer.Option(help="metrics.json to write.")],
+    let: Annotated[bool, typer.Option(help="Longitudinal error tolerant metrics (LET-3D: AP, APH, APL).")] = False,
+) -> None:
+    """Waymo AP and APH per type, range and level."""
+    from bevkd.eval.waymo import LetConfig, evaluate_files
+
+    evaluate_files(sets, out, LetConfig() if let else None)

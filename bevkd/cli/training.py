@@ -1,0 +1,155 @@
+"""Commands on runs: `train`, `config`, `cache`, `predict`, `response`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bevkd.cli.common import RUNS, Overrides, Run, RunsRoot, Scale, Seed, app, trained
+from bevkd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bevkd.config import RunConfig
+
+
+@app.command()
+def train(
+    run: Run,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    runs: RunsRoot = RUNS,
+    restart: Annotated[bool, typer.Option("--restart", help="Drop what lies here and begin anew.")] = False,
+    restart_if_changed: Annotated[
+        bool, typer.Option("--restart-if-changed", help="The same, but only if another config or teacher left it.")
+    ] = False,
+) -> None:
+    """Train a run, plain or distilled; the same command resumes it."""
+    from bevkd.config import load_run, run_dir
+    from bevkd.errors import OtherRunError
+
+    config, out = load_run(run, scale, seed, overrides), run_dir(run, scale, seed, runs)
+    from bevkd.train import train as train_run  # takes seconds, a typo should not
+
+    try:
+        train_run(config, out, restart=restart)
+    except OtherRunError as error:
+        if not restart_if_changed:
+            raise
+        logging.getLogger(__name__).warning("beginning anew: %s", error)
+        train_run(config, out, restart=True)
+
+
+@app.command()
+def config(
+    run: Run,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    explain: Annotated[str | None, typer.Option(metavar="KEY", help="Which file and line say this setting.")] = None,
+    identity: Annotated[bool, typer.Option("--identity", help="Only what makes it this run.")] = False,
+) -> None:
+    """Print the resolved settings of a run as YAML, or where one of them comes from."""
+    import yaml
+
+    from bevkd.config import identity as identity_of
+    from bevkd.config import load_run, to_plain
+    from bevkd.config.explain import explain as places
+
+    if explain is not None and identity:
+        raise ConfigError("--explain and --identity exclude each other")
+    if explain is not None:
+        value, sources = places(run, scale, seed, explain, overrides or [])
+        typer.echo(f"{explain} = {value!r}")
+        for source in sources:
+            typer.echo(f"  {source}")
+        return
+    found = load_run(run, scale, seed, overrides)
+    typer.echo(yaml.safe_dump(identity_of(found) if identity else to_plain(found), sort_keys=False), nl=False)
+
+
+def _reader(text: str, scale: str) -> RunConfig:
+    """The training that `RUN:SEED` names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    from bevkd.config import load_run
+
+    run, _, seed = text.rpartition(":")
+    if not run or not seed.isdigit():
+        raise ConfigError(f"--reader wants RUN:SEED, got {text!r}")
+    return load_run(run, scale, int(seed))
+
+
+@app.command()
+def cache(
+    run: Annotated[str | None, typer.Option(help="A run that reads it.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its own name, instead of a run that reads it.")] = None,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    overrides: Overrides = None,
+    runs: RunsRoot = RUNS,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN:SEED", help="Trainings that read it; default: all of config that do."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say about how large it will be.")] = False,
+) -> None:
+    """Build the teacher cache that a distilled run reads (shared by every run with the same needs)."""
+    from bevkd.config import load_run, run_dir
+    from bevkd.distill.cache_key import cache_name, reader_of, readers_of
+    from bevkd.distill.sizes import estimate_cache_bytes
+
+    if (run is None) == (name is None):
+        raise ConfigError("give one of --run and --name")
+    if name is not None and overrides:
+        raise ConfigError("--set belongs to --run")
+    config = load_run(run, scale, seed, overrides) if run is not None else reader_of(str(name), scale)
+    known = [] if overrides else readers_of(config)
+    readers = [_reader(one, scale) for one in reader or []] or known
+    if dry_run:
+        size = estimate_cache_bytes(config, readers)
+        typer.echo(f"{cache_name(config)}: about {size / 1e6:.1f} MB for {len(readers) or 1} trainings")
+        return
+    from bevkd.train import ensure_cache
+
+    typer.echo(ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers).folder)
+
+
+@app.command()
+def predict(
+    run: Run,
+    split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    snapshot: Annotated[int | None, typer.Option(min=1, help="Its weights after so many parts of training.")] = None,
+    runs: RunsRoot = RUNS,
+) -> None:
+    """Detect on a split with a trained run: submission file and metrics beside the model."""
+    folder = trained(run, scale, seed, runs)
+    from bevkd.train import evaluate_run
+    from bevkd.train.snapshots import snapshot_folder
+
+    evaluate_run(folder if snapshot is None else snapshot_folder(folder, snapshot), split)
+
+
+@app.command()
+def response(
+    run: Run,
+    split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
+    runs: RunsRoot = RUNS,
+) -> None:
+    """How high the class scores of a trained run are on objects, in their borders and in the background."""
+    from bevkd.report.runs import response_file
+
+    folder = trained(run, scale, seed, runs)
+    from bevkd.train.response import measure_response
+
+    measure_response(folder, split, response_file(run, scale, seed, split, runs) if out is None else out)
