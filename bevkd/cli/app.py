@@ -12,7 +12,8 @@ import typer
 from bevkd import __version__
 from bevkd.cli import costs, data, evaluation, results, training  # noqa: F401 - they register their commands
 from bevkd.cli.common import app
-from bevkd.errors import BevkdError, Interrupted
+from bevkd.errors import BevkdError, DataError, Interrupted
+from bevkd.io import reason
 
 
 @app.callback()
@@ -44,6 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"bevkd: {type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # A file that no reader or writer of ours was about: still a line and no traceback.
+        if show_traceback:
+            raise
+        place = f" (file={error.filename})" if error.filename is not None else ""
+        print(f"bevkd: {type(error).__name__}: {reason(error)}{place}", file=sys.stderr)
+        return DataError.exit_code
     except KeyboardInterrupt:
         print("bevkd: interrupted", file=sys.stderr)
         return Interrupted.exit_code

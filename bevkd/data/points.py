@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.errors import DataError
+from bevkd.io import read_bytes
 
 Points = NDArray[np.float32]
 
@@ -24,10 +25,7 @@ def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> 
     Raises:
         DataError: missing, empty or truncated file, or a coordinate that is not finite.
     """
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError("LiDAR file is missing", file=path, token=token, field="filename") from None
+    content = read_bytes(path, "LiDAR file", token=token, field="filename")
     if len(content) == 0 or len(content) % (4 * columns):
         raise DataError(
             f"truncated LiDAR file: {len(content)} bytes are not a positive multiple of {4 * columns}",

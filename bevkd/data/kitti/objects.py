@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.errors import DataError
+from bevkd.io import read_text
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -72,17 +73,14 @@ def read_folder(folder: str | Path, frames: Sequence[str], *, scored: bool) -> O
 
     Raises:
         DataError: a file is missing or unreadable; a line has another number of columns, a value that is not a finite
-            number, or a box of negative size. The message names file, line and column.
+            number, or a box whose size is not positive. The message names file, line and column.
     """
     index, kinds, rows = [], [], []
     known = {name: i for i, name in enumerate(TYPES)}
+    what = f"cannot be read: the file of {'results' if scored else 'labels'}"
     for i, frame in enumerate(frames):
         path = Path(folder) / f"{frame}.txt"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot be read: {error}", file=path, token=frame) from error
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(read_text(path, what, token=frame).splitlines(), start=1):
             words = line.split()
             if words:
                 rows.append(_row(words, scored, path, number, frame))
@@ -102,20 +100,22 @@ def _row(words: list[str], scored: bool, path: Path, line: int, frame: str) -> l
             row.append(float(word))
         except ValueError:
             raise DataError(f"line {line}: {word!r} is not a number", file=path, token=frame, field=name) from None
-    for name in _negative(row):
-        raise DataError(f"line {line}: negative size", file=path, token=frame, field=name)
+    for name, problem in _sizes(row):
+        raise DataError(f"line {line}: {problem}", file=path, token=frame, field=name)
     for name, value in zip(COLUMNS[1:], row, strict=False):
         if not np.isfinite(value):
             raise DataError(f"line {line}: {value} is not finite", file=path, token=frame, field=name)
     return row if scored else [*row, 0.0]
 
 
-def _negative(row: list[float]) -> Iterable[str]:
-    """Columns that make a box of negative size. Without a place (see `NO_PLACE`) there is no box in 3D."""
+def _sizes(row: list[float]) -> Iterable[tuple[str, str]]:
+    """Columns that make a box without a size, and what is wrong. Without a place (see `NO_PLACE`) it has none in 3D."""
     value = dict(zip(COLUMNS[1:], row, strict=False))
-    if value["x2"] < value["x1"]:
-        yield "x2"
-    if value["y2"] < value["y1"]:
-        yield "y2"
+    for low, high in (("x1", "x2"), ("y1", "y2")):
+        if value[high] < value[low]:
+            yield high, f"negative size: {high} is less than {low}"
     if value["x"] != NO_PLACE:
-        yield from (name for name in ("height", "width", "length") if value[name] < 0)
+        for name in ("height", "width", "length"):
+            if value[name] <= 0:
+                what = "negative size: " if value[name] < 0 else ""
+                yield name, f"{what}box sizes must be positive (x is {NO_PLACE:g} where there is no box in 3D)"
