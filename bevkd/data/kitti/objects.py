@@ -40,11 +40,13 @@ class Objects:
         frame: (N,) index of the frame.
         kind: (N,) index into `TYPES`, or `OTHER`.
         values: (N, 15) the columns after the type; score is 0 in labels.
+        words: (N,) the types as the files spell them; none where that is not known.
     """
 
     frame: Ints
     kind: Ints
     values: Floats
+    words: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -55,7 +57,8 @@ class Objects:
 
     def select(self, keep: NDArray) -> Objects:
         """The objects chosen by a mask or by indices."""
-        return Objects(self.frame[keep], self.kind[keep], self.values[keep])
+        words = None if self.words is None else self.words[keep]
+        return Objects(self.frame[keep], self.kind[keep], self.values[keep], words)
 
 
 def placed(objects: Objects) -> NDArray[np.bool_]:
@@ -75,7 +78,7 @@ def read_folder(folder: str | Path, frames: Sequence[str], *, scored: bool) -> O
         DataError: a file is missing or unreadable; a line has another number of columns, a value that is not a finite
             number, or a box whose size is not positive. The message names file, line and column.
     """
-    index, kinds, rows = [], [], []
+    index, kinds, rows, types = [], [], [], []
     known = {name: i for i, name in enumerate(TYPES)}
     what = f"cannot be read: the file of {'results' if scored else 'labels'}"
     for i, frame in enumerate(frames):
@@ -85,9 +88,11 @@ def read_folder(folder: str | Path, frames: Sequence[str], *, scored: bool) -> O
             if words:
                 rows.append(_row(words, scored, path, number, frame))
                 kinds.append(known.get(words[0].lower(), OTHER))
+                types.append(words[0])
                 index.append(i)
     values = np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS) - 1)
-    return Objects(np.array(index, dtype=np.int64), np.array(kinds, dtype=np.int64), values)
+    spelt = np.array(types, dtype=object)
+    return Objects(np.array(index, dtype=np.int64), np.array(kinds, dtype=np.int64), values, spelt)
 
 
 def _row(words: list[str], scored: bool, path: Path, line: int, frame: str) -> list[float]:
