@@ -240,14 +240,16 @@ class FrameIndex:
         """
         folder = Path(folder)
         facts = read_stamp(folder)
-        wanted = split.split("+")
+        wanted, lists = split.split("+"), facts.get("lists", {})
+        known = sorted({*facts["splits"], *lists})
         for name in wanted:
-            if name not in facts["splits"]:
-                known = ", ".join(sorted(facts["splits"]))
+            if name not in known:
                 raise ConfigError(
-                    f"index {folder} has no split {name!r}{nearest(name, facts['splits'])}; it has: {known}"
+                    f"index {folder} has no split {name!r}{nearest(name, known)}; it has: {', '.join(known)}"
                 )
         in_split = pc.field("split").cast(pa.string()).isin(wanted)
+        if listed := [scene for name in wanted for scene in lists.get(name, [])]:
+            in_split = in_split | pc.field("scene_name").cast(pa.string()).isin(listed)
         frames = _read(folder / "frames.parquet").add_column(
             0, "_row", pa.array(np.arange(facts["frames"]), pa.int64())
         )
