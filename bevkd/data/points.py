@@ -20,7 +20,8 @@ BLOCK = 32_768  # rows of a product; see `multiply`
 def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> Points:
     """Points (P, columns) of a file of float32: x, y, z (sensor frame, m), intensity, ...
 
-    nuScenes' `.pcd.bin` has a fifth column, the ring index; KITTI's velodyne `.bin` has four.
+    nuScenes' `.pcd.bin` has a fifth column, the ring index; KITTI's velodyne `.bin` has four. Files of three columns get
+    a fourth, intensities of 0.
 
     Raises:
         DataError: missing, empty or truncated file, or a coordinate that is not finite.
@@ -36,7 +37,7 @@ def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> 
         total = points.sum()  # finite only where every term is, and many times faster than to look at each
     if not np.isfinite(total) and not np.isfinite(points[:, :4]).all():
         raise DataError("LiDAR file holds points that are not finite", file=path, token=token, field="points")
-    return points
+    return points if columns > 3 else np.pad(points, ((0, 0), (0, 4 - columns)))
 
 
 def multiply(points: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:

@@ -32,8 +32,12 @@ def derive_seed(*parts: object) -> int:
 
 
 def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
-    """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by."""
-    return FrameDataset(
+    """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by.
+
+    Raises:
+        DataError: batches hold labelled frames, and none of these has a box to learn from.
+    """
+    frames = FrameDataset(
         run.data,
         run.model,
         run.data.train_split,
@@ -43,6 +47,9 @@ def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
         labelled_subset=run.row.labelled_subset,
         reads=reads,
     )
+    if run.train.unlabelled_per_batch < run.train.frames_per_batch:
+        frames.require_targets(run.train.frames_limit or None)
+    return frames
 
 
 class Frames(Protocol):
