@@ -1,7 +1,7 @@
 """Atomic writers and the few readers shared by every stage: a file is either whole or absent.
 
-What the system says of a file (missing, not allowed, a link to itself, no space left ...) becomes a `DataError` with the
-path, here and nowhere else: `reading` and `writing` are for those who open files themselves.
+What the system says of a file (missing, not allowed, a link to itself, no space left ...) becomes a `DataError` with
+the path, here and nowhere else: `reading` and `writing` are for those who open files themselves.
 """
 
 from __future__ import annotations
@@ -158,9 +158,7 @@ def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
-def read_bytes(
-    path: str | Path, what: str = "file", *, token: str | None = None, field: str | None = None
-) -> bytes:
+def read_bytes(path: str | Path, what: str = "file", *, token: str | None = None, field: str | None = None) -> bytes:
     """The content of a file; arguments and errors as of `reading`."""
     with reading(path, what, token=token, field=field):
         return Path(path).read_bytes()

@@ -26,7 +26,10 @@ def split_classes(value: Any) -> tuple[list[Any] | None, dict[Any, Any]]:
         return value, {}
     names = [one for one in value if not isinstance(one, dict)]
     mapped = {key: name for one in value if isinstance(one, dict) for key, name in one.items()}
-    return [*names, *(name for name in dict.fromkeys(mapped.values()) if name is not None and name not in names)], mapped
+    return [
+        *names,
+        *(name for name in dict.fromkeys(mapped.values()) if name is not None and name not in names),
+    ], mapped
 
 
 def normalised(data: Any) -> Any:

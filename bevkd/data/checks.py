@@ -1,4 +1,4 @@
-"""What is known of sensor files twice is compared: sizes of images with calibrations, points with what a format holds."""
+"""What is known twice of sensor files is compared: image sizes with calibrations, points with what a format holds."""
 
 from __future__ import annotations
 

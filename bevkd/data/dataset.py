@@ -287,7 +287,9 @@ class FrameDataset:
             out &= counts >= max(1, most)
         if (left := int((keep & ~out).sum())) == 0:
             return keep
-        what = f"split {self.split}: {left} of {int(keep.sum())} frames lack the files of {', '.join(self.reads.sensors)}"
+        what = (
+            f"split {self.split}: {left} of {int(keep.sum())} frames lack the files of {', '.join(self.reads.sensors)}"
+        )
         if not out.any():
             missing = ", ".join(f"{name}: {count}" for name, count in self.index.facts["missing"].items())
             message = f"{what}, which were not there when the index was made ({missing})"

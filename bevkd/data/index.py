@@ -281,7 +281,9 @@ class FrameIndex:
             timestamp=frames["timestamp"].to_numpy(),
             global_from_ego=matrices(frames["global_from_ego"], 4, 4),
             sensors=_sensors(folder, scenes, sensors, camera_sweeps=camera_sweeps or len(frames) > n_key),
-            boxes=_boxes(folder, scenes, frames["_row"].to_numpy(), facts.get("categories", {}) | dict(categories or {})),
+            boxes=_boxes(
+                folder, scenes, frames["_row"].to_numpy(), facts.get("categories", {}) | dict(categories or {})
+            ),
             **lists,
         )
 
@@ -337,9 +339,7 @@ def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64], own: Mapping
     )
 
 
-def labels_of(
-    category: Sequence[str], labels: NDArray[np.int64], own: Mapping[str, str | None]
-) -> NDArray[np.int64]:
+def labels_of(category: Sequence[str], labels: NDArray[np.int64], own: Mapping[str, str | None]) -> NDArray[np.int64]:
     """Labels (M,) of boxes whose categories may have own names, whatever their case.
 
     Args:

@@ -1,4 +1,4 @@
-"""How a data set is to be indexed where its owner's rules do not fit it, and what becomes of the problems that are met."""
+"""How a data set is indexed where the rules of its format do not fit, and what becomes of the problems that are met."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ BLOCK = 32_768  # rows of a product; see `multiply`
 def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> Points:
     """Points (P, columns) of a file of float32: x, y, z (sensor frame, m), intensity, ...
 
-    nuScenes' `.pcd.bin` has a fifth column, the ring index; KITTI's velodyne `.bin` has four. Files of three columns get
-    a fourth, intensities of 0.
+    nuScenes' `.pcd.bin` has a fifth column, the ring index; KITTI's velodyne `.bin` has four. Files of three columns
+    get a fourth, intensities of 0.
 
     Raises:
         DataError: missing, empty or truncated file, or a coordinate that is not finite.

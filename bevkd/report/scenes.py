@@ -82,7 +82,9 @@ class SceneReader:
     def __init__(self, data: DataConfig, area: Area) -> None:
         self.data, self.area = data, area
         splits = sorted(read_stamp(data.index)["splits"])
-        self.index = FrameIndex.open(data.index, "+".join(splits), sensors=("lidar", "camera"), categories=data.categories)
+        self.index = FrameIndex.open(
+            data.index, "+".join(splits), sensors=("lidar", "camera"), categories=data.categories
+        )
         self.loader = FrameLoader(self.index, data.root, Reads(), data.rescale_images)
         self.row = {token: i for i, token in enumerate(self.index.columns["token"])}
 

@@ -73,9 +73,7 @@ class _Found:
     boxes: dict[str, Any]  # columns of `boxes` that need no other frame
 
 
-def convert_kitti(
-    root: str | Path, out: str | Path, workers: int = 1, options: ConvertOptions | None = None
-) -> Path:
+def convert_kitti(root: str | Path, out: str | Path, workers: int = 1, options: ConvertOptions | None = None) -> Path:
     """Write the index of a KITTI object detection folder.
 
     Splits are the lists `ImageSets/{train,tune,val,test}.txt`; frames of `training` that no list names belong to none.
@@ -218,7 +216,7 @@ def _columns(objects: Objects, calibration: Calibration, points: Points | None) 
 
 
 def _sensor_columns(members: list[Member], found: list[_Found]) -> tuple[dict[str, Any], list[list[int]]]:
-    """A row for the LiDAR and one for the left colour camera of each frame that has them; and the rows of each frame."""
+    """A row for the LiDAR and one for the left colour camera of each frame that has them; and each frame's rows."""
     rows: list[tuple[int, str, str, str, tuple[int, int], NDArray[np.float64], NDArray[np.float64]]] = []
     keys: list[list[int]] = []
     for i, (one, seen) in enumerate(zip(members, found, strict=True)):
@@ -229,9 +227,7 @@ def _sensor_columns(members: list[Member], found: list[_Found]) -> tuple[dict[st
         if one.image is not None:
             keys[-1].append(len(rows))
             camera = seen.calibration
-            rows.append(
-                (i, CAMERA, "camera", one.path(CAMERA), seen.size, camera.intrinsics, camera.ego_from_camera)
-            )
+            rows.append((i, CAMERA, "camera", one.path(CAMERA), seen.size, camera.intrinsics, camera.ego_from_camera))
     n = len(rows)
     frame, channel, modality, filename, size, intrinsics, mounts = zip(*rows, strict=True)
     columns = {

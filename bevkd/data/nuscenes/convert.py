@@ -76,8 +76,8 @@ def convert_nuscenes(
     """Write the index of one version of a nuScenes data set.
 
     An index that was made from the same tables and files by the same format is left as it is. Otherwise the new one
-    replaces whatever index `out` held, in one rename and only when it is complete. Sensors that were not downloaded, for
-    some scenes or all, are left out and counted; so are frames of which nothing is there.
+    replaces whatever index `out` held, in one rename and only when it is complete. Sensors that were not downloaded,
+    for some scenes or all, are left out and counted; so are frames of which nothing is there.
 
     Args:
         root: folder with `<version>/`, `samples/` and `sweeps/`.

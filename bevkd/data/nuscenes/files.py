@@ -62,9 +62,7 @@ def listing_digest(root: Path, folders: Iterable[str]) -> str:
         try:
             with os.scandir(root / folder) as entries:
                 names = sorted(
-                    f"{entry.name} {entry.stat().st_size if entry.name.endswith('.bin') else 0}"
-                    for entry in entries
-                    if not entry.name.endswith(".bin") or _is_there(entry)
+                    f"{entry.name} {_size(entry) if entry.name.endswith('.bin') else 0}" for entry in entries
                 )
         except FileNotFoundError:
             names = []
@@ -74,12 +72,11 @@ def listing_digest(root: Path, folders: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-def _is_there(entry: os.DirEntry[str]) -> bool:
+def _size(entry: os.DirEntry[str]) -> int:
     try:
-        entry.stat()
+        return entry.stat().st_size
     except OSError:  # said when the file itself is looked at
-        return False
-    return True
+        return _ABSENT
 
 
 def find_files(root: Path, data: Table, records: Records, workers: int, options: ConvertOptions) -> Present:
@@ -105,7 +102,10 @@ def find_files(root: Path, data: Table, records: Records, workers: int, options:
     lidar = records.modality == "lidar"
     checks = [
         (sizes == 0, "file is empty"),
-        (lidar & (sizes > 0) & (sizes % point != 0), f"truncated LiDAR file: its size is not a multiple of {point} bytes"),
+        (
+            lidar & (sizes > 0) & (sizes % point != 0),
+            f"truncated LiDAR file: its size is not a multiple of {point} bytes",
+        ),
     ]
     if not options.partial:
         checks.insert(0, (alone, "file is missing"))
@@ -149,9 +149,7 @@ def _error(root: Path, data: Table, records: Records, at: int, message: str) -> 
     return DataError(message, file=root / name, token=token, field="filename")
 
 
-def look_into(
-    root: Path, tables: dict[str, Table], records: Records, workers: int, options: ConvertOptions
-) -> None:
+def look_into(root: Path, tables: dict[str, Table], records: Records, workers: int, options: ConvertOptions) -> None:
     """Open some files of keyframes and compare them with the tables: the first one of every sensor of every scene or,
     where problems are collected, all of them.
 

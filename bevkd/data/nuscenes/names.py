@@ -10,7 +10,17 @@ from bevkd.classes import CLASS_OF_CATEGORY
 from bevkd.data.options import Problems
 from bevkd.splits import custom_splits, held_by, official_splits, tune_scenes
 
-__all__ = ["CAMERAS", "CHANNELS", "CLASS_OF_CATEGORY", "LIDAR", "RADARS", "lighting", "scene_lists", "scene_splits", "weather"]
+__all__ = [
+    "CAMERAS",
+    "CHANNELS",
+    "CLASS_OF_CATEGORY",
+    "LIDAR",
+    "RADARS",
+    "lighting",
+    "scene_lists",
+    "scene_splits",
+    "weather",
+]
 
 LIDAR = "LIDAR_TOP"
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -39,7 +40,7 @@ class Table:
 
     path: Path
     columns: dict[str, NDArray[Any]]
-    problems: Problems = field(default_factory=Problems)
+    problems: Problems = dataclass_field(default_factory=Problems)
 
     def __getitem__(self, field: str) -> NDArray[Any]:
         return self.columns[field]

@@ -67,7 +67,9 @@ def _load(folder: Path, scene_names: list[str], official: bool) -> GroundTruth:
     if not official and (absent := wanted - set(names.values())):
         # The devkit passes over them, so that the metrics are those of the others.
         hint = nearest(min(absent), names.values())
-        log.warning("%s: %d scenes are not in the tables, such as %r%s", folder / CUSTOM, len(absent), min(absent), hint)
+        log.warning(
+            "%s: %d scenes are not in the tables, such as %r%s", folder / CUSTOM, len(absent), min(absent), hint
+        )
     tokens: list[str] = []
     others: set[str] = set()
     times: list[int] = []
