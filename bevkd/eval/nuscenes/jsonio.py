@@ -7,16 +7,19 @@ piece is joined with what follows and parsed again, so the result is always that
 
 from __future__ import annotations
 
+import codecs
 import gc
 import json
 import mmap
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from bevkd.errors import DataError
+from bevkd.io import reading
 
 _fast_loads: Callable[[bytes], Any]
 _fast_dumps: Callable[[Any], bytes]
@@ -35,6 +38,7 @@ PIECE_BYTES = 1 << 18  # small enough for the parsed piece to stay in the proces
 _BETWEEN_RECORDS = re.compile(rb"(\})\s*,\s*(?=\{)")
 _BETWEEN_FRAMES = re.compile(rb'[}\[]\s*(\])\s*,\s*(?="(?:[^"\\]|\\.)*"\s*:\s*\[\s*[\]{])')
 _RESULTS = re.compile(rb'"results"\s*:\s*(?=\{)')
+_OF_BOX = b'"sample_token"'  # every box has one
 _NOT_JSON = (ValueError, RecursionError)  # ValueError covers JSONDecodeError and UnicodeDecodeError
 
 
@@ -59,7 +63,8 @@ def iter_records(path: Path) -> Iterator[list[dict[str, Any]]]:
     """
     with _mapped(path) as buffer:
         start, end = buffer.find(b"[") + 1, buffer.rfind(b"]")
-        if start == 0 or end < start or buffer[: start - 1].strip() or buffer[end + 1 :].strip():
+        head = buffer[: max(0, start - 1)].removeprefix(codecs.BOM_UTF8)
+        if start == 0 or end < start or head.strip() or buffer[end + 1 :].strip():
             _parse_or_refuse(buffer[:], path, 0)
             raise DataError("a table must be a list of objects", file=path)
         while start < end:
@@ -67,16 +72,18 @@ def iter_records(path: Path) -> Iterator[list[dict[str, Any]]]:
             if piece is None:
                 piece = _parse_or_refuse(b"[" + buffer[start : end + 1], path, start - 1), end
             records, start = piece
-            if not all(isinstance(record, dict) for record in records):
+            good = list(takewhile(lambda record: isinstance(record, dict), records))
+            if good:
+                yield good
+            if len(good) < len(records):
                 raise DataError("a table must be a list of objects", file=path)
-            yield records
 
 
 def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Hand the `results` of a submission, some frames at a time, to `consume`; return the submission without them.
 
     Raises:
-        DataError: the file is missing, not JSON, or has no object `results`.
+        DataError: the file is missing, not JSON, has no object `results`, or a sample twice.
     """
     with _mapped(path) as buffer:
         start = _find_results(buffer)
@@ -85,16 +92,43 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
             raise DataError("must map sample tokens to lists of boxes", file=path, field="results")
         head = buffer[:start]
         while (piece := _next_piece(buffer, start, len(buffer), _BETWEEN_FRAMES, b"{%b}")) is not None:
-            results, start = piece
+            results, end = piece
+            _refuse_repeated(buffer[start:end], results, path)
             consume(results)
+            start = end
+        rest = buffer[start:]
         try:  # only parsing tells where `results` ends and what follows
-            text = "{" + buffer[start:].decode()
+            text = "{" + rest.decode()
             results, length = json.JSONDecoder().raw_decode(text)
         except _NOT_JSON as error:
-            raise DataError(f"is not valid JSON after byte {start}: {error}", file=path) from error
+            raise _refusal(error, path, b"{" + rest, start - 1) from error
+        _refuse_repeated(text[1 : length - 1].encode(), results, path)
         consume(results)
-        rest: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
-        return rest
+        after: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
+        return after
+
+
+def _refuse_repeated(piece: bytes, results: dict[str, Any], path: Path) -> None:
+    """A sample that is listed twice in one piece, of which parsing keeps the second list only.
+
+    Counting what one list more would leave behind is much faster than a parser that sees every key.
+
+    Raises:
+        DataError: there is one.
+    """
+    lists = [boxes for boxes in results.values() if isinstance(boxes, list)]
+    boxes, empty = sum(map(len, lists)), sum(not one for one in lists)
+    if piece.count(_OF_BOX) == boxes and piece.count(b"[]") == empty:
+        return
+    keys: list[str] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        keys[:] = [key for key, _ in pairs]  # the outermost object comes last
+
+    json.loads(b"{" + piece.rstrip().rstrip(b",") + b"}", object_pairs_hook=keep)
+    if len(keys) > len(set(keys)):
+        token = next(key for key in keys if keys.count(key) > 1)
+        raise DataError("sample appears twice", file=path, token=token, field="results")
 
 
 def _find_results(buffer: mmap.mmap) -> int | None:
@@ -123,19 +157,28 @@ def _next_piece(
 
 
 def _parse_or_refuse(text: bytes, path: Path, offset: int) -> Any:
+    """Parse text that begins at byte `offset` of a file."""
     try:
         return loads(text)
     except _NOT_JSON as error:
-        raise DataError(f"is not valid JSON after byte {offset}: {error}", file=path) from error
+        raise _refusal(error, path, text, offset) from error
+
+
+def _refusal(error: Exception, path: Path, text: bytes, offset: int) -> DataError:
+    """What is wrong with the text of a file from byte `offset` on, and where: the same, whatever piece it was met in."""
+    if isinstance(error, UnicodeDecodeError):
+        return DataError(f"is not valid JSON: {error.reason} at byte {offset + error.start}", file=path)
+    if isinstance(error, json.JSONDecodeError):
+        before = len(error.doc[: error.pos].encode()) + (3 if text.startswith(codecs.BOM_UTF8) else 0)
+        return DataError(f"is not valid JSON: {error.msg} at byte {offset + before}", file=path)
+    return DataError("is not valid JSON that can be read: nested too deeply", file=path)
 
 
 def _mapped(path: Path) -> mmap.mmap:
     try:
-        with open(path, "rb") as stream:
+        with reading(path), open(path, "rb") as stream:
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise DataError("file is missing", file=path) from None
-    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+    except ValueError as error:  # an empty file cannot be mapped
         raise DataError(f"cannot be read: {error}", file=path) from error
 
 
