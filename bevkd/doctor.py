@@ -15,7 +15,7 @@ from typing import Any
 from bevkd import __version__
 from bevkd.data.layout import recognise
 from bevkd.data.options import ConvertOptions, Problems
-from bevkd.data.summary import summarise
+from bevkd.data.summary import summarise, warnings_of
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.registry import lookup
 
@@ -112,7 +112,8 @@ def examine_dataset(root: Path, version: str | None, options: ConvertOptions | N
         return found
     found.format, found.versions, found.files = layout.format, list(layout.versions), layout.files
     if layout.format is None:
-        found.problems.append(f"no format is recognised: {layout.hint} (file={root})")
+        asked = "" if version is None else f", and no version {version!r}"
+        found.problems.append(f"no format is recognised{asked}: {layout.hint} (file={root})")
         return found
     versions: list[str | None] = [version] if version or not layout.versions else list(layout.versions)
     if version is not None and layout.versions and version not in layout.versions:
@@ -129,6 +130,7 @@ def examine_dataset(root: Path, version: str | None, options: ConvertOptions | N
             try:
                 lookup("reader", layout.format).convert(root, one, index, options=settings)
                 found.contents.append(summarise(index, root))
+                found.problems += warnings_of(found.contents[-1])
             except DataError as error:
                 if not problems.found:
                     problems.found.append(error)

@@ -62,6 +62,7 @@ class FrameDataset:
         labelled: (n,) whether the annotations of a frame may be used.
         global_from_ego: (n, 4, 4) ego pose of each frame.
         weather, lighting, scenes: one word per frame.
+        categories: own category names and the classes they count as.
 
     Raises:
         ConfigError: unknown split or labelled subset, or settings that exclude each other.
@@ -93,6 +94,7 @@ class FrameDataset:
             camera_sweeps=reads.camera_sweeps,
             categories=data.categories,
         )
+        self.categories: dict[str, str | None] = {**self.index.facts.get("categories", {}), **data.categories}
         labelled = self._labelled_mask()
         keep = labelled if train and frames == "labelled" else np.ones(len(labelled), dtype=bool)
         if train and frames == "all" and self.index.facts["labelled_subsets"] is not None:

@@ -16,6 +16,7 @@ from bevkd.data.index import labels_of, read_stamp
 from bevkd.errors import DataError
 
 _NO_CLASS = "-"
+_WARNING = "  WARNING: "
 
 
 def summarise(folder: str | Path, name: str | Path | None = None) -> str:
@@ -37,6 +38,11 @@ def summarise(folder: str | Path, name: str | Path | None = None) -> str:
     lines.append(f"  sensors  {_sensors(folder)}")
     lines += _left_out(facts)
     return "\n".join([*lines, *_boxes(folder, facts.get("categories", {}))])
+
+
+def warnings_of(summary: str) -> list[str]:
+    """What a summary warns of."""
+    return [line.removeprefix(_WARNING) for line in summary.splitlines() if line.startswith(_WARNING)]
 
 
 def _subsets(held: list[list[int] | None], subsets: list[int]) -> str:
@@ -90,9 +96,9 @@ def _boxes(folder: Path, own: Mapping[str, str | None]) -> list[str]:
             f"  {count} of {len(category)} boxes have no class; to learn them: data.classes, {{{none[0][0]}: CLASS}}"
         )
     if len(none) == len(rows):
-        lines.append("  WARNING: no box has a class, nothing can be learnt from this data set as it is")
+        lines.append(f"{_WARNING}no box has a class, nothing can be learnt from this data set as it is")
     elif all(empty[row] == boxes[row] for row in rows if row[1] >= 0):
-        lines.append("  WARNING: no box of a class has a point in it; training drops them unless data.min_points is 0")
+        lines.append(f"{_WARNING}no box of a class has a point in it; training drops them unless data.min_points is 0")
     return lines
 
 

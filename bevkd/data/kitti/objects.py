@@ -8,7 +8,7 @@ a place being the middle of the bottom face; angles are radians.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +66,20 @@ def placed(objects: Objects) -> NDArray[np.bool_]:
     return np.asarray(objects.column("x") != NO_PLACE)
 
 
-def read_folder(folder: str | Path, frames: Sequence[str], *, scored: bool) -> Objects:
+def read_folder(
+    folder: str | Path,
+    frames: Sequence[str],
+    *,
+    scored: bool,
+    categories: Mapping[str, str | None] | None = None,
+) -> Objects:
     """Read `<folder>/<frame>.txt` of every frame.
 
     Args:
         folder: of the files.
         frames: names of the frames, such as "000123".
         scored: result files, with a score in a sixteenth column.
+        categories: own types and the types that they count as; none: types that are passed over.
 
     Raises:
         DataError: a file is missing or unreadable; a line has another number of columns, a value that is not a finite
@@ -80,6 +87,7 @@ def read_folder(folder: str | Path, frames: Sequence[str], *, scored: bool) -> O
     """
     index, kinds, rows, types = [], [], [], []
     known = {name: i for i, name in enumerate(TYPES)}
+    known |= {name.lower(): known.get(label or "", OTHER) for name, label in (categories or {}).items()}
     what = f"cannot be read: the file of {'results' if scored else 'labels'}"
     for i, frame in enumerate(frames):
         path = Path(folder) / f"{frame}.txt"

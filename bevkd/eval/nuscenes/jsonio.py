@@ -38,7 +38,6 @@ PIECE_BYTES = 1 << 18  # small enough for the parsed piece to stay in the proces
 _BETWEEN_RECORDS = re.compile(rb"(\})\s*,\s*(?=\{)")
 _BETWEEN_FRAMES = re.compile(rb'[}\[]\s*(\])\s*,\s*(?="(?:[^"\\]|\\.)*"\s*:\s*\[\s*[\]{])')
 _RESULTS = re.compile(rb'"results"\s*:\s*(?=\{)')
-_OF_BOX = b'"sample_token"'  # every box has one
 _NOT_JSON = (ValueError, RecursionError)  # ValueError covers JSONDecodeError and UnicodeDecodeError
 
 
@@ -83,7 +82,7 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
     """Hand the `results` of a submission, some frames at a time, to `consume`; return the submission without them.
 
     Raises:
-        DataError: the file is missing, not JSON, has no object `results`, or a sample twice.
+        DataError: the file is missing, not JSON, or has no object `results`.
     """
     with _mapped(path) as buffer:
         start = _find_results(buffer)
@@ -92,43 +91,16 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
             raise DataError("must map sample tokens to lists of boxes", file=path, field="results")
         head = buffer[:start]
         while (piece := _next_piece(buffer, start, len(buffer), _BETWEEN_FRAMES, b"{%b}")) is not None:
-            results, end = piece
-            _refuse_repeated(buffer[start:end], results, path)
+            results, start = piece
             consume(results)
-            start = end
-        rest = buffer[start:]
         try:  # only parsing tells where `results` ends and what follows
-            text = "{" + rest.decode()
+            text = "{" + buffer[start:].decode()
             results, length = json.JSONDecoder().raw_decode(text)
         except _NOT_JSON as error:
-            raise _refusal(error, path, b"{" + rest, start - 1) from error
-        _refuse_repeated(text[1 : length - 1].encode(), results, path)
+            raise _refusal(error, path, b"{" + buffer[start:], start - 1) from error
         consume(results)
-        after: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
-        return after
-
-
-def _refuse_repeated(piece: bytes, results: dict[str, Any], path: Path) -> None:
-    """A sample that is listed twice in one piece, of which parsing keeps the second list only.
-
-    Counting what one list more would leave behind is much faster than a parser that sees every key.
-
-    Raises:
-        DataError: there is one.
-    """
-    lists = [boxes for boxes in results.values() if isinstance(boxes, list)]
-    boxes, empty = sum(map(len, lists)), sum(not one for one in lists)
-    if piece.count(_OF_BOX) == boxes and piece.count(b"[]") == empty:
-        return
-    keys: list[str] = []
-
-    def keep(pairs: list[tuple[str, Any]]) -> None:
-        keys[:] = [key for key, _ in pairs]  # the outermost object comes last
-
-    json.loads(b"{" + piece.rstrip().rstrip(b",") + b"}", object_pairs_hook=keep)
-    if len(keys) > len(set(keys)):
-        token = next(key for key in keys if keys.count(key) > 1)
-        raise DataError("sample appears twice", file=path, token=token, field="results")
+        rest: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
+        return rest
 
 
 def _find_results(buffer: mmap.mmap) -> int | None:
@@ -165,7 +137,7 @@ def _parse_or_refuse(text: bytes, path: Path, offset: int) -> Any:
 
 
 def _refusal(error: Exception, path: Path, text: bytes, offset: int) -> DataError:
-    """What is wrong with the text of a file from byte `offset` on, and where: the same, whatever piece it was met in."""
+    """What is wrong with the text of a file from byte `offset` on, and where: the same in whatever piece it is met."""
     if isinstance(error, UnicodeDecodeError):
         return DataError(f"is not valid JSON: {error.reason} at byte {offset + error.start}", file=path)
     if isinstance(error, json.JSONDecodeError):
