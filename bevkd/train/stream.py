@@ -35,7 +35,7 @@ def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
     """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by.
 
     Raises:
-        DataError: batches hold labelled frames, and none of these has a box to learn from.
+        DataError: no labelled frame has a box to learn from.
     """
     frames = FrameDataset(
         run.data,
@@ -47,8 +47,7 @@ def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
         labelled_subset=run.row.labelled_subset,
         reads=reads,
     )
-    if run.train.unlabelled_per_batch < run.train.frames_per_batch:
-        frames.require_targets(run.train.frames_limit or None)
+    frames.require_targets(run.train.frames_limit or None)  # every batch holds labelled frames, whatever it has beside
     return frames
 
 

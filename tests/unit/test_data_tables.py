@@ -170,5 +170,5 @@ def test_matrices_have_three_rows_and_columns(tmp_path: Path, monkeypatch: pytes
     square, tall = [[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0]] * 6
     records = [{"token": name, "k": k} for name, k in (("a", square), ("b", []), ("c", tall), ("d", square))]
     (tmp_path / "log.json").write_text(json.dumps(records))
-    with pytest.raises(DataError, match="matrix3.*token=c"):
+    with pytest.raises(DataError, match=r"matrix3.*token=c"):
         read_table(tmp_path, "log", {"k": "matrix3"})
