@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         if show_traceback:
             raise
         place = f" (file={error.filename})" if error.filename is not None else ""
-        print(f"bevkd: {type(error).__name__}: {reason(error)}{place}", file=sys.stderr)
+        print(f"bevkd: {DataError.__name__}: {reason(error)}{place}", file=sys.stderr)
         return DataError.exit_code
     except KeyboardInterrupt:
         print("bevkd: interrupted", file=sys.stderr)
