@@ -19,10 +19,8 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="JSON file that tables read, besides stdout.")] = None,
 ) -> None:
     """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
-    import json
-
     from bevkd.bench.profile import profile_model, profile_run
-    from bevkd.io import write_json
+    from bevkd.io import json_text, write_json
 
     if model is not None and run is None:
         found = profile_model(model, scale)
@@ -32,7 +30,7 @@ def profile(
         raise ConfigError("profile wants either --model or --run")
     if out is not None:
         write_json(out, found)
-    typer.echo(json.dumps(found, indent=1))
+    typer.echo(json_text(found, indent=1))
 
 
 @app.command()

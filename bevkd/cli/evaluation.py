@@ -35,11 +35,18 @@ def evaluate_kitti(
     labels: Annotated[Path, typer.Option(help="Folder of label files, such as training/label_2.")],
     results: Annotated[Path, typer.Option(help="Folder of result files, or the folder above `data`.")],
     out: Annotated[Path, typer.Option(help="metrics.json to write.")],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="List of the frames that count (ImageSets/val.txt, or val); without it those with a result file.",
+        ),
+    ] = None,
 ) -> None:
     """KITTI AP (2D, BEV, 3D) and AOS in percent, 11 and 40 recall positions, three difficulties."""
-    from bevkd.eval.kitti import evaluate_files
+    from bevkd.eval.kitti import evaluate_files, read_split
 
-    evaluate_files(labels, results, out)
+    evaluate_files(labels, results, out, None if split is None else read_split(split, labels))
 
 
 @evaluate_app.command("waymo")

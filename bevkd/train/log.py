@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bevkd.io import write_text
+from bevkd.io import json_text, write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ class TrainLog:
 
         path = out / "log.jsonl"
         kept = [line for line in read_log(path) if line["step"] <= start]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(path, "".join(json_text(line) + "\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         self._board = SummaryWriter(str(out / "tb"), purge_step=start + 1)
         console = Console(stderr=True)
@@ -112,7 +112,7 @@ class TrainLog:
             "compute_s": round(compute_s, 6),
             "samples_per_s": round(frames / seconds, 3) if seconds > 0 else 0.0,
         }
-        self._file.write(json.dumps({"step": step, "losses": losses, **scalars}) + "\n")
+        self._file.write(json_text({"step": step, "losses": losses, **scalars}) + "\n")
         self._file.flush()
         for name, value in losses.items():
             self._board.add_scalar(f"loss/{name}", value, step)
