@@ -55,7 +55,7 @@ def of_sizes(found: Floats, true: Floats, axes: Sequence[str]) -> list[str]:
         return []
     moved = [axes[i] for i in usual if best[i] != i]
     if len(moved) == 2:
-        what = f"{moved[0]} and {moved[1]} look exchanged"
+        what = f"{moved[0]} and {moved[1]} look exchanged (the order is {', '.join(axes)})"
     else:
         held = ", ".join(axes[best.index(column)] for column in usual)
         what = f"sizes look to be in the order {held} instead of {', '.join(axes)}"
@@ -82,8 +82,8 @@ def of_headings(
     after = {what: _turn(angles, true) for what, angles in (turned | dict(others or {})).items()}
     best = min(after, key=lambda what: after[what])
     # So small an error of few pairs, or a fall by so much of many, does not come about with random angles.
-    sharp = after[best] <= (0.2 if len(found) < 20 else 0.4 * before)
-    if len(found) < LEAST or before < 1.0 or not sharp:
+    few = len(found) < 20
+    if len(found) < LEAST or before < (1.0 if few else 0.2) or after[best] > (0.2 if few else 0.4 * before):
         return []
     return [f"{name} looks {best}: put right, its error of {_evidence(len(found), before, after[best], ' rad')}"]
 

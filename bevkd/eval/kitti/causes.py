@@ -1,4 +1,4 @@
-"""What is odd about result files in KITTI's conventions: types that nobody looks at, boxes in another convention."""
+"""What is odd about result files in KITTI's conventions: boxes in another convention."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ _SIZES = ("height", "width", "length")
 
 
 def oddities(labels: Objects, results: Objects) -> list[str]:
-    """Sentences on what does not count or is likely wrong; none where nothing is."""
-    out = []
-    if other := int((results.kind == OTHER).sum()):
-        out.append(f"{other} of {len(results)} detections are of a type that KITTI has not, and do not count")
+    """Sentences on what is likely wrong; none where nothing is."""
     labels = labels.select(placed(labels) & (labels.kind != TYPES.index("dontcare")))
     results = results.select(placed(results) & (results.kind != OTHER))
     i, j = nearest_pairs(_place(results), results.column("score"), _place(labels))
@@ -30,7 +27,6 @@ def oddities(labels: Objects, results: Objects) -> list[str]:
     middle = "y looks to be that of the middle of the boxes, not of their bottom"
     sizes = [np.stack([objects.column(name) for name in _SIZES], axis=1) for objects in (found, true)]
     return [
-        *out,
         *of_sizes(sizes[0], sizes[1], _SIZES),
         *of_headings(angle, true.column("rotation_y"), others, "rotation_y"),
         *of_headings(alpha[seen], true.column("alpha")[seen], {"to hold rotation_y": (alpha - ray)[seen]}, "alpha"),

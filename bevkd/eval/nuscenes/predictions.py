@@ -77,7 +77,9 @@ def load_predictions(path: str | Path, gt: GroundTruth, max_boxes_per_sample: in
         rest = read_results(path, consume)
     _check_samples(path, gt, seen, strangers)
     if not isinstance(rest.get("meta"), dict):
-        raise DataError("must be an object", file=path, field="meta")
+        raise DataError(
+            "must be an object that says what was used: use_camera, use_lidar, ...", file=path, field="meta"
+        )
     boxes = Boxes(*(np.concatenate(column) for column in zip(*map(_as_tuple, pieces), strict=True)))
     if gt.others:  # a custom split: the benchmark goes through the frames in table order
         boxes = boxes.take(np.argsort(boxes.frame, kind="stable"))
@@ -89,7 +91,8 @@ def _check_samples(path: Path, gt: GroundTruth, seen: set[str], strangers: list[
     missing = [token for token in gt.tokens if token not in seen]
     lacks = f"{len(missing)} of {len(gt.tokens)} samples of the split are missing"
     if strangers:
-        what = f"{len(strangers)} samples are not in the split" + (f", and {lacks}" if missing else "")
+        what = f"{len(strangers)} of {len(strangers) + len(seen)} samples in the file are not in the split"
+        what += f", and {lacks}" if missing else ""
         raise DataError(f"{what}; the first that is not", file=path, token=strangers[0], field="results")
     if missing:
         raise DataError(

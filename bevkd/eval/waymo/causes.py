@@ -45,7 +45,7 @@ def _conventions(found: Boxes, true: Boxes) -> list[str]:
 
     i, j = nearest_pairs(place(found), found.score.astype(np.float64), place(true))
     a, b = found.box[i], true.box[j]
-    others = {"counted clockwise": -a[:, 6], "-heading - 90 degrees": -a[:, 6] - QUARTER}
+    others = {"counted clockwise": -a[:, 6], "to be -heading - 90 degrees": -a[:, 6] - QUARTER}
     middle = "z looks to be that of the bottom of the boxes, not of their middle"
     return [
         *of_sizes(a[:, 3:6], b[:, 3:6], ("length", "width", "height")),
