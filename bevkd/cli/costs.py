@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, app
+from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, app, say
 from bevkd.errors import ConfigError
 
 
@@ -53,3 +53,4 @@ def bench(
     from bevkd.bench.step import cost_of
 
     cost_of(config, run_dir(run, scale, seed, runs), file, warmup, steps, repeats, batch)
+    say(f"wrote {file}")

@@ -25,6 +25,7 @@ from bevkd.data.index import FrameIndex
 from bevkd.data.inputs.base import Change
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
+from bevkd.data.present import require_data_set
 from bevkd.data.reads import Lidar, Reads, reads_of
 from bevkd.data.sample import Sample, collate
 from bevkd.errors import ConfigError, DataError
@@ -81,6 +82,7 @@ class FrameDataset:
         if reads is None:
             reads = reads_of(model, data) if train else reads_of(model, data).without_targets()
         self.reads = reads
+        require_data_set(data)
         self.index = FrameIndex.open(
             data.index,
             split,

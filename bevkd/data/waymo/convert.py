@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bevkd import __version__
+from bevkd import __version__, progress
 from bevkd.data.index import BOXES, FORMAT, FRAMES, SENSORS, stamp
 from bevkd.data.labelled import read_labelled
 from bevkd.data.waymo.components import COMPONENTS
@@ -61,7 +61,9 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     for stale in set(out.parent.glob(f".{out.name}.*.parts")) - {parts}:  # of other files, or of other code
         shutil.rmtree(stale, ignore_errors=True)
     parts.mkdir(parents=True, exist_ok=True)
-    for _ in _work(partial(_write_part, root, parts), segments, workers):
+    for _ in progress.track(
+        _work(partial(_write_part, root, parts), segments, workers), "indexing", len(segments), "segments"
+    ):
         pass
     tokens, total = [], {"sensors": 0, "boxes": 0}
     for segment in segments:
