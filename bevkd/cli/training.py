@@ -186,14 +186,36 @@ def predict(
     scale: Scale = "sim",
     seed: Seed = 0,
     snapshot: Annotated[int | None, typer.Option(min=1, help="Its weights after so many parts of training.")] = None,
+    index: Annotated[Path | None, typer.Option(help="Another index than that of the run (`bevkd convert`).")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set of that index.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Other data (data.version=v1.0-test, data.max_range=50) or decoding (model.decode.*); repeatable.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; default: beside the model, or a folder there for other data."),
+    ] = None,
     runs: RunsRoot = RUNS,
 ) -> None:
-    """Detect on a split with a trained run: submission file and metrics beside the model."""
+    """Detect on a split with a trained run: what the benchmark's server takes, and metrics where there are labels."""
+    from bevkd.config.applied import changes
+
+    plain = changes(overrides or [], *(None if path is None else str(path) for path in (index, root)))
     folder = trained(run, scale, seed, runs)
-    from bevkd.train import evaluate_run
+    from bevkd.report.shown import shown
+    from bevkd.train.predict import apply_run
     from bevkd.train.snapshots import snapshot_folder
 
-    evaluate_run(folder if snapshot is None else snapshot_folder(folder, snapshot), split)
+    found = apply_run(folder if snapshot is None else snapshot_folder(folder, snapshot), split, plain, out)
+    if found.metrics is None:
+        say(f"{found.frames} frames", f"no labels: results only, {found.results}")
+    else:
+        say(shown(found.metrics), f"results: {found.results}", f"metrics: {found.file}")
 
 
 @app.command()

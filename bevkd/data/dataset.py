@@ -59,6 +59,7 @@ class FrameDataset:
         labelled: (n,) whether the annotations of a frame may be used.
         global_from_ego: (n, 4, 4) ego pose of each frame.
         weather, lighting, scenes: one word per frame.
+        timestamps: microseconds, one per frame.
 
     Raises:
         ConfigError: unknown split or labelled subset, or settings that exclude each other.
@@ -105,6 +106,7 @@ class FrameDataset:
         self.weather = [columns["weather"][i] for i in self._frames]
         self.lighting = [columns["lighting"][i] for i in self._frames]
         self.scenes = [columns["scene_name"][i] for i in self._frames]
+        self.timestamps: list[int] = self.index.timestamp[self._frames].tolist()
         self.global_from_ego = self.index.global_from_ego[self._frames]
         self._loader = FrameLoader(self.index, data.root, reads)
         self._check_sensors()

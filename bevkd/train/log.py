@@ -38,9 +38,7 @@ class TrainLog:
         seen: what is known of the model before, such as `mAP 12.3 (step 200)`.
     """
 
-    def __init__(
-        self, out: Path, start: int, steps: int, title: str, enabled: bool = True, seen: str = ""
-    ) -> None:
+    def __init__(self, out: Path, start: int, steps: int, title: str, enabled: bool = True, seen: str = "") -> None:
         self.enabled = enabled
         if not enabled:
             return

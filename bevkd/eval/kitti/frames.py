@@ -92,5 +92,5 @@ def choose(labels: Path, results: Path, wanted: Sequence[str] | None) -> Frames:
         if missing := len(names) - len(found):
             warnings.append(f"{missing} of {len(names)} frames have no result file: they count as without detections")
         if others := len(there) - len(found):
-            warnings.append(f"{others} of {len(there)} result files are of frames of another split and left out")
+            warnings.append(f"{others} of {len(there)} result files are of other frames and left out")
     return Frames(tuple(names), tuple(found), tuple(warnings))

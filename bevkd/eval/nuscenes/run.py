@@ -42,7 +42,7 @@ def evaluate_files(
     pred = load_predictions(results, gt, config.max_boxes_per_sample)
     metrics = evaluate(gt, pred, config)
     summary = metrics.summary() | {"meta": pred.meta}
-    write_json(out, with_frames(summary, len(gt.tokens), oddities(gt, pred.boxes, config, metrics)), indent=2)
+    write_json(out, with_frames(summary, metrics.frames, oddities(gt, pred.boxes, config, metrics)), indent=2)
     if details is not None:
         write_json(details, metrics.details())
     logger.info("%s %s: mAP %.4f, NDS %.4f", version, split, metrics.mean_ap, metrics.nd_score)

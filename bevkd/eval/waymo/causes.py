@@ -20,7 +20,7 @@ def oddities(sets: Sets) -> list[str]:
     outside = int(((found.score < 0) | (found.score > 1)).sum())
     if outside:
         out.append(f"{outside} of {len(found)} scores lie outside [0, 1]: those below 0 never count, all above 1 alike")
-    return out + _conventions(found, true)
+    return out + conventions(sets)
 
 
 def _frames(found: np.ndarray, true: np.ndarray) -> list[str]:
@@ -35,7 +35,9 @@ def _frames(found: np.ndarray, true: np.ndarray) -> list[str]:
     return out
 
 
-def _conventions(found: Boxes, true: Boxes) -> list[str]:
+def conventions(sets: Sets) -> list[str]:
+    """Sentences on boxes that look to be in another convention; none where they do not."""
+    found, true = sets.predictions, sets.annotations
     if (every := len(true) // _ENOUGH) > 1:
         found, true = (boxes.select(boxes.frame % every == 0) for boxes in (found, true))
     frames = np.unique(np.concatenate([found.frame, true.frame]))
