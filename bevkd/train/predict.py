@@ -90,17 +90,17 @@ def _frames(run: RunConfig, split: str) -> FrameDataset:
     Raises:
         ConfigError: the index is of another format, or its benchmark does not know a class of the network.
     """
-    kind = read_stamp(run.data.index)["reader"]
+    facts = read_stamp(run.data.index)
+    kind = facts["reader"]
     if kind != run.data.kind:
         raise ConfigError(
             f"index {run.data.index} is of {kind}, the run reads {run.data.kind}; --set data.kind={kind} applies it to"
             " the other format"
         )
-    frames = test_frames(run, split)
     submission = lookup("submission", run.data.kind)
     if hasattr(submission, "check"):
-        submission.check(run, frames)
-    return frames
+        submission.check(run, facts)
+    return test_frames(run, split)
 
 
 def _predict(detector: Detector, run: RunConfig, frames: FrameDataset, stem: Path, batch_size: int) -> Path:

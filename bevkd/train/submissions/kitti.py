@@ -51,7 +51,7 @@ class KittiSubmission:
     """`predictions_<split>/<frame>.txt`."""
 
     @staticmethod
-    def check(run: RunConfig, frames: FrameDataset) -> None:
+    def check(run: RunConfig, facts: Mapping[str, Any]) -> None:
         """Whether the benchmark has any of the classes; those that it has not are written, and count nowhere.
 
         Raises:

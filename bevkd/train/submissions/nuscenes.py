@@ -95,14 +95,14 @@ class NuScenesSubmission:
     """`predictions_<split>.json` as the benchmark wants it."""
 
     @staticmethod
-    def check(run: RunConfig, frames: FrameDataset) -> None:
+    def check(run: RunConfig, facts: Mapping[str, Any]) -> None:
         """Whether the benchmark has the classes, and the index is of the version that is named.
 
         Raises:
             ConfigError: it has not, or is not.
         """
         check_classes(run, CLASSES, "nuScenes")
-        version = frames.index.facts["version"]
+        version = facts["version"]
         if version != run.data.version:
             raise ConfigError(
                 f"index {run.data.index} is of version {version!r}, data.version is {run.data.version!r}: index that"

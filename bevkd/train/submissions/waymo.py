@@ -87,7 +87,7 @@ class WaymoSubmission:
     """`predictions_<split>.npz`, annotations included."""
 
     @staticmethod
-    def check(run: RunConfig, frames: FrameDataset) -> None:
+    def check(run: RunConfig, facts: Mapping[str, Any]) -> None:
         """Whether the benchmark has the classes.
 
         Raises:
