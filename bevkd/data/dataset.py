@@ -57,9 +57,9 @@ class FrameDataset:
     Attributes:
         tokens: one per frame.
         labelled: (n,) whether the annotations of a frame may be used.
+        timestamps: one per frame (microseconds).
         global_from_ego: (n, 4, 4) ego pose of each frame.
         weather, lighting, scenes: one word per frame.
-        timestamps: microseconds, one per frame.
 
     Raises:
         ConfigError: unknown split or labelled subset, or settings that exclude each other.

@@ -81,6 +81,8 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
         DataError: the file is missing, not JSON, has no object `results`, or lists a frame twice.
     """
     with _mapped(path) as buffer:
+        if buffer[:2] == b"\x1f\x8b":
+            raise DataError("is compressed with gzip; it must be plain JSON", file=path)
         start = _find_results(buffer)
         if start is None:
             _parse_or_refuse(buffer[:], path, 0)
@@ -96,8 +98,8 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
             results, length = json.JSONDecoder().raw_decode(text)
         except _NOT_JSON as error:
             raise DataError(f"is not valid JSON after byte {start}: {error}", file=path) from error
-        _check_twice(text[:length].encode(), results, path)
         consume(results)
+        _check_twice(text[:length].encode(), results, path)
         rest: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
         return rest
 
@@ -157,8 +159,6 @@ def _parse_or_refuse(text: bytes, path: Path, offset: int) -> Any:
     try:
         return loads(text)
     except _NOT_JSON as error:
-        if text.startswith(b"\x1f\x8b"):
-            raise DataError("is compressed with gzip; it must be plain JSON", file=path) from error
         raise DataError(f"is not valid JSON after byte {offset}: {error}", file=path) from error
 
 
