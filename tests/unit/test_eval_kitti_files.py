@@ -101,6 +101,8 @@ def test_frames_that_do_not_fit_together(labels: Path, tmp_path: Path) -> None:
         evaluate_files(labels, results, out, ["000001", "000777"])
     with pytest.raises(DataError, match="no result file is of the 1 frames"):
         evaluate_files(labels, write(tmp_path / "one", {"000002": []}), out, ["000001"])
+    with pytest.raises(DataError, match="did you mean 000007"):
+        evaluate_files(labels, write(tmp_path / "short", {"7": []}), out)
     assert not out.exists()
 
 

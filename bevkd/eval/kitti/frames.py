@@ -55,6 +55,11 @@ def read_split(split: str, labels: Path) -> list[str]:
     return names
 
 
+def int_of(name: str) -> int | None:
+    """The number that a frame is named by, whatever the zeros before it."""
+    return int(name) if name.isascii() and name.isdigit() else None
+
+
 def choose(labels: Path, results: Path, wanted: Sequence[str] | None) -> Frames:
     """The frames to evaluate.
 
@@ -76,7 +81,9 @@ def choose(labels: Path, results: Path, wanted: Sequence[str] | None) -> Frames:
         if wanted is not None:
             what = f"{len(unlabelled)} of {len(names)} frames have no label file"
             raise DataError(f"{what}; the first", file=labels / f"{unlabelled[0]}.txt", token=unlabelled[0])
-        what = f"a result for a frame without labels, {len(unlabelled)} of {len(there)}; the first"
+        padded = next((name for name in labelled if int_of(name) == int_of(unlabelled[0]) is not None), None)
+        hint = f" (did you mean {padded}?)" if padded else ""
+        what = f"a result for a frame without labels, {len(unlabelled)} of {len(there)}; the first{hint}"
         raise DataError(what, file=results / f"{unlabelled[0]}.txt", token=unlabelled[0])
     known, warnings = set(names), []
     found = [name for name in there if name in known]
