@@ -113,7 +113,7 @@ def exchange(i: int, j: int) -> Callable[[list[Any]], None]:
     return change
 
 
-def put(column: int, value: Callable[[list[Any]], Any]) -> Callable[[list[Any]], None]:
+def put(column: int | slice, value: Callable[[list[Any]], Any]) -> Callable[[list[Any]], None]:
     def change(row: list[Any]) -> None:
         row[column] = value(row)
 
@@ -131,6 +131,7 @@ def put(column: int, value: Callable[[list[Any]], Any]) -> Callable[[list[Any]],
         (put(3, lambda row: row[14]), "alpha looks to hold rotation_y"),
         (put(12, lambda row: row[12] - row[8] / 2), "y looks to be that of the middle"),
         (put(0, lambda row: "Vehicle"), f"{N} of {N} detections are of types that KITTI has not (Vehicle)"),
+        (put(slice(11, 14), lambda row: [row[13], -row[11], -row[12]]), "x, y, z look to be those of the LiDAR frame"),
         (put(0, lambda row: "car"), ""),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bevkd.data.kitti.objects import NO_ANGLE, OTHER, TYPES, Objects, placed
-from bevkd.eval.causes import QUARTER, nearest_pairs, of_headings, of_heights, of_sizes
+from bevkd.eval.causes import LEAST, QUARTER, nearest_pairs, of_headings, of_heights, of_sizes
 
 _SIZES = ("height", "width", "length")
 
@@ -14,7 +14,14 @@ def oddities(labels: Objects, results: Objects) -> list[str]:
     """Sentences on what is likely wrong; none where nothing is."""
     labels = labels.select(placed(labels) & (labels.kind != TYPES.index("dontcare")))
     results = results.select(placed(results) & (results.kind != OTHER))
-    i, j = nearest_pairs(_place(results), results.column("score"), _place(labels))
+    score, truth = results.column("score"), _place(labels)
+    i, j = nearest_pairs(_place(results), score, truth)
+    # Axes of the LiDAR look ahead, to the left and up, those of the camera to the right, down and ahead.
+    ahead = np.stack([-results.column("y"), results.column("x")], axis=1)
+    turned, _ = nearest_pairs((_place(results)[0], ahead), score, truth)
+    if len(turned) >= LEAST and len(turned) > 4 * len(i):
+        near = f"{len(turned)} instead of {len(i)} detections lie beside an annotation"
+        return [f"x, y, z look to be those of the LiDAR frame: in the camera frame {near}"]
     found, true = results.select(i), labels.select(j)
     angle, alpha = found.column("rotation_y"), found.column("alpha")
     ray = np.arctan2(found.column("x"), found.column("z"))

@@ -38,10 +38,13 @@ def oddities(gt: GroundTruth, pred: Boxes, config: DetectionConfig, metrics: Det
     i, j = nearest_pairs(_place(found), found.score, _place(true))
     found, true = found.take(i), true.take(j)
     heads = ~np.isin(true.label, _NO_HEADING)
+    others = {}
+    if len(found) and not _upright(found.rotation):
+        others["to come of quaternions in the order x, y, z, w"] = _yaw(found.rotation[:, [3, 0, 1, 2]])[heads]
     return [
         *out,
         *of_sizes(found.size, true.size, ("width", "length", "height")),
-        *of_headings(_yaw(found)[heads], _yaw(true)[heads]),
+        *of_headings(_yaw(found.rotation)[heads], _yaw(true.rotation)[heads], others),
     ]
 
 
@@ -49,7 +52,13 @@ def _place(boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
     return boxes.frame * len(CLASSES) + boxes.label, boxes.translation[:, :2]
 
 
-def _yaw(boxes: Boxes) -> np.ndarray:
-    """(N,) headings; quaternions need not be of unit length."""
-    w, x, y, z = boxes.rotation.T
+def _upright(rotation: np.ndarray) -> bool:
+    """Whether most boxes stand on the ground, as all real ones do."""
+    tilt = (rotation[:, 1:3] ** 2).sum(axis=1) / np.maximum((rotation**2).sum(axis=1), 1e-12)
+    return float(tilt.mean()) < 0.05
+
+
+def _yaw(rotation: np.ndarray) -> np.ndarray:
+    """Headings (N,) of quaternions w, x, y, z (N, 4), which need not be of unit length."""
+    w, x, y, z = rotation.T
     return np.asarray(np.arctan2(2 * (w * z + x * y), w**2 + x**2 - y**2 - z**2))
