@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 
 import pytest
@@ -61,17 +59,3 @@ def test_registry_refuses_a_second_owner_and_suggests_names() -> None:
         register("test_kind", "alpha")(type("Beta", (), {}))
     with pytest.raises(ConfigError, match="did you mean 'alpha'"):
         lookup("test_kind", "alhpa")
-
-
-def test_json_is_strict_and_old_files_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    value = {"a": [1.5, math.nan, (math.inf, "NaN")], "b": {"c": -math.inf, "d": None}, "e": 1}
-    write_json(path, value)
-
-    def refuse(word: str) -> None:
-        raise AssertionError(word)
-
-    strict = json.loads(path.read_text(), parse_constant=refuse)
-    assert strict == {"a": [1.5, None, [None, "NaN"]], "b": {"c": None, "d": None}, "e": 1}
-    path.write_text(json.dumps(value))
-    assert read_json(path)["b"]["c"] == -math.inf
