@@ -25,7 +25,8 @@ def parse_override(text: str) -> dict[str, Any]:
     try:
         parsed: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from error
+        what = getattr(error, "problem", None) or error
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {what}") from error
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return dict(parsed)
@@ -34,6 +35,9 @@ def parse_override(text: str) -> dict[str, Any]:
 @cache
 def _scale(folder: Path, scale: str) -> ScaleConfig:
     path = folder / "scales" / f"{scale}.yaml"
+    if not path.exists():
+        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise ConfigError(f"unknown scale {scale!r}{nearest(scale, known)}; known: {', '.join(known)}")
     settings = parse(ScaleConfig, read_yaml(path), str(path))
     for kind, names in (("models", settings.models), ("datasets", settings.datasets)):
         known = [file.stem for file in (folder / kind).glob("*.yaml")]

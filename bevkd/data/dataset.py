@@ -26,6 +26,7 @@ from bevkd.data.index import FrameIndex
 from bevkd.data.inputs.base import Change
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
+from bevkd.data.present import require_data_set
 from bevkd.data.reads import Lidar, Reads, reads_of
 from bevkd.data.sample import Sample, collate
 from bevkd.data.targets import TargetCounts, count_targets
@@ -60,6 +61,7 @@ class FrameDataset:
     Attributes:
         tokens: one per frame.
         labelled: (n,) whether the annotations of a frame may be used.
+        timestamps: one per frame (microseconds).
         global_from_ego: (n, 4, 4) ego pose of each frame.
         weather, lighting, scenes: one word per frame.
         categories: own category names and the classes they count as.
@@ -86,6 +88,7 @@ class FrameDataset:
         if reads is None:
             reads = reads_of(model, data) if train else reads_of(model, data).without_targets()
         self.reads = reads
+        require_data_set(data)
         self.index = FrameIndex.open(
             data.index,
             split,
@@ -112,6 +115,7 @@ class FrameDataset:
         self.weather = [columns["weather"][i] for i in self._frames]
         self.lighting = [columns["lighting"][i] for i in self._frames]
         self.scenes = [columns["scene_name"][i] for i in self._frames]
+        self.timestamps: list[int] = self.index.timestamp[self._frames].tolist()
         self.global_from_ego = self.index.global_from_ego[self._frames]
         self._check_sensors()
         classes = np.array([LABEL_INDEX[name] for name in data.classes], dtype=np.int64)

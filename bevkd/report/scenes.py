@@ -13,6 +13,7 @@ from bevkd.config import DataConfig
 from bevkd.data.index import FrameIndex, read_stamp
 from bevkd.data.load import FrameLoader
 from bevkd.data.points import transform
+from bevkd.data.present import require_data_set
 from bevkd.data.reads import Reads
 from bevkd.errors import DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
@@ -81,6 +82,7 @@ class SceneReader:
 
     def __init__(self, data: DataConfig, area: Area) -> None:
         self.data, self.area = data, area
+        require_data_set(data)
         splits = sorted(read_stamp(data.index)["splits"])
         self.index = FrameIndex.open(
             data.index, "+".join(splits), sensors=("lidar", "camera"), categories=data.categories

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd import progress
 from bevkd.classes import LABEL_INDEX
 from bevkd.data.checks import check_centre, check_points
 from bevkd.data.checks import image_size as size_of_image
@@ -125,7 +126,8 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1, options: 
         **({"without_labels": folder.without_labels} if folder.without_labels else {}),
         **options.facts(),
     }
-    found = list(_look(root, members, workers, options))
+    looked = _look(root, members, workers, options)
+    found = list(progress.track(looked, "indexing", len(members), "frames"))
     problems.check()
     with fresh_folder(out) as temporary:
         n = len(members)

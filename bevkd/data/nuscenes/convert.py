@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bevkd import progress
 from bevkd.data.index import BOXES, SENSORS, read_stamp, stamp
 from bevkd.data.labelled import read_labelled
 from bevkd.data.nuscenes.annotations import box_columns
@@ -199,20 +200,20 @@ def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Ta
         with problems.here(), reading(path, "table"), open(path, "rb"):
             pass
     problems.check()
+    names = progress.track(_TABLES, "reading", len(_TABLES), "tables")
+    tables = {}
     if workers <= 1:
-        tables = {}
-        for name, fields in _TABLES.items():
+        for name in names:
             with problems.here():
-                tables[name] = read_table(folder, name, fields, problems)
+                tables[name] = read_table(folder, name, _TABLES[name], problems)
         problems.check()
         return tables
     # One process per large table: parsing holds the interpreter lock.
     with ProcessPoolExecutor(min(workers, len(_TABLES)), mp_context=get_context("spawn")) as pool:
         futures = {name: pool.submit(read_table, folder, name, fields) for name, fields in _TABLES.items()}
-        tables = {}
-        for name, future in futures.items():
+        for name in names:
             with problems.here():
-                tables[name] = future.result()
+                tables[name] = futures[name].result()
     problems.check()
     return {name: replace(table, problems=problems) for name, table in tables.items()}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd import progress
 from bevkd.data.checks import check_centre, check_points, check_size, image_size
 from bevkd.data.nuscenes.frames import Records
 from bevkd.data.nuscenes.tables import Table
@@ -138,7 +139,8 @@ def _sizes(root: Path, names: NDArray[np.bytes_], workers: int) -> tuple[NDArray
 
     parts = [names[low : low + _STATS] for low in range(0, len(names), _STATS)]
     with ThreadPoolExecutor(max(1, 4 * workers)) as pool:  # network file systems answer many questions at once
-        found = [one for part in pool.map(sizes_of, parts) for one in part]
+        looked = progress.track(pool.map(sizes_of, parts), "looking at files", len(parts), "parts")
+        found = [one for part in looked for one in part]
     refused = {at: one for at, one in enumerate(found) if isinstance(one, str)}
     return np.array([-2 if isinstance(one, str) else one for one in found], dtype=np.int64), refused
 

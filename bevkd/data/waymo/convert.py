@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bevkd import __version__
+from bevkd import __version__, progress
 from bevkd.data.index import BOXES, FORMAT, FRAMES, SENSORS, stamp
 from bevkd.data.labelled import Subsets, read_labelled, without_labels
 from bevkd.data.options import ConvertOptions, Problems
@@ -34,8 +34,18 @@ from bevkd.io import atomic_path, names_in, read_bytes, reading, writing
 log = logging.getLogger(__name__)
 
 VERSION = "v2"
-# Folder of the data set -> split.
-FOLDERS = {"training": "train", "tuning": "tune", "validation": "val", "testing": "test"}
+# Folder of the data set -> split. Labels of test sets are not published, nor are all of those of other places.
+FOLDERS = {
+    "training": "train",
+    "tuning": "tune",
+    "validation": "val",
+    "testing": "test",
+    "testing_location": "test_location",
+    "testing_3d_camera_only_detection": "test_camera_only",
+    "domain_adaptation_training": "domain_train",
+    "domain_adaptation_validation": "domain_val",
+    "domain_adaptation_testing": "domain_test",
+}
 _SCHEMAS = {"frames": FRAMES, "sensors": SENSORS, "boxes": BOXES}
 
 
@@ -48,8 +58,9 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1, options: 
     it is.
 
     Args:
-        root: folder with `training/`, `validation/`, `testing/` (and perhaps `tuning/`, and a `labelled.json` with
-            subsets of frames whose labels may be used), each holding `<component>/<segment>.parquet`.
+        root: folder with `training/`, `validation/`, `testing/` and others of `FOLDERS`, each holding
+            `<component>/<segment>.parquet`, and perhaps a `labelled.json` with subsets of frames whose labels may be
+            used.
         out: the index folder.
         workers: processes.
         options: where the data set differs from Waymo's rules.
@@ -75,7 +86,7 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1, options: 
         parts.mkdir(parents=True, exist_ok=True)
     task = partial(_write_part, root, parts, replace(options, problems=Problems(problems.collect)))
     try:
-        for errors in _work(task, segments, workers):
+        for errors in progress.track(_work(task, segments, workers), "indexing", len(segments), "segments"):
             for error in errors:
                 problems.add(error)
         problems.check()
