@@ -14,6 +14,7 @@ from typing import Any
 
 from bevkd import registry
 from bevkd.config.chain import find_row
+from bevkd.config.classes import normalised_layer
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
 from bevkd.config.papers import load_rows
@@ -85,7 +86,7 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
         path = folder / "models" / f"{name}.yaml"
         found += [Layer(f"model {name}", plain, path) for plain in compression(model, read_model(folder, name), where)]
         found += _own(name, settings, scale, file)
-    return [layer for layer in [*found, *last] if layer.plain]
+    return [normalised_layer(layer) for layer in [*found, *last] if layer.plain]
 
 
 def _own(name: str, settings: ScaleConfig, scale: str, file: Path) -> list[Layer]:

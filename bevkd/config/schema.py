@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.classes import CLASSES
+from bevkd.classes import CLASSES, LABEL_INDEX
+from bevkd.config.classes import check_categories
 from bevkd.config.marks import CAMERA, LIDAR, RADAR, VOLATILE
 from bevkd.config.stages import Part, Stage, default_stage, parse_settings
 from bevkd.config.tiers import RowTier
 from bevkd.config.training import InitConfig, TrainConfig
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, nearest
 from bevkd.geometry import Area, BEVGrid
 from bevkd.registry import settings
 
@@ -194,6 +195,10 @@ class DataConfig:
     lidar_in_view: Annotated[bool, LIDAR] = False
     radar_sweeps: Annotated[int, RADAR] = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
+    # Own category names and the classes they count as (null: none); also said by a mapping in `classes`.
+    categories: dict[str, str | None] = Field(default_factory=dict)
+    # Images may have another size than their calibration was made for: intrinsics are scaled with them.
+    rescale_images: Annotated[bool, CAMERA] = False
     min_points: int = 1  # LiDAR + radar points a training box must have
     cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
@@ -203,6 +208,19 @@ class DataConfig:
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
+
+    def __post_init__(self) -> None:
+        """Classes that categories count as are classes that are learnt."""
+        for name in self.classes:
+            if name not in LABEL_INDEX:
+                raise ValueError(f"classes: unknown class {name!r}{nearest(name, LABEL_INDEX)}")
+        if self.categories:
+            try:
+                check_categories(self.categories, "categories")
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+            more = [name for name in self.categories.values() if name is not None and name not in self.classes]
+            object.__setattr__(self, "classes", (*self.classes, *dict.fromkeys(more)))
 
     def split(self, which: str) -> str:
         """Name of the split that is reported (`report`), or of the one for tuning (`tune`)."""

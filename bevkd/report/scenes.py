@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from bevkd.config import DataConfig
 from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.data.load import FrameLoader
 from bevkd.data.points import transform
 from bevkd.data.present import require_data_set
+from bevkd.data.reads import Reads
 from bevkd.errors import DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
-from bevkd.registry import lookup
 from bevkd.report.runs import Runs
 
 Array = NDArray[np.float64]
@@ -83,8 +84,10 @@ class SceneReader:
         self.data, self.area = data, area
         require_data_set(data)
         splits = sorted(read_stamp(data.index)["splits"])
-        self.index = FrameIndex.open(data.index, "+".join(splits), sensors=("lidar", "camera"))
-        self.files = lookup("reader", self.index.facts["reader"])(data.root)
+        self.index = FrameIndex.open(
+            data.index, "+".join(splits), sensors=("lidar", "camera"), categories=data.categories
+        )
+        self.loader = FrameLoader(self.index, data.root, Reads(), data.rescale_images)
         self.row = {token: i for i, token in enumerate(self.index.columns["token"])}
 
     def scene(self, token: str) -> Scene:
@@ -108,11 +111,11 @@ class SceneReader:
             ego_from_ego = invert(index.global_from_ego[i]) @ index.sensors.global_from_ego[s]
             ego_from_sensor = ego_from_ego @ index.sensors.ego_from_sensor[s]
             if index.sensors.modality[s] == "lidar":
-                points = transform(self.files.lidar(file, token), ego_from_sensor)
+                points = transform(self.loader.files.lidar(file, token), ego_from_sensor)
             else:
-                view = (invert(ego_from_sensor), index.sensors.intrinsics[s])
-                picture = np.asarray(self.files.image(file, token))
-                cameras.append(CameraView(index.sensors.channel[s], picture, *view))
+                picture, intrinsics = self.loader.image(s)
+                view = (invert(ego_from_sensor), intrinsics)
+                cameras.append(CameraView(index.sensors.channel[s], np.asarray(picture), *view))
         rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
         cameras.sort(key=lambda view: (rank.get(view.channel, len(rank)), view.channel))
         words = {name: index.columns[name][i] for name in ("scene_name", "split", "description")}

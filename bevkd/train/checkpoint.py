@@ -23,7 +23,7 @@ from torch import Tensor
 from bevkd import __version__
 from bevkd.config import ModelConfig, RunConfig, differences, identity, identity_digest, stored_run, to_plain
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS
-from bevkd.errors import CheckpointError, ConfigError, OtherRunError
+from bevkd.errors import CheckpointError, ConfigError, DataError, OtherRunError
 from bevkd.io import atomic_path
 from bevkd.models.detector import Detector, build_detector
 
@@ -39,9 +39,19 @@ _MODEL_KEYS = {"model", "config", "digest", "step", "teacher", "version"}
 def save_checkpoint(out: Path, state: dict[str, Any]) -> None:
     """Write `checkpoint.pt`, keeping the one before it; at every instant one of the two is whole."""
     with atomic_path(out / CURRENT) as temporary:
-        torch.save(state, temporary)
+        _save(state, temporary, out / CURRENT)
         if (out / CURRENT).exists():
             os.replace(out / CURRENT, out / PREVIOUS)
+
+
+def _save(state: dict[str, Any], temporary: Path, path: Path) -> None:
+    """Write a file of torch, which hides what the system says (mostly that no space is left) behind its own words."""
+    try:
+        torch.save(state, temporary)
+    except RuntimeError as error:
+        free = shutil.disk_usage(temporary.parent).free / 1e6
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"cannot be written: {first} ({free:.0f} MB are free)", file=path) from error
 
 
 def _read(path: Path, keys: set[str]) -> dict[str, Any]:
@@ -139,7 +149,7 @@ def save_model(out: Path, model: dict[str, Tensor], run: RunConfig, step: int, t
         "version": __version__,
     }
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        _save(state, temporary, path)
     return path
 
 
