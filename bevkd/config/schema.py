@@ -6,6 +6,7 @@ YAML files hold differences from the defaults only. A default that is changed ma
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
@@ -64,10 +65,15 @@ class GridConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class NormConfig:
-    """Of every batch norm outside of the image backbone."""
+    """Of every batch norm outside of the image backbone, unless a stage has its own."""
 
     eps: float = 1e-3
     momentum: float = 0.01
+
+    def of(self, stage: Any) -> NormConfig:
+        """What the settings of a stage say instead: its `norm_eps` and `norm_momentum`, where they say any."""
+        own = {name: getattr(stage, f"norm_{name}", None) for name in ("eps", "momentum")}
+        return replace(self, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -195,6 +201,9 @@ class DataConfig:
     radar_sweeps: Annotated[int, RADAR] = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
     min_points: int = 1  # LiDAR + radar points a training box must have
+    # Training boxes that count: those with a corner in the grid's area and height whose centre lies in the area, too; or
+    # all with such a corner (UniDistill spec, 3).
+    box_range: Literal["centre", "corner"] = "centre"
     cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)

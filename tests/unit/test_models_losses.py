@@ -127,6 +127,27 @@ def test_the_iou_term_begins_below_a_loss_of_one(monkeypatch: pytest.MonkeyPatch
             assert float(losses._is_near(torch.tensor(loc * norm) / mean, mean)) == 1
 
 
+@pytest.mark.parametrize("model", ["lidar_pillar", "lidar_transfusion"])
+def test_without_any_positive_the_number_of_processes_does_not_matter(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heat-map loss is then the background alone, as each process sees it: its gradients are averaged later."""
+    settings = model_config(model, "smoke")
+    torch.manual_seed(0)
+    detector, batch = build_detector(settings).eval(), make_batch(settings)
+    batch.boxes = batch.boxes.select(batch.boxes.labels > 99)
+    outputs = detector(batch)
+    alone = detector.loss(outputs, batch)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 8)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: value.mul_(8))
+    together = detector.loss(outputs, batch)
+    assert float(alone["heatmap"]) > 0
+    assert together.keys() == alone.keys()
+    for name, value in alone.items():
+        assert torch.equal(together[name], value), name
+
+
 def test_weights_combine_as_documented() -> None:
     model = config("nine_nearest", heatmap_weight=3.0, loc_weight=0.5, iou_aware_weight=2.0, iou_weight=0.0)
     batch, outputs = make_batch(model), random_outputs(model, 2)

@@ -60,10 +60,10 @@ class CenterHead(Head):
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config)
-        head = config.head
-        self.shared = conv_bn_relu(in_channels, head.shared_channels, config.norm)
+        head, norm = config.head, config.norm.of(config.head)
+        self.shared = conv_bn_relu(in_channels, head.shared_channels, norm)
         self.tasks = nn.ModuleList(
-            TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, config.norm)
+            TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, norm)
             for task in head.tasks
         )
         per_task = sum(width for name, width in REGRESSION if name != "iou" or head.iou_branch)
