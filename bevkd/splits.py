@@ -1,4 +1,7 @@
-"""The `tune` split of real nuScenes: a seeded tenth of the training scenes, so that nothing is ever tuned on `val`."""
+"""Names of splits: several are joined by `+`, as in `train+tune`; and the `tune` split of real nuScenes.
+
+`tune` is a seeded tenth of the training scenes, so that nothing is ever tuned on `val`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,23 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from bevkd.errors import ConfigError
+
 _TUNE_SEED = 2023
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """The splits that an expression names: `train+tune` is both. The only place that reads such an expression.
+
+    Raises:
+        ConfigError: no name, or one twice.
+    """
+    names = tuple(name.strip() for name in split.split("+"))
+    if not all(names):
+        raise ConfigError(f"split {split!r}: wants names joined by +, such as train+tune")
+    if len(set(names)) != len(names):
+        raise ConfigError(f"split {split!r}: names a split twice")
+    return names
 
 
 def tune_scenes(train: Iterable[str]) -> list[str]:

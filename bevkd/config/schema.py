@@ -20,6 +20,7 @@ from bevkd.config.training import InitConfig, TrainConfig
 from bevkd.errors import ConfigError
 from bevkd.geometry import Area, BEVGrid
 from bevkd.registry import settings
+from bevkd.splits import split_names
 
 _STRICT = ConfigDict(extra="forbid")
 Sensor: TypeAlias = Literal["lidar", "camera", "radar"]
@@ -201,8 +202,8 @@ class DataConfig:
     radar_sweeps: Annotated[int, RADAR] = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
     min_points: int = 1  # LiDAR + radar points a training box must have
-    # Training boxes that count: those with a corner in the grid's area and height whose centre lies in the area, too; or
-    # all with such a corner (UniDistill spec, 3).
+    # Training boxes that count: those with a corner in the grid's area and height whose centre lies in the area as well,
+    # or all with such a corner (UniDistill spec, 3).
     box_range: Literal["centre", "corner"] = "centre"
     cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
@@ -214,8 +215,18 @@ class DataConfig:
     augment: AugmentConfig = AugmentConfig()
 
     def split(self, which: str) -> str:
-        """Name of the split that is reported (`report`), or of the one for tuning (`tune`)."""
-        return {"report": self.report_split, "tune": self.tune_split}[which]
+        """Name of the split that is reported (`report`), or of the one for tuning (`tune`).
+
+        Raises:
+            ConfigError: the split is part of what is trained on.
+        """
+        name = {"report": self.report_split, "tune": self.tune_split}[which]
+        if shared := set(split_names(name)) & set(split_names(self.train_split)):
+            raise ConfigError(
+                f"data.train_split {self.train_split!r} holds {', '.join(sorted(shared))}: what is trained on says"
+                f" nothing as data.{which}_split"
+            )
+        return name
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 import bevkd
 from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.splits import split_names
 
 FORMAT = 2
 # How many earlier sweeps a frame lists, of the LiDAR and of each radar.
@@ -235,12 +236,12 @@ class FrameIndex:
             camera_sweeps: also camera records between keyframes, which are many.
 
         Raises:
-            ConfigError: the data set has no such split.
+            ConfigError: the data set has no such split, or the expression is none (`bevkd.splits`).
             DataError: no index, or no frame in the split.
         """
         folder = Path(folder)
         facts = read_stamp(folder)
-        wanted = split.split("+")
+        wanted = list(split_names(split))
         for name in wanted:
             if name not in facts["splits"]:
                 known = ", ".join(sorted(facts["splits"]))

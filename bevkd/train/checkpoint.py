@@ -13,7 +13,6 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ import torch
 from torch import Tensor
 
 from bevkd import __version__
-from bevkd.config import ModelConfig, RunConfig, differences, identity, identity_digest, stored_run, to_plain
+from bevkd.config import RunConfig, differences, identity, identity_digest, stored_run, to_plain
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS
 from bevkd.errors import CheckpointError, ConfigError, OtherRunError
 from bevkd.io import atomic_path
-from bevkd.models.detector import Detector, build_detector
+from bevkd.models.detector import Detector, build_detector, weights_come_later
 
 logger = logging.getLogger(__name__)
 
@@ -199,13 +198,6 @@ def _stored(state: dict[str, Any], where: Path) -> RunConfig:
     return stored_run(plain, f"configuration inside {where}")
 
 
-def without_starting_weights(model: ModelConfig) -> ModelConfig:
-    """The same network, built at random: it needs neither files nor the hub."""
-    if "camera" not in model.sensors:
-        return model
-    return replace(model, camera=replace(model.camera, backbone=replace(model.camera.backbone, weights=None)))
-
-
 def load_detector(path: str | Path) -> tuple[Detector, RunConfig]:
     """Rebuild the detector of a `model.pt` on the CPU, in eval mode.
 
@@ -219,6 +211,6 @@ def load_detector(path: str | Path) -> tuple[Detector, RunConfig]:
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
     # All weights are in the file: those that training started from need not be there, nor the network to get them.
-    detector = build_detector(without_starting_weights(run.model))
+    detector = build_detector(weights_come_later(run.model))
     load_weights(detector, state["model"], str(path))
     return detector.eval(), run

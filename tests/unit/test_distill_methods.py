@@ -207,7 +207,7 @@ def test_an_empty_count_is_one_thing_on_each_of_the_ranks(monkeypatch: pytest.Mo
     assert float(rank_count(3)) == 3.0
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
-    # Nothing on any rank: the mean of what the ranks teach, not their sum. One box on four ranks: not rounded up to four.
+    # Nothing on any rank: the mean of what the ranks teach, not their sum. One box on four: not rounded up to four.
     for total, want in ((0.0, 1.0), (1.0, 0.25), (6.0, 1.5)):
 
         def all_reduce(value: torch.Tensor, total: float = total) -> None:

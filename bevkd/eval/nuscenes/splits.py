@@ -8,7 +8,7 @@ from pathlib import Path
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.eval.nuscenes.jsonio import loads
 from bevkd.io import read_json
-from bevkd.splits import tune_scenes
+from bevkd.splits import split_names, tune_scenes
 
 # The end of a version's name says which official splits its tables hold.
 SPLITS_OF_VERSION: dict[str, tuple[str, ...]] = {
@@ -25,7 +25,7 @@ def official_splits() -> dict[str, list[str]]:
 
 
 def split_scenes(root: Path, version: str, split: str) -> tuple[list[str], bool]:
-    """Scene names of `split`, and whether it is an official one or, as `tune`, part of one.
+    """Scene names of `split` (or of several joined by `+`), and whether it is an official one or, as `tune`, part of it.
 
     Raises:
         ConfigError: an official split that these tables do not hold, or a name that `splits.json` lacks.
@@ -33,6 +33,11 @@ def split_scenes(root: Path, version: str, split: str) -> tuple[list[str], bool]
     """
     if not (root / version).is_dir():
         raise DataError("folder of tables is missing", file=root / version)
+    parts = [_scenes_of(root, version, name) for name in split_names(split)]
+    return list(dict.fromkeys(name for scenes, _ in parts for name in scenes)), all(official for _, official in parts)
+
+
+def _scenes_of(root: Path, version: str, split: str) -> tuple[list[str], bool]:
     held = next((names for end, names in SPLITS_OF_VERSION.items() if version.endswith(end)), ())
     official = official_splits()
     if split in held:
