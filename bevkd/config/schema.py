@@ -202,8 +202,8 @@ class DataConfig:
     radar_sweeps: Annotated[int, RADAR] = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
     min_points: int = 1  # LiDAR + radar points a training box must have
-    # Training boxes that count: those with a corner in the grid's area and height whose centre lies in the area as well,
-    # or all with such a corner (UniDistill spec, 3).
+    # Training boxes that count: those with a corner in the grid's area and height and their centre in the area, or all
+    # with such a corner (UniDistill spec, 3).
     box_range: Literal["centre", "corner"] = "centre"
     cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)

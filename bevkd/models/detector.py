@@ -24,8 +24,9 @@ def build_detector(model: ModelConfig) -> Detector:
 
 
 def weights_come_later(model: ModelConfig) -> ModelConfig:
-    """The same network, its image backbone built at random: it needs neither files nor the hub. For what loads all weights
-    itself, or needs none.
+    """The same network, its image backbone built at random: it needs neither files nor the hub.
+
+    For what loads all weights itself, or needs none.
     """
     if (backbone := image_backbone(model)) is None:
         return model

@@ -19,6 +19,7 @@ from bevkd.report.spec import (
     load_claims,
     load_figures,
     load_tables,
+    pool,
 )
 
 FOLDER = config_dir()
@@ -110,7 +111,7 @@ def test_a_table_is_different_at_one_scale(own_config: Path):
 
 
 def test_published_tables_do_not_read_what_is_trained_on():
-    """At the published scale runs learn from the scenes of the tune split; its tables, but those of tuning, name it too."""
+    """At the published scale runs learn from the scenes of the tune split."""
     rows = load_rows()
     for name, table in load_tables("paper").items():
         assert any("docs/deviations.md" in note for note in table.notes), name

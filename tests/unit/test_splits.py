@@ -33,7 +33,7 @@ def test_train_and_tune_together_are_the_official_training_scenes(tmp_path: Path
     assert official
     assert len(scenes) == 700
     assert set(scenes) == set(official_splits()["train"])
-    with pytest.raises(ConfigError, match="'tun'.*did you mean"):
+    with pytest.raises(ConfigError, match=r"'tun'.*did you mean 'tune'"):
         split_scenes(tmp_path, "v1.0-trainval", "train+tun")
 
 
@@ -71,7 +71,7 @@ def test_an_expression_is_read_everywhere(smoke_dataset: Any) -> None:
 def test_what_is_trained_on_is_not_held_out() -> None:
     data = DataConfig(train_split="train+tune")
     assert data.split("report") == "val"
-    with pytest.raises(ConfigError, match="data.train_split 'train\\+tune' holds tune"):
+    with pytest.raises(ConfigError, match=r"data\.train_split 'train\+tune' holds tune"):
         data.split("tune")
     with pytest.raises(ConfigError, match="holds val"):
         replace(data, train_split="train+val").split("report")

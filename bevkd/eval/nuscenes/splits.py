@@ -25,7 +25,7 @@ def official_splits() -> dict[str, list[str]]:
 
 
 def split_scenes(root: Path, version: str, split: str) -> tuple[list[str], bool]:
-    """Scene names of `split` (or of several joined by `+`), and whether it is an official one or, as `tune`, part of it.
+    """Scene names of `split` (or of several joined by `+`), and whether it is official or, as `tune`, part of one.
 
     Raises:
         ConfigError: an official split that these tables do not hold, or a name that `splits.json` lacks.
@@ -48,7 +48,8 @@ def _scenes_of(root: Path, version: str, split: str) -> tuple[list[str], bool]:
         raise ConfigError(f"split {split!r} is not part of version {version!r}, which holds {', '.join(held)}")
     path = root / version / "splits.json"
     if held and not path.exists():
-        raise ConfigError(f"unknown split {split!r} of version {version!r}{nearest(split, held)}")
+        known = [*held, *(["tune"] if "train" in held else [])]
+        raise ConfigError(f"unknown split {split!r} of version {version!r}{nearest(split, known)}")
     custom = read_json(path)
     if not isinstance(custom, dict):
         raise DataError("must map split names to lists of scene names", file=path)

@@ -79,6 +79,8 @@ def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], wei
     source = weights
     if weights.startswith(HUB):
         source, _, revision = weights.removeprefix(HUB).partition("@")
+        if not source:
+            raise ConfigError(f"camera.backbone.weights: {weights} names no weights, such as hub:microsoft/resnet-50")
         where = {"local_files_only": False, "revision": revision or "main"}
         log.info("image backbone: asking the hub for %s, revision %s", source, where["revision"])
     elif not (Path(weights) / "model.safetensors").is_file():
