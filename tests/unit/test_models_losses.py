@@ -127,6 +127,30 @@ def test_the_iou_term_begins_below_a_loss_of_one(monkeypatch: pytest.MonkeyPatch
             assert float(losses._is_near(torch.tensor(loc * norm) / mean, mean)) == 1
 
 
+@pytest.mark.parametrize("owner", ["candidates", "task"])
+@pytest.mark.parametrize("name", ["gaussian", "nine_nearest", "transfusion"])
+def test_boxes_beyond_the_border_teach_finite_numbers(name: str, owner: str) -> None:
+    """Whose centre lies up to a bus length outside, as some with a corner inside do (`data.box_range`)."""
+    if name == "transfusion":
+        model = model_config("lidar_transfusion", "smoke")
+    else:
+        model = config(name, iou_weight=5.0)
+        model = replace(model, head=replace(model.head, cell_owner=owner))
+    batch = make_batch(model)
+    reach = model.grid.reach
+    batch.boxes.boxes[:, 0] = torch.linspace(reach - 2, reach + 6, len(batch.boxes))
+    torch.manual_seed(0)
+    detector = build_detector(model)
+    terms = detector.loss(detector(batch), batch)
+    terms["total"].backward()
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert all(torch.isfinite(p.grad).all() for p in detector.parameters() if p.grad is not None)
+    if name == "nine_nearest":  # all of them are learnt from, at cells along the border
+        targets = TargetAssigner(model.head, model.grid.build())(batch.boxes, len(batch))
+        owners = {int(box) for target in targets for box in target.box}
+        assert any(float(batch.boxes.boxes[box, 0]) > reach for box in owners)
+
+
 @pytest.mark.parametrize("model", ["lidar_pillar", "lidar_transfusion"])
 def test_without_any_positive_the_number_of_processes_does_not_matter(
     model: str, monkeypatch: pytest.MonkeyPatch
