@@ -8,13 +8,14 @@ import pytest
 import torch
 from models_batch import make_batch, model_config
 
-from bevkd.config.schema import ModelConfig
+from bevkd.config.schema import ModelConfig, NormConfig
 from bevkd.models.backbone.resnet import ResNet
 from bevkd.models.backbone.resnet_settings import ResNetSettings
 from bevkd.models.backbone.swin import Swin
 from bevkd.models.backbone.swin_settings import SwinSettings
 from bevkd.models.detector import Detector, build_detector, weights_come_later
 from bevkd.models.fuser.concat_settings import ConcatSettings
+from bevkd.models.heads.center import TaskHead
 from bevkd.models.heads.center_settings import CenterLossSettings, CenterSettings
 
 
@@ -90,6 +91,27 @@ def test_norms_are_the_authors() -> None:
     assert found == {(1e-5, 0.1)}
 
 
+@pytest.mark.parametrize("hidden", [0, 64])
+def test_regression_branches_start_as_the_authors(hidden: int) -> None:
+    """Variance 2 / (9 * outputs), biases zero; heat maps as the library's convolutions, but for the prior."""
+    torch.manual_seed(0)
+    head = TaskHead(256, 2, hidden, True, NormConfig())
+    head.init_regression()
+    start = 2
+    for name, width in head.branches[1:]:
+        last = head.merged if hidden == 0 else head.separate[name][-1]
+        part = slice(start, start + width) if hidden == 0 else slice(None)
+        start += width
+        assert float(last.weight[part].std()) == pytest.approx((2 / (9 * width)) ** 0.5, rel=0.1)
+        assert float(last.bias[part].abs().max()) == 0
+        if hidden:
+            assert float(head.separate[name][0][0].weight.std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
+    heat = head.merged if hidden == 0 else head.separate["hm"][-1]
+    inputs = 9 * (hidden or 256)
+    assert float(heat.weight[:2].abs().max()) <= inputs**-0.5
+    assert heat.bias[:2].tolist() == pytest.approx([-2.19] * 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lidar_pillar", "camera_swin"])
 def test_low_level_map_of_the_other_models(name: str) -> None:
@@ -112,7 +134,7 @@ def test_one_training_step(name: str) -> None:
         lidar=model.lidar,
         camera=model.camera,
         fuser=None if model.fuser is None else ConcatSettings(norm_eps=1e-5, norm_momentum=0.1),
-        head=CenterSettings(cell_owner="task", norm_eps=1e-5, norm_momentum=0.1),
+        head=CenterSettings(cell_owner="task", regression_init="kaiming", norm_eps=1e-5, norm_momentum=0.1),
         loss=CenterLossSettings(iou_weight=5.0),  # gated, UniDistill spec 4.7
     )
     detector, out = one_step(model)

@@ -26,6 +26,8 @@ class CenterSettings(HeadSettings):
         regression_cells: Gaussian targets: regress at the centre cell or at the nine nearest.
         cell_owner: which box a cell belongs to that is among the nine of one: the nearest of those that have it among
             their nine, or the nearest of all boxes of the task.
+        regression_init: how the branches but the heat maps start: as the library's convolutions do, or from Kaiming's
+            normal distribution by the width of their output, without biases.
     """
 
     kind: str = "center"
@@ -35,6 +37,7 @@ class CenterSettings(HeadSettings):
     targets: Literal["nine_nearest", "gaussian"] = "nine_nearest"
     regression_cells: Literal[1, 9] = 1
     cell_owner: Literal["candidates", "task"] = "candidates"
+    regression_init: Literal["library", "kaiming"] = "library"
 
 
 @register_settings("loss", "center")
