@@ -34,8 +34,6 @@ def test_the_page_has_every_measured_number_and_no_other(stored: dict[str, dict[
     said = {(name, key): float(value) for value, name, key in NUMBER.findall(text)}
     assert said == {(name, key): value for name, values in stored.items() for key, value in values.items()}
     assert len(re.findall(r"\*\*[-+.e\d]+\*\*", text)) == len(said), "a number that nothing measured"
-        "a number"
-    )
 
 
 def test_every_row_says_how_large(stored: dict[str, dict[str, float]]) -> None:
