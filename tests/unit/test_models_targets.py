@@ -196,6 +196,18 @@ def test_decode_inverts_encode_on_a_grid_that_is_not_square() -> None:
         torch.testing.assert_close(decoded, boxes, atol=1e-9, rtol=0)
 
 
+def test_sizes_beyond_all_measure_have_no_gradient() -> None:
+    """Not even of infinity times zero: the term on the overlap is multiplied by 0 where it waits."""
+    code = torch.zeros(4, 10)
+    code[:, 3] = torch.tensor([1.0, 3.5, 95.0, 1e4])
+    code.requires_grad_(True)
+    decoded = decode_cells(code, torch.zeros(4).long(), GRID)
+    assert decoded[:, 3].tolist() == pytest.approx([math.e, 30.0, 30.0, 30.0])
+    decoded.sum().backward()
+    assert code.grad is not None
+    assert code.grad[:, 3].tolist() == pytest.approx([math.e, 0.0, 0.0, 0.0])
+
+
 def test_reading_cells_reads_row_and_column() -> None:
     maps = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
     assert read_cells(maps, torch.tensor([(1 * 4 + 2) * 5 + 3])).tolist() == [maps[1, :, 2, 3].tolist()]
