@@ -51,7 +51,8 @@ def count(data: DataConfig) -> DatasetRecord:
     boxes = _columns(folder / "boxes.parquet", ["frame", "label"])
     split = np.array(frames["split"])
     trained = split_names(data.train_split)
-    wanted = [s for s in dict.fromkeys((*trained, data.tune_split, data.report_split)) if (split == s).any()]
+    named = (*trained, *split_names(data.tune_split), *split_names(data.report_split))
+    wanted = [name for name in dict.fromkeys(named) if (split == name).any()]
     owner = split[np.array(boxes["frame"], dtype=int)] if boxes["frame"] else np.array([], dtype=str)
     labels = np.array(boxes["label"], dtype=int)
     splits, by_class = {}, {}

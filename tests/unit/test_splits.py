@@ -11,7 +11,7 @@ from bevkd.data import FrameDataset
 from bevkd.data.index import FrameIndex
 from bevkd.data.nuscenes.names import scene_splits
 from bevkd.distill.sizes import expected_entries
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, DataError
 from bevkd.eval.nuscenes.splits import official_splits, split_scenes
 from bevkd.report.counts import count
 from bevkd.splits import split_names
@@ -66,6 +66,13 @@ def test_an_expression_is_read_everywhere(smoke_dataset: Any) -> None:
     assert expected_entries(limited)[0][0] == pytest.approx(len(tokens) * data.augment.variants, rel=1e-3)
     scenes, _ = split_scenes(smoke_dataset.root, smoke_dataset.version, "train+tune")
     assert set(scenes) == set(both.columns["scene_name"])
+
+
+def test_a_name_does_not_hold_what_joins_names(tmp_path: Path) -> None:
+    (tmp_path / "v1.0-own").mkdir()
+    (tmp_path / "v1.0-own" / "splits.json").write_text('{"train+more": ["scene-1"]}')
+    with pytest.raises(DataError, match=r"must not hold a \+.*train\+more"):
+        scene_splits(tmp_path, "v1.0-own")
 
 
 def test_what_is_trained_on_is_not_held_out() -> None:

@@ -30,7 +30,7 @@ def scene_splits(root: Path, version: str) -> dict[str, list[str]]:
     Every other version brings `<root>/<version>/splits.json`.
 
     Raises:
-        DataError: `splits.json` is missing, malformed, or puts a scene into two splits.
+        DataError: `splits.json` is missing, malformed, puts a scene into two splits, or has a name with a `+`.
     """
     held = next((names for end, names in _OFFICIAL.items() if version.endswith(end)), None)
     if held is not None:
@@ -46,6 +46,8 @@ def scene_splits(root: Path, version: str) -> dict[str, list[str]]:
         raise DataError("must map split names to lists of scene names", file=path)
     seen: dict[str, str] = {}
     for split, scenes in splits.items():
+        if "+" in split:
+            raise DataError("the name of a split must not hold a +, which joins splits", file=path, field=split)
         if not isinstance(scenes, list) or not all(isinstance(name, str) for name in scenes):
             raise DataError("a split must be a list of scene names", file=path, field=split)
         for name in scenes:
