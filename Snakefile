@@ -19,6 +19,7 @@ include: "workflow/rules/resources.smk"
 
 onstart:
     end_rate_limit(workflow.scheduler)
+    check_image_weights(workflow.dag)
 
 
 wildcard_constraints:

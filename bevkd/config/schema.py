@@ -6,6 +6,7 @@ YAML files hold differences from the defaults only. A default that is changed ma
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
@@ -20,6 +21,7 @@ from bevkd.config.training import InitConfig, TrainConfig
 from bevkd.errors import ConfigError, nearest
 from bevkd.geometry import Area, BEVGrid
 from bevkd.registry import settings
+from bevkd.splits import split_names
 
 _STRICT = ConfigDict(extra="forbid")
 Sensor: TypeAlias = Literal["lidar", "camera", "radar"]
@@ -65,10 +67,15 @@ class GridConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class NormConfig:
-    """Of every batch norm outside of the image backbone."""
+    """Of every batch norm outside of the image backbone, unless a stage has its own."""
 
     eps: float = 1e-3
     momentum: float = 0.01
+
+    def of(self, stage: Any) -> NormConfig:
+        """What the settings of a stage say instead: its `norm_eps` and `norm_momentum`, where they say any."""
+        own = {name: getattr(stage, f"norm_{name}", None) for name in ("eps", "momentum")}
+        return replace(self, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -200,6 +207,9 @@ class DataConfig:
     # Images may have another size than their calibration was made for: intrinsics are scaled with them.
     rescale_images: Annotated[bool, CAMERA] = False
     min_points: int = 1  # LiDAR + radar points a training box must have
+    # Training boxes that count: those with a corner in the grid's area and height and their centre in the area, or all
+    # with such a corner (UniDistill spec, 3).
+    box_range: Literal["centre", "corner"] = "centre"
     cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
@@ -223,8 +233,18 @@ class DataConfig:
             object.__setattr__(self, "classes", (*self.classes, *dict.fromkeys(more)))
 
     def split(self, which: str) -> str:
-        """Name of the split that is reported (`report`), or of the one for tuning (`tune`)."""
-        return {"report": self.report_split, "tune": self.tune_split}[which]
+        """Name of the split that is reported (`report`), or of the one for tuning (`tune`).
+
+        Raises:
+            ConfigError: the split is part of what is trained on.
+        """
+        name = {"report": self.report_split, "tune": self.tune_split}[which]
+        if shared := set(split_names(name)) & set(split_names(self.train_split)):
+            raise ConfigError(
+                f"data.train_split {self.train_split!r} holds {', '.join(sorted(shared))}: what is trained on says"
+                f" nothing as data.{which}_split"
+            )
+        return name
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -26,6 +26,7 @@ from bevkd.config import (
 from bevkd.config.chain import awaited
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
+from bevkd.config.weights import check_weights_there, weights_folder
 from bevkd.distill import cache_name, estimate_cache_bytes
 from bevkd.distill.cache_key import reads_cache, readers_of
 from bevkd.errors import ConfigError
@@ -137,6 +138,24 @@ def note_missing(root, reader):
 
 
 @functools.cache
+def note_missing_weights(folder):
+    """Say once that the weights of an image backbone are not there: there is still a plan."""
+    if folder is not None and not folder.exists():
+        print(f"{folder}: there are no weights here; the plan is made as if there were", file=sys.stderr)
+
+
+def check_image_weights(dag):
+    """Stop before the first job where a training has no weights to start from: the days before it would be lost.
+
+    Raises:
+        WorkflowError: one has none; the message says how to get them.
+    """
+    for job in dag.needrun_jobs():
+        if job.rule.name == "train":
+            checked(check_weights_there, run_config(job.wildcards_dict["run"]))
+
+
+@functools.cache
 def run_file(run, seed, name):
     """A file of a run."""
     return str(run_dir(run, SCALE, seed, "results/runs") / name)
@@ -155,6 +174,7 @@ def teacher_file(run):
 def training_inputs(wildcards):
     """What a training reads: the index; when distilled, the teacher's targets or its weights; weights to start from."""
     row, inputs = run_config(wildcards.run).row, {"index": index_of(wildcards.run)}
+    note_missing_weights(weights_folder(run_config(wildcards.run).model))
     if reads_cache(run_config(wildcards.run)):
         inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
     elif row.teacher:
