@@ -1,4 +1,4 @@
-"""Effects with their intervals on one axis, as shares of its width: the page draws them with text that stays readable."""
+"""Effects and their intervals on one axis, as shares of its width: the page draws them, and its text stays readable."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from bevkd.report.metrics import metric
 from bevkd.report.story import Headline
-
-_STEPS = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """One comparison: over the baseline, over the strongest control, and what the paper prints, where there are such."""
+    """One comparison: over the baseline, over the strongest control, and what the paper prints; None: no such."""
 
     headline: Headline
     baseline: Mark
@@ -42,17 +40,18 @@ class Axis:
 
 
 def ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Round numbers from `low` or above to `high` or below, at most so many.
+    """Round numbers from `low` or above to `high` or below, about so many at most.
 
     Raises:
         ValueError: the range is empty or not finite.
     """
+    from matplotlib.ticker import MaxNLocator
+
     width = high - low
     if not 0 < width < math.inf:
         raise ValueError(f"no range from {low} to {high}")
-    power = 10.0 ** math.floor(math.log10(width / most))
-    step = next(power * s for s in (*_STEPS, 10.0) if width / (power * s) <= most - 1)
-    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    found = MaxNLocator(nbins=most, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return [0.0 if abs(value) < 1e-9 * width else float(value) for value in found if low <= value <= high]
 
 
 def axes(headlines: Iterable[Headline]) -> list[Axis]:

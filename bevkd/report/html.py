@@ -87,7 +87,9 @@ def context(results: Results) -> dict[str, Any]:
     names = results.runs()
     papers = sections(results)
     findings = [finding for paper in papers for finding in paper.findings]
-    known = story.headlines({paper.name: paper.page for paper in papers}, findings, results.rows)
+    pages = {paper.name: paper.page for paper in papers}
+    known = story.headlines(pages, findings, results.rows)
+    others = story.beyond(pages, {paper.name: paper.findings for paper in papers}, results.rows)
     detectors, settings = facts.detector_settings(results, names)
     records = [(results.row(run), results.record(run)) for run in names]
     parts = [view for paper in papers for view in paper.parts if view.made]
@@ -100,7 +102,7 @@ def context(results: Results) -> dict[str, Any]:
         "seeds": seeds_of(view.table for paper in papers for part in paper.parts for view in part.tables),
         "papers": papers,
         "titles": {paper.name: paper.page.title for paper in papers},
-        "points": story.points(known),
+        "points": story.points(known, others),
         "axes": effects.axes(known),
         "verdicts": Counter(finding.verdict for finding in findings),
         "parts": parts,

@@ -90,23 +90,22 @@ def _panels(table: Table) -> list[Grid]:
     for panel in dict.fromkeys(column.panel for column in spec.columns):
         keys = [c.key for c in spec.columns if c.panel == panel]
         printed = {k for k in keys if any(not math.isnan(r.values[k].paper) for r in table.rows)}
-        # What was gained comes first: on a narrow screen it is all that stands beside the name.
+        # What was gained comes first and the role late: a narrow screen has no room for more than a few columns.
         compared = spec.delta in keys and any(row.delta is not None for row in table.rows)
         gain = metric(str(spec.delta)).shown if compared else None
-        head = ["", *[f"Δ {spec.delta} paired [95 % CI]"] * compared, *(["role"] if with_role else [])]
+        head = ["", *[f"Δ {spec.delta} paired [95 % CI]"] * compared]
         for key in keys:
             name = f"{column_name(key)} {metric(key).arrow}"
             head += [f"{name} paper", f"{name} ours"] if key in printed else [f"{name} ours"]
-        head += ["n"]
+        head += [*["role"] * with_role, "n"]
         rows = []
         for row in table.rows:
             cells = [row.label, *([delta_text(row, gain)] if gain else [])]
-            cells += [row.role] if with_role else []
             for key in keys:
                 value, shown = row.values[key], metric(key).shown
                 cells += [shown.text(value.paper) + mark(table, row, key)] * (key in printed)
                 cells += [ours_text(value.ours, value.std, shown)]
-            rows.append((*cells, str(row.n)))
+            rows.append((*cells, *[row.role] * with_role, str(row.n)))
         runs = tuple(row.run.split()[0] for row in table.rows)
         out.append(Grid(panel, tuple(head), tuple(rows), _sizes(table.rows), runs, gain is not None))
     return out

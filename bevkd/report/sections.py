@@ -100,7 +100,7 @@ def sections(results: Results) -> list[Section]:
             mine = [TableView(table, _of_rows(table, tested)) for table in tables if table.spec.name in part.tables]
             view = PartView(
                 part=part,
-                heading=TIERS[part.target] if part.target in TIERS else part.target,
+                heading=TIERS.get(part.target, part.target),
                 made=made.get(part.name),
                 seeds=seeds_of(view.table for view in mine),
                 state=states.get(part.name, ""),

@@ -130,11 +130,13 @@ class Point:
         kind: a verdict, or `control`: the strongest control does better than the method.
         items: the headlines of which it is true, the clearest first.
         total: number of headlines that were tested for it.
+        also: where a paper has no reproduced headline, the clearest of its other gains in detection quality that is.
     """
 
     kind: Literal["reproduced", "contradicted", "inconclusive", "control"]
     items: tuple[Headline, ...]
     total: int
+    also: tuple[Headline, ...] = ()
 
     @property
     def shown(self) -> tuple[Headline, ...]:
@@ -142,8 +144,11 @@ class Point:
         return self.items[:_SHOWN]
 
 
-def points(known: Sequence[Headline]) -> list[Point]:
-    """Two or three points: what is reproduced, what is contradicted (or left open), and what controls explain."""
+def points(known: Sequence[Headline], others: Sequence[Headline] = ()) -> list[Point]:
+    """Two or three points: what is reproduced, what is contradicted (or left open), and what controls explain.
+
+    `others` are comparisons that are no headlines.
+    """
 
     def having(verdict: str) -> list[Headline]:
         return [item for item in known if item.finding.verdict == verdict]
@@ -152,7 +157,7 @@ def points(known: Sequence[Headline]) -> list[Point]:
         return []
     good = sorted(having(REPRODUCED), key=lambda item: -item.finding.ci_low)
     bad = sorted(having(CONTRADICTED), key=lambda item: item.finding.ci_high)
-    out = [Point("reproduced", tuple(good), len(known))]
+    out = [Point("reproduced", tuple(good), len(known), _clearest(others, good))]
     if bad:
         out.append(Point("contradicted", tuple(bad), len(known)))
     controlled = [item for item in known if item.control]
@@ -162,3 +167,28 @@ def points(known: Sequence[Headline]) -> list[Point]:
     if len(out) < 3 and having(INCONCLUSIVE):
         out.append(Point("inconclusive", tuple(having(INCONCLUSIVE)), len(known)))
     return out
+
+
+def _clearest(others: Sequence[Headline], said: Sequence[Headline]) -> tuple[Headline, ...]:
+    """Of each paper of which nothing is said, the reproduced gain in percent that is clearest; costs are no gains."""
+    best: dict[str, Headline] = {}
+    done = {item.paper for item in said}
+    for item in others:
+        f = item.finding
+        if item.paper in done or f.verdict != REPRODUCED or f.kind != "greater" or metric(f.metric).shown.unit != "%":
+            continue
+        if item.paper not in best or f.ci_low > best[item.paper].finding.ci_low:
+            best[item.paper] = item
+    return tuple(best.values())
+
+
+def beyond(
+    pages: Mapping[str, PaperPage], findings: Mapping[str, Sequence[Finding]], rows: Mapping[str, RowConfig]
+) -> list[Headline]:
+    """The tested comparisons that are no headlines, by the papers' folders, each called by its statement."""
+    return [
+        Headline(finding.statement, paper, finding, control_name(finding, rows))
+        for paper, found in findings.items()
+        for finding in found
+        if finding.claim not in pages[paper].headline
+    ]
