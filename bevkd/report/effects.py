@@ -39,7 +39,7 @@ class Axis:
     lines: tuple[Line, ...]
 
 
-def ticks(low: float, high: float, most: int = 7) -> list[float]:
+def ticks(low: float, high: float, most: int = 10) -> list[float]:
     """Round numbers from `low` or above to `high` or below, about so many at most.
 
     Raises:
@@ -63,7 +63,7 @@ def axes(headlines: Iterable[Headline]) -> list[Axis]:
 
 
 def _axis(unit: str, items: Sequence[Headline]) -> Axis:
-    drawn = [_numbers(item) for item in items]
+    drawn = [numbers(item) for item in items]
     known = [value for numbers in drawn for triple in numbers for value in triple if not math.isnan(value)]
     low, high = min(0.0, *known), max(0.0, *known)
     margin = 0.04 * (high - low) or 1.0
@@ -87,7 +87,7 @@ def _axis(unit: str, items: Sequence[Headline]) -> Axis:
     return Axis(unit, place(0.0), texts, tuple(lines))
 
 
-def _numbers(item: Headline) -> tuple[tuple[float, float, float], ...]:
+def numbers(item: Headline) -> tuple[tuple[float, float, float], ...]:
     """Mean and ends over baseline and control, and what the paper prints, as they are shown."""
     f, factor = item.finding, metric(item.finding.metric).shown.factor
     triples = (

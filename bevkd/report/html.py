@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bevkd import __version__
 from bevkd.io import write_text
 from bevkd.provenance import provenance
-from bevkd.report import effects, facts, story
+from bevkd.report import effects, facts, headlines, story
 from bevkd.report.claims import Finding
 from bevkd.report.metrics import Shown, metric
 from bevkd.report.records import RunRecord
@@ -102,6 +102,7 @@ def context(results: Results) -> dict[str, Any]:
         "seeds": seeds_of(view.table for paper in papers for part in paper.parts for view in part.tables),
         "papers": papers,
         "titles": {paper.name: paper.page.title for paper in papers},
+        "headlines": known,
         "points": story.points(known, others),
         "axes": effects.axes(known),
         "verdicts": Counter(finding.verdict for finding in findings),
@@ -140,13 +141,13 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(content)
 
 
-def write(results: Results) -> Path:
-    """Write `report.html` into the results folder.
+def write(results: Results) -> list[Path]:
+    """Write `report.html` into the results folder, and the figure of its first screen for print.
 
     Raises:
         ConfigError: what a page.yaml says is wrong.
         DataError: an output of target `all`, or a record, is missing.
     """
-    path = results.folder / "report.html"
-    write_text(path, render(context(results)))
-    return path
+    path, content = results.folder / "report.html", context(results)
+    write_text(path, render(content))
+    return [path, *headlines.write(content["headlines"], content["titles"], results.folder / "figures")]

@@ -22,7 +22,7 @@ from report_synthetic import write_runs
 from bevkd.config import DataConfig, first_seeds, identity_digest, load_rows, to_plain
 from bevkd.errors import DataError
 from bevkd.provenance import provenance
-from bevkd.report import ledger, make_figure, make_part, make_report, make_table
+from bevkd.report import headlines, ledger, make_figure, make_part, make_report, make_table
 from bevkd.report.facts import ABSENT, detector_settings
 from bevkd.report.frames import to_csv
 from bevkd.report.html import context, render
@@ -486,6 +486,15 @@ def test_a_page_of_nothing_says_so(tmp_path: Path):
     page = Page(text)
     assert page.open == []
     assert {link[1:] for link in page.links} <= set(page.ids)
+
+
+def test_the_figure_of_the_first_screen_is_there_for_print(made: Path, tmp_path: Path):
+    with Image.open(made / "figures" / "headlines.png") as image:
+        assert min(image.size) > 500
+    assert (made / "figures" / "headlines.pdf").read_bytes().startswith(b"%PDF")
+    assert "figures/headlines.pdf" in (made / "report.html").read_text()
+    assert headlines.write([], {}, tmp_path) == [], "nothing where no headline has been tested"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_figure_is_named(kept: Path):

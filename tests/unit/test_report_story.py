@@ -142,7 +142,7 @@ def test_each_unit_has_its_own_axis_and_a_single_pair_no_ends():
 @pytest.mark.parametrize(("low", "high"), [(-0.03, 0.04), (-4.5, 8.5), (0.0, 1.0), (-1e-4, 2e3), (-7.0, -0.5)])
 def test_ticks_are_few_round_and_inside(low: float, high: float):
     found = effects.ticks(low, high)
-    assert 2 <= len(found) <= 8
+    assert 2 <= len(found) <= 11
     assert all(low <= value <= high for value in found)
     assert len({round(b - a, 9) for a, b in pairwise(found)}) == 1
 
