@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bevkd import __version__
 from bevkd.io import write_text
-from bevkd.provenance import provenance
+from bevkd.provenance import commit_date, provenance
 from bevkd.report import effects, facts, headlines, story
 from bevkd.report.claims import Finding
 from bevkd.report.metrics import Shown, metric
@@ -50,6 +50,12 @@ def _day(made: Mapping[str, Any] | None) -> str:
     """`2026-11-21 08:57 UTC`, or a dash."""
     text = (made or {}).get("date")
     return "—" if not text else datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _days(parts: Sequence[Mapping[str, Any]]) -> str:
+    """`2026-11-20 to 2026-11-21`: when the parts were made, or a dash."""
+    days = sorted({_day(made)[:10] for made in parts if made.get("date")})
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "—"
 
 
 def _versions(made: Mapping[str, Any]) -> str:
@@ -98,7 +104,9 @@ def context(results: Results) -> dict[str, Any]:
         "scale": results.scale,
         "meaningless": results.scale in MEANINGLESS,
         "single": bool(findings) and all(finding.n < 2 for finding in findings),
-        "page": provenance(),
+        # The same page whenever it is written: its date is that of its commit.
+        "page": provenance() | {"date": commit_date()},
+        "days": _days([view.made for view in parts if view.made]),
         "seeds": seeds_of(view.table for paper in papers for part in paper.parts for view in part.tables),
         "papers": papers,
         "titles": {paper.name: paper.page.title for paper in papers},

@@ -21,7 +21,7 @@ from report_synthetic import write_runs
 
 from bevkd.config import DataConfig, first_seeds, identity_digest, load_rows, to_plain
 from bevkd.errors import DataError
-from bevkd.provenance import provenance
+from bevkd.provenance import commit_date, provenance
 from bevkd.report import headlines, ledger, make_figure, make_part, make_report, make_table
 from bevkd.report.facts import ABSENT, detector_settings
 from bevkd.report.frames import to_csv
@@ -216,6 +216,15 @@ def test_the_same_page_without_a_run_an_index_or_a_data_set(kept: Path):
     assert changed <= {"report.html"}, "only the configs that the page shows were changed by this test"
     assert "nowhere" in after["report.html"].decode()
     assert "Not made yet" not in after["report.html"].decode()
+
+
+def test_the_same_results_give_the_same_page_at_any_time(kept: Path, monkeypatch: pytest.MonkeyPatch):
+    make_report("sim", kept)
+    before = files(kept)
+    later = provenance() | {"date": "2031-01-01T00:00:00+00:00"}
+    monkeypatch.setattr("bevkd.report.html.provenance", lambda: later)
+    make_report("sim", kept)
+    assert files(kept) == before
 
 
 def test_a_part_that_is_not_there_is_named(kept: Path):
@@ -437,7 +446,8 @@ def test_the_page_says_by_what_it_and_its_numbers_were_made(made: Path):
     text = (made / "report.html").read_text()
     head = text[text.index("<header>") : text.index("</header>")]
     now = provenance()
-    for known in ("<b>sim</b>", "seeds 0, 1, 2", now["date"][:10], f"torch {version('torch')}", now["processor"]):
+    days = (f"numbers of {now['date'][:10]}", (commit_date() or "—")[:10])
+    for known in ("<b>sim</b>", "seeds 0, 1, 2", *days, f"torch {version('torch')}", now["processor"]):
         assert known in unescape(head)
     assert now["commit"] is None or now["commit"] in head
     assert text.count('<p class="dim made">Made by commit') == len(PARTS)
