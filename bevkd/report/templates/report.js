@@ -66,8 +66,8 @@
     return number ? Number(number[0].replace("−", "-")) : raw.toLowerCase();
   }
   function compare(a, b) {
-    if (typeof a === typeof b) return a < b ? -1 : a > b ? 1 : 0;
-    return typeof a === "number" ? -1 : 1;
+    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    return typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
   }
   for (const table of all("table.data")) {
     const heads = all("thead th", table);
