@@ -74,10 +74,14 @@ $(VENV)/.bevkd-core: pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e .
 	touch $@
 
+# The page is tested in a browser: one that is installed, else Playwright's own where it can be fetched, else not at all.
 # The devkit pins numpy<2 and an old Shapely; its code runs on today's. It is a test oracle only, hence --no-deps.
 $(VENV)/.bevkd-dev: $(VENV)/.bevkd-core
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,sparse]'
 	$(BIN)/pip install -q --no-deps nuscenes-devkit==1.2.0
+	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null \
+		|| timeout 300 $(BIN)/playwright install --only-shell chromium \
+		|| echo "No Chromium here: the page is not tested in a browser (Debian: apt-get install chromium)."
 	touch $@
 
 clean: ## Remove runs, caches and simulated data (keeps tables and figures)

@@ -118,7 +118,7 @@ def make_report(
     rows: Mapping[str, RowConfig] | None = None,
     partial: bool = False,
 ) -> list[Path]:
-    """Write page, joined ledgers, `metrics.json` and `plots/*.csv` below `out` from what lies there; no run is read.
+    """Write page, `figures/headlines.*`, joined ledgers, `metrics.json` and `plots/*.csv` from what lies below `out`.
 
     Args:
         scale: scale name.
@@ -136,7 +136,7 @@ def make_report(
     results = Results(folder, scale, load_rows() if rows is None else rows, partial)
     for what, names in results.missing.items():
         logger.warning("parts of the results: %s: %s", what, ", ".join(names))
-    return [html.write(results), *summary.write(results)]
+    return [*html.write(results), *summary.write(results)]
 
 
 def view(run: str, frame: str, out: Path, *, scale: str = "sim", seed: int = 0, runs: Path = RUNS) -> list[Path]:

@@ -284,9 +284,8 @@ def test_a_table_of_mixed_sources_asks_for_all_of_them(tmp_path: Path) -> None:
 
 def lasting(page: str) -> list[str]:
     """What a page shows of results; which settings the methods and detectors have is a matter of the code."""
-    head, tables = page.split('<h2 id="claims">')
-    tables, runs = tables.split('<h2 id="behaviour">')
-    return [head, tables, runs.split('<h2 id="runs">')[1]]
+    results, settings = page.split('<section id="summary">')[1].split('<section id="behaviour">')
+    return [results, settings.split('<section id="configs">')[1].split('<section id="provenance">')[0]]
 
 
 def test_the_page_is_made_from_what_is_committed(tmp_path: Path) -> None:

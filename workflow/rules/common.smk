@@ -246,6 +246,11 @@ def published_digest():
     return digest([path.read_text(encoding="utf-8") for path in sorted((config_dir() / "reference").glob("*.csv"))])
 
 
+def pages_digest():
+    """Changes when what the page says of a paper does."""
+    return digest([path.read_text(encoding="utf-8") for path in sorted((config_dir() / "papers").glob("*/page.yaml"))])
+
+
 def runs_metrics(target):
     """Metrics of every run of a target, and those on other splits that its tables, figures and claims read."""
     named = [metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds]

@@ -111,6 +111,7 @@ rule report:
         mem_mb=2000,
         runtime=20,
     params:
+        pages=pages_digest(),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
