@@ -78,8 +78,9 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
-        known = [p.stem for p in path.parent.glob("*.yaml")]
-        raise ConfigError(f"no such config file: {path}{nearest(path.stem, known)}") from None
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        hint = nearest(path.stem, known) or (f"; there are {', '.join(known)}" if known else "")
+        raise ConfigError(f"no such config file: {path}{hint}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
 

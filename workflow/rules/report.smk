@@ -15,6 +15,7 @@ rule table:
         tex=f"{RESULTS}/tables/{{table}}.tex",
     log:
         f"{LOGS}/table/{{table}}.log",
+    priority: table_priority
     conda:
         ENV
     threads: 1
@@ -43,6 +44,7 @@ rule figure:
         pdf=f"{RESULTS}/figures/{{figure}}.pdf",
     log:
         f"{LOGS}/figure/{{figure}}.log",
+    priority: table_priority
     conda:
         ENV
     threads: 1
@@ -74,6 +76,7 @@ rule part:
         f"{LOGS}/part/{{part}}.log",
     wildcard_constraints:
         part=one_of(PARTS),
+    priority: table_priority
     conda:
         ENV
     threads: 1
