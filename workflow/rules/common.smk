@@ -32,7 +32,7 @@ from bevkd.report.parts import ledger_file, part_file, parts_of
 from bevkd.report.runs import results_dir
 from bevkd.report.spec import load_claims, load_figures, load_tables, reads
 from launch import devices, prepare_environment
-from order import STEP, in_order, levels
+from order import HEADLINE, PRINTED, STEP, in_order, levels
 from rate_limit import end_rate_limit
 from targets import Suggestion, items_of, stop
 

@@ -42,15 +42,16 @@ def wanted_items():
     for key, item in items.items():
         read = reads(item, ROWS)
         runs = {run for run, _ in with_needed([pair for pairs in read.values() for pair in pairs], ROWS)}
-        needs[key] = [*sorted(runs), *sorted({index_of(run) for run in runs})]
+        needs[key] = [*sorted(runs), *sorted({run_config(run).data.index for run in runs})]
         kinds[key] = (key[0] == "figure") * 2 or int(not {"cost", "profile"}.isdisjoint(read))
-    heads = {("table", next(iter(part.tables))) for part in PARTS.values() if part.tables}
+    weights = {key: PRINTED for key, item in items.items() if getattr(item, "published", None)}
+    weights |= {("table", next(iter(part.tables))): HEADLINE for part in PARTS.values() if part.tables}
 
     def seconds(name):
         """Of all seeds of a run; every run costs something, known or not."""
         return len(ROWS[name].seeds) * training_seconds(name) + 1.0 if name in ROWS else data_seconds(name)
 
-    order = in_order(needs, seconds, heads)
+    order = in_order(needs, seconds, weights)
     return {key: needs[key] for key in sorted(order, key=kinds.__getitem__)}
 
 

@@ -7,23 +7,25 @@ from typing import TypeVar
 
 T = TypeVar("T", bound=Hashable)
 STEP = 100_000  # between the priorities of two tables; what stands below is the order among the jobs of one
-HEADLINE = 2.0  # a headline may cost so many times as much as another table and still comes first
+# So many times as much may a table cost and still come before another one.
+HEADLINE = 12.0  # of a part: its first table
+PRINTED = 5.0  # a table that a paper prints
 
 
 def in_order(
-    needs: Mapping[T, Collection[Hashable]], seconds: Callable[[Hashable], float], headlines: Collection[T] = ()
+    needs: Mapping[T, Collection[Hashable]], seconds: Callable[[Hashable], float], weights: Mapping[T, float]
 ) -> list[T]:
     """Tables in the order in which they should stand.
 
     Args:
         needs: by table, what must be made for it; what two tables share is paid by the first.
         seconds: what making one of these costs.
-        headlines: tables that the others come after, unless they are much cheaper.
+        weights: how many times as much a table may cost as another one and still come first; 1 where not named.
     """
     left, there, out = dict(needs), set[Hashable](), list[T]()
     while left:
         costs = {
-            name: sum(map(seconds, set(needed) - there)) / (HEADLINE if name in headlines else 1.0)
+            name: sum(map(seconds, set(needed) - there)) / weights.get(name, 1.0)
             for name, needed in left.items()
         }
         out.append(min(costs, key=costs.__getitem__))  # of equals the first, as they are listed
