@@ -28,7 +28,7 @@ from bevkd.distill import cache_name, estimate_cache_bytes
 from bevkd.distill.cache_key import reads_cache, readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
-from bevkd.report.parts import ledger_file, part_file, parts_of
+from bevkd.report.parts import ledger_file, part_file, part_metrics, parts_of
 from bevkd.report.runs import results_dir
 from bevkd.report.spec import load_claims, load_figures, load_tables, reads
 from launch import devices, prepare_environment

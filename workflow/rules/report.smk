@@ -28,7 +28,7 @@ rule table:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
 
 
 rule figure:
@@ -57,7 +57,7 @@ rule figure:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
 
 
 # A part of the results is finished: its claims tested, a record kept of its runs and data sets, and its origin noted.
@@ -89,7 +89,7 @@ rule part:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 part {wildcards.part} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 part {wildcards.part} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
 
 
 rule report:
@@ -104,6 +104,7 @@ rule report:
         ),
         claims=f"{RESULTS}/claims.csv",
         metrics=f"{RESULTS}/metrics.json",
+        parts=[str(part_metrics(Path(RESULTS), part.name)) for part in PARTS.values() if part.target == "all"],
         plots=expand(f"{RESULTS}/plots/{{name}}.csv", name=("seeds", "classes", "training")),
     log:
         f"{LOGS}/report.log",

@@ -24,10 +24,7 @@ def in_order(
     """
     left, there, out = dict(needs), set[Hashable](), list[T]()
     while left:
-        costs = {
-            name: sum(map(seconds, set(needed) - there)) / weights.get(name, 1.0)
-            for name, needed in left.items()
-        }
+        costs = {name: sum(map(seconds, set(needed) - there)) / weights.get(name, 1.0) for name, needed in left.items()}
         out.append(min(costs, key=costs.__getitem__))  # of equals the first, as they are listed
         there |= set(left.pop(out[-1]))
     return out
