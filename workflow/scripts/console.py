@@ -13,13 +13,16 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from progress import Progress, time_text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+PATIENCE = 5.0  # seconds until jobs that go on after Ctrl-C are asked to stop
 TAIL = 15  # lines of a failed job's log
 AGAIN = "run the same command to go on"
 INTERRUPTED = 130  # exit status of what Ctrl-C ended
@@ -34,6 +37,20 @@ def wanted() -> bool:
     return told == "1" if told in ("0", "1") else sys.stdout.isatty() and sys.stderr.isatty()
 
 
+def end_jobs_soon() -> None:
+    """Ask jobs to stop that go on: a terminal sends Ctrl-C to everybody, others may send it to this process alone."""
+
+    def ask() -> None:
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if any(part.endswith("launch.py") for part in child.cmdline()):
+                    child.terminate()
+
+    timer = threading.Timer(PATIENCE, ask)
+    timer.daemon = True
+    timer.start()
+
+
 class Console(LogHandlerBase):
     """Log events as lines, with a bar below them on a terminal."""
 
@@ -46,7 +63,7 @@ class Console(LogHandlerBase):
         self.progress: Progress | None = None
         self.replaced: logging.Handler | None = None
         self.early: list[logging.LogRecord] = []  # what came before the plan
-        self.failed: list[str] = []
+        self.failed: dict[int, str] = {}  # jobs that have not been done since
         self.interrupted = self.told = False
         self.announced: int | None = None  # the next table or figure, as it has been said
         self.bar: Any = None
@@ -96,10 +113,21 @@ class Console(LogHandlerBase):
                 self.progress.start(record.jobid)  # type: ignore[attr-defined]
             elif event == LogEvent.JOB_FINISHED:
                 self._finished(record.job_id)  # type: ignore[attr-defined]
-            elif str(record.msg).startswith("Will exit after finishing currently running jobs"):
-                self._say("asked to stop: waiting for the jobs that run")
+            elif event is None:
+                self._told(str(record.msg))
         except Exception:
             self.handleError(record)
+
+    def _told(self, text: str) -> None:
+        """Turns that a run takes."""
+        if text.startswith("Trying to restart job"):
+            self._say("  it is tried again")
+        elif text.startswith("Will exit after finishing currently running jobs"):
+            self._say("asked to stop: waiting for the jobs that run")
+        elif text.startswith("Terminating processes on user request"):
+            self.interrupted = True
+            self._say("stopping: trainings leave a checkpoint")
+            end_jobs_soon()
 
     def close(self) -> None:
         """Say how it ended."""
@@ -115,6 +143,7 @@ class Console(LogHandlerBase):
         work, seconds = self.progress.work.get(job), self.progress.finish(job)
         if work is None:  # a name for its inputs
             return
+        self.failed.pop(job, None)
         width = len(str(len(self.progress.work)))
         place = f"{len(self.progress.done):>{width}}/{len(self.progress.work)}"
         share = "" if self.bar is not None else f" {self._state()}"
@@ -146,7 +175,7 @@ class Console(LogHandlerBase):
         if self.interrupted:
             return
         name = f"{work.what} {work.which}" if work else str(record.rule_name)  # type: ignore[attr-defined]
-        self.failed.append(name)
+        self.failed[job] = name
         self._say(f"FAILED {name}", error=True)
         for log in map(Path, record.log):  # type: ignore[attr-defined]
             if log.exists():
@@ -179,14 +208,14 @@ class Console(LogHandlerBase):
                     self.replaced.emit(record)
             return
         done, took = f"{len(progress.done)} of {len(progress.work)} jobs", progress.clock() - progress.began
-        again = [name for name in dict.fromkeys(self.failed) if name]
         if self.interrupted:
             self._say(f"interrupted after {time_text(took)}, {done} done; {AGAIN}")
         elif len(progress.done) == len(progress.work):
             self._say(f"done: {done} in {time_text(took)}")
-        elif again:
-            what = "1 job failed" if len(again) == 1 else f"{len(again)} jobs failed"
-            self._say(f"stopped after {time_text(took)}, {done} done; {what}: {', '.join(again)}", error=True)
+        elif self.failed:
+            what = "1 job failed" if len(self.failed) == 1 else f"{len(self.failed)} jobs failed"
+            names = ", ".join(self.failed.values())
+            self._say(f"stopped after {time_text(took)}, {done} done; {what}: {names}", error=True)
             self._say(f"when that is mended, {AGAIN}", error=True)
         else:
             self._say(f"stopped after {time_text(took)}, {done} done; {AGAIN}")
