@@ -29,7 +29,8 @@ def test_the_projects_snakemake_is_found(tmp_path: Path, there: tuple[str, ...],
     for name in there:
         program(places[name] / "snakemake", f'echo {name} "$@"')
     # Stands in for `make env`.
-    made = 'mkdir -p .venv/bin; printf "#!/bin/sh\\necho made \\$PWD \\$@" > .venv/bin/snakemake; chmod +x .venv/bin/snakemake'
+    text = "#!/bin/sh\\necho made \\$PWD \\$@"
+    made = f'mkdir -p .venv/bin; printf "{text}" > .venv/bin/snakemake; chmod +x .venv/bin/snakemake'
     program(tmp_path / "bin" / "make", f'[ "$1" = env ] && {made}')
     done = subprocess.run(
         ["sh", str(script), "1", "2", "3"],
