@@ -348,3 +348,25 @@ def test_the_page_is_made_anew_after_each_table_figure_and_part(planned: str) ->
     made = re.findall(r"launch.py 0 (table|figure|part) (\S+) .*--page", planned)
     counts = {kind: sum(one == kind for one, _ in made) for kind in ("table", "figure", "part")}
     assert counts == {"table": 14, "figure": 6, "part": 3}
+
+
+def test_an_interrupt_that_went_astray_is_repeated_until_it_is_heard() -> None:
+    from console import Console
+
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    shown = Console(SimpleNamespace(), None)
+    try:
+        shown.begin(plan(), [])
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 30
+        while len(heard) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        shown.handle(event(None, msg="Terminating processes on user request, this might take some time."))
+        count = len(heard)
+        time.sleep(1.5)
+        assert len(heard) == count
+        assert shown.interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,18 +37,19 @@ def wanted() -> bool:
     return told == "1" if told in ("0", "1") else sys.stdout.isatty() and sys.stderr.isatty()
 
 
-def end_jobs_soon() -> None:
-    """Ask jobs to stop that go on: a terminal sends Ctrl-C to everybody, others may send it to this process alone."""
-
-    def ask() -> None:
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                if any(part.endswith("launch.py") for part in child.cmdline()):
-                    child.terminate()
-
-    timer = threading.Timer(PATIENCE, ask)
+def later(seconds: float, call: Callable[[], Any]) -> None:
+    """Call something after a while, unless this process has ended by then."""
+    timer = threading.Timer(seconds, call)
     timer.daemon = True
     timer.start()
+
+
+def end_jobs() -> None:
+    """Ask jobs to stop that go on: a terminal sends Ctrl-C to everybody, others may send it to this process alone."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(part.endswith("launch.py") for part in child.cmdline()):
+                child.terminate()
 
 
 class Console(LogHandlerBase):
@@ -64,7 +65,7 @@ class Console(LogHandlerBase):
         self.replaced: logging.Handler | None = None
         self.early: list[logging.LogRecord] = []  # what came before the plan
         self.failed: dict[int, str] = {}  # jobs that have not been done since
-        self.interrupted = self.told = False
+        self.interrupted = self.stopping = self.told = False
         self.announced: int | None = None  # the next table or figure, as it has been said
         self.bar: Any = None
 
@@ -88,6 +89,8 @@ class Console(LogHandlerBase):
 
         def interrupt(number: int, frame: Any) -> None:
             self.interrupted = True  # before the jobs, which hear it as well, are reported as failed
+            # An exception that comes while objects are deleted, or in a callback, goes no further: then once more.
+            later(1.0, lambda: self.stopping or os.kill(os.getpid(), signal.SIGINT))
             if callable(before):
                 before(number, frame)
 
@@ -125,9 +128,9 @@ class Console(LogHandlerBase):
         elif text.startswith("Will exit after finishing currently running jobs"):
             self._say("asked to stop: waiting for the jobs that run")
         elif text.startswith("Terminating processes on user request"):
-            self.interrupted = True
+            self.interrupted = self.stopping = True
             self._say("stopping: trainings leave a checkpoint")
-            end_jobs_soon()
+            later(PATIENCE, end_jobs)
 
     def close(self) -> None:
         """Say how it ended."""
