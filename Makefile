@@ -12,6 +12,8 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DVC_NO_ANALYTICS := 1
+# A line per job and a bar instead of Snakemake's own text; BEVKD_CONSOLE=0 brings that back.
+export BEVKD_CONSOLE ?= 1
 # The workflow runs single-threaded jobs side by side: two of them beat one with two threads.
 export OMP_NUM_THREADS ?= 1
 

@@ -77,8 +77,9 @@ def read_yaml(path: Path) -> Any:
         ConfigError: missing, malformed, or a key given twice.
     """
     if not path.exists() and not path.is_symlink():
-        known = [p.stem for p in path.parent.glob("*.yaml")]
-        raise ConfigError(f"no such config file: {path}{nearest(path.stem, known)}")
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        hint = nearest(path.stem, known) or (f"; there are {', '.join(known)}" if known else "")
+        raise ConfigError(f"no such config file: {path}{hint}")
     try:
         return yaml.load(read_text(path), Loader=_Loader)
     except DataError as error:
