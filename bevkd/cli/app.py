@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,14 +18,26 @@ from bevkd.errors import BevkdError, Interrupted
 
 @app.callback()
 def _options(
+    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
     traceback: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    config_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--config-dir",
+            help="Folder of configuration, whole or laid over the packaged one; default: $BEVKD_CONFIG, ./config.",
+        ),
+    ] = None,
 ) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if config_dir is not None:
+        from bevkd.config.places import use_config_dir
+
+        context.call_on_close(use_config_dir(config_dir))
 
 
 @app.command()
