@@ -13,11 +13,10 @@ from bevkd.data.batch import Batch
 from bevkd.data.index import LIDAR_SWEEPS
 from bevkd.data.inputs.base import Change, InputReader
 from bevkd.data.load import FrameLoader, RawFrame
-from bevkd.data.points import Points, merge_sweeps, multiply
+from bevkd.data.points import Points, in_view, merge_sweeps
 from bevkd.data.reads import Lidar, Projected
 from bevkd.data.sample import Sample, flat
 from bevkd.errors import ConfigError
-from bevkd.geometry import invert
 from bevkd.registry import register
 
 
@@ -47,15 +46,8 @@ class LidarReader(InputReader[Lidar]):
     def _seen(self, frame: int, points: Points) -> NDArray[np.bool_]:
         """Which points (P, 3+) of the ego frame lie in the image of some camera."""
         at, sensors = self.loader.records(frame, "camera"), self.loader.index.sensors
-        out = np.zeros(len(points), dtype=bool)
-        for i, ego_from_camera in zip(at, self.loader.ego_from_sensor(frame, at), strict=True):
-            camera_from_ego = invert(ego_from_camera)
-            local = multiply(points, camera_from_ego[:3, :3].T)
-            local += camera_from_ego[:3, 3]
-            pixel = multiply(local, sensors.intrinsics[i].T)  # times the depth
-            inside = (pixel[:, :2] >= 0) & (pixel[:, :2] < local[:, 2:] * sensors.size[i])
-            out |= (local[:, 2] > 0) & inside.all(axis=1)
-        return out
+        poses = self.loader.ego_from_sensor(frame, at)
+        return in_view(points, poses, sensors.intrinsics[at], sensors.size[at])
 
     def augment(self, frame: int, raw: RawFrame, sample: Sample, change: Change) -> None:
         """Points moved, and cut to the area."""
