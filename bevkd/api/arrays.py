@@ -92,6 +92,8 @@ def nuscenes_metrics(results: Frames, truth: Frames, config: DetectionConfig) ->
         counted, names = (_extra(truth, frame, name, len(one)) for name in ("num_points", "attributes"))
         points.append(np.full(len(one), -1) if counted is None else np.asarray(counted))
         said += [""] * len(one) if names is None else [str(name) for name in names]
+    if not any(len(one) for one in known.values()):
+        raise DataError("no frame of the truth has a box", field="truth")
     annotations = _nuscenes_boxes(known, num_points=np.concatenate(points), attribute=[_attribute(a) for a in said])
     detections = _nuscenes_boxes(found, score=np.concatenate([one.scores for one in found.values()]))
     moving = attributes(detections.label, np.nan_to_num(detections.velocity))
@@ -123,7 +125,7 @@ def kitti_results(results: Frames, root: Path, folder: Path) -> None:
     """Write KITTI's result files.
 
     Args:
-        results: by frame, the name of its files.
+        results: by frame, the name of its files, or the token of an index, such as `training/000123`.
         root: the folder that holds `calib` and the images.
         folder: new, for the files.
 
@@ -139,7 +141,8 @@ def kitti_results(results: Frames, root: Path, folder: Path) -> None:
     from bevkd.train.submissions.kitti import result_lines
 
     folder.mkdir()
-    for frame, one in _detections(results).items():
+    for token, one in _detections(results).items():
+        frame = token.removeprefix(f"{root.name}/")
         labels, scores = torch.from_numpy(one.labels), torch.from_numpy(one.scores)
         boxes = Boxes(torch.from_numpy(np.nan_to_num(one.boxes)), labels, torch.zeros_like(labels), scores)
         calibration = read_calibration(root / "calib" / f"{frame}.txt", frame)

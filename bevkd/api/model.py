@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from numpy.typing import ArrayLike
 
+from bevkd.api.checks import Arrays
 from bevkd.api.detections import Detections
-from bevkd.api.frame import Arrays, PlainFrame
+from bevkd.api.frame import PlainFrame
 from bevkd.config import RunConfig, load_rows, run_dir
 from bevkd.data import collate
 from bevkd.data.reads import Camera, Lidar, Projected, reads_of

@@ -146,6 +146,11 @@ def test_merged_points_and_the_ego_frame(trained: tuple[RunConfig, Path]) -> Non
         ({"ages": [0.1, 0.0, 0.2]}, "newest first"),
         ({"ages": [0.0, 0.1]}, r"ages: wants shape \(3,\)"),
         ({"images": np.zeros((6, 9, 16, 3))}, r"images\[0\]: wants RGB bytes, uint8"),
+        ({"images": 7}, "images: wants an array"),
+        ({"images": []}, "images: none are given"),
+        ({"images": np.zeros((6, 0, 16, 3), np.uint8)}, r"images\[0\]: wants RGB bytes"),
+        ({"points": [[1.0, 2.0, 3.0, 4.0]]}, r"points\[0\]: wants shape"),
+        ({"points": "x.bin"}, "points: wants numbers"),
         ({"images": np.zeros((6, 3, 90, 160), np.uint8)}, r"images\[0\]: wants RGB bytes, uint8 \(H, W, 3\)"),
         ({"images": np.zeros((5, 90, 160, 3), np.uint8)}, r"intrinsics'\]: wants shape \(5, 3, 3\), got \(6, 3, 3\)"),
         ({"images": np.zeros((6, 20, 40, 3), np.uint8)}, "principal point .* lies outside of the image of 40 x 20"),
@@ -272,11 +277,31 @@ def test_nuscenes_from_files_and_from_arrays(trained: tuple[RunConfig, Path], tm
         (("nuscenes", {"f": {"boxes": [[1] * 7], "labels": [16]}}), {"truth": {"f": {}}}, "labels are places"),
         (("nuscenes", {"f": {"boxes": [[1] * 7], "labels": [0, 1]}}), {"truth": {"f": {}}}, "wants 1 labels"),
         (("nuscenes", {"f": {"boxes": [], "names": []}}), {"truth": {}}, "truth: wants a mapping"),
+        (
+            ("nuscenes", {"f": {"boxes": [[1] * 7], "names": ["car"], "scores": [np.nan]}}),
+            {"truth": {"f": {}}},
+            "finite",
+        ),
+        (("nuscenes", {"f": {"boxes": [[1] * 7]}}), {"truth": {"f": {}}}, "want labels or names"),
     ],
 )
 def test_what_cannot_be_evaluated_says_why(arguments: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         bevkd.evaluate(*arguments, **options)
+
+
+def test_a_truth_without_boxes_has_no_metrics() -> None:
+    nothing: dict[str, Any] = {"f": {"boxes": [], "names": []}}
+    with pytest.raises(DataError, match="no frame of the truth has a box"):
+        bevkd.evaluate("nuscenes", nothing, truth=nothing)
+    full = {"f": {"boxes": np.ones((501, 7)), "labels": [0] * 501}}
+    with pytest.raises(DataError, match="501 boxes, at most 500"):
+        bevkd.evaluate("nuscenes", full, truth=full)
+    one = {"f": {"boxes": [[1.0] * 7], "names": ["car"], "attributes": ["vehicle.moved"]}}
+    with pytest.raises(ConfigError, match=r"did you mean 'vehicle\.moving'"):
+        bevkd.evaluate("nuscenes", one, truth=one)
+    with pytest.raises(ConfigError, match="1 boxes want as many num_points, got 2"):
+        bevkd.evaluate("nuscenes", one, truth={"f": one["f"] | {"num_points": [1, 2]}})
 
 
 def simulated(name: str, tmp_path: Path) -> tuple[Path, FrameDataset]:
@@ -294,6 +319,8 @@ def test_kitti_from_arrays(tmp_path: Path) -> None:
     root, frames = simulated("kitti", tmp_path)
     found = {token.rpartition("/")[2]: truth_of(frames, i) for i, token in enumerate(frames.tokens)}
     metrics = bevkd.evaluate("kitti", found, root=root / "training")
+    by_token = {f"training/{frame}": one for frame, one in found.items()}
+    assert bevkd.evaluate("kitti", by_token, root=root / "training") == metrics
     (tmp_path / "results").mkdir()
     for frame in found:
         labels = (root / "training" / "label_2" / f"{frame}.txt").read_text().splitlines()
