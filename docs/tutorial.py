@@ -6,8 +6,8 @@
 # file as a notebook, and `python docs/tutorial.py` runs it.
 #
 # `smoke` takes a minute or two, and its numbers mean nothing: the networks see a handful of frames for a dozen steps.
-# With `sim`, the default scale, it takes the better part of an hour on one core, and its numbers are those of the
-# tables.
+# With `sim`, the default scale, it takes about a quarter of an hour on one core, and its numbers are those of the
+# tables, of one seed.
 
 # %%
 import json
