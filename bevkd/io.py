@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -90,13 +91,29 @@ def write_if_other(path: Path, text: str) -> None:
         write_text(path, text)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON that every parser reads: numbers that are not finite, for which JSON has no word, are null."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(held) for key, held in value.items()}
+    return [_finite(held) for held in value] if isinstance(value, list | tuple) else value
+
+
 def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
-    """Write `value` as JSON atomically; NaN is allowed, as in the nuScenes tables."""
-    write_text(path, json.dumps(value, indent=indent) + "\n")
+    """Write `value` as strict JSON atomically, see `json_text`."""
+    write_text(path, json_text(value, indent) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, also one with NaN or Infinity, as older versions and nuScenes' own tools write them.
 
     Raises:
         DataError: the file is missing, unreadable or not JSON.

@@ -33,8 +33,8 @@ HERE = Path(__file__).resolve().parent
 _GENERATED = "<!-- Made by `make docs` from the code: edit it there. -->"
 
 COMMANDS = """
-Global options come before the command: `bevkd -v train ...`. Exit codes: 0 done, 2 bad usage or configuration, 3 bad
-data (the message names file, token and field), 4 interrupted but resumable.
+Global options may stand before the command or after it. Exit codes: 0 done, 2 bad usage or configuration, 3 bad data
+(the message names file, token and field), 4 interrupted but resumable.
 """
 SETTINGS = """
 A run is resolved from layers of YAML (`bevkd config --run ID` prints the outcome, `--explain KEY` which file and line

@@ -235,7 +235,7 @@ def devkit_metrics(
 
 
 def assert_same(ours: Any, theirs: Any, where: str = "", tolerance: float = 1e-12) -> None:
-    """Equal structure, and numbers equal to `tolerance`; NaN equals NaN."""
+    """Equal structure, and numbers equal to `tolerance`; NaN equals NaN, or null, which our files have instead."""
     if isinstance(theirs, dict):
         assert isinstance(ours, dict), where
         assert set(ours) == set(theirs), where
@@ -247,7 +247,7 @@ def assert_same(ours: Any, theirs: Any, where: str = "", tolerance: float = 1e-1
         for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
             assert_same(a, b, f"{where}/{i}", tolerance)
     elif isinstance(theirs, float) and math.isnan(theirs):
-        assert math.isnan(ours), f"{where}: {ours} is not NaN"
+        assert ours is None or math.isnan(ours), f"{where}: {ours} is not NaN"
     elif isinstance(theirs, (int, float)):
         assert abs(ours - theirs) <= tolerance, f"{where}: ours {ours!r}, devkit {theirs!r}"
     else:

@@ -5,35 +5,66 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bevkd import __version__
-from bevkd.cli import costs, data, evaluation, results, training  # noqa: F401 - they register their commands
-from bevkd.cli.common import app
-from bevkd.errors import BevkdError, Interrupted
+from bevkd import __version__, progress
+from bevkd.cli import costs, data, evaluation, listing, results, training  # noqa: F401 - they register their commands
+from bevkd.cli.common import app, output
+from bevkd.errors import BevkdError, ConfigError, Interrupted
+
+# Options of the application that are understood behind a command, too: people add them to the end of a line.
+_ANYWHERE = {"-q", "--quiet", "-v", "--verbose", "--traceback"}
+_WITH_FOLDER = "--config-dir"
+
+
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to whatever stderr is at the time: a progress bar puts lines above itself."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None:
+        """Nothing is kept."""
 
 
 @app.callback()
 def _options(
     context: typer.Context,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors, and what was asked for; no progress bars.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
-    traceback: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
     config_dir: Annotated[
         Path | None,
         typer.Option(
-            "--config-dir",
+            _WITH_FOLDER,
             help="Folder of configuration, whole or laid over the packaged one; default: $BEVKD_CONFIG, ./config.",
         ),
     ] = None,
 ) -> None:
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose exclude each other")
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
+        level=logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
+        handlers=[_Stderr()],
     )
+    output.quiet = quiet
+    if quiet:
+        warnings.simplefilter("ignore")
+    progress.show_on(None)
+    if not quiet and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
+        from rich.console import Console
+
+        progress.show_on(Console(stderr=True))
     if config_dir is not None:
         from bevkd.config.places import use_config_dir
 
@@ -46,9 +77,23 @@ def version() -> None:
     typer.echo(__version__)
 
 
+def hoisted(arguments: list[str]) -> list[str]:
+    """The arguments with the options that may stand anywhere in front."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments[:end])
+    for word in words:
+        if word == _WITH_FOLDER:
+            front += [word, *islice(words, 1)]
+        else:
+            (front if word in _ANYWHERE or word.startswith(f"{_WITH_FOLDER}=") else rest).append(word)
+    return [*front, *rest, *arguments[end:]]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; errors of ours are one line on stderr."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = hoisted(sys.argv[1:] if arguments is None else arguments)
     show_traceback = "--traceback" in arguments or bool(os.environ.get("BEVKD_TRACEBACK"))
     try:
         app(args=arguments)
@@ -63,4 +108,6 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as stop:  # how typer ends: 0, 2 on bad usage, 130 on Ctrl-C
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         return Interrupted.exit_code if code == 130 else code
+    finally:
+        progress.show_on(None)
     return 0

@@ -1,13 +1,14 @@
-"""What commands share: the application, the options that several take, and the folder of a trained run."""
+"""What commands share: the application, the options that several take, what they say, and the folder of a trained run."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bevkd.errors import ConfigError, nearest
+from bevkd.hints import RUNS, how_to_train
 
 app = typer.Typer(
     name="bevkd",
@@ -15,28 +16,92 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Cross-modality knowledge distillation of bird's-eye-view 3D object detectors.",
+    epilog="-q, -v and --traceback may stand anywhere on the command line.",
 )
 
-Scale = Annotated[str, typer.Option(help="smoke, sim (default) or paper: config/scales/*.yaml")]
+Scale = Annotated[str, typer.Option(help="smoke, sim or paper: a file of config/scales.")]
 Seed = Annotated[int, typer.Option(help="Seed of the run.")]
-Run = Annotated[str, typer.Option(help="Run id: a row of config/papers/*/runs.yaml.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting.")]
+Run = Annotated[str, typer.Option(help="Run id, see `bevkd list runs`.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.steps=100; may be repeated."),
+]
 RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds of each run; 0: all.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 
-RUNS = Path("results/runs")
+__all__ = [
+    "RUNS",
+    "Output",
+    "Overrides",
+    "Run",
+    "RunsRoot",
+    "Scale",
+    "Seed",
+    "Seeds",
+    "Workers",
+    "app",
+    "content_stamp",
+    "note",
+    "output",
+    "say",
+    "trained",
+]
+
+
+class Output:
+    """How much a command says; set by the global options of every call.
+
+    Attributes:
+        quiet: nothing but errors, and what was asked for (`config`, `list`, `profile` ...).
+    """
+
+    quiet = False
+
+
+output = Output()
+
+
+def say(*lines: object) -> None:
+    """What was done, on stdout: unless quiet, and once where several processes work on one command (torchrun)."""
+    if not output.quiet and os.environ.get("RANK", "0") == "0":
+        for line in lines:
+            typer.echo(line)
+
+
+def note(line: object) -> None:
+    """What a reader should know beside the result, on stderr: unless quiet."""
+    if not output.quiet and os.environ.get("RANK", "0") == "0":
+        typer.echo(f"bevkd: {line}", err=True)
+
+
+def content_stamp(path: Path) -> tuple[int, int] | None:
+    """Changes whenever a file is written anew; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def trained(run: str, scale: str, seed: int, runs: Path) -> Path:
     """Folder of a run; a run that is neither there nor known is an error before torch is imported.
 
     Raises:
-        ConfigError: there is no such run.
+        ConfigError: there is no such run, or no such scale.
+        CheckpointError: it has not been trained; the message names the command that does.
     """
-    from bevkd.config import load_rows, run_dir
+    from bevkd.config import run_dir
+    from bevkd.config.compose import row_of
+    from bevkd.errors import CheckpointError
 
     folder = run_dir(run, scale, seed, runs)
-    if not folder.exists() and run not in (rows := load_rows()):
-        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
+    if not folder.exists():
+        row_of(run, scale)
+    if not (folder / "model.pt").exists() and not (folder / "snapshots").exists():
+        begun = " to its end" if (folder / "checkpoint.pt").exists() else ""
+        raise CheckpointError(
+            f"run {run!r} has not been trained{begun} at scale {scale!r} with seed {seed}: no {folder / 'model.pt'}"
+            f"{how_to_train(run, scale, seed, runs)}"
+        )
     return folder

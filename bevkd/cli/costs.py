@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, app
+from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, app, say
 from bevkd.errors import ConfigError
 
 
@@ -19,10 +19,8 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="JSON file that tables read, besides stdout.")] = None,
 ) -> None:
     """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
-    import json
-
     from bevkd.bench.profile import profile_model, profile_run
-    from bevkd.io import write_json
+    from bevkd.io import json_text, write_json
 
     if model is not None and run is None:
         found = profile_model(model, scale)
@@ -32,7 +30,7 @@ def profile(
         raise ConfigError("profile wants either --model or --run")
     if out is not None:
         write_json(out, found)
-    typer.echo(json.dumps(found, indent=1))
+    typer.echo(json_text(found, indent=1))
 
 
 @app.command()
@@ -55,3 +53,4 @@ def bench(
     from bevkd.bench.step import cost_of
 
     cost_of(config, run_dir(run, scale, seed, runs), file, warmup, steps, repeats, batch)
+    say(f"wrote {file}")

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from bevkd.cli.common import Scale, Workers, app
+from bevkd.cli.common import Scale, Workers, app, content_stamp, say
 from bevkd.errors import ConfigError, nearest
 
 
 @app.command()
 def simulate(
-    dataset: Annotated[str, typer.Option(help="Format to write.")],
+    dataset: Annotated[str, typer.Option(help="Format to write: nuscenes, kitti or waymo.")],
     out: Annotated[Path, typer.Option(help="New folder.")],
-    scale: Scale = "sim",
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    scale: Annotated[str, typer.Option(help="How much: smoke, or sim.")] = "sim",
+    seed: Annotated[int, typer.Option(help="Of the world: same seed, same bytes.")] = 0,
     workers: Workers = 1,
 ) -> None:
     """Simulate a driving data set and write it in its real on-disk format."""
@@ -28,11 +28,34 @@ def simulate(
     if scale not in scales:
         raise ConfigError(f"unknown scale {scale!r}{nearest(scale, scales)}; known: {', '.join(scales)}")
     write(scales[scale], out, seed, workers=workers)
+    splits = scales[scale].splits
+    parts = {name: getattr(splits, name) for name in ("train", "tune", "val")}
+    shares = ", ".join(f"{name} {count}" for name, count in parts.items())
+    scenes = sum(parts.values())
+    say(
+        f"wrote {out}: {scenes} scenes ({shares}) of {splits.keyframes_per_scene} keyframes, {_megabytes(out)}",
+        f"next: {_convert_command(dataset, out)}",
+    )
+
+
+def _megabytes(folder: Path) -> str:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _convert_command(dataset: str, root: Path) -> str:
+    from bevkd.hints import command
+    from bevkd.sim.nuscenes import VERSION
+
+    # Where the configuration looks for the index of a data set that lies where it looks for that; else beside it.
+    ours = root.parts[:2] == ("data", f"{dataset}_sim")
+    index = Path("data", "index", *root.parts[1:]) if ours else root.with_name(f"{root.name}_index")
+    return command("convert", dataset=dataset, root=root, version=VERSION if dataset == "nuscenes" else None, out=index)
 
 
 @app.command()
 def convert(
-    dataset: Annotated[str, typer.Option(help="Format to read.")],
+    dataset: Annotated[str, typer.Option(help="Format to read: nuscenes, kitti or waymo.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(help="Folder of the Parquet index.")],
     version: Annotated[str | None, typer.Option(help="nuScenes: version, default v1.0-trainval.")] = None,
@@ -41,7 +64,12 @@ def convert(
     """Index a data set (Parquet); sensor data stay where they are."""
     from bevkd.registry import lookup
 
+    before = content_stamp(out / "frames.parquet")
     lookup("reader", dataset).convert(root, version, out, workers)
+    from bevkd.data.count import describe_index
+
+    done = f"{out} is up to date" if content_stamp(out / "frames.parquet") == before else f"wrote {out}"
+    say(f"{done}: {describe_index(out)}")
 
 
 @app.command()

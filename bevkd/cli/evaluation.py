@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bevkd.cli.common import app
+from bevkd.cli.common import app, say
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Metrics equal to the official evaluators.")
 app.add_typer(evaluate_app, name="evaluate")
+
+
+def _show(metrics: Mapping[str, Any]) -> None:
+    """Tables of the metrics, unless quiet."""
+    from bevkd.report.shown import shown
+
+    say(shown(metrics))
 
 
 @evaluate_app.command("nuscenes")
@@ -27,7 +35,8 @@ def evaluate_nuscenes(
     from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
 
     settings = DetectionConfig.from_json(config) if config else None
-    evaluate_files(root, version, split, results, out, settings, details)
+    found = evaluate_files(root, version, split, results, out, settings, details)
+    _show(found.summary() | {"frames": found.frames})
 
 
 @evaluate_app.command("kitti")
@@ -35,11 +44,18 @@ def evaluate_kitti(
     labels: Annotated[Path, typer.Option(help="Folder of label files, such as training/label_2.")],
     results: Annotated[Path, typer.Option(help="Folder of result files, or the folder above `data`.")],
     out: Annotated[Path, typer.Option(help="metrics.json to write.")],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="List of the frames that count (ImageSets/val.txt, or val); without it those with a result file.",
+        ),
+    ] = None,
 ) -> None:
     """KITTI AP (2D, BEV, 3D) and AOS in percent, 11 and 40 recall positions, three difficulties."""
-    from bevkd.eval.kitti import evaluate_files
+    from bevkd.eval.kitti import evaluate_files, read_split
 
-    evaluate_files(labels, results, out)
+    _show(evaluate_files(labels, results, out, None if split is None else read_split(split, labels)))
 
 
 @evaluate_app.command("waymo")
@@ -51,4 +67,4 @@ def evaluate_waymo(
     """Waymo AP and APH per type, range and level."""
     from bevkd.eval.waymo import LetConfig, evaluate_files
 
-    evaluate_files(sets, out, LetConfig() if let else None)
+    _show(evaluate_files(sets, out, LetConfig() if let else None))

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bevkd.cli.common import RUNS, Overrides, Run, RunsRoot, Scale, Seed, app, trained
-from bevkd.errors import ConfigError
+from bevkd import progress
+from bevkd.cli.common import RUNS, Overrides, Run, RunsRoot, Scale, Seed, app, content_stamp, say, trained
+from bevkd.errors import BevkdError, ConfigError
+from bevkd.hints import command
 
 if TYPE_CHECKING:
     from bevkd.config import RunConfig
+    from bevkd.train.loop import Watch
+
+logger = logging.getLogger(__name__)
+_WATCHED = 4  # parts of a training that `--watch` looks at where the run keeps no snapshots
 
 
 @app.command()
@@ -26,21 +32,74 @@ def train(
     restart_if_changed: Annotated[
         bool, typer.Option("--restart-if-changed", help="The same, but only if another config or teacher left it.")
     ] = False,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT",
+            help="Evaluate each snapshot on this split (train.snapshots of them, 4 if unsaid) and show its mAP; weights"
+            " stay the same. A terminal shows the tune split of runs with snapshots unasked.",
+        ),
+    ] = None,
 ) -> None:
-    """Train a run, plain or distilled; the same command resumes it."""
+    """Train a run, plain or distilled; the same command resumes it.
+
+    A terminal shows a live line: step, loss, mAP of the last snapshot or evaluation, share of waiting for data, ETA.
+    """
     from bevkd.config import load_run, run_dir
     from bevkd.errors import OtherRunError
 
     config, out = load_run(run, scale, seed, overrides), run_dir(run, scale, seed, runs)
+    if watch is not None and config.train.snapshots < 2:
+        config = load_run(run, scale, seed, [*(overrides or []), f"train.snapshots={_WATCHED}"])
+    if watch is None and progress.shown() and config.train.snapshots > 1:
+        watch = config.data.tune_split
+    before = content_stamp(out / "model.pt")
     from bevkd.train import train as train_run  # takes seconds, a typo should not
 
+    look = _watcher(watch)
     try:
-        train_run(config, out, restart=restart)
+        model = train_run(config, out, restart=restart, watch=look)
     except OtherRunError as error:
         if not restart_if_changed:
             raise
-        logging.getLogger(__name__).warning("beginning anew: %s", error)
-        train_run(config, out, restart=True)
+        logger.warning("beginning anew: %s", error)
+        model = train_run(config, out, restart=True, watch=look)
+    _say_trained(model, before == content_stamp(model))
+    again = command("predict", run=run, split=config.data.report_split, scale=scale, seed=seed, runs=runs)
+    say(f"next: {again}")
+
+
+def _say_trained(model: Path, up_to_date: bool) -> None:
+    """What lies there now."""
+    from bevkd.train.log import read_log
+
+    lines = read_log(model.parent / "log.jsonl")
+    about = f", {lines[-1]['step']} steps, loss {lines[-1]['losses']['total']:.3f}" if lines else ""
+    say(f"{model} is up to date{about}" if up_to_date else f"trained {model}{about}")
+
+
+def _watcher(split: str | None) -> Watch | None:
+    """What looks at snapshots; None where nobody would see what it finds."""
+    if split is None and not progress.shown():
+        return None
+    from bevkd.report.headline import headline, last_known
+    from bevkd.train import evaluate_run
+
+    def look(folder: Path, step: int | None) -> str:
+        if step is None:
+            return last_known(folder)
+        if split is None:
+            return ""
+        try:
+            found = f"{headline(evaluate_run(folder, split))} ({split}, step {step})"
+        except BevkdError as error:  # a training is not lost for a look at it
+            logger.warning("snapshot after step %d not evaluated: %s", step, error)
+            return ""
+        if not progress.shown():
+            say(f"step {step}: {found}")
+        return found
+
+    return look
 
 
 @app.command()
@@ -117,7 +176,7 @@ def cache(
         return
     from bevkd.train import ensure_cache
 
-    typer.echo(ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers).folder)
+    say(ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers).folder)
 
 
 @app.command()
@@ -127,14 +186,36 @@ def predict(
     scale: Scale = "sim",
     seed: Seed = 0,
     snapshot: Annotated[int | None, typer.Option(min=1, help="Its weights after so many parts of training.")] = None,
+    index: Annotated[Path | None, typer.Option(help="Another index than that of the run (`bevkd convert`).")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set of that index.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Other data (data.version=v1.0-test, data.max_range=50) or decoding (model.decode.*); repeatable.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; default: beside the model, or a folder there for other data."),
+    ] = None,
     runs: RunsRoot = RUNS,
 ) -> None:
-    """Detect on a split with a trained run: submission file and metrics beside the model."""
+    """Detect on a split with a trained run: what the benchmark's server takes, and metrics where there are labels."""
+    from bevkd.config.applied import changes
+
+    plain = changes(overrides or [], *(None if path is None else str(path) for path in (index, root)))
     folder = trained(run, scale, seed, runs)
-    from bevkd.train import evaluate_run
+    from bevkd.report.shown import shown
+    from bevkd.train.predict import apply_run
     from bevkd.train.snapshots import snapshot_folder
 
-    evaluate_run(folder if snapshot is None else snapshot_folder(folder, snapshot), split)
+    found = apply_run(folder if snapshot is None else snapshot_folder(folder, snapshot), split, plain, out)
+    if found.metrics is None:
+        say(f"{found.frames} frames", f"no labels: results only, {found.results}")
+    else:
+        say(shown(found.metrics), f"results: {found.results}", f"metrics: {found.file}")
 
 
 @app.command()

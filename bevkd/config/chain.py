@@ -11,6 +11,23 @@ from bevkd.errors import ConfigError, nearest
 Pair = tuple[str, int]  # run id, seed
 
 
+def find_row(run: str, rows: Mapping[str, RowConfig], where: str = "") -> RowConfig:
+    """The row of a run.
+
+    Args:
+        run: its id.
+        rows: all rows.
+        where: who asks for it, for the message.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest one.
+    """
+    if run not in rows:
+        said = f"{where}: " if where else ""
+        raise ConfigError(f"{said}unknown run {run!r}{nearest(run, rows)}; `bevkd list runs` names all")
+    return rows[run]
+
+
 def needed_by(row: RowConfig, seed: int) -> list[Pair]:
     """(run, seed) pairs that must be trained before a seed of a row."""
     out = [(row.teacher, row.teacher_seed)] if row.teacher is not None else []

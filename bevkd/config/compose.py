@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bevkd import registry
+from bevkd.config.chain import find_row
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
 from bevkd.config.papers import load_rows
@@ -21,6 +22,7 @@ from bevkd.config.plain import Layer, merge, parse, read_yaml, to_plain
 from bevkd.config.rows import recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
+from bevkd.config.settings import override_advice
 from bevkd.config.stages import Stage
 from bevkd.errors import ConfigError, nearest
 
@@ -44,10 +46,8 @@ def row_of(run: str, scale: str) -> RowConfig:
     Raises:
         ConfigError: unknown run or scale.
     """
-    rows = load_rows()
-    if run not in rows:
-        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
-    return replace(rows[run], teacher_mode=load_scale(scale).teacher_mode or rows[run].teacher_mode)
+    row = find_row(run, load_rows())
+    return replace(row, teacher_mode=load_scale(scale).teacher_mode or row.teacher_mode)
 
 
 @cache
@@ -165,7 +165,11 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
     if "model" in plain:
         plain["model"] = _only_read(plain["model"], row, found)
     plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
-    config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}", found)
+    try:
+        config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}", found)
+    except ConfigError as error:
+        advice = override_advice(str(error), overrides, to_plain(load_run(run, scale, seed))) if overrides else None
+        raise error if advice is None else ConfigError(advice) from None
     factor = config.train.steps_factor
     steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
     return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))

@@ -26,7 +26,8 @@ def parse_override(text: str) -> dict[str, Any]:
     try:
         parsed: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from error
+        what = getattr(error, "problem", None) or error
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {what}") from error
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return dict(parsed)
@@ -34,7 +35,10 @@ def parse_override(text: str) -> dict[str, Any]:
 
 @cache
 def _scale(tree: ConfigTree, scale: str) -> ScaleConfig:
-    path = tree.named("scales", scale)
+    known_scales = tree.files("scales")
+    if scale not in known_scales:
+        raise ConfigError(f"unknown scale {scale!r}{nearest(scale, known_scales)}; known: {', '.join(known_scales)}")
+    path = known_scales[scale]
     settings = parse(ScaleConfig, read_yaml(path), str(path))
     for kind, names in (("models", settings.models), ("datasets", settings.datasets)):
         known = tree.files(kind)

@@ -25,6 +25,7 @@ from bevkd.data.index import FrameIndex
 from bevkd.data.inputs.base import Change
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
+from bevkd.data.present import require_data_set
 from bevkd.data.reads import Lidar, Reads, reads_of
 from bevkd.data.sample import Sample, collate
 from bevkd.errors import ConfigError, DataError
@@ -56,6 +57,7 @@ class FrameDataset:
     Attributes:
         tokens: one per frame.
         labelled: (n,) whether the annotations of a frame may be used.
+        timestamps: one per frame (microseconds).
         global_from_ego: (n, 4, 4) ego pose of each frame.
         weather, lighting, scenes: one word per frame.
 
@@ -81,6 +83,7 @@ class FrameDataset:
         if reads is None:
             reads = reads_of(model, data) if train else reads_of(model, data).without_targets()
         self.reads = reads
+        require_data_set(data)
         self.index = FrameIndex.open(
             data.index,
             split,
@@ -103,6 +106,7 @@ class FrameDataset:
         self.weather = [columns["weather"][i] for i in self._frames]
         self.lighting = [columns["lighting"][i] for i in self._frames]
         self.scenes = [columns["scene_name"][i] for i in self._frames]
+        self.timestamps: list[int] = self.index.timestamp[self._frames].tolist()
         self.global_from_ego = self.index.global_from_ego[self._frames]
         self._loader = FrameLoader(self.index, data.root, reads)
         self._check_sensors()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bevkd import __version__
+from bevkd import __version__, progress
 from bevkd.data.batch import Batch, Boxes, Target
 from bevkd.distill.cache import BOXES, ENTRIES, FORMAT, MANIFEST, Entry, TeacherCache, description
 from bevkd.distill.cache_write import ColumnWriter
@@ -116,7 +116,8 @@ def build_cache(
         with ColumnWriter(temporary) as writer:
             if extend is not None:
                 writer.copy(extend.folder, list(extend.manifest["rows"]))
-            for part, keep in companies(entries, new, together):
+            batches = list(companies(entries, new, together))
+            for part, keep in progress.track(batches, "asking the teacher", len(batches), "batches"):
                 batch = collate([frames.get_variant(i, v) for i, v in part]).to(device)
                 targets, context = teach(held, net, batch, net.grid, score_threshold)
                 for name, target in targets.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from bevkd.errors import DataError
 from bevkd.io import write_if_other
 from bevkd.report.metrics import metric
-from bevkd.report.runs import Runs, kept_config
+from bevkd.report.runs import Runs, kept_config, not_trained
 from bevkd.report.spec import UNSEEDED, Artefact, Pool, RowSpec, TableConfig, pool
 from bevkd.report.stats import paired, sample_std
 from bevkd.report.tables import Row, Table, Value, context_rows, not_run, published, seeds_text
@@ -72,7 +72,7 @@ def publish_config(runs: Runs, run: str, results: Path) -> str:
     """
     source = runs.config_file(run)
     if not source.exists():
-        raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=source)
+        raise DataError(not_trained(runs, run, runs.row(run).seeds[0]), file=source)
     target = kept_config(results, run)
     write_if_other(target, source.read_text(encoding="utf-8"))
     return target.relative_to(results).as_posix()

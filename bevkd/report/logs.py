@@ -64,7 +64,9 @@ def curve(path: Path, field: str, loss: Any) -> tuple[Array, Array]:
                 hint = nearest(name, losses)
                 raise DataError(f"training log has no loss {name!r}{hint}", file=path, field=name)
         present = weights | {name: weight for name, weight in optional.items() if name in losses}
-        value = sum(weight * float(losses[name]) for name, weight in present.items())
+        # Null is what JSON has for a number that is not finite.
+        known = {name: math.nan if losses[name] is None else float(losses[name]) for name in present}
+        value = sum(weight * known[name] for name, weight in present.items())
         if not math.isfinite(value):
             raise DataError(f"loss is not finite at step {line['step']}", file=path, field=field)
         steps.append(float(line["step"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from bevkd.classes import CLASSES
 from bevkd.config import identity_digest
-from bevkd.io import read_json, write_if_other
+from bevkd.io import json_text, read_json, write_if_other
 from bevkd.report.logs import read_lines, training_seconds
 from bevkd.report.runs import Runs
 from bevkd.report.stored import read_as
@@ -160,10 +159,10 @@ def write_record(record: RunRecord, results: Path) -> Path:
     """Write a record, a line per field and per seed."""
     lines = []
     for name, value in asdict(record).items():
-        text = json.dumps(value)
+        text = json_text(value)
         if name == "seeds":
-            text = "[\n  " + ",\n  ".join(json.dumps(seed) for seed in value) + "\n ]"
-        lines.append(f" {json.dumps(name)}: {text}")
+            text = "[\n  " + ",\n  ".join(json_text(seed) for seed in value) + "\n ]"
+        lines.append(f" {json_text(name)}: {text}")
     path = record_file(results, record.run)
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     write_if_other(path, text)

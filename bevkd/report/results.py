@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bevkd.config import RowConfig, RunConfig
+from bevkd.config.chain import find_row
 from bevkd.errors import DataError
 from bevkd.io import read_json
 from bevkd.report import ledger, tables
@@ -17,7 +18,7 @@ from bevkd.report.counts import DatasetRecord, read_dataset
 from bevkd.report.misfits import has_other_settings, is_of_other_settings, misfit, table_file
 from bevkd.report.parts import Part, ledger_file, part_file, parts_of, runs_behind
 from bevkd.report.records import RunRecord, read_record, record_file
-from bevkd.report.runs import kept_config, read_config, row_of
+from bevkd.report.runs import kept_config, read_config
 from bevkd.report.spec import FigureConfig, Target, load_claims, load_figures, load_tables
 
 
@@ -48,7 +49,7 @@ class Results:
         Raises:
             ConfigError: there is none.
         """
-        return row_of(self.rows, run)
+        return find_row(run, self.rows)
 
     def config_file(self, run: str) -> Path:
         """Resolved config of the first seed."""

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from bevkd.config import RowConfig, RunConfig, read_yaml, run_dir, stored_run
-from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.config.chain import find_row
+from bevkd.errors import ConfigError, DataError
+from bevkd.hints import how_to_train
 from bevkd.io import read_json
 from bevkd.report.logs import Array, curve, smooth
 from bevkd.report.metrics import Source, metric, value_of
@@ -62,7 +64,7 @@ class Runs:
         Raises:
             ConfigError: there is none.
         """
-        return row_of(self.rows, run)
+        return find_row(run, self.rows)
 
     def folder(self, run: str, seed: int) -> Path:
         """Where a run keeps its files."""
@@ -80,7 +82,7 @@ class Runs:
         """
         file = self.config_file(run)
         if not file.exists():
-            raise DataError(f"run {run!r} has not been trained: its resolved config is missing", file=file)
+            raise DataError(not_trained(self, run, self.row(run).seeds[0]), file=file)
         return read_config(file)
 
     def file(self, kind: Source, run: str, seed: int, split: str) -> Path:
@@ -163,15 +165,10 @@ class Runs:
         return steps, np.stack(curves)
 
 
-def row_of(rows: Mapping[str, RowConfig], run: str) -> RowConfig:
-    """The experiment row of a run.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if run not in rows:
-        raise ConfigError(f"unknown run {run!r}{nearest(run, rows)}")
-    return rows[run]
+def not_trained(runs: Runs, run: str, seed: int) -> str:
+    """That a run has not been trained, and what does it."""
+    how = how_to_train(run, runs.scale, seed, runs.root)
+    return f"run {run!r} has not been trained at scale {runs.scale!r} with seed {seed}{how}"
 
 
 def read_config(file: Path) -> RunConfig:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bevkd.config import DataConfig
 from bevkd.data.index import FrameIndex, read_stamp
 from bevkd.data.points import transform
+from bevkd.data.present import require_data_set
 from bevkd.errors import DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
 from bevkd.registry import lookup
@@ -80,6 +81,7 @@ class SceneReader:
 
     def __init__(self, data: DataConfig, area: Area) -> None:
         self.data, self.area = data, area
+        require_data_set(data)
         splits = sorted(read_stamp(data.index)["splits"])
         self.index = FrameIndex.open(data.index, "+".join(splits), sensors=("lidar", "camera"))
         self.files = lookup("reader", self.index.facts["reader"])(data.root)

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.config import Paper, RowConfig, config_tree, load_papers, load_rows, merge, parse, tiers
+from bevkd.config.chain import find_row
 from bevkd.config.comparisons import Pool, Selector, pool
 from bevkd.config.families import entries
 from bevkd.config.plain import check_keys, read_mapping
@@ -40,9 +41,7 @@ def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> 
     """
     out: dict[Need, None] = {}
     for run in runs:
-        if run not in rows:
-            raise ConfigError(f"{where}: unknown run {run!r}{nearest(run, rows)}")
-        out |= {(run, seed): None for seed in rows[run].seeds}
+        out |= {(run, seed): None for seed in find_row(run, rows, where).seeds}
     return list(out)
 
 

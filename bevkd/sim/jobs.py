@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from bevkd import progress
 from bevkd.errors import ConfigError
 
 Job = TypeVar("Job")
@@ -56,15 +57,16 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> list[Result]:
-    """The results of all jobs, in their order, whatever the number of processes."""
+def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, unit: str = "scenes") -> list[Result]:
+    """The results of all jobs, in their order, whatever the number of processes; `unit` is what a job makes."""
     if workers == 1:
-        return [work(job) for job in jobs]
+        return list(progress.track(map(work, jobs), "simulating", len(jobs), unit))
     # Spawned, not forked: the caller may have threads of its own (a progress bar, a tensor library).
     context = multiprocessing.get_context("spawn")
     with _single_threaded(), ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
         try:
-            return list(pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers)))))
+            results = pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
+            return list(progress.track(results, "simulating", len(jobs), unit))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

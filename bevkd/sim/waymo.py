@@ -98,7 +98,7 @@ def simulate_waymo(config: SimConfig, out: Path, seed: int, workers: int = 1) ->
                 index = len(jobs)
                 name = f"{10**18 + 7_919 * index + 104_729 * seed}_{index:03d}_000_{index:03d}_000"
                 jobs.append(_Job(index, name, folder, seed, config, root / folder))
-        found = run_jobs(_simulate_segment, jobs, workers)
+        found = run_jobs(_simulate_segment, jobs, workers, "segments")
         labelled = config.labelled
         lists = draw_labelled(found[: splits.train], labelled.count, labelled.subsets, seed, CLASSES)
         write_json(root / "labelled.json", lists)

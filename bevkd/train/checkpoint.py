@@ -206,19 +206,36 @@ def without_starting_weights(model: ModelConfig) -> ModelConfig:
     return replace(model, camera=replace(model.camera, backbone=replace(model.camera.backbone, weights=None)))
 
 
-def load_detector(path: str | Path) -> tuple[Detector, RunConfig]:
+def read_config(path: str | Path) -> RunConfig:
+    """The configuration inside a `model.pt`.
+
+    Raises:
+        CheckpointError: missing or unreadable.
+    """
+    return _config(read_model(Path(path)), Path(path))
+
+
+def _config(state: dict[str, Any], path: Path) -> RunConfig:
+    try:
+        return _stored(state, path)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def load_detector(path: str | Path, model: ModelConfig | None = None) -> tuple[Detector, RunConfig]:
     """Rebuild the detector of a `model.pt` on the CPU, in eval mode.
+
+    Args:
+        path: the file.
+        model: settings of the same network, to decode in another way than it was trained with; default: its own.
 
     Raises:
         CheckpointError: missing, unreadable, or of another architecture than its configuration says.
     """
     path = Path(path)
     state = read_model(path)
-    try:
-        run = _stored(state, path)
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
+    run = _config(state, path)
     # All weights are in the file: those that training started from need not be there, nor the network to get them.
-    detector = build_detector(without_starting_weights(run.model))
+    detector = build_detector(without_starting_weights(run.model if model is None else model))
     load_weights(detector, state["model"], str(path))
     return detector.eval(), run

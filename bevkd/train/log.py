@@ -1,18 +1,16 @@
-"""Training logs: `log.jsonl` (one line per `log_every` steps), TensorBoard, progress bar."""
+"""Training logs: `log.jsonl` (one line per `log_every` steps), TensorBoard, a live line on a terminal."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from bevkd.io import write_text
+from bevkd import progress
+from bevkd.io import json_text, write_text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -29,17 +27,18 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class TrainLog:
-    """Writes `out/log.jsonl` and `out/tb`, and shows a progress bar on a terminal.
+    """Writes `out/log.jsonl` and `out/tb`, and shows a live line where `bevkd.progress` is switched on.
 
     Args:
         out: folder of the run.
         start: step that training (re)starts from; lines of later steps are dropped, so none appears twice.
         steps: last step.
-        title: text of the progress bar.
+        title: first words of the live line.
         enabled: False on all processes but the first.
+        seen: what is known of the model before, such as `mAP 12.3 (step 200)`.
     """
 
-    def __init__(self, out: Path, start: int, steps: int, title: str, enabled: bool = True) -> None:
+    def __init__(self, out: Path, start: int, steps: int, title: str, enabled: bool = True, seen: str = "") -> None:
         self.enabled = enabled
         if not enabled:
             return
@@ -47,22 +46,13 @@ class TrainLog:
 
         path = out / "log.jsonl"
         kept = [line for line in read_log(path) if line["step"] <= start]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(path, "".join(json_text(line) + "\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         self._board = SummaryWriter(str(out / "tb"), purge_step=start + 1)
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=console,
-            disable=not (console.is_terminal and sys.stderr.isatty()),
-        )
-        self._task = self._progress.add_task(title, total=steps, completed=start, state="")
-        self._progress.start()
+        self._loss, self._seen, self._state = "", seen, ""
+        self._stack = ExitStack()
+        self._bar = self._stack.enter_context(progress.bar(title, steps, "steps", start))
+        self._show()
 
     def __enter__(self) -> TrainLog:
         return self
@@ -71,14 +61,23 @@ class TrainLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.enabled:
-            self._progress.stop()
+            self._stack.close()
             self._file.close()
             self._board.close()
 
     def advance(self, step: int) -> None:
-        """Move the progress bar."""
+        """Move the live line."""
         if self.enabled:
-            self._progress.update(self._task, completed=step)
+            self._bar.reach(step)
+
+    def saw(self, text: str) -> None:
+        """What is known of the model now, such as `mAP 12.3 (step 200)`."""
+        if self.enabled:
+            self._seen = text
+            self._show()
+
+    def _show(self) -> None:
+        self._bar.note("  ".join(text for text in (self._loss, self._seen, self._state) if text))
 
     def write(
         self,
@@ -112,15 +111,16 @@ class TrainLog:
             "compute_s": round(compute_s, 6),
             "samples_per_s": round(frames / seconds, 3) if seconds > 0 else 0.0,
         }
-        self._file.write(json.dumps({"step": step, "losses": losses, **scalars}) + "\n")
+        self._file.write(json_text({"step": step, "losses": losses, **scalars}) + "\n")
         self._file.flush()
         for name, value in losses.items():
             self._board.add_scalar(f"loss/{name}", value, step)
         for name, value in scalars.items():
             self._board.add_scalar(f"train/{name}", value, step)
         share = 100 * data_s / seconds if seconds > 0 else 0.0
-        state = f"loss {losses['total']:.3f}  {scalars['samples_per_s']:.1f} frames/s  data {share:.0f} %"
-        self._progress.update(self._task, state=state)
+        self._loss = f"loss {losses['total']:.3f}"
+        self._state = f"data {share:.0f} % compute {100 - share:.0f} %  {scalars['samples_per_s']:.1f} frames/s"
+        self._show()
 
     def sync(self) -> None:
         """Bring the lines to disk, so that a checkpoint never is ahead of its log."""

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -48,7 +48,14 @@ class TrainingError(BevkdError):
     """The loss or its gradient is not finite; the weights of the last good checkpoint are untouched."""
 
 
-def train(run: RunConfig, out: Path, *, restart: bool = False, stop_after: int | None = None) -> Path:
+# Looks at a model in a folder, left after so many steps (None: at whatever is known of the folder's run before), and says
+# in a few words what it found.
+Watch = Callable[[Path, int | None], str]
+
+
+def train(
+    run: RunConfig, out: Path, *, restart: bool = False, stop_after: int | None = None, watch: Watch | None = None
+) -> Path:
     """Train a run into `out`, or go on where an earlier call stopped; does nothing when it is complete.
 
     Args:
@@ -57,6 +64,7 @@ def train(run: RunConfig, out: Path, *, restart: bool = False, stop_after: int |
             under the same `<runs>`.
         restart: drop what lies in `out` instead of going on.
         stop_after: write a checkpoint and stop after so many steps of this call.
+        watch: what to call with each snapshot, for the live line; it changes no result.
 
     Returns:
         `out/model.pt`.
@@ -91,7 +99,7 @@ def train(run: RunConfig, out: Path, *, restart: bool = False, stop_after: int |
                     return out / ckpt.MODEL
                 _anew(fabric, out, lost)
                 state = None
-        return _fit(prepare(fabric, run, out, origin.teacher), run, out, state, origin, stop, stop_after)
+        return _fit(prepare(fabric, run, out, origin.teacher), run, out, state, origin, stop, stop_after, watch)
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,7 @@ def _fit(
     origin: _Origin,
     stop: StopRequest,
     stop_after: int | None,
+    watch: Watch | None,
 ) -> Path:
     config, fabric, steps = run.train, training.fabric, training.line.steps
     due = snapshot_steps(config.snapshots, steps)
@@ -149,9 +158,10 @@ def _fit(
         torch.manual_seed(derive_seed(run.seed, "step", step, fabric.global_rank + fabric.world_size * part))
 
     samples, title = training.batches(start, config.accumulate), f"{run.run} seed {run.seed}"
+    seen = "" if watch is None or not fabric.is_global_zero else watch(out, None)
     with (
         closing(timed_batches(samples, worker_count(config.workers))) as stream,
-        TrainLog(out, start, steps, title, fabric.is_global_zero) as log,
+        TrainLog(out, start, steps, title, fabric.is_global_zero, seen) as log,
     ):
         for step in range(start, steps):
             batches, data_s = _next_parts(stream, config.accumulate)
@@ -178,6 +188,9 @@ def _fit(
                 break
             if done in due:  # before the checkpoint, so that going on from one never lacks a snapshot
                 keep(out / SNAPSHOTS / due[done], done)
+                if watch is not None and fabric.is_global_zero:
+                    with torch.random.fork_rng():  # building a network to look at draws numbers
+                        log.saw(watch(out / SNAPSHOTS / due[done], done))
             stopping = stop.agreed(fabric) or (stop_after is not None and done - start >= stop_after)
             if stopping or done % config.checkpoint_every == 0:
                 save(done)

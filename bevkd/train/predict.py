@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bevkd.config import RunConfig
+from bevkd.config import RunConfig, to_plain
+from bevkd.config.applied import applied
 from bevkd.data import FrameDataset, collate
 from bevkd.data.batch import Batch, Boxes
+from bevkd.data.index import read_stamp
+from bevkd.errors import ConfigError
+from bevkd.io import digest
 from bevkd.models.detector import Detector
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import lookup
-from bevkd.train.checkpoint import MODEL, load_detector
+from bevkd.train.checkpoint import MODEL, load_detector, read_config
 from bevkd.train.optim import mixed, thread_count
 
 
@@ -76,7 +81,26 @@ def predict(out: Path, split: str, stem: Path, batch_size: int = 8) -> Path:
         DataError: bad data.
     """
     detector, run = load_detector(Path(out) / MODEL)
-    return _predict(detector, run, test_frames(run, split), Path(stem), batch_size)
+    return _predict(detector, run, _frames(run, split), Path(stem), batch_size)
+
+
+def _frames(run: RunConfig, split: str) -> FrameDataset:
+    """The frames of a split, if they are such as a submission of the run can be of.
+
+    Raises:
+        ConfigError: the index is of another format, or its benchmark does not know a class of the network.
+    """
+    facts = read_stamp(run.data.index)
+    kind = facts["reader"]
+    if kind != run.data.kind:
+        raise ConfigError(
+            f"index {run.data.index} is of {kind}, the run reads {run.data.kind}; --set data.kind={kind} applies it to"
+            " the other format"
+        )
+    submission = lookup("submission", run.data.kind)
+    if hasattr(submission, "check"):
+        submission.check(run, facts)
+    return test_frames(run, split)
 
 
 def _predict(detector: Detector, run: RunConfig, frames: FrameDataset, stem: Path, batch_size: int) -> Path:
@@ -87,20 +111,81 @@ def _predict(detector: Detector, run: RunConfig, frames: FrameDataset, stem: Pat
     return results
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What detecting on a split has left.
+
+    Attributes:
+        kind: format of the data set.
+        frames: how many.
+        results: what the benchmark's server takes, a file or folder.
+        metrics: content of the metrics file, and
+        file: the file itself; None for both where the split has no labels.
+    """
+
+    kind: str
+    frames: int
+    results: Path
+    metrics: dict[str, Any] | None
+    file: Path | None
+
+
+def apply_run(
+    folder: Path, split: str, plain: Mapping[str, Any] | None = None, out: Path | None = None, batch_size: int = 8
+) -> Applied:
+    """Detect with a trained run: `predictions_<split>` (as the benchmark wants it), `metrics_<split>.json`.
+
+    They lie beside the model or, of other data than the run's own, in a folder `applied/<index>-<digest>` there.
+
+    Args:
+        folder: of the run.
+        split: of the index.
+        plain: settings of other data, see `bevkd.config.applied`; of another nuScenes index the version is that of the
+            index unless they say it.
+        out: folder to write to.
+        batch_size: frames per forward pass.
+
+    Raises:
+        CheckpointError: there is no usable model.
+        ConfigError: no such split, or data that are not for this network.
+        DataError: bad data.
+    """
+    folder = Path(folder)
+    trained = read_config(folder / MODEL)
+    run = _on(trained, plain) if plain else trained
+    if out is None:
+        out = folder if run == trained else folder / "applied" / _name(run)
+    frames = _frames(run, split)
+    detector, _ = load_detector(folder / MODEL, run.model)
+    results = _predict(detector, run, frames, out / f"predictions_{split}", batch_size)
+    if not frames.has_annotations:
+        return Applied(run.data.kind, len(frames), results, None, None)
+    file = out / f"metrics_{split}.json"
+    metrics: dict[str, Any] = lookup("submission", run.data.kind).evaluate(run, frames, results, file)
+    return Applied(run.data.kind, len(frames), results, metrics, file)
+
+
+def _on(trained: RunConfig, plain: Mapping[str, Any]) -> RunConfig:
+    run = applied(trained, plain)
+    said = plain.get("data") or {}
+    if run.data.kind == "nuscenes" and "index" in said and "version" not in said:
+        facts = read_stamp(run.data.index)
+        if facts["reader"] == "nuscenes":
+            run = replace(run, data=replace(run.data, version=facts["version"]))
+    return run
+
+
+def _name(run: RunConfig) -> str:
+    return f"{Path(run.data.index).name}-{digest([to_plain(run.data), to_plain(run.model.decode)])[:8]}"
+
+
 def evaluate_run(out: Path, split: str, batch_size: int = 8) -> dict[str, Any]:
     """Write `predictions_<split>` (as the benchmark wants it) and `metrics_<split>.json` beside the model.
 
     Returns:
-        The metrics, as `bevkd evaluate` writes them for this kind of data set.
+        The metrics, as `bevkd evaluate` writes them for this kind of data set; none where the split has no labels.
 
     Raises:
         CheckpointError, ConfigError, DataError: as `predict`.
     """
-    out = Path(out)
-    detector, run = load_detector(out / MODEL)
-    frames = test_frames(run, split)
-    results = _predict(detector, run, frames, out / f"predictions_{split}", batch_size)
-    metrics: dict[str, Any] = lookup("submission", run.data.kind).evaluate(
-        run, frames, results, out / f"metrics_{split}.json"
-    )
-    return metrics
+    return apply_run(Path(out), split, batch_size=batch_size).metrics or {}

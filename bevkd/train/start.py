@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bevkd.config import RunConfig, run_dir
 from bevkd.config.training import WHOLE
 from bevkd.errors import ConfigError, nearest
+from bevkd.hints import how_to_train
 from bevkd.train.checkpoint import MODEL, other_shapes, read_model, shortened, weights_digest
 from bevkd.train.parts import covers, known_parts
 from bevkd.train.teacher import runs_root
@@ -50,7 +51,8 @@ def read_start(run: RunConfig, out: Path) -> Start | None:
         return None
     path = run_dir(init.run, run.scale, init.seed_for(run.seed), runs_root(out)) / MODEL
     if not path.exists():
-        raise ConfigError(f"run {run.run!r} starts from run {init.run!r}, which is not trained yet: no {path}")
+        how = how_to_train(init.run, run.scale, init.seed_for(run.seed), runs_root(out))
+        raise ConfigError(f"run {run.run!r} starts from run {init.run!r}, which is not trained yet: no {path}{how}")
     weights = read_model(path)["model"]
     return Start(weights, weights_digest(weights), str(path))
 

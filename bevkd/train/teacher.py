@@ -8,6 +8,7 @@ from pathlib import Path
 from bevkd.config import RunConfig, run_dir
 from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
+from bevkd.hints import how_to_train
 from bevkd.io import file_digest
 from bevkd.models.detector import Detector
 from bevkd.models.outputs import FeatureSpec
@@ -66,7 +67,8 @@ def teacher_digest(run: RunConfig, out: Path) -> str:
         return ""
     path = teacher_path(run, out)
     if not path.exists():
-        raise ConfigError(f"the teacher of run {run.run!r} is not trained yet: no {path}")
+        how = how_to_train(str(run.row.teacher), run.scale, run.row.teacher_seed, runs_root(out))
+        raise ConfigError(f"the teacher of run {run.run!r} is not trained yet: no {path}{how}")
     return file_digest(path)
 
 

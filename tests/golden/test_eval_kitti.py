@@ -26,7 +26,8 @@ def test_equals_the_official_evaluator(tmp_path: Path) -> None:
     where = ["--labels", str(SHARED / "label_2"), "--results", str(SHARED / "results")]
     assert main(["evaluate", "kitti", *where, "--out", str(tmp_path / "metrics.json")]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert list(metrics) == [*CLASSES, "mean"]
+    assert list(metrics) == [*CLASSES, "mean", "frames"]
+    assert metrics["frames"] == 60
     for name in CLASSES:
         for metric, official in OFFICIAL.items():
             for difficulty in DIFFICULTIES:

@@ -25,6 +25,7 @@ def test_equals_the_official_op(tmp_path: Path, name: str) -> None:
     assert main(["evaluate", "waymo", "--sets", str(SHARED / f"{name}.npz"), "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     expected = json.loads((SHARED / f"{name}_expected.json").read_text())
+    assert found.pop("frames") == 20
     assert list(found) == list(expected)
     for key, want in expected.items():
         assert found[key] == pytest.approx(want, abs=1e-6), key
@@ -35,6 +36,7 @@ def test_small_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     whole = evaluate_files(SHARED / "noisy_a.npz", tmp_path / "whole.json")
     monkeypatch.setattr(metrics, "_CHUNK", 50)
     parts = evaluate_files(SHARED / "noisy_a.npz", tmp_path / "parts.json")
+    assert parts.pop("frames") == whole.pop("frames")
     for key, want in whole.items():
         assert parts[key] == pytest.approx(want, abs=1e-12), key
 
@@ -46,6 +48,8 @@ def test_equals_a_loop_on_random_sets(tmp_path: Path, seed: int, let: bool) -> N
     np.savez(tmp_path / "sets.npz", **data)  # type: ignore[arg-type]
     found = evaluate_files(tmp_path / "sets.npz", tmp_path / "out.json", LetConfig() if let else None)
     expected = reference.evaluate(data, let)
+    assert found.pop("frames") == len(np.union1d(data["pred_frame"], data["gt_frame"]))
+    found.pop("warnings", None)
     assert set(found) == set(expected)
     for key, want in expected.items():
         assert found[key] == pytest.approx(want, abs=1e-6), key
@@ -118,5 +122,6 @@ def test_broken_files_and_no_boxes(tmp_path: Path) -> None:
     data = {name: values[:0] for name, values in reference.random_sets(0).items()}
     np.savez(tmp_path / "empty.npz", **data)  # type: ignore[arg-type]
     found = evaluate_files(tmp_path / "empty.npz", tmp_path / "out.json")
+    assert found.pop("frames") == 0
     assert len(found) == 32
     assert all(cell == {"ap": 0.0, "aph": 0.0} for cell in found.values())

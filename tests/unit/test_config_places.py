@@ -96,14 +96,16 @@ def test_the_option_comes_first_and_is_forgotten_afterwards(
         rows = {"mine": {"like": "lidar_base", "dataset": "mine"}}
         write(elsewhere / name / "papers" / "mine" / "runs.yaml", {"runs": rows})
     explain = ["config", "--run", "mine", "--scale", "smoke", "--explain", "data.root"]
-    for variable, options, value, place in (
-        (None, [], "of_project", "config/datasets/mine.yaml"),
-        ("env", [], "of_variable", "env/datasets/mine.yaml"),
-        ("env", ["--config-dir", "option"], "of_option", "option/datasets/mine.yaml"),
+    for variable, before, after, value, place in (
+        (None, [], [], "of_project", "config/datasets/mine.yaml"),
+        ("env", [], [], "of_variable", "env/datasets/mine.yaml"),
+        ("env", ["--config-dir", "option"], [], "of_option", "option/datasets/mine.yaml"),
+        ("env", [], ["--config-dir", "option"], "of_option", "option/datasets/mine.yaml"),
+        ("env", [], ["--config-dir=option"], "of_option", "option/datasets/mine.yaml"),
     ):
         if variable:
             monkeypatch.setenv("BEVKD_CONFIG", variable)
-        assert main([*options, *explain]) == 0
+        assert main([*before, *explain, *after]) == 0
         text = capsys.readouterr().out
         assert f"data.root = '{value}'" in text
         assert f" {place}:" in text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
+import math
 
 import numpy as np
 import pytest
-from eval_nuscenes_world import Recipe, make_world
+from eval_nuscenes_world import CLASS_OF, Recipe, make_world
 
 from bevkd.errors import ConfigError, DataError
 from bevkd.eval.nuscenes import (
@@ -285,3 +287,109 @@ def test_config(tmp_path):
     del values["min_recall"]
     with pytest.raises(ConfigError, match="missing key 'min_recall'"):
         DetectionConfig.from_dict(values)
+
+
+def test_metrics_are_strict_json_and_say_how_many_frames(world):
+    out, details = world.root / "metrics.json", world.root / "details.json"
+    evaluate_files(world.root, world.version, world.split, world.results, out, None, details)
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    written = json.loads(out.read_text(), parse_constant=refuse)
+    json.loads(details.read_text(), parse_constant=refuse)
+    assert written["frames"] == RECIPE.frames
+    assert written["label_tp_errors"]["traffic_cone"]["orient_err"] is None
+
+
+def test_samples_that_do_not_fit_are_counted(world):
+    results = world.submission["results"]
+    inside = [token for token in results if token.startswith("scene-0103")]
+    boxes = [results.pop(token) for token in inside[:2]]
+    world.write()
+    with pytest.raises(DataError, match=r"2 of 4 samples of the split are missing"):
+        run(world)
+    results["a"], results["b"] = boxes
+    world.write()
+    with pytest.raises(DataError, match=r"2 of 4 samples in the file are not in the split, and 2 of 4 .* missing") as e:
+        run(world)
+    assert e.value.token == "a"
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 18])
+@pytest.mark.parametrize("layout", [{}, {"indent": 1}, {"separators": (",", ":")}])
+def test_a_sample_that_is_listed_twice(world, monkeypatch, piece, layout):
+    """A parser keeps the last of equal keys: in pieces of any size the file is refused with the same words."""
+    monkeypatch.setattr("bevkd.eval.nuscenes.jsonio.PIECE_BYTES", piece)
+    world.results.write_text(json.dumps(world.submission, **layout))
+    run(world)
+    (world.root / "out" / "metrics.json").unlink()
+    token = list(world.submission["results"])[1]
+    held = world.submission["results"] | {"twice": world.submission["results"][token]}
+    text = json.dumps(world.submission | {"results": held}, **layout)
+    world.results.write_text(text.replace('"twice"', json.dumps(token)))
+    with pytest.raises(DataError, match="sample appears twice") as caught:
+        run(world)
+    assert (caught.value.token, caught.value.field) == (token, "results")
+
+
+def test_a_compressed_submission(world):
+    world.results.write_bytes(gzip.compress(world.results.read_bytes()))
+    with pytest.raises(DataError, match="compressed with gzip"):
+        run(world)
+
+
+def _turned(box, angle):
+    w, x, y, z = box["rotation"]
+    c, s = math.cos(angle / 2), math.sin(angle / 2)
+    box["rotation"] = [w * c - z * s, x * c + y * s, y * c - x * s, w * s + z * c]
+
+
+def _exchanged(box):
+    w, l, h = box["size"]  # noqa: E741
+    box["size"] = [l, w, h]
+
+
+def _far(box):
+    box["translation"][0] += 1000.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda box: None, ""),
+        (_exchanged, "width and length look exchanged"),
+        (lambda box: _turned(box, math.pi / 2), "yaw looks off by 90 degrees"),
+        (lambda box: _turned(box, math.pi), "yaw looks off by 180 degrees"),
+        (lambda box: box.update(rotation=[0, 0, 0, 0]), "detections have the rotation 0, 0, 0, 0"),
+        (lambda box: box.update(rotation=box["rotation"][1:] + box["rotation"][:1]), "in the order x, y, z, w"),
+        (_far, "must be in the global frame"),
+        (lambda box: _turned(box, hash(str(box["translation"][0] * 7)) % 628 / 100), ""),  # a weak detector
+    ],
+)
+def test_other_conventions_are_named(tmp_path, change, words, caplog):
+    world = make_world(tmp_path, dataclasses.replace(RECIPE, frames=12, near=0.0, detections=1, racks=0, edge=0.0))
+    sizes = {a["token"]: [1.8, 4.2, 1.6] for a in world.tables["sample_annotation"]}
+    names = {category["token"]: category["name"] for category in world.tables["category"]}
+    kind = {i["token"]: CLASS_OF.get(names[i["category_token"]]) for i in world.tables["instance"]}
+    world.submission["results"] = {token: [] for token in world.submission["results"]}
+    for record in world.tables["sample_annotation"]:
+        record["size"], name = sizes[record["token"]], kind[record["instance_token"]]
+        if name is None or record["sample_token"] not in world.submission["results"]:
+            continue
+        box = {
+            "sample_token": record["sample_token"],
+            **{key: list(record[key]) for key in ("translation", "size", "rotation")},
+            "velocity": [0.0, 0.0],
+            "detection_name": name,
+            "detection_score": 0.5,
+            "attribute_name": "",
+        }
+        change(box)
+        world.submission["results"][record["sample_token"]].append(box)
+    metrics = run(world.write())
+    written = json.loads((world.root / "out" / "metrics.json").read_text())
+    assert written["mean_ap"] == metrics.mean_ap
+    warnings = written.get("warnings", [])
+    assert len(warnings) == bool(words)
+    assert all(words in text and text in caplog.text for text in warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +19,16 @@ from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
 from bevkd.data.kitti import read_folder
 from bevkd.data.kitti.boxes import difficulty
+from bevkd.data.waymo.convert import FOLDERS
 from bevkd.errors import ConfigError
-from bevkd.models.heads.center_settings import CenterSettings
+from bevkd.models.bev.second_fpn_settings import SecondFPNSettings
+from bevkd.models.heads.center_settings import CenterDecodeSettings, CenterSettings
+from bevkd.models.lidar.pillar_settings import PillarSettings
 from bevkd.registry import lookup, names
 from bevkd.report.metrics import KITTI_CLASSES, KITTI_LEVELS, WAYMO_TYPES, value_of
 from bevkd.sim import KITTI_SCALES, WAYMO_SCALES, simulate_kitti, simulate_waymo
 from bevkd.sim.config import LabelledConfig, SplitConfig
+from bevkd.train.predict import apply_run, evaluate_run
 
 CLASSES = {"kitti": ("car", "pedestrian", "cyclist"), "waymo": ("vehicle", "pedestrian", "cyclist")}
 
@@ -103,7 +108,8 @@ def test_kitti_annotations_are_found(kitti: Path, tmp_path: Path) -> None:
     for name, tolerance in (("height", 1e-3), ("length", 1e-3), ("x", 0.01), ("z", 0.01), ("x1", 6.0), ("y2", 6.0)):
         np.testing.assert_allclose(found.column(name), cars.column(name), atol=tolerance)
     metrics = submission.evaluate(run, frames, results, tmp_path / "metrics.json")
-    assert set(KITTI_CLASSES) | {"mean"} == set(metrics)
+    assert {*KITTI_CLASSES, "mean", "frames"} == set(metrics)
+    assert metrics["frames"] == len(frames)
     assert set(metrics["Car"]["3d"]) == set(KITTI_LEVELS)
     # Every annotated car is found; the evaluator reaches no more of its forty recall positions than there are cars.
     counted = int((difficulty(cars) <= 2).sum())
@@ -172,3 +178,85 @@ def test_tables_name_the_evaluators_classes() -> None:
     assert tuple(kitti_classes) == KITTI_CLASSES
     assert tuple(DIFFICULTIES) == KITTI_LEVELS
     assert tuple(TYPES) == WAYMO_TYPES
+
+
+def untrained(run: RunConfig, out: Path) -> Path:
+    """The folder of a run whose weights are random."""
+    from bevkd.models.detector import build_detector
+    from bevkd.train.checkpoint import save_model
+
+    out.mkdir(parents=True)
+    save_model(out, dict(build_detector(run.model).state_dict()), run, 0, "")
+    return out
+
+
+def small(run: RunConfig) -> RunConfig:
+    lidar = PillarSettings(cell=1.6, channels=(8, 12), max_points=0, max_voxels=0, out_channels=8)
+    bev = SecondFPNSettings(widths=(8, 8), depths=(1, 1), up_channels=8)
+    model = replace(run.model, grid=GridConfig(reach=51.2, cell=3.2), lidar=lidar, bev=bev)
+    head = replace(run.model.head, shared_channels=8, branch_channels=0)
+    return replace(run, model=replace(model, head=head, decode=CenterDecodeSettings(score_threshold=0.0, top_k=20)))
+
+
+def test_kitti_testing_gets_results_only(kitti: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(kitti / "data", data)
+    for part in ("velodyne", "image_2", "calib"):
+        shutil.copytree(data / "training" / part, data / "testing" / part)
+    lookup("reader", "kitti").convert(data, None, tmp_path / "index")
+    run = small(run_of("kitti", tmp_path))
+    out = untrained(run, tmp_path / "run")
+    found = apply_run(out, "test")
+    assert found.metrics is found.file is None
+    assert found.results == out / "predictions_test"
+    names = sorted(path.stem for path in (data / "testing/velodyne").iterdir())
+    assert found.frames == len(names) > 3
+    assert sorted(path.name for path in found.results.iterdir()) == [f"{name}.txt" for name in names]
+    assert len(read_folder(found.results, names, scored=True)) > 0
+    assert evaluate_run(out, "test") == {}
+    assert not (out / "metrics_test.json").exists()
+    # Labelled: frames without a label file do not count.
+    val = (data / "ImageSets/val.txt").read_text().split()
+    (data / "training/label_2" / f"{val[0]}.txt").unlink()
+    assert apply_run(out, "val").metrics["frames"] == len(val) - 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize("folder", ["testing", "testing_location", "domain_adaptation_validation"])
+def test_waymo_folders_without_labels_get_results_only(waymo: Path, tmp_path: Path, folder: str) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(waymo / "data", data)
+    shutil.copytree(data / "validation", data / folder)
+    shutil.rmtree(data / folder / "lidar_box")
+    lookup("reader", "waymo").convert(data, None, tmp_path / "index")
+    run = small(run_of("waymo", tmp_path))
+    out = untrained(run, tmp_path / "run")
+    found = apply_run(out, FOLDERS[folder])
+    assert found.metrics is found.file is None
+    assert found.results == out / f"predictions_{FOLDERS[folder]}.bin"
+    with np.load(found.results.with_suffix(".npz")) as arrays:
+        assert len(arrays["gt_box"]) == 0
+        assert len(arrays["pred_box"]) > 0
+        # A byte pattern per object: the name of its segment.
+        segments = [path.stem for path in (data / folder / "vehicle_pose").iterdir()]
+        content = found.results.read_bytes()
+        assert sum(content.count(name.encode()) for name in segments) == len(arrays["pred_box"])
+    whole = apply_run(out, "val")
+    assert whole.metrics is not None
+    assert whole.metrics["frames"] == whole.frames == 4
+    assert whole.metrics["LET"]["MEAN_LEVEL_2"].keys() == {"ap", "aph", "apl"}
+
+
+def test_other_formats_and_classes_are_refused_before_detection(kitti: Path, waymo: Path, tmp_path: Path) -> None:
+    out = untrained(small(run_of("kitti", kitti)), tmp_path / "run")
+    where = {"data": {"index": str(waymo / "index"), "root": str(waymo / "data")}}
+    with pytest.raises(ConfigError, match="is of waymo, the run reads kitti"):
+        apply_run(out, "val", where)
+    where["data"]["kind"] = "waymo"
+    with pytest.raises(ConfigError, match="'car' is no class of Waymo"):
+        apply_run(out, "val", where)
+    other = untrained(small(run_of("waymo", waymo)), tmp_path / "other")
+    where = {"data": {"index": str(kitti / "index"), "root": str(kitti / "data"), "kind": "kitti"}}
+    found = apply_run(other, "val", where)  # two of its three classes are KITTI's, too
+    assert found.results.parent.parent == other / "applied"
+    assert found.metrics is not None
+    assert not list(other.glob("predictions*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -33,9 +34,15 @@ def weights(model: Path) -> str:
 
 
 def metrics(folder: Path, split: str) -> str:
-    """Digest of the metrics of a run, without the time that it took to make them."""
+    """Digest of the metrics of a run, without the time that it took to make them and what is said about them.
+
+    Errors that a class does not have are null in the file, and NaN in the digest, which is older.
+    """
     content = json.loads((folder / f"metrics_{split}.json").read_text())
-    content.pop("eval_time", None)
+    for name in ("eval_time", "frames", "warnings"):
+        content.pop(name, None)
+    for errors in content.get("label_tp_errors", {}).values():
+        errors |= {name: math.nan for name, value in errors.items() if value is None}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from train_case import folder, tiny_model, tiny_run
 
-from bevkd.data import FrameDataset
+from bevkd.cli import main
+from bevkd.data import FrameDataset, convert_nuscenes
 from bevkd.errors import CheckpointError, ConfigError
 from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
-from bevkd.io import read_json
+from bevkd.eval.nuscenes.splits import official_splits
+from bevkd.io import read_json, write_json
 from bevkd.models.heads.center_settings import CenterDecodeSettings
 from bevkd.train import evaluate_run, train
 from bevkd.train.overfit import overfit
@@ -84,3 +87,67 @@ def test_overfit_two_simulated_frames(smoke_dataset: Any, tmp_path: Path) -> Non
     result = overfit(run, folder(tmp_path, run), frames=2)
     assert sum(result.boxes.values()) > 10
     assert result.mean_ap > 0.8, result.ap
+
+
+@pytest.fixture(scope="module")
+def test_set(smoke_dataset: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The simulated data set as `v1.0-test`: official scene names, tables of annotations that are empty; its index."""
+    root = tmp_path_factory.mktemp("test_set")
+    for name in ("samples", "sweeps", "maps"):
+        if (smoke_dataset.root / name).exists():
+            (root / name).symlink_to(smoke_dataset.root / name)
+    tables = root / "v1.0-test"
+    shutil.copytree(smoke_dataset.root / smoke_dataset.version, tables)
+    for name in ("splits", "labelled", "simulation"):
+        (tables / f"{name}.json").unlink()
+    scenes = read_json(tables / "scene.json")
+    for scene, name in zip(scenes, official_splits()["test"], strict=False):
+        scene["name"] = name
+    write_json(tables / "scene.json", scenes)
+    for name in ("sample_annotation", "instance"):
+        write_json(tables / f"{name}.json", [])
+    convert_nuscenes(root, "v1.0-test", root / "index")
+    return root
+
+
+def test_a_trained_run_on_a_test_set(
+    smoke_dataset: Any, test_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny_run(smoke_dataset, steps=1, model=tiny_model("lidar"))
+    out = folder(tmp_path, run)
+    train(run, out)
+    where = ["predict", "--run", run.run, "--scale", "smoke", "--runs", str(out.parents[2]), "--split"]
+    capsys.readouterr()
+    assert main([*where, "val"]) == 0
+    own = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    text = capsys.readouterr().out
+    assert "NDS" in text
+    assert f"metrics: {out / 'metrics_val.json'}" in text
+
+    index = ["--index", str(test_set / "index"), "--root", str(test_set)]
+    assert main([*where, "test", *index]) == 0
+    (results,) = (out / "applied").glob("index-*/predictions_test.json")
+    assert f"no labels: results only, {results}" in capsys.readouterr().out
+    assert not list(results.parent.glob("metrics*"))
+    submission = read_json(results)
+    frames = {sample["token"] for sample in read_json(test_set / "v1.0-test/sample.json")}
+    assert submission["results"].keys() == frames
+    assert submission["meta"] == {
+        f"use_{name}": name == "lidar" for name in ("camera", "lidar", "radar", "map", "external")
+    }
+    assert sum(map(len, submission["results"].values())) > 0
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == own
+
+    said = ["--set", f"data.index={test_set / 'index'}", "--set", f"data.root={test_set}"]
+    assert main([*where, "test", *said, "--set", "data.version=v1.0-test", "--out", str(tmp_path / "o"), "-q"]) == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "o/predictions_test.json").read_bytes() == results.read_bytes()
+
+    assert main([*where, "test", "--set", "data.version=v1.0-test"]) == 2
+    assert "is of version 'v1.0-sim', data.version is 'v1.0-test'" in capsys.readouterr().err
+    assert main([*where, "val", *index]) == 2
+    assert "has no split 'val'" in capsys.readouterr().err
+    assert main([*where, "val", "--set", "data.max_range=10"]) == 0
+    (near,) = set((out / "applied").glob("*/metrics_val.json"))
+    assert read_json(near)["cfg"]["class_range"]["car"] == 10
+    assert read_json(near)["frames"] == read_json(out / "metrics_val.json")["frames"] == 6

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from bevkd import progress
 from bevkd.classes import LABEL_INDEX
 from bevkd.data.index import BOXES, SENSORS, stamp
 from bevkd.data.kitti.boxes import count_points, difficulty, ego_boxes, rotations
@@ -91,7 +92,8 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
         "unlabelled": 0,
         "missing_sweeps": 0,
     }
-    found = list(_look(root, [folder for _, folder in members], workers))
+    looked = _look(root, [folder for _, folder in members], workers)
+    found = list(progress.track(looked, "indexing", len(members), "frames"))
     with fresh_folder(out) as temporary:
         n = len(members)
         scene = np.arange(n, dtype=np.int32)

@@ -95,7 +95,12 @@ def read_folder(folder: str | Path, frames: Sequence[str], *, scored: bool) -> O
 def _row(words: list[str], scored: bool, path: Path, line: int, frame: str) -> list[float]:
     expected = len(COLUMNS) - (not scored)
     if len(words) != expected:
-        raise DataError(f"line {line} has {len(words)} columns, not {expected}", file=path, token=frame)
+        what = {
+            expected - 1: ": a result ends with its score" * scored,
+            expected + 1: ": a label has no score" * (not scored),
+        }
+        hint = what.get(len(words), "")
+        raise DataError(f"line {line} has {len(words)} columns, not {expected}{hint}", file=path, token=frame)
     row = []
     for name, word in zip(COLUMNS[1:], words[1:], strict=False):
         try:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bevkd import progress
 from bevkd.data.index import BOXES, SENSORS, stamp
 from bevkd.data.labelled import read_labelled
 from bevkd.data.nuscenes.annotations import box_columns
@@ -151,12 +152,13 @@ def _read_tables(folder: Path, workers: int) -> dict[str, Table]:
     for name in _TABLES:  # before the large ones are parsed
         if not (folder / f"{name}.json").is_file():
             raise DataError("table is missing", file=folder / f"{name}.json")
+    names = progress.track(_TABLES, "reading", len(_TABLES), "tables")
     if workers <= 1:
-        return {name: read_table(folder, name, fields) for name, fields in _TABLES.items()}
+        return {name: read_table(folder, name, _TABLES[name]) for name in names}
     # One process per large table: parsing holds the interpreter lock.
     with ProcessPoolExecutor(min(workers, len(_TABLES)), mp_context=get_context("spawn")) as pool:
         futures = {name: pool.submit(read_table, folder, name, fields) for name, fields in _TABLES.items()}
-        return {name: future.result() for name, future in futures.items()}
+        return {name: futures[name].result() for name in names}
 
 
 def _check(tables: dict[str, Table]) -> None:
@@ -190,7 +192,8 @@ def _check_files(root: Path, data: Table, records: Records, workers: int) -> NDA
     names = data["filename"][records.row]
     parts = [names[low : low + _STATS] for low in range(0, len(names), _STATS)]
     with ThreadPoolExecutor(max(1, 4 * workers)) as pool:  # network file systems answer many questions at once
-        sizes = np.array([n for part in pool.map(sizes_of, parts) for n in part], dtype=np.int64)
+        looked = progress.track(pool.map(sizes_of, parts), "looking at files", len(parts), "parts")
+        sizes = np.array([n for part in looked for n in part], dtype=np.int64)
     lidar = records.modality == "lidar"
     problems = (
         (records.is_key & (sizes < 0), "file is missing"),

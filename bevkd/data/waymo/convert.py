@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bevkd import __version__
+from bevkd import __version__, progress
 from bevkd.data.index import BOXES, FORMAT, FRAMES, SENSORS, stamp
 from bevkd.data.labelled import read_labelled
 from bevkd.data.waymo.components import COMPONENTS
@@ -28,8 +28,18 @@ from bevkd.io import atomic_path
 log = logging.getLogger(__name__)
 
 VERSION = "v2"
-# Folder of the data set -> split.
-FOLDERS = {"training": "train", "tuning": "tune", "validation": "val", "testing": "test"}
+# Folder of the data set -> split. Labels of test sets are not published, nor are all of those of other places.
+FOLDERS = {
+    "training": "train",
+    "tuning": "tune",
+    "validation": "val",
+    "testing": "test",
+    "testing_location": "test_location",
+    "testing_3d_camera_only_detection": "test_camera_only",
+    "domain_adaptation_training": "domain_train",
+    "domain_adaptation_validation": "domain_val",
+    "domain_adaptation_testing": "domain_test",
+}
 _SCHEMAS = {"frames": FRAMES, "sensors": SENSORS, "boxes": BOXES}
 
 
@@ -42,8 +52,9 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     it is.
 
     Args:
-        root: folder with `training/`, `validation/`, `testing/` (and perhaps `tuning/`, and a `labelled.json` with
-            subsets of frames whose labels may be used), each holding `<component>/<segment>.parquet`.
+        root: folder with `training/`, `validation/`, `testing/` and others of `FOLDERS`, each holding
+            `<component>/<segment>.parquet`, and perhaps a `labelled.json` with subsets of frames whose labels may be
+            used.
         out: the index folder.
         workers: processes.
 
@@ -61,7 +72,9 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     for stale in set(out.parent.glob(f".{out.name}.*.parts")) - {parts}:  # of other files, or of other code
         shutil.rmtree(stale, ignore_errors=True)
     parts.mkdir(parents=True, exist_ok=True)
-    for _ in _work(partial(_write_part, root, parts), segments, workers):
+    for _ in progress.track(
+        _work(partial(_write_part, root, parts), segments, workers), "indexing", len(segments), "segments"
+    ):
         pass
     tokens, total = [], {"sensors": 0, "boxes": 0}
     for segment in segments:

@@ -19,7 +19,7 @@ from bevkd.geometry import quaternion_from_yaw
 
 TYPES = {0: "unknown", 1: "vehicle", 2: "pedestrian", 3: "sign", 4: "cyclist"}
 LIDAR = "LIDAR"  # all lasers together: their points come in the vehicle frame
-UNLABELLED = "testing/"
+UNLABELLED = ("testing", "domain_adaptation_")  # how folders begin of which some or all labels are not published
 HARD_POINTS = 5  # an object with no more LiDAR points than this is of level 2
 # Waymo cameras look along x with y to the left and z up; the index has x to the right, y down and z forward.
 CAMERA_FROM_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

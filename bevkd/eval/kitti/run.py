@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bevkd.data.kitti.objects import read_folder
+import numpy as np
+
+from bevkd.data.kitti.objects import OTHER, TYPES, Objects, read_folder
 from bevkd.errors import DataError
+from bevkd.eval.kitti.causes import oddities
+from bevkd.eval.kitti.frames import choose
 from bevkd.eval.kitti.metrics import evaluate
+from bevkd.eval.summary import with_frames
 from bevkd.io import write_json
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate_files(labels: str | Path, results: str | Path, out: str | Path) -> dict[str, Any]:
+def evaluate_files(
+    labels: str | Path, results: str | Path, out: str | Path, frames: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Evaluate result files against label files and write the metrics to `out`, whole or not at all.
 
-    Frames are those with a result file, as in the benchmark; a frame without detections has an empty one. The files may
-    lie in `<results>/data`, as the benchmark wants them.
+    The files may lie in `<results>/data`, as the benchmark wants them. Beside the metrics stand `frames`, their number,
+    and `warnings` where there are any: files that are left out, boxes that look to be in another convention.
+
+    Args:
+        labels: folder of label files.
+        results: folder of result files.
+        out: file to write.
+        frames: names of the frames; those without a result file count as frames without detections. None: the frames
+            with a result file, as in the benchmark.
 
     Raises:
         DataError: a folder or file is missing or bad, or a result file has no label file.
@@ -28,14 +44,28 @@ def evaluate_files(labels: str | Path, results: str | Path, out: str | Path) -> 
     for path in (labels, folder):
         if not path.is_dir():
             raise DataError("no such folder", file=path)
-    frames = sorted(path.stem for path in folder.glob("*.txt"))
-    if not frames:
-        raise DataError("no result files", file=folder)
-    for frame in frames:
-        if not (labels / f"{frame}.txt").is_file():
-            raise DataError("a result for a frame without labels", file=folder / f"{frame}.txt", token=frame)
-    metrics = evaluate(read_folder(labels, frames, scored=False), read_folder(folder, frames, scored=True))
+    chosen = choose(labels, folder, frames)
+    truth = read_folder(labels, chosen.names, scored=False)
+    found = read_folder(folder, chosen.found, scored=True)
+    place = {name: i for i, name in enumerate(chosen.names)}
+    number = np.array([place[name] for name in chosen.found], dtype=np.int64)
+    found = replace(found, frame=number[found.frame])
+    warnings = [*chosen.warnings, *_other_types(folder, chosen.found, found), *oddities(truth, found)]
+    metrics = with_frames(evaluate(truth, found), len(chosen.names), warnings)
     write_json(out, metrics, indent=2)
     shown = metrics["mean"]["3d"]["moderate"]["R40"]
-    logger.info("%d frames: mean 3D AP, moderate, R40: %s", len(frames), "none" if shown is None else f"{shown:.2f}")
+    text = "none" if shown is None else f"{shown:.2f}"
+    logger.info("%d frames: mean 3D AP, moderate, R40: %s", len(chosen.names), text)
     return metrics
+
+
+def _other_types(folder: Path, frames: Sequence[str], found: Objects) -> list[str]:
+    """Whether detections are of types that no class is scored for, because KITTI has none of the name."""
+    count = int((found.kind == OTHER).sum())
+    if not count:
+        return []
+    lines = (line for name in frames for line in (folder / f"{name}.txt").read_text("utf-8-sig").splitlines() if line)
+    words = {line.split()[0] for line in lines if line.split()}
+    names = sorted(word for word in words if word.lower() not in TYPES)
+    shown = ", ".join(names[:5])
+    return [f"{count} of {len(found)} detections are of types that KITTI has not ({shown}) and do not count"]

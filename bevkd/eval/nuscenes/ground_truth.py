@@ -144,7 +144,7 @@ def _annotations(folder: Path, index: dict[str, int], time_us: Ints) -> tuple[Bo
     names = ("token", "sample_token", "instance_token", "attribute_tokens", "translation", "size", "rotation")
     rows = [r for r in _rows(path, *names, "prev", "next", "num_lidar_pts", "num_radar_pts") if r[1] in index]
     if not rows:
-        raise DataError("the split has no annotation", file=path)
+        raise DataError("the split has no annotation; labels of test sets are not published", file=path)
     tokens, samples, instances, attributes, translations, sizes, rotations, prevs, nexts, n_lidar, n_radar = zip(
         *rows, strict=True
     )

@@ -34,6 +34,8 @@ PIECE_BYTES = 1 << 18  # small enough for the parsed piece to stay in the proces
 # Group 1 ends the piece before a border; the end of the match begins the next piece.
 _BETWEEN_RECORDS = re.compile(rb"(\})\s*,\s*(?=\{)")
 _BETWEEN_FRAMES = re.compile(rb'[}\[]\s*(\])\s*,\s*(?="(?:[^"\\]|\\.)*"\s*:\s*\[\s*[\]{])')
+# The same, as most writers have it: found in no time. A file has the one or the other.
+_USUAL_BORDERS = ((b'}], "', b'[], "'), (b'}],"', b'[],"'))
 _RESULTS = re.compile(rb'"results"\s*:\s*(?=\{)')
 _NOT_JSON = (ValueError, RecursionError)  # ValueError covers JSONDecodeError and UnicodeDecodeError
 
@@ -76,16 +78,20 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
     """Hand the `results` of a submission, some frames at a time, to `consume`; return the submission without them.
 
     Raises:
-        DataError: the file is missing, not JSON, or has no object `results`.
+        DataError: the file is missing, not JSON, has no object `results`, or lists a frame twice.
     """
     with _mapped(path) as buffer:
+        if buffer[:2] == b"\x1f\x8b":
+            raise DataError("is compressed with gzip; it must be plain JSON", file=path)
         start = _find_results(buffer)
         if start is None:
             _parse_or_refuse(buffer[:], path, 0)
             raise DataError("must map sample tokens to lists of boxes", file=path, field="results")
         head = buffer[:start]
         while (piece := _next_piece(buffer, start, len(buffer), _BETWEEN_FRAMES, b"{%b}")) is not None:
-            results, start = piece
+            results, end = piece
+            _check_twice(buffer[start:end], results, path)
+            start = end
             consume(results)
         try:  # only parsing tells where `results` ends and what follows
             text = "{" + buffer[start:].decode()
@@ -93,8 +99,35 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
         except _NOT_JSON as error:
             raise DataError(f"is not valid JSON after byte {start}: {error}", file=path) from error
         consume(results)
+        _check_twice(text[:length].encode(), results, path)
         rest: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
         return rest
+
+
+def _check_twice(text: bytes, results: dict[str, Any], path: Path) -> None:
+    """A parser keeps the last of equal keys and says nothing; a piece of a file is looked at as closely as the whole.
+
+    Borders between frames are quickly counted. Only where there are not as many as frames (look-alikes, or a frame
+    that was dropped) the keys are listed one by one.
+    """
+    borders = len(results) - 1
+    if borders in (sum(map(text.count, usual)) for usual in _USUAL_BORDERS):
+        return
+    if borders == sum(1 for _ in _BETWEEN_FRAMES.finditer(text)):
+        return
+    last: list[list[tuple[str, Any]]] = [[]]  # pairs of the object that is closed last, the outermost
+
+    def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        last[0] = pairs
+        return {}
+
+    body = text.decode().strip().rstrip(",").rstrip()
+    json.loads(body if body.startswith("{") else f"{{{body}}}", object_pairs_hook=keep)
+    seen: set[str] = set()
+    for token, _ in last[0]:
+        if token in seen:
+            raise DataError("sample appears twice", file=path, token=token, field="results")
+        seen.add(token)
 
 
 def _find_results(buffer: mmap.mmap) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ class DetectionMetrics:
         label_aps: class -> threshold -> average precision.
         label_tp_errors: class -> error name -> mean error; NaN where the class has no such error.
         eval_time: seconds spent in matching and averaging.
+        frames: how many were evaluated; 0: not known.
     """
 
     config: DetectionConfig
@@ -74,6 +75,7 @@ class DetectionMetrics:
     label_aps: Mapping[str, Mapping[float, float]]
     label_tp_errors: Mapping[str, Mapping[str, float]]
     eval_time: float
+    frames: int = 0
 
     @property
     def mean_dist_aps(self) -> dict[str, float]:
@@ -130,7 +132,8 @@ def evaluate(gt: GroundTruth, pred: Predictions, config: DetectionConfig | None 
         DataError: scores below 0, for which the benchmark's curves are not defined.
     """
     config = config or DetectionConfig.cvpr_2019()
-    return evaluate_filtered(filter_boxes(gt.boxes, gt, config), filter_boxes(pred.boxes, gt, config), config)
+    found = evaluate_filtered(filter_boxes(gt.boxes, gt, config), filter_boxes(pred.boxes, gt, config), config)
+    return replace(found, frames=len(gt.tokens))
 
 
 def evaluate_filtered(gt: Boxes, pred: Boxes, config: DetectionConfig) -> DetectionMetrics:

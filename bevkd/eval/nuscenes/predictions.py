@@ -54,12 +54,12 @@ def load_predictions(path: str | Path, gt: GroundTruth, max_boxes_per_sample: in
     pieces: list[Boxes] = []
     seen: set[str] = set()
 
+    strangers: list[str] = []
+
     def consume(results: dict[str, Any]) -> None:
-        if gt.others:
-            results = {token: boxes for token, boxes in results.items() if token not in gt.others}
+        strangers.extend(token for token in results if token not in gt.index and token not in gt.others)
+        results = {token: boxes for token, boxes in results.items() if token in gt.index}
         for token, boxes in results.items():
-            if token not in gt.index:
-                raise DataError("sample is not in the split", file=path, token=token, field="results")
             if token in seen:
                 raise DataError("sample appears twice", file=path, token=token, field="results")
             if not isinstance(boxes, list):
@@ -75,15 +75,29 @@ def load_predictions(path: str | Path, gt: GroundTruth, max_boxes_per_sample: in
 
     with collector_paused():
         rest = read_results(path, consume)
-    for token in gt.tokens:
-        if token not in seen:
-            raise DataError("sample of the split is missing", file=path, token=token, field="results")
+    _check_samples(path, gt, seen, strangers)
     if not isinstance(rest.get("meta"), dict):
-        raise DataError("must be an object", file=path, field="meta")
+        raise DataError(
+            "must be an object that says what was used: use_camera, use_lidar, ...", file=path, field="meta"
+        )
     boxes = Boxes(*(np.concatenate(column) for column in zip(*map(_as_tuple, pieces), strict=True)))
     if gt.others:  # a custom split: the benchmark goes through the frames in table order
         boxes = boxes.take(np.argsort(boxes.frame, kind="stable"))
     return Predictions(boxes, rest["meta"])
+
+
+def _check_samples(path: Path, gt: GroundTruth, seen: set[str], strangers: list[str]) -> None:
+    """A submission has every sample of the split, if without a box, and no other."""
+    missing = [token for token in gt.tokens if token not in seen]
+    lacks = f"{len(missing)} of {len(gt.tokens)} samples of the split are missing"
+    if strangers:
+        what = f"{len(strangers)} of {len(strangers) + len(seen)} samples in the file are not in the split"
+        what += f", and {lacks}" if missing else ""
+        raise DataError(f"{what}; the first that is not", file=path, token=strangers[0], field="results")
+    if missing:
+        raise DataError(
+            f"{lacks} (without a detection they have an empty list)", file=path, token=missing[0], field="results"
+        )
 
 
 def _as_tuple(boxes: Boxes) -> tuple[Any, ...]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from bevkd.eval.nuscenes.causes import oddities
 from bevkd.eval.nuscenes.config import DetectionConfig
 from bevkd.eval.nuscenes.ground_truth import load_ground_truth
 from bevkd.eval.nuscenes.metrics import DetectionMetrics, evaluate
 from bevkd.eval.nuscenes.predictions import load_predictions
+from bevkd.eval.summary import with_frames
 from bevkd.io import write_json
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,9 @@ def evaluate_files(
 ) -> DetectionMetrics:
     """Evaluate the submission `results` on `split` and write the summary to `out`.
 
-    `out` has the keys of the devkit's `metrics_summary.json`, `meta` included, and is written whole or not at all.
+    `out` has the keys of the devkit's `metrics_summary.json`, `meta` included, then `frames`, their number, and where
+    boxes look to be in another convention `warnings`; errors that a class does not have are null. It is written whole
+    or not at all.
     `details` is where the curves go (precision, confidence and errors over recall), with the keys of the devkit's
     `metrics_details.json`.
 
@@ -37,7 +41,8 @@ def evaluate_files(
     gt = load_ground_truth(root, version, split)
     pred = load_predictions(results, gt, config.max_boxes_per_sample)
     metrics = evaluate(gt, pred, config)
-    write_json(out, metrics.summary() | {"meta": pred.meta}, indent=2)
+    summary = metrics.summary() | {"meta": pred.meta}
+    write_json(out, with_frames(summary, metrics.frames, oddities(gt, pred.boxes, config, metrics)), indent=2)
     if details is not None:
         write_json(details, metrics.details())
     logger.info("%s %s: mAP %.4f, NDS %.4f", version, split, metrics.mean_ap, metrics.nd_score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TYPES = {"VEHICLE": 1, "PEDESTRIAN": 2, "SIGN": 3, "CYCLIST": 4}
+_KNOWN_TYPES = ", ".join(["0 unknown", *(f"{number} {name.lower()}" for name, number in TYPES.items())])
+# Kind of an array's numbers -> NumPy's letters for it.
+_KINDS = {"float": "f", "integer": "iu", "bool": "b"}
+_ARTICLE = {"float": "a", "integer": "an", "bool": "a"}
 # Array, kind of its numbers, columns (0: none).
 _ARRAYS = (
-    *(("pred_box", "f", 7), ("pred_type", "iu", 0), ("pred_frame", "iu", 0), ("pred_score", "f", 0)),
-    *(("pred_nlz", "b", 0), ("gt_box", "f", 7), ("gt_type", "iu", 0), ("gt_frame", "iu", 0)),
-    ("gt_difficulty", "iu", 0),
+    *(("pred_box", "float", 7), ("pred_type", "integer", 0), ("pred_frame", "integer", 0)),
+    *(("pred_score", "float", 0), ("pred_nlz", "bool", 0)),
+    *(("gt_box", "float", 7), ("gt_type", "integer", 0), ("gt_frame", "integer", 0)),
+    ("gt_difficulty", "integer", 0),
 )
 
 
@@ -68,36 +74,85 @@ def read_sets(path: str | Path) -> Sets:
             others, or holds a value that cannot be: not finite, a negative size, an unknown type or level.
     """
     path = Path(path)
-    arrays: dict[str, Any] = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name, _, _ in _ARRAYS:
-                if name not in archive:
-                    raise DataError("no such array", file=path, field=name)
-                arrays[name] = archive[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot be read: {error}", file=path) from error
-    for name, kinds, columns in _ARRAYS:
-        array, length = arrays[name], len(arrays[f"{name.split('_')[0]}_box"])
-        if array.dtype.kind not in kinds or array.shape != ((length, columns) if columns else (length,)):
-            raise DataError(f"an array {array.dtype} of shape {array.shape} is none", file=path, field=name)
+    arrays = read_arrays(path)
     for part in ("pred", "gt"):
-        box = arrays[f"{part}_box"]
-        _all(np.isfinite(box).all(axis=1), "not finite", path, f"{part}_box")
-        _all((box[:, 3:6] >= 0).all(axis=1), "a negative size", path, f"{part}_box")
-        _all((arrays[f"{part}_type"] >= 0) & (arrays[f"{part}_type"] <= 4), "an unknown type", path, f"{part}_type")
-    _all(np.isfinite(arrays["pred_score"]), "not finite", path, "pred_score")
-    _all(np.isin(arrays["gt_difficulty"], (1, 2)), "neither 1 nor 2", path, "gt_difficulty")
+        box, kind = arrays[f"{part}_box"], arrays[f"{part}_type"]
+        _all(np.isfinite(box).all(axis=1), "not finite", path, f"{part}_box", box)
+        _all(
+            (box[:, 3:6] >= 0).all(axis=1), "a negative size (length, width, height)", path, f"{part}_box", box[:, 3:6]
+        )
+        known = (kind >= 0) & (kind <= 4)
+        _all(known, "an unknown type", path, f"{part}_type", kind, f"; known: {_KNOWN_TYPES}")
+    _all(np.isfinite(arrays["pred_score"]), "not finite", path, "pred_score", arrays["pred_score"])
+    level = arrays["gt_difficulty"]
+    unknown = "0 (unknown) must be resolved: 2 where a box holds at most 5 points, else 1"
+    if (level == 0).any():
+        at, count = int(np.argmax(level == 0)), int((level == 0).sum())
+        raise DataError(f"row {at}, the first of {count}: {unknown}", file=path, field="gt_difficulty")
+    _all(np.isin(level, (1, 2)), "neither 1 nor 2", path, "gt_difficulty", level)
     n, m = len(arrays["pred_box"]), len(arrays["gt_box"])
     return Sets(
         _sorted(arrays, "pred", arrays["pred_score"].astype(np.float32), arrays["pred_nlz"], np.zeros(n, np.int64)),
-        _sorted(arrays, "gt", np.ones(m, np.float32), np.zeros(m, bool), arrays["gt_difficulty"].astype(np.int64)),
+        _sorted(arrays, "gt", np.ones(m, np.float32), np.zeros(m, bool), level.astype(np.int64)),
     )
 
 
-def _all(good: NDArray[np.bool_], what: str, path: Path, field: str) -> None:
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of `read_sets`, of the right kinds and shapes, whatever their values.
+
+    Raises:
+        DataError: see there.
+    """
+    arrays: dict[str, Any] = {}
+    try:
+        with open(path, "rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise DataError("cannot be read as .npz, which np.savez(FILE, pred_box=...) writes", file=path)
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name, *_ in _ARRAYS if name not in archive]
+            if missing:
+                held = ", ".join(archive.files) or "none"
+                raise DataError(f"no such array: {', '.join(missing)}; it holds {held}", file=path, field=missing[0])
+            for name, kind, columns in _ARRAYS:
+                arrays[name] = _array(archive, name, kind, columns, path)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"cannot be read: {error}", file=path) from error
+    for name, kind, columns in _ARRAYS:
+        array, boxes = arrays[name], f"{name.split('_')[0]}_box"
+        if array.dtype.kind not in _KINDS[kind] or array.ndim != (2 if columns else 1):
+            raise DataError(_wanted(name, kind, columns, array), file=path, field=name)
+        if (columns and array.shape[1] != columns) or len(array) != len(arrays[boxes]):
+            rows = f", N = {len(arrays[boxes])} as of {boxes}" if name != boxes else ""
+            raise DataError(_wanted(name, kind, columns, array) + rows, file=path, field=name)
+    return arrays
+
+
+def _array(archive: Any, name: str, kind: str, columns: int, path: Path) -> Any:
+    try:
+        return archive[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise DataError(f"cannot be read: {error}", file=path, field=name) from error
+        raise DataError(_wanted(name, kind, columns, None), file=path, field=name) from error
+
+
+def _wanted(name: str, kind: str, columns: int, array: Any) -> str:
+    """Which array is wanted, and which one is there; None: one of Python objects."""
+    shape = f"(N, {columns})" if columns else "(N,)"
+    if array is None:
+        found = "one of Python objects"
+    elif array.dtype.kind in _KINDS[kind]:
+        found = f"of shape {array.shape}"
+    else:
+        right = array.ndim == (2 if columns else 1) and (not columns or array.shape[1] == columns)
+        found = str(array.dtype) + ("" if right else f" of shape {array.shape}")
+    return f"{name} must be {_ARTICLE[kind]} {kind} array of shape {shape}, not {found}"
+
+
+def _all(good: NDArray[np.bool_], what: str, path: Path, field: str, values: NDArray[Any], hint: str = "") -> None:
     if not good.all():
-        raise DataError(f"row {int(np.argmin(good))} is {what}", file=path, field=field)
+        at = int(np.argmin(good))
+        raise DataError(f"row {at} is {what}: {values[at].tolist()}{hint}", file=path, field=field)
 
 
 def _sorted(arrays: dict[str, Any], part: str, score: NDArray, nlz: NDArray, level: NDArray) -> Boxes:

@@ -14,10 +14,12 @@ from bevkd.data.batch import Boxes
 from bevkd.data.kitti import Calibration, read_calibration
 from bevkd.data.kitti.boxes import image_box, placement
 from bevkd.data.kitti.convert import CAMERA, image_size, member, spelling
+from bevkd.data.kitti.objects import TYPES
 from bevkd.errors import ConfigError
 from bevkd.eval.kitti import evaluate_files
 from bevkd.io import atomic_folder
 from bevkd.registry import register
+from bevkd.train.submissions.classes import check_classes
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,15 @@ class KittiSubmission:
     """`predictions_<split>/<frame>.txt`."""
 
     @staticmethod
+    def check(run: RunConfig, facts: Mapping[str, Any]) -> None:
+        """Whether the benchmark has any of the classes; those that it has not are written, and count nowhere.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        check_classes(run, TYPES, "KITTI", some=True)
+
+    @staticmethod
     def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:
         """Write one result file per frame; the folder appears when it is complete."""
         root = Path(run.data.root)
@@ -63,15 +74,19 @@ class KittiSubmission:
 
     @staticmethod
     def evaluate(run: RunConfig, frames: FrameDataset, results: Path, out: Path) -> dict[str, Any]:
-        """Write and return average precision in percent; see `bevkd.eval.kitti`.
+        """Write and return average precision in percent; see `bevkd.eval.kitti`. Frames without labels do not count.
 
         Raises:
-            ConfigError: the frames are those of `testing`, whose labels are not published.
+            ConfigError: no frame has labels, as those of `testing`, whose labels are not published.
         """
         folder, _ = member(frames.tokens[0])
         labels = Path(run.data.root) / folder / "label_2"
         if not labels.is_dir():
             raise ConfigError(f"split {frames.split!r} has no labels: there is no folder {labels}")
-        metrics = evaluate_files(labels, results, out)
+        names = [member(token)[1] for token in frames.tokens]
+        labelled = [name for name in names if (labels / f"{name}.txt").is_file()]
+        if not labelled:
+            raise ConfigError(f"split {frames.split!r} has no labels: none of its frames is in {labels}")
+        metrics = evaluate_files(labels, results, out, labelled)
         logger.info("%s on %s: %s", run.run, frames.split, metrics["mean"]["3d"]["moderate"])
         return metrics

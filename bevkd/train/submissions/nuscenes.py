@@ -14,11 +14,14 @@ from bevkd.classes import CLASSES
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
+from bevkd.errors import ConfigError
 from bevkd.eval.nuscenes import Boxes as GlobalBoxes
 from bevkd.eval.nuscenes import DetectionConfig, evaluate_files, make_boxes, write_submission
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX
+from bevkd.eval.summary import with_frames
 from bevkd.geometry import apply, quaternion_from_matrix, quaternion_from_yaw
 from bevkd.registry import register
+from bevkd.train.submissions.classes import check_classes
 
 logger = logging.getLogger(__name__)
 
@@ -92,10 +95,31 @@ class NuScenesSubmission:
     """`predictions_<split>.json` as the benchmark wants it."""
 
     @staticmethod
+    def check(run: RunConfig, facts: Mapping[str, Any]) -> None:
+        """Whether the benchmark has the classes, and the index is of the version that is named.
+
+        Raises:
+            ConfigError: it has not, or is not.
+        """
+        check_classes(run, CLASSES, "nuScenes")
+        version = facts["version"]
+        if version != run.data.version:
+            raise ConfigError(
+                f"index {run.data.index} is of version {version!r}, data.version is {run.data.version!r}: index that"
+                f" version with `bevkd convert --version {run.data.version}` and name the index with --index"
+            )
+
+    @staticmethod
     def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:
-        """Write the detections of all frames to `<stem>.json`."""
+        """Write the detections of all frames to `<stem>.json`, the best 500 of each as the benchmark allows."""
         poses = dict(zip(frames.tokens, frames.global_from_ego, strict=True))
         boxes = {token: to_global(seen, poses[token]) for token, seen in found.items()}
+        most = evaluation_config(run).max_boxes_per_sample
+        if full := [token for token, seen in boxes.items() if len(seen) > most]:
+            logger.warning("%d frames have more than %d detections: the best %d are written", len(full), most, most)
+            for token in full:
+                best = np.argsort(-boxes[token].score, kind="stable")[:most]
+                boxes[token] = boxes[token].take(np.sort(best))
         sensors = ("camera", "lidar", "radar")
         results = stem.with_suffix(".json")
         write_submission(results, boxes, {f"use_{name}": name in run.model.sensors for name in sensors})
@@ -107,4 +131,4 @@ class NuScenesSubmission:
         data = run.data
         metrics = evaluate_files(data.root, data.version, frames.split, results, out, evaluation_config(run))
         logger.info("%s on %s: mAP %.4f, NDS %.4f", run.run, frames.split, metrics.mean_ap, metrics.nd_score)
-        return metrics.summary()
+        return with_frames(metrics.summary(), metrics.frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ from bevkd.config import RunConfig
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
 from bevkd.errors import ConfigError
+from bevkd.eval.summary import with_frames
 from bevkd.eval.waymo import TYPES, LetConfig, evaluate, read_sets
+from bevkd.eval.waymo.causes import conventions
+from bevkd.eval.waymo.objects import write_objects
 from bevkd.io import atomic_path, write_json
 from bevkd.registry import register
+from bevkd.train.submissions.classes import check_classes
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,15 @@ def arrays(frames: FrameDataset, found: Mapping[str, Boxes]) -> dict[str, NDArra
     return out | {"pred_nlz": np.zeros(len(out["pred_box"]), dtype=bool)}
 
 
+def _by_frame(frames: FrameDataset, content: Mapping[str, NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Segment, time stamp, boxes, types and scores of every frame, from the arrays of all."""
+    ends = np.searchsorted(content["pred_frame"], np.arange(len(frames) + 1))
+    times = frames.timestamps
+    for i, segment in enumerate(frames.scenes):
+        own = slice(ends[i], ends[i + 1])
+        yield segment, times[i], *(content[f"pred_{name}"][own] for name in ("box", "type", "score"))
+
+
 def _types(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     try:
         return np.array([_TYPE_OF_LABEL[int(label)] for label in labels], dtype=np.int64)
@@ -74,13 +87,26 @@ class WaymoSubmission:
     """`predictions_<split>.npz`, annotations included."""
 
     @staticmethod
+    def check(run: RunConfig, facts: Mapping[str, Any]) -> None:
+        """Whether the benchmark has the classes.
+
+        Raises:
+            ConfigError: it has not.
+        """
+        check_classes(run, [name.lower() for name in TYPES], "Waymo")
+
+    @staticmethod
     def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:
-        """Write the arrays to `<stem>.npz`."""
+        """Write the arrays to `<stem>.npz`; without labels also what the benchmark's server takes, `<stem>.bin`."""
         results = stem.with_suffix(".npz")
         content: dict[str, Any] = arrays(frames, found)
         with atomic_path(results) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, **content)
-        return results
+        if frames.has_annotations:
+            return results
+        for_server = stem.with_suffix(".bin")
+        write_objects(for_server, _by_frame(frames, content))
+        return for_server
 
     @staticmethod
     def evaluate(run: RunConfig, frames: FrameDataset, results: Path, out: Path) -> dict[str, Any]:
@@ -96,6 +122,7 @@ class WaymoSubmission:
             raise ConfigError(f"split {frames.split!r} has no labels")
         sets = read_sets(results)
         metrics: dict[str, Any] = _with_mean(evaluate(sets)) | {"LET": _with_mean(evaluate(sets, LetConfig()))}
+        metrics = with_frames(metrics, len(frames), conventions(sets))
         write_json(out, metrics, indent=2)
         logger.info("%s on %s: %s", run.run, frames.split, metrics["OBJECT_TYPE_TYPE_VEHICLE_LEVEL_2"])
         return metrics

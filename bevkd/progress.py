@@ -1,0 +1,97 @@
+"""Progress on a terminal: library code says what it works on, and nothing is drawn unless a command line asks for it.
+
+    with progress.bar("simulating", len(jobs), "scenes") as bar:
+        for job in jobs:
+            ...
+            bar.advance()
+
+Bars are off by default, in every new process: workers stay silent, the process that hands out their work draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+T = TypeVar("T")
+_console: Console | None = None
+_WIDE = 110  # columns of a terminal that have room for a bar beside numbers
+
+
+class Bar:
+    """What is told how far the work has come; without a line of a terminal it does nothing."""
+
+    def __init__(self, line: tuple[Progress, TaskID] | None = None) -> None:
+        self._line = line
+
+    def advance(self, count: int = 1) -> None:
+        """So many more are done."""
+        if self._line is not None:
+            self._line[0].advance(self._line[1], count)
+
+    def reach(self, done: int) -> None:
+        """So many are done by now."""
+        if self._line is not None:
+            self._line[0].update(self._line[1], completed=done)
+
+    def note(self, text: str) -> None:
+        """What stands beside the numbers, such as `loss 2.41`."""
+        if self._line is not None:
+            self._line[0].update(self._line[1], note=text)
+
+
+def show_on(console: Console | None) -> None:
+    """Draw bars on a console from now on, if it is a terminal; None: draw none."""
+    global _console
+    _console = console if console is not None and console.is_terminal else None
+
+
+def shown() -> bool:
+    """Whether bars are drawn."""
+    return _console is not None
+
+
+@contextmanager
+def bar(title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
+    """A bar that goes when the block ends: what was done is said in words then.
+
+    Args:
+        title: what is done, such as `simulating`.
+        total: how much there is to do.
+        unit: what is counted, such as `scenes`.
+        done: how much of it was done before.
+    """
+    if _console is None or total < 1:
+        yield Bar()
+        return
+    from rich import progress as rich
+    from rich.table import Column
+
+    # What does not fit into a narrow terminal is cut off behind the words that matter most.
+    note = rich.TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = [
+        rich.TextColumn("{task.description}", markup=False),
+        *([rich.BarColumn(bar_width=24)] if _console.width >= _WIDE else []),
+        rich.MofNCompleteColumn(),
+        *([rich.TextColumn(unit, markup=False)] if unit else []),
+        note,
+        rich.TimeElapsedColumn(),
+        rich.TextColumn("ETA"),
+        rich.TimeRemainingColumn(),
+    ]
+    # Log lines on stderr appear above the bar; stdout stays what it is.
+    with rich.Progress(*columns, console=_console, transient=True, redirect_stdout=False) as line:
+        yield Bar((line, line.add_task(title, total=total, completed=done, note="")))
+
+
+def track(items: Iterable[T], title: str, total: int, unit: str = "") -> Iterator[T]:
+    """The items, with a bar that moves when the work on each is done."""
+    with bar(title, total, unit) as shown_bar:
+        for item in items:
+            yield item
+            shown_bar.advance()
