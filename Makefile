@@ -17,7 +17,7 @@ export BEVKD_CONSOLE ?= 1
 # The workflow runs single-threaded jobs side by side: two of them beat one with two threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce preview extended smoke resume adopt test test-fast test-slurm lint format env env-dev doctor clean help
+.PHONY: reproduce preview extended smoke resume adopt test test-fast test-slurm lint format docs wheel env env-dev doctor clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,12 @@ format: env-dev ## Format everything
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
+
+docs: env ## Make docs/command_line.md and docs/config.md anew from the code
+	$(BIN)/python docs/generate.py
+
+wheel: env ## Build dist/bevkd-*.whl, which holds the configuration
+	$(BIN)/pip wheel -q --no-deps --wheel-dir dist .
 
 doctor: env ## What is installed and which fast paths are active
 	$(BIN)/bevkd doctor

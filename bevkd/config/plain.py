@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +59,6 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                         )
                     seen.add(key.value)
         return cast(dict[Any, Any], super().construct_mapping(node, deep))
-
-
-def config_dir() -> Path:
-    """Folder of the YAML files: $BEVKD_CONFIG, else ./config, else the one of the source tree."""
-    if "BEVKD_CONFIG" in os.environ:
-        return Path(os.environ["BEVKD_CONFIG"])
-    here = Path("config")
-    return here if (here / "config.yaml").exists() else Path(__file__).resolve().parents[2] / "config"
 
 
 def read_yaml(path: Path) -> Any:
@@ -170,7 +161,6 @@ __all__ = [
     "ABSENT",
     "Layer",
     "check_keys",
-    "config_dir",
     "joins",
     "merge",
     "parse",

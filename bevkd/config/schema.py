@@ -185,7 +185,20 @@ class AugmentConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
-    """Which frames, and what of them."""
+    """Which frames, and what of them.
+
+    Attributes:
+        root: folder of the data set.
+        version: nuScenes: which of its versions.
+        index: what `bevkd convert` made of it.
+        train_split: trained on; several are joined by `+`.
+        tune_split: settings are chosen on it.
+        report_split: tables report it.
+        radar_sweeps: previous sweeps of each radar.
+        classes: that are learnt.
+        cbgs: class-balanced sampling.
+        image_mean, image_std: of the normalisation, per RGB channel of 0 to 255.
+    """
 
     kind: str = "nuscenes"  # the reader
     root: str = "data/nuscenes"
@@ -249,7 +262,12 @@ class DataConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class MethodConfig:
-    """A distillation method by its registered name; `options` are checked against the method's own settings."""
+    """A distillation method by its registered name; `options` are checked against the method's own settings.
+
+    Attributes:
+        kind: its name.
+        options: see below.
+    """
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -257,7 +275,23 @@ class MethodConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class RowConfig:
-    """One row of config/papers/*/runs.yaml, as it is after `like`, families and defaults."""
+    """One row of config/papers/*/runs.yaml, as it is after `like`, families and defaults.
+
+    Attributes:
+        id: the key of the row.
+        dataset: a file of config/datasets.
+        model: a file of config/models.
+        seeds: that tables want.
+        teacher: a run; none: plain training.
+        teacher_seed: which of its trainings.
+        teacher_mode: its targets are stored once, or computed in every step.
+        method: how it teaches.
+        init: trained weights to start from.
+        frames: learn from the labelled frames, or also from the others.
+        labelled_subset: which of the data set's lists of labelled frames; -1: all are labelled.
+        target: `all` is made by default; `demand`: when asked for by name.
+        doc: what the row is for.
+    """
 
     id: Annotated[str, VOLATILE]
     dataset: Annotated[str, VOLATILE]

@@ -160,7 +160,7 @@ def refresh_page(
     found, folder = _place(scale, runs, out, rows)
     try:
         with FileLock(folder / ".page.lock"):  # so that the last to write has seen what the others made
-            return html.write(Results(folder, scale, found.rows, partial=True))
+            return html.write(Results(folder, scale, found.rows, partial=True))[0]
     except Exception:  # whatever is half done at this moment must not cost the table that has just been made
         logger.warning("the page could not be made anew", exc_info=True)
         return None

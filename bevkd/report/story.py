@@ -45,7 +45,7 @@ def load_page(paper: Paper, claims: Mapping[str, ClaimConfig]) -> PaperPage:
     Raises:
         ConfigError: unknown key, wrong type, or a headline that is no claim of the paper.
     """
-    path = paper.folder / "page.yaml"
+    path = paper.file("page")
     mine = {name: claim for name, claim in claims.items() if claim.part == paper.name}
     first = {(claim.better, claim.than): claim for claim in reversed(mine.values()) if _tests_a_teacher(claim)}
     plain = {

@@ -27,8 +27,10 @@ FOLDER = config_dir()
 
 @pytest.fixture
 def own_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config folder of one paper with the runs `r`, `q`."""
+    """A whole config folder of one paper with the runs `r`, `q`."""
     (tmp_path / "papers" / "x").mkdir(parents=True)
+    (tmp_path / "scales").mkdir()
+    (tmp_path / "config.yaml").touch()
     runs = {run: {"dataset": "d", "model": "m"} for run in ("r", "q")}
     (tmp_path / "papers" / "x" / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
     monkeypatch.setenv("BEVKD_CONFIG", str(tmp_path))

@@ -11,7 +11,7 @@ sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "s
 from bevkd.config import (
     BenchConfig,
     WorkflowConfig,
-    config_dir,
+    config_tree,
     first_seeds,
     identity_digest,
     load_rows,
@@ -241,12 +241,14 @@ def definition_of(*items):
 @functools.cache
 def published_digest():
     """Changes when a published number does, or a note on one."""
-    return digest([path.read_text(encoding="utf-8") for path in sorted((config_dir() / "reference").glob("*.csv"))])
+    return digest([path.read_text(encoding="utf-8") for path in config_tree().files("reference").values()])
 
 
 def pages_digest():
     """Changes when what the page says of a paper does."""
-    return digest([path.read_text(encoding="utf-8") for path in sorted((config_dir() / "papers").glob("*/page.yaml"))])
+    tree = config_tree()
+    pages = [tree.file("papers", name, "page.yaml") for name in tree.papers()]
+    return digest([path.read_text(encoding="utf-8") for path in pages if path.exists()])
 
 
 def runs_metrics(target):
