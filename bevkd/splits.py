@@ -2,7 +2,7 @@
 
 Official versions have the official lists. Any other version brings `splits.json` beside its tables, split names with
 lists of scene names; beside official tables such a file adds splits of other names. `tune` is a seeded tenth of the
-official training scenes, so that nothing is ever tuned on `val`.
+official training scenes, so that nothing is ever tuned on `val`. Several splits are joined by `+`, as in `train+tune`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,20 @@ SPLITS_OF_VERSION: dict[str, tuple[str, ...]] = {
 }
 CUSTOM = "splits.json"
 _TUNE_SEED = 2023
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """The splits that an expression names: `train+tune` is both. The only place that reads such an expression.
+
+    Raises:
+        ConfigError: no name, or one twice.
+    """
+    names = tuple(name.strip() for name in split.split("+"))
+    if not all(names):
+        raise ConfigError(f"split {split!r}: wants names joined by +, such as train+tune")
+    if len(set(names)) != len(names):
+        raise ConfigError(f"split {split!r}: names a split twice")
+    return names
 
 
 def official_splits() -> dict[str, list[str]]:
@@ -80,6 +94,8 @@ def custom_splits(
     official = official_splits()
     seen: dict[str, str] = {}
     for split, names in content.items():
+        if "+" in split:
+            raise DataError("the name of a split must not hold a +, which joins splits", file=path, field=split)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError("a split must be a list of scene names", file=path, field=split)
         if split in held and set(names) != set(official[split]):
@@ -104,7 +120,7 @@ def split_scenes(root: Path, version: str, split: str) -> tuple[list[str], bool]
     folder = root / version
     if not folder.is_dir():
         raise DataError("folder of tables is missing", file=folder)
-    parts = [_one(folder, name) for name in split.split("+")]
+    parts = [_one(folder, name) for name in split_names(split)]
     return list(dict.fromkeys(name for names, _ in parts for name in names)), all(official for _, official in parts)
 
 

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import warnings
+from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +20,7 @@ from bevkd.io import reason
 
 # Options of the application that are understood behind a command, too: people add them to the end of a line.
 _ANYWHERE = {"-q", "--quiet", "-v", "--verbose", "--traceback"}
+_WITH_FOLDER = "--config-dir"
 
 
 class _Stderr(logging.StreamHandler[Any]):
@@ -34,11 +37,19 @@ class _Stderr(logging.StreamHandler[Any]):
 
 @app.callback()
 def _options(
+    context: typer.Context,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing but errors, and what was asked for; no progress bars.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
+    config_dir: Annotated[
+        Path | None,
+        typer.Option(
+            _WITH_FOLDER,
+            help="Folder of configuration, whole or laid over the packaged one; default: $BEVKD_CONFIG, ./config.",
+        ),
+    ] = None,
 ) -> None:
     if quiet and verbose:
         raise ConfigError("--quiet and --verbose exclude each other")
@@ -55,6 +66,10 @@ def _options(
         from rich.console import Console
 
         progress.show_on(Console(stderr=True))
+    if config_dir is not None:
+        from bevkd.config.places import use_config_dir
+
+        context.call_on_close(use_config_dir(config_dir))
 
 
 @app.command()
@@ -66,8 +81,15 @@ def version() -> None:
 def hoisted(arguments: list[str]) -> list[str]:
     """The arguments with the options that may stand anywhere in front."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    front = [word for word in arguments[:end] if word in _ANYWHERE]
-    return [*front, *(word for word in arguments[:end] if word not in _ANYWHERE), *arguments[end:]]
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments[:end])
+    for word in words:
+        if word == _WITH_FOLDER:
+            front += [word, *islice(words, 1)]
+        else:
+            (front if word in _ANYWHERE or word.startswith(f"{_WITH_FOLDER}=") else rest).append(word)
+    return [*front, *rest, *arguments[end:]]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,8 @@ from bevkd.config.compose import load_model, load_run
 from bevkd.config.identity import differences, identity, identity_digest, stored_run
 from bevkd.config.load import load_scale, run_dir
 from bevkd.config.papers import Paper, load_papers, load_rows, paper_of
-from bevkd.config.plain import config_dir, merge, parse, read_yaml, to_plain
+from bevkd.config.places import ConfigTree, config_dir, config_tree
+from bevkd.config.plain import merge, parse, read_yaml, to_plain
 from bevkd.config.rows import paper_layers
 from bevkd.config.schema import (
     AugmentConfig,
@@ -23,6 +24,7 @@ from bevkd.config.workflow import BenchConfig, WorkflowConfig
 __all__ = [
     "AugmentConfig",
     "BenchConfig",
+    "ConfigTree",
     "DataConfig",
     "GridConfig",
     "InitConfig",
@@ -35,6 +37,7 @@ __all__ = [
     "TrainConfig",
     "WorkflowConfig",
     "config_dir",
+    "config_tree",
     "differences",
     "first_seeds",
     "identity",

@@ -18,12 +18,14 @@ from bevkd.config.classes import normalised_layer
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
 from bevkd.config.papers import load_rows
-from bevkd.config.plain import Layer, config_dir, merge, parse, read_yaml, to_plain
+from bevkd.config.places import config_tree
+from bevkd.config.plain import Layer, merge, parse, read_yaml, to_plain
 from bevkd.config.rows import recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
 from bevkd.config.settings import override_advice
 from bevkd.config.stages import Stage
+from bevkd.config.weights import check_weights_said
 from bevkd.errors import ConfigError, nearest
 
 # Where a stage's settings stand in `model`, and which stage it is, with the kind that is meant if unsaid.
@@ -61,12 +63,12 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
     Raises:
         ConfigError: unknown scale, model or data set; an override that is no setting.
     """
-    folder, settings = config_dir(), load_scale(scale)
-    file, dataset = folder / "scales" / f"{scale}.yaml", folder / "datasets" / f"{row.dataset}.yaml"
-    root, *narrower = reversed(lineage(folder, row.model))
+    tree, settings = config_tree(), load_scale(scale)
+    file, dataset = tree.named("scales", scale), tree.named("datasets", row.dataset)
+    root, *narrower = reversed(lineage(tree, row.model))
     before = [
         Layer(f"data set {row.dataset}", _dataset(dataset), dataset),
-        Layer(f"model {root}", read_model(folder, root).settings, folder / "models" / f"{root}.yaml"),
+        Layer(f"model {root}", read_model(tree, root).settings, tree.named("models", root)),
         Layer(f"scale {scale}", settings.common, file, ("common",)),
     ]
     of_dataset = settings.datasets.get(row.dataset) or {}
@@ -83,17 +85,17 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
     for name in narrower:
         where = f"model {name!r} at scale {scale!r}"
         model = _only_read(_merged(found).get("model") or {}, row, [])
-        path = folder / "models" / f"{name}.yaml"
-        found += [Layer(f"model {name}", plain, path) for plain in compression(model, read_model(folder, name), where)]
+        path = tree.named("models", name)
+        found += [Layer(f"model {name}", plain, path) for plain in compression(model, read_model(tree, name), where)]
         found += _own(name, settings, scale, file)
     return [normalised_layer(layer) for layer in [*found, *last] if layer.plain]
 
 
 def _own(name: str, settings: ScaleConfig, scale: str, file: Path) -> list[Layer]:
     """What a model that is like another one says itself, and what the scale says of it."""
-    folder = config_dir()
+    tree = config_tree()
     return [
-        Layer(f"model {name}", read_model(folder, name).settings, folder / "models" / f"{name}.yaml"),
+        Layer(f"model {name}", read_model(tree, name).settings, tree.named("models", name)),
         Layer(f"scale {scale}, model {name}", settings.models.get(name) or {}, file, ("models", name)),
     ]
 
@@ -154,7 +156,7 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
 
     Raises:
         ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere; an override of what says
-            which run it is.
+            which run it is; image weights that must be said and are not.
     """
     row = row_of(run, scale)
     found = layers(row, scale, overrides or ())
@@ -170,6 +172,7 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
     except ConfigError as error:
         advice = override_advice(str(error), overrides, to_plain(load_run(run, scale, seed))) if overrides else None
         raise error if advice is None else ConfigError(advice) from None
+    check_weights_said(config, load_scale(scale).image_weights_required)
     factor = config.train.steps_factor
     steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
     return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))

@@ -12,7 +12,8 @@ import yaml
 from bevkd.config.compose import layers, load_run, row_of
 from bevkd.config.load import load_scale
 from bevkd.config.papers import load_papers
-from bevkd.config.plain import ABSENT, Layer, config_dir, joins, merge, to_plain, value_at
+from bevkd.config.places import config_tree
+from bevkd.config.plain import ABSENT, Layer, joins, merge, to_plain, value_at
 from bevkd.config.settings import nearest_setting, setting_names
 from bevkd.errors import ConfigError
 from bevkd.io import read_text
@@ -39,8 +40,14 @@ class Source:
     line: int | None = None
 
     def __str__(self) -> str:
-        place = "" if self.path is None else f"  {self.path}" + ("" if self.line is None else f":{self.line}")
+        place = "" if self.path is None else f"  {_shown(self.path)}" + ("" if self.line is None else f":{self.line}")
         return f"{self.value!r}  {self.label}{place}"
+
+
+def _shown(path: Path) -> Path:
+    """A path as seen from the working directory, where it lies below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def explain(run: str, scale: str, seed: int, key: str, overrides: Sequence[str] = ()) -> tuple[Any, list[Source]]:
@@ -75,7 +82,7 @@ def _row_layers(run: str, scale: str) -> list[Layer]:
     pieces = next(paper.pieces[run] for paper in load_papers().values() if run in paper.rows)
     out = [Layer(piece.label, {"row": piece.plain}, piece.path, piece.at, ("row",)) for piece in pieces]
     if mode := load_scale(scale).teacher_mode:
-        file = config_dir() / "scales" / f"{scale}.yaml"
+        file = config_tree().named("scales", scale)
         out.append(Layer(f"scale {scale}", {"row": {"teacher_mode": mode}}, file, (), ("row",)))
     return out
 

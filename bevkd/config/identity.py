@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 
 from bevkd.config.compose import load_run
 from bevkd.config.marks import ReadFor, Volatile
-from bevkd.config.plain import config_dir, parse
+from bevkd.config.places import ConfigTree, config_tree
+from bevkd.config.plain import parse
 from bevkd.config.schema import ENCODERS, RunConfig
 from bevkd.config.upgrade import upgrade
 from bevkd.data.reads import reads_of
@@ -92,14 +92,14 @@ def _taught(run: RunConfig) -> frozenset[str]:
     """Sensors that the network or its teacher looks at; all, where that is no run of the configuration."""
     assert run.row.teacher is not None
     try:
-        folder = config_dir().resolve()
-        return _sensors(run) | _looked_at(folder, run.row.teacher, run.scale, run.row.teacher_seed)
+        tree = config_tree()
+        return _sensors(run) | _looked_at(tree, run.row.teacher, run.scale, run.row.teacher_seed)
     except ConfigError:
         return frozenset(ENCODERS)
 
 
 @cache
-def _looked_at(_folder: Path, run: str, scale: str, seed: int) -> frozenset[str]:
+def _looked_at(_tree: ConfigTree, run: str, scale: str, seed: int) -> frozenset[str]:
     return _sensors(load_run(run, scale, seed))
 
 

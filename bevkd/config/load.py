@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from bevkd.config.plain import config_dir, parse, read_yaml
+from bevkd.config.places import ConfigTree, config_tree
+from bevkd.config.plain import parse, read_yaml
 from bevkd.config.scale import ScaleConfig
 from bevkd.errors import ConfigError, nearest
 
@@ -33,14 +34,14 @@ def parse_override(text: str) -> dict[str, Any]:
 
 
 @cache
-def _scale(folder: Path, scale: str) -> ScaleConfig:
-    path = folder / "scales" / f"{scale}.yaml"
-    if not path.exists():
-        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        raise ConfigError(f"unknown scale {scale!r}{nearest(scale, known)}; known: {', '.join(known)}")
+def _scale(tree: ConfigTree, scale: str) -> ScaleConfig:
+    known_scales = tree.files("scales")
+    if scale not in known_scales:
+        raise ConfigError(f"unknown scale {scale!r}{nearest(scale, known_scales)}; known: {', '.join(known_scales)}")
+    path = known_scales[scale]
     settings = parse(ScaleConfig, read_yaml(path), str(path))
     for kind, names in (("models", settings.models), ("datasets", settings.datasets)):
-        known = [file.stem for file in (folder / kind).glob("*.yaml")]
+        known = tree.files(kind)
         for name in names:
             if name not in known:
                 raise ConfigError(f"{path}: {kind}: unknown name {name!r}{nearest(name, known)}")
@@ -53,7 +54,7 @@ def load_scale(scale: str) -> ScaleConfig:
     Raises:
         ConfigError: no such scale, unknown keys or names.
     """
-    return _scale(config_dir().resolve(), scale)
+    return _scale(config_tree(), scale)
 
 
 def run_dir(run: str, scale: str, seed: int, root: str | Path = "results/runs") -> Path:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.places import ConfigTree
 from bevkd.config.plain import parse, read_yaml, to_plain
 from bevkd.config.schema import ModelConfig
 from bevkd.errors import ConfigError
@@ -55,24 +55,24 @@ class ModelFile:
 
 
 @cache
-def read_model(folder: Path, name: str) -> ModelFile:
+def read_model(tree: ConfigTree, name: str) -> ModelFile:
     """A file of config/models.
 
     Raises:
         ConfigError: missing, malformed, or an unknown key.
     """
-    path = folder / "models" / f"{name}.yaml"
+    path = tree.named("models", name)
     return parse(ModelFile, read_yaml(path) or {}, str(path))
 
 
-def lineage(folder: Path, name: str) -> list[str]:
+def lineage(tree: ConfigTree, name: str) -> list[str]:
     """A model, the one that it is like, and so on.
 
     Raises:
         ConfigError: a model is like itself, or like an unknown one.
     """
     out = [name]
-    while (like := read_model(folder, out[-1]).like) is not None:
+    while (like := read_model(tree, out[-1]).like) is not None:
         if like in out:
             raise ConfigError(f"config/models: {' is like '.join((*out, like))}")
         out.append(like)

@@ -16,7 +16,8 @@ from bevkd.config.chain import check_chains
 from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls
 from bevkd.config.families import entries, fill, inherited, likes, places
 from bevkd.config.models import lineage
-from bevkd.config.plain import Layer, check_keys, config_dir, merge, parse, read_mapping, to_plain
+from bevkd.config.places import ConfigTree, config_tree
+from bevkd.config.plain import Layer, check_keys, merge, parse, read_mapping, to_plain
 from bevkd.config.recipe import Recipe
 from bevkd.config.schema import RowConfig
 from bevkd.errors import ConfigError, nearest
@@ -28,7 +29,7 @@ class Paper:
 
     Attributes:
         name: the folder's name.
-        folder: where it is.
+        tree: where its files are.
         recipe: how it trains.
         rows: its rows by run id, in file order.
         at: run id -> scale -> settings that win over the row's own.
@@ -37,19 +38,23 @@ class Paper:
     """
 
     name: str
-    folder: Path
+    tree: ConfigTree
     recipe: Recipe
     rows: dict[str, RowConfig]
     at: dict[str, dict[str, dict[str, Any]]]
     comparisons: dict[str, Comparison]
     pieces: dict[str, tuple[Layer, ...]]
 
+    def file(self, stem: str) -> Path:
+        """One of its files, such as `recipe`, which need not exist."""
+        return self.tree.file("papers", self.name, f"{stem}.yaml")
+
 
 class _Reader:
     """Reads all papers; rows may be like those of other papers."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, tree: ConfigTree) -> None:
+        self.tree = tree
         self.recipes: dict[str, Recipe] = {}
         self.contents: dict[str, dict[str, Any]] = {}
         self.raw: dict[str, dict[str, Any]] = {}  # by paper, then by run
@@ -58,7 +63,7 @@ class _Reader:
         self.places: dict[str, tuple[Path, tuple[str, ...]]] = {}  # where rows are written
         self.done: dict[str, dict[str, Any]] = {}
         self.under_way: list[str] = []
-        names = sorted(path.name for path in (folder / "papers").glob("*") if path.is_dir())
+        names = tree.papers()
         for name in names:
             recipe = self._file(name, "recipe")
             self.recipes[name] = parse(Recipe, read_mapping(recipe, ("paper", "like", "parts")), str(recipe))
@@ -68,7 +73,7 @@ class _Reader:
             self._collect(name)
 
     def _file(self, paper: str, stem: str) -> Path:
-        return self.folder / "papers" / paper / f"{stem}.yaml"
+        return self.tree.file("papers", paper, f"{stem}.yaml")
 
     def _collect(self, name: str) -> None:
         file = self._file(name, "runs")
@@ -149,24 +154,23 @@ class _Reader:
             at[run] = check_keys(plain.pop("at", {}), scales, f"{where}: at")
             rows[run] = parse(RowConfig, {"id": run, **plain}, where)
             pieces[run] = tuple(self.pieces(run))
-        folder = self.folder / "papers" / name
-        return Paper(name, folder, self.recipes[name], rows, at, self.comparisons[name], pieces)
+        return Paper(name, self.tree, self.recipes[name], rows, at, self.comparisons[name], pieces)
 
 
 _KEYS = [*(key for key in to_plain(RowConfig("", "", "")) if key != "id"), "like", "at"]
 
 
 @cache
-def _papers(folder: Path) -> dict[str, Paper]:
-    reader = _Reader(folder)
-    scales = [path.stem for path in (folder / "scales").glob("*.yaml")]
+def _papers(tree: ConfigTree) -> dict[str, Paper]:
+    reader = _Reader(tree)
+    scales = [*tree.files("scales")]
     papers = {name: reader.paper(name, scales) for name in reader.names}
     rows = {run: row for paper in papers.values() for run, row in paper.rows.items()}
     recipes = {name: recipes_of(paper, papers) for name, paper in papers.items()}
     for paper in papers.values():
-        check_chains(paper.rows, rows, str(paper.folder / "runs.yaml"))
+        check_chains(paper.rows, rows, str(paper.file("runs")))
         users = [row for user in papers.values() if paper in recipes[user.name] for row in user.rows.values()]
-        _check_recipe(paper, users, scales, folder)
+        _check_recipe(paper, users, scales, tree)
     return papers
 
 
@@ -178,7 +182,7 @@ def recipes_of(paper: Paper, papers: Mapping[str, Paper]) -> list[Paper]:
     """
     out = [paper]
     while (like := out[0].recipe.like) is not None:
-        where = f"{out[0].folder / 'recipe.yaml'}: like"
+        where = f"{out[0].file('recipe')}: like"
         if like not in papers:
             raise ConfigError(f"{where}: unknown paper {like!r}{nearest(like, papers)}")
         out.insert(0, papers[like])
@@ -187,10 +191,10 @@ def recipes_of(paper: Paper, papers: Mapping[str, Paper]) -> list[Paper]:
     return out
 
 
-def _check_recipe(paper: Paper, users: list[RowConfig], scales: list[str], folder: Path) -> None:
+def _check_recipe(paper: Paper, users: list[RowConfig], scales: list[str], tree: ConfigTree) -> None:
     """Every name of a recipe is known, and every part is for one of the rows that use it."""
-    where = paper.folder / "recipe.yaml"
-    known = {kind: [path.stem for path in (folder / kind).glob("*.yaml")] for kind in ("models", "datasets")}
+    where = paper.file("recipe")
+    known = {kind: [*tree.files(kind)] for kind in ("models", "datasets")}
     for number, part in enumerate(paper.recipe.parts):
         for kind, names in (("scales", part.scales), ("models", part.models), ("datasets", part.datasets)):
             for name in names:
@@ -198,7 +202,7 @@ def _check_recipe(paper: Paper, users: list[RowConfig], scales: list[str], folde
                 if name not in among:
                     raise ConfigError(f"{where}: parts.{number}.{kind}: unknown name {name!r}{nearest(name, among)}")
         scale = next(iter(part.scales), "")
-        if not any(part.applies(scale, row.dataset, lineage(folder, row.model)) for row in users):
+        if not any(part.applies(scale, row.dataset, lineage(tree, row.model)) for row in users):
             raise ConfigError(f"{where}: parts.{number} is for no run")
 
 
@@ -208,7 +212,7 @@ def load_papers() -> dict[str, Paper]:
     Raises:
         ConfigError: unknown keys or names, a run defined twice, an unknown teacher.
     """
-    return _papers(config_dir().resolve())
+    return _papers(config_tree())
 
 
 def load_rows() -> dict[str, RowConfig]:

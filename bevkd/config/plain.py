@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +61,6 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return cast(dict[Any, Any], super().construct_mapping(node, deep))
 
 
-def config_dir() -> Path:
-    """Folder of the YAML files: $BEVKD_CONFIG, else ./config, else the one of the source tree."""
-    if "BEVKD_CONFIG" in os.environ:
-        return Path(os.environ["BEVKD_CONFIG"])
-    here = Path("config")
-    return here if (here / "config.yaml").exists() else Path(__file__).resolve().parents[2] / "config"
-
-
 def read_yaml(path: Path) -> Any:
     """Read a YAML file as plain data.
 
@@ -77,8 +68,9 @@ def read_yaml(path: Path) -> Any:
         ConfigError: missing, malformed, or a key given twice.
     """
     if not path.exists() and not path.is_symlink():
-        known = [p.stem for p in path.parent.glob("*.yaml")]
-        raise ConfigError(f"no such config file: {path}{nearest(path.stem, known)}")
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        hint = nearest(path.stem, known) or (f"; there are {', '.join(known)}" if known else "")
+        raise ConfigError(f"no such config file: {path}{hint}")
     try:
         return yaml.load(read_text(path), Loader=_Loader)
     except DataError as error:
@@ -169,7 +161,6 @@ __all__ = [
     "ABSENT",
     "Layer",
     "check_keys",
-    "config_dir",
     "joins",
     "merge",
     "parse",

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from bevkd.config.models import lineage
 from bevkd.config.papers import load_papers, paper_of, recipes_of
-from bevkd.config.plain import ABSENT, Layer, config_dir, value_at
+from bevkd.config.places import config_tree
+from bevkd.config.plain import ABSENT, Layer, value_at
 from bevkd.config.schema import RowConfig
 
 
@@ -15,12 +16,12 @@ def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
     paper = paper_of(row.id)
     if paper is None:
         return []
-    models = lineage(config_dir(), row.model)
+    models = lineage(config_tree(), row.model)
     return [
         Layer(
             f"recipe of {source.name}, part {number}",
             part.settings,
-            source.folder / "recipe.yaml",
+            source.file("recipe"),
             ("parts", str(number)),
         )
         for source in recipes_of(paper, load_papers())

@@ -6,6 +6,7 @@ YAML files hold differences from the defaults only. A default that is changed ma
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
@@ -20,6 +21,7 @@ from bevkd.config.training import InitConfig, TrainConfig
 from bevkd.errors import ConfigError, nearest
 from bevkd.geometry import Area, BEVGrid
 from bevkd.registry import settings
+from bevkd.splits import split_names
 
 _STRICT = ConfigDict(extra="forbid")
 Sensor: TypeAlias = Literal["lidar", "camera", "radar"]
@@ -65,10 +67,15 @@ class GridConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class NormConfig:
-    """Of every batch norm outside of the image backbone."""
+    """Of every batch norm outside of the image backbone, unless a stage has its own."""
 
     eps: float = 1e-3
     momentum: float = 0.01
+
+    def of(self, stage: Any) -> NormConfig:
+        """What the settings of a stage say instead: its `norm_eps` and `norm_momentum`, where they say any."""
+        own = {name: getattr(stage, f"norm_{name}", None) for name in ("eps", "momentum")}
+        return replace(self, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -178,7 +185,20 @@ class AugmentConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
-    """Which frames, and what of them."""
+    """Which frames, and what of them.
+
+    Attributes:
+        root: folder of the data set.
+        version: nuScenes: which of its versions.
+        index: what `bevkd convert` made of it.
+        train_split: trained on; several are joined by `+`.
+        tune_split: settings are chosen on it.
+        report_split: tables report it.
+        radar_sweeps: previous sweeps of each radar.
+        classes: that are learnt.
+        cbgs: class-balanced sampling.
+        image_mean, image_std: of the normalisation, per RGB channel of 0 to 255.
+    """
 
     kind: str = "nuscenes"  # the reader
     root: str = "data/nuscenes"
@@ -200,6 +220,9 @@ class DataConfig:
     # Images may have another size than their calibration was made for: intrinsics are scaled with them.
     rescale_images: Annotated[bool, CAMERA] = False
     min_points: int = 1  # LiDAR + radar points a training box must have
+    # Training boxes that count: those with a corner in the grid's area and height and their centre in the area, or all
+    # with such a corner (UniDistill spec, 3).
+    box_range: Literal["centre", "corner"] = "centre"
     cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
@@ -223,13 +246,28 @@ class DataConfig:
             object.__setattr__(self, "classes", (*self.classes, *dict.fromkeys(more)))
 
     def split(self, which: str) -> str:
-        """Name of the split that is reported (`report`), or of the one for tuning (`tune`)."""
-        return {"report": self.report_split, "tune": self.tune_split}[which]
+        """Name of the split that is reported (`report`), or of the one for tuning (`tune`).
+
+        Raises:
+            ConfigError: the split is part of what is trained on.
+        """
+        name = {"report": self.report_split, "tune": self.tune_split}[which]
+        if shared := set(split_names(name)) & set(split_names(self.train_split)):
+            raise ConfigError(
+                f"data.train_split {self.train_split!r} holds {', '.join(sorted(shared))}: what is trained on says"
+                f" nothing as data.{which}_split"
+            )
+        return name
 
 
 @dataclass(frozen=True, config=_STRICT)
 class MethodConfig:
-    """A distillation method by its registered name; `options` are checked against the method's own settings."""
+    """A distillation method by its registered name; `options` are checked against the method's own settings.
+
+    Attributes:
+        kind: its name.
+        options: see below.
+    """
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -237,7 +275,23 @@ class MethodConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class RowConfig:
-    """One row of config/papers/*/runs.yaml, as it is after `like`, families and defaults."""
+    """One row of config/papers/*/runs.yaml, as it is after `like`, families and defaults.
+
+    Attributes:
+        id: the key of the row.
+        dataset: a file of config/datasets.
+        model: a file of config/models.
+        seeds: that tables want.
+        teacher: a run; none: plain training.
+        teacher_seed: which of its trainings.
+        teacher_mode: its targets are stored once, or computed in every step.
+        method: how it teaches.
+        init: trained weights to start from.
+        frames: learn from the labelled frames, or also from the others.
+        labelled_subset: which of the data set's lists of labelled frames; -1: all are labelled.
+        target: `all` is made by default; `demand`: when asked for by name.
+        doc: what the row is for.
+    """
 
     id: Annotated[str, VOLATILE]
     dataset: Annotated[str, VOLATILE]

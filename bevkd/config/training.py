@@ -113,7 +113,18 @@ class InitConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainConfig:
-    """Optimisation. `steps` wins over `epochs` when it is positive."""
+    """Optimisation. `steps` wins over `epochs` when it is positive.
+
+    Attributes:
+        steps: length of the training; 0: as `epochs` say.
+        epochs: how often every labelled frame is used.
+        switch_off: what ends before the training does.
+        precision: `auto`: bfloat16 where the hardware has it.
+        sync_bn: batch statistics over all processes.
+        checkpoint_every: steps between checkpoints to resume from.
+        log_every: steps between lines of the log.
+        threads: of each process.
+    """
 
     steps: int = Field(default=0, ge=0)
     steps_factor: float = Field(default=1.0, gt=0)  # on the schedule of any scale; applied when the run is resolved

@@ -373,12 +373,14 @@ class FrameDataset:
         return sample
 
     def _in_range(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Boxes whose centre lies in the grid and that have a corner in the range that encoders see."""
+        """Boxes that have a corner in the range that encoders see and, but for `data.box_range`, their centre there."""
         grid, area = self.model.grid, self.model.grid.area
         if len(boxes) == 0:
             return np.zeros(0, dtype=bool)
         corners = box_corners(boxes)
         corner_in = area.holds(corners.reshape(-1, 3)).reshape(len(boxes), 8)
         corner_in &= (corners[..., 2] >= grid.z_min) & (corners[..., 2] <= grid.z_max)
+        if self.data.box_range == "corner":
+            return np.asarray(corner_in.any(axis=-1))
         centre_in = area.holds(boxes) & (boxes[:, 0] < area.x_max) & (boxes[:, 1] < area.y_max)
         return np.asarray(corner_in.any(axis=-1) & centre_in)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 import bevkd
 from bevkd.classes import LABEL_INDEX
 from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.splits import split_names
 
 FORMAT = 2
 # How many earlier sweeps a frame lists, of the LiDAR and of each radar.
@@ -241,12 +242,12 @@ class FrameIndex:
             categories: own category names and the classes they count as, beside those of the conversion.
 
         Raises:
-            ConfigError: the data set has no such split.
+            ConfigError: the data set has no such split, or the expression is none (`bevkd.splits`).
             DataError: no index, or no frame in the split.
         """
         folder = Path(folder)
         facts = read_stamp(folder)
-        wanted, lists = split.split("+"), facts.get("lists", {})
+        wanted, lists = list(split_names(split)), facts.get("lists", {})
         known = sorted({*facts["splits"], *lists})
         for name in wanted:
             if name not in known:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.errors import DataError
+from bevkd.geometry import invert
 from bevkd.io import read_bytes
 
 Points = NDArray[np.float32]
@@ -92,4 +93,25 @@ def merge_sweeps(sweeps: Sequence[tuple[Points, NDArray[np.float64], float]], co
         part[:, 4] = age
         at += len(points)
     out[at:].reshape(missing, last, 5)[:] = out[at - last : at]
+    return out
+
+
+def in_view(
+    points: Points, ego_from_camera: NDArray[np.float64], intrinsics: NDArray[np.float64], sizes: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which points (P, 3+) of the ego frame lie in the image of some camera, (P,).
+
+    Args:
+        points: in the ego frame.
+        ego_from_camera, intrinsics: (N, 4, 4) and (N, 3, 3).
+        sizes: (N, 2) width and height of the images.
+    """
+    out = np.zeros(len(points), dtype=bool)
+    for pose, matrix, size in zip(ego_from_camera, intrinsics, sizes, strict=True):
+        camera_from_ego = invert(pose)
+        local = multiply(points, camera_from_ego[:3, :3].T)
+        local += camera_from_ego[:3, 3]
+        pixel = multiply(local, matrix.T)  # times the depth
+        inside = (pixel[:, :2] >= 0) & (pixel[:, :2] < local[:, 2:] * size)
+        out |= (local[:, 2] > 0) & inside.all(axis=1)
     return out

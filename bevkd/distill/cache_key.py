@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import get_args
 
-from bevkd.config import DataConfig, RunConfig, config_dir, identity, load_rows, load_run
+from bevkd.config import ConfigTree, DataConfig, RunConfig, config_tree, identity, load_rows, load_run
 from bevkd.config.identity import field_facts, settings_read
 from bevkd.config.marks import ReadFor
 from bevkd.config.tiers import RowTier
@@ -82,7 +81,7 @@ def readers_of(run: RunConfig) -> list[RunConfig]:
     Raises:
         ConfigError: the run has no teacher or no method.
     """
-    return _readers(config_dir().resolve(), run.scale).get(cache_name(run), [])
+    return _readers(config_tree(), run.scale).get(cache_name(run), [])
 
 
 def reader_of(name: str, scale: str) -> RunConfig:
@@ -91,14 +90,14 @@ def reader_of(name: str, scale: str) -> RunConfig:
     Raises:
         ConfigError: there is none; the message names the nearest cache.
     """
-    known = _readers(config_dir().resolve(), scale)
+    known = _readers(config_tree(), scale)
     if name not in known:
         raise ConfigError(f"no run at scale {scale!r} reads a teacher cache {name!r}{nearest(name, known)}")
     return known[name][0]
 
 
 @cache
-def _readers(_folder: Path, scale: str) -> dict[str, list[RunConfig]]:
+def _readers(_tree: ConfigTree, scale: str) -> dict[str, list[RunConfig]]:
     """Name of a teacher cache -> the trainings that read it."""
     found: dict[str, list[RunConfig]] = {}
     for row in load_rows().values():

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bevkd.config import config_dir, load_model, load_papers, load_rows
+from bevkd.config import config_tree, load_model, load_papers, load_rows
 from bevkd.config.models import lineage
 from bevkd.errors import ConfigError, nearest
 from bevkd.report.parts import ledger_file, parts_of
@@ -60,18 +60,18 @@ def _runs(scale: str, runs: Path) -> list[Entry]:
 
 
 def _models(scale: str, runs: Path) -> list[Entry]:
-    folder, rows = config_dir(), load_rows()
+    tree, rows = config_tree(), load_rows()
     out = []
-    for path in sorted((folder / "models").glob("*.yaml")):
-        model, _ = load_model(path.stem, scale)
-        line = lineage(folder, path.stem)
+    for name in tree.files("models"):
+        model, _ = load_model(name, scale)
+        line = lineage(tree, name)
         out.append(
             {
-                "model": path.stem,
+                "model": name,
                 "sensors": "+".join(model.sensors),
                 "head": model.head.kind,
                 "like": line[1] if len(line) > 1 else "",
-                "runs": sum(row.model == path.stem for row in rows.values()),
+                "runs": sum(row.model == name for row in rows.values()),
             }
         )
     return out
@@ -144,19 +144,20 @@ def _claims(scale: str, runs: Path) -> list[Entry]:
 
 def _datasets(scale: str, runs: Path) -> list[Entry]:
     rows = load_rows()
-    some_model = next(path.stem for path in sorted((config_dir() / "models").glob("*.yaml")))
+    tree = config_tree()
+    some_model = next(iter(tree.files("models")))
     out = []
-    for path in sorted((config_dir() / "datasets").glob("*.yaml")):
-        _, data = load_model(some_model, scale, path.stem)
+    for name in tree.files("datasets"):
+        _, data = load_model(some_model, scale, name)
         out.append(
             {
-                "dataset": path.stem,
+                "dataset": name,
                 "format": data.kind,
                 "root": data.root,
                 "there": Path(data.root).is_dir(),
                 "index": data.index,
                 "frames": _frames(Path(data.index)),
-                "runs": sum(row.dataset == path.stem for row in rows.values()),
+                "runs": sum(row.dataset == name for row in rows.values()),
             }
         )
     return out

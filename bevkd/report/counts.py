@@ -17,6 +17,7 @@ from bevkd.data.index import labels_of, read_stamp
 from bevkd.errors import DataError
 from bevkd.io import write_json
 from bevkd.report.stored import read_as
+from bevkd.splits import split_names
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ def count(data: DataConfig) -> DatasetRecord:
     frames = _columns(folder / "frames.parquet", ["split", "scene", "labelled", "weather", "lighting"])
     boxes = _columns(folder / "boxes.parquet", ["frame", "label", "category"])
     split = np.array(frames["split"])
-    wanted = [s for s in dict.fromkeys((data.train_split, data.tune_split, data.report_split)) if (split == s).any()]
+    trained = split_names(data.train_split)
+    named = (*trained, *split_names(data.tune_split), *split_names(data.report_split))
+    wanted = [name for name in dict.fromkeys(named) if (split == name).any()]
     owner = split[np.array(boxes["frame"], dtype=int)] if boxes["frame"] else np.array([], dtype=str)
     labels = labels_of(boxes["category"], np.array(boxes["label"], dtype=np.int64), own)
     splits, by_class = {}, {}
@@ -60,7 +63,7 @@ def count(data: DataConfig) -> DatasetRecord:
             "scenes": len({frames["scene"][i] for i in rows}),
             "frames": len(rows),
             # The lists bind training only; without any list every keyframe is labelled.
-            "labelled": sum(name != data.train_split or s is None or 0 in s for s in labelled),
+            "labelled": sum(name not in trained or s is None or 0 in s for s in labelled),
         }
         counts = Counter(labels[owner == name].tolist())
         by_class[name] = {label: counts.get(LABEL_INDEX[label], 0) for label in data.classes}

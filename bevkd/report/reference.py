@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bevkd.config import config_dir
+from bevkd.config import ConfigTree, config_tree
 from bevkd.errors import ConfigError, DataError
 from bevkd.report.frames import read_text
 
@@ -61,10 +61,10 @@ class Cell:
 
 
 @cache
-def _load(folder: Path) -> pd.DataFrame:
+def _load(tree: ConfigTree) -> pd.DataFrame:
     """All published numbers, as text; the index holds the file and the line of each."""
     parts = {}
-    for path in sorted(folder.glob("*.csv")):
+    for path in tree.files("reference").values():
         frame = read_text(path)
         missing = set(COLUMNS) - set(frame.columns)
         if missing:
@@ -72,12 +72,12 @@ def _load(folder: Path) -> pd.DataFrame:
         frame = frame.reindex(columns=[*COLUMNS, NOTE], fill_value="")
         parts[path] = frame.apply(lambda column: column.str.strip()).set_axis(range(2, len(frame) + 2))
     if not parts or all(part.empty for part in parts.values()):
-        raise DataError("no published numbers", file=folder)
+        raise DataError("no published numbers", file=tree.file("reference"))
     return pd.concat(parts)
 
 
 def _cells(where: dict[str, str]) -> list[Cell]:
-    frame = _load((config_dir() / "reference").resolve())
+    frame = _load(config_tree())
     for name, text in where.items():
         frame = frame[frame[name] == text]
     names = list(frame.columns)

@@ -18,6 +18,7 @@ from bevkd.data.reads import Reads
 from bevkd.errors import DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
 from bevkd.report.runs import Runs
+from bevkd.splits import split_names
 
 Array = NDArray[np.float64]
 # The box edges as pairs of corner indices of `box_corners`.
@@ -130,8 +131,8 @@ class SceneReader:
 
     def fullest(self, split: str, count: int) -> list[str]:
         """Tokens of the frames with most boxes, each of another scene: a choice that no result can influence."""
-        columns = self.index.columns
-        rows = [i for i, name in enumerate(columns["split"]) if name == split]
+        columns, wanted = self.index.columns, split_names(split)
+        rows = [i for i, name in enumerate(columns["split"]) if name in wanted]
         rows.sort(key=lambda i: (-len(self._boxes(i)[0]), columns["token"][i]))
         chosen: dict[str, str] = {}
         for i in rows:

@@ -13,7 +13,6 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from bevkd.config import ModelConfig, RunConfig, differences, identity, identity
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS
 from bevkd.errors import CheckpointError, ConfigError, DataError, OtherRunError
 from bevkd.io import atomic_path
-from bevkd.models.detector import Detector, build_detector
+from bevkd.models.detector import Detector, build_detector, weights_come_later
 
 logger = logging.getLogger(__name__)
 
@@ -209,13 +208,6 @@ def _stored(state: dict[str, Any], where: Path) -> RunConfig:
     return stored_run(plain, f"configuration inside {where}")
 
 
-def without_starting_weights(model: ModelConfig) -> ModelConfig:
-    """The same network, built at random: it needs neither files nor the hub."""
-    if "camera" not in model.sensors:
-        return model
-    return replace(model, camera=replace(model.camera, backbone=replace(model.camera.backbone, weights=None)))
-
-
 def read_config(path: str | Path) -> RunConfig:
     """The configuration inside a `model.pt`.
 
@@ -246,6 +238,6 @@ def load_detector(path: str | Path, model: ModelConfig | None = None) -> tuple[D
     state = read_model(path)
     run = _config(state, path)
     # All weights are in the file: those that training started from need not be there, nor the network to get them.
-    detector = build_detector(without_starting_weights(run.model if model is None else model))
+    detector = build_detector(weights_come_later(run.model if model is None else model))
     load_weights(detector, state["model"], str(path))
     return detector.eval(), run

@@ -32,7 +32,7 @@ def loaded_by(code: str, folder: Path = ROOT) -> tuple[set[str], str]:
 @pytest.mark.parametrize(
     "code",
     [
-        "import bevkd.cli, bevkd.config, bevkd.distill, bevkd.train, bevkd.io, bevkd.report",
+        "import bevkd, bevkd.cli, bevkd.config, bevkd.distill, bevkd.train, bevkd.io, bevkd.report",
         "from bevkd.report.spec import load_claims, load_figures, load_tables\n"
         "assert load_tables('smoke') and load_figures('smoke') and load_claims('smoke')",
         "from bevkd.config import load_rows, load_run\n"
@@ -66,10 +66,11 @@ def test_a_typo_of_a_run_id_loads_no_heavy_library(command: list[str], tmp_path:
 
 
 def test_lazy_packages_hold_what_they_promise() -> None:
+    import bevkd
     import bevkd.distill
     import bevkd.train
 
-    for package in (bevkd.distill, bevkd.train):
+    for package in (bevkd, bevkd.distill, bevkd.train):
         for name in package.__all__:
             assert getattr(package, name) is not None
         with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):

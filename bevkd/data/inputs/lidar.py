@@ -13,11 +13,10 @@ from bevkd.data.batch import Batch
 from bevkd.data.index import LIDAR_SWEEPS
 from bevkd.data.inputs.base import Change, InputReader
 from bevkd.data.load import FrameLoader, RawFrame
-from bevkd.data.points import Points, merge_sweeps, multiply
+from bevkd.data.points import Points, in_view, merge_sweeps
 from bevkd.data.reads import Lidar, Projected
 from bevkd.data.sample import Sample, flat
 from bevkd.errors import ConfigError, DataError
-from bevkd.geometry import invert
 from bevkd.registry import register
 
 
@@ -52,15 +51,8 @@ class LidarReader(InputReader[Lidar]):
                 "nobody knows what the cameras see where there are none: set data.lidar_in_view to false",
                 file=self.loader.index.folder, token=self.loader.index.columns["token"][frame], field="camera",
             )  # fmt: skip
-        out = np.zeros(len(points), dtype=bool)
-        for i, ego_from_camera in zip(at, self.loader.ego_from_sensor(frame, at), strict=True):
-            camera_from_ego = invert(ego_from_camera)
-            local = multiply(points, camera_from_ego[:3, :3].T)
-            local += camera_from_ego[:3, 3]
-            pixel = multiply(local, sensors.intrinsics[i].T)  # times the depth
-            inside = (pixel[:, :2] >= 0) & (pixel[:, :2] < local[:, 2:] * sensors.size[i])
-            out |= (local[:, 2] > 0) & inside.all(axis=1)
-        return out
+        poses = self.loader.ego_from_sensor(frame, at)
+        return in_view(points, poses, sensors.intrinsics[at], sensors.size[at])
 
     def augment(self, frame: int, raw: RawFrame, sample: Sample, change: Change) -> None:
         """Points moved, and cut to the area."""

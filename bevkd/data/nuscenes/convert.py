@@ -201,8 +201,8 @@ def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Ta
             pass
     problems.check()
     names = progress.track(_TABLES, "reading", len(_TABLES), "tables")
-    tables = {}
     if workers <= 1:
+        tables = {}
         for name in names:
             with problems.here():
                 tables[name] = read_table(folder, name, _TABLES[name], problems)
@@ -211,6 +211,7 @@ def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Ta
     # One process per large table: parsing holds the interpreter lock.
     with ProcessPoolExecutor(min(workers, len(_TABLES)), mp_context=get_context("spawn")) as pool:
         futures = {name: pool.submit(read_table, folder, name, fields) for name, fields in _TABLES.items()}
+        tables = {}
         for name in names:
             with problems.here():
                 tables[name] = futures[name].result()

@@ -1,0 +1,77 @@
+"""Walks through the guides, as a user takes them: the tutorial, and nuScenes mini of the README, both tiny."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from workflow_case import ROOT, environment
+
+from bevkd.cli import main
+from bevkd.io import read_json, write_json
+from bevkd.sim import SCALES, simulate_nuscenes
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path) -> None:
+    env = environment() | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "tutorial.py")],
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout
+    for run in ("fusion_long", "camera_long", "le_lc_to_c"):
+        assert re.search(rf"^{run} +mAP \d+\.\d  NDS \d+\.\d$", done.stdout, re.MULTILINE)
+    assert "teacher: fusion_long" in done.stdout
+    assert re.search(r"^[1-9]\d* detections, the best", done.stdout, re.MULTILINE)
+    (folder,) = tmp_path.glob("bevkd-tutorial-*")
+    assert {path.name for path in folder.iterdir()} == {"data", "results"}
+
+
+def mini(root: Path) -> str:
+    """A tiny data set that calls itself nuScenes mini; a frame of its val split."""
+    official = read_json(ROOT / "bevkd" / "data" / "splits" / "nuscenes.json")
+    scale = SCALES["smoke"]
+    splits = {"train": len(official["mini_train"]) - 1, "tune": 1, "val": len(official["mini_val"])}
+    simulate_nuscenes(replace(scale, splits=replace(scale.splits, **splits)), root, seed=0)
+    tables = (root / "v1.0-sim").rename(root / "v1.0-mini")
+    (tables / "labelled.json").unlink()
+    given = read_json(tables / "splits.json")
+    (tables / "splits.json").unlink()
+    names = dict(
+        zip(given["train"] + given["tune"] + given["val"], official["mini_train"] + official["mini_val"], strict=True)
+    )
+    scenes = read_json(tables / "scene.json")
+    write_json(tables / "scene.json", [scene | {"name": names[scene["name"]]} for scene in scenes])
+    return str(next(s["first_sample_token"] for s in scenes if names[s["name"]] == official["mini_val"][0]))
+
+
+@pytest.mark.slow
+def test_nuscenes_mini_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the README, at smoke scale, on tables of the same names."""
+    monkeypatch.chdir(tmp_path)
+    token = mini(tmp_path / "data" / "nuscenes")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = next(b for b in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "mini_teacher" in b)
+    lines = [line.split(" #")[0].split()[1:] for line in block.splitlines() if line.startswith(".venv/bin/bevkd")]
+    assert [words[0] for words in lines] == ["doctor", "convert", "train", "train", "train", "predict", "view"]
+    for words in lines:
+        if "--run" in words:
+            words += ["--scale", "smoke"]
+        if "--frame" in words:
+            words[words.index("--frame") + 1] = token
+        assert main(words) == 0, words
+    assert "mean_ap" in json.loads(
+        (tmp_path / "results/runs/smoke/mini_student/seed0/metrics_mini_val.json").read_text()
+    )
+    assert list((tmp_path / "pictures").rglob("*.png"))
