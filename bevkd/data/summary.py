@@ -17,6 +17,7 @@ from bevkd.errors import DataError
 
 _NO_CLASS = "-"
 _WARNING = "  WARNING: "
+_NO_BOXES = "  no boxes"
 
 
 def summarise(folder: str | Path, name: str | Path | None = None) -> str:
@@ -37,7 +38,10 @@ def summarise(folder: str | Path, name: str | Path | None = None) -> str:
         lines.append(f"  labelled {_subsets(frames['labelled'].to_pylist(), facts['labelled_subsets'])}")
     lines.append(f"  sensors  {_sensors(folder)}")
     lines += _left_out(facts)
-    return "\n".join([*lines, *_boxes(folder, facts.get("categories", {}))])
+    lines += _boxes(folder, facts.get("categories", {}))
+    if lines[-1] == _NO_BOXES and not all(split.startswith("test") for split in splits if split):
+        lines.append(f"{_WARNING}no frame has a box, nothing can be learnt from this data set")
+    return "\n".join(lines)
 
 
 def warnings_of(summary: str) -> list[str]:
@@ -75,7 +79,7 @@ def _boxes(folder: Path, own: Mapping[str, str | None]) -> list[str]:
     """Lines of the table of boxes, by category."""
     table = _columns(folder / "boxes.parquet", "category", "label", "num_lidar_pts", "num_radar_pts")
     if len(table) == 0:
-        return ["  no boxes"]
+        return [_NO_BOXES]
     category = table["category"].cast(pa.string()).to_pylist()
     labels = labels_of(category, table["label"].to_numpy().astype(np.int64), own)
     seen = table["num_lidar_pts"].cast(pa.int64()).fill_null(1).to_numpy() + table["num_radar_pts"].to_numpy()

@@ -157,6 +157,12 @@ def test_tables_without_annotations(copy: Path, tmp_path: Path) -> None:
     assert len(ds.get(0, 0).boxes) == 0
 
 
+def test_a_set_without_a_box_is_warned_of(copy: Path) -> None:
+    for table in ("sample_annotation", "instance"):
+        edit(copy, table, lambda content: content.clear())
+    assert examine_dataset(copy, VERSION).problems == ["no frame has a box, nothing can be learnt from this data set"]
+
+
 def test_labelled_list_with_unknown_token(copy: Path, tmp_path: Path) -> None:
     path = copy / VERSION / "labelled.json"
     path.write_text(json.dumps({"0": ["nowhere"]}))
@@ -310,6 +316,15 @@ def test_a_file_in_the_place_of_a_folder(copy: Path, tmp_path: Path) -> None:
     assert "cannot be read: [Errno 40]" in str(fails(copy, tmp_path))
 
 
+def fails_again(root: Path, index: Path) -> DataError:
+    """The error of converting anew into an index, which must stay as it was."""
+    before = (index / "frames.parquet").read_bytes()
+    with pytest.raises(DataError) as error:
+        convert_nuscenes(root, VERSION, index)
+    assert (index / "frames.parquet").read_bytes() == before
+    return error.value
+
+
 def halved(folder: Path) -> None:
     for path in folder.rglob("*.jpg"):
         with Image.open(path) as image:
@@ -324,6 +339,7 @@ def test_images_of_another_size(copy: Path, tmp_path: Path, smoke_dataset: Any) 
     assert "88x32" in str(error)
     assert "176x64" in str(error)
     assert "CAM_BACK" in str(error.file)
+    assert "88x32" in str(fails_again(copy, full))
     # Images that shrank after the conversion are met when they are read; where that is wanted, intrinsics go with them.
     data = DataConfig(root=str(copy), version=VERSION, index=str(full))
     reads = Reads.of(Camera((64, 176)))

@@ -51,8 +51,8 @@ def folders_of(data: Table) -> list[str]:
 
 
 def listing_digest(root: Path, folders: Iterable[str]) -> str:
-    """SHA-256 over the names of all files of some folders, and over the sizes of point clouds: what comes later, or is
-    replaced, makes another index.
+    """SHA-256 over the names of all files of some folders, and over the sizes of point clouds and of files of keyframes:
+    what comes later, or is replaced, makes another index. Of the rest, which are many, names say enough.
 
     Raises:
         DataError: a folder cannot be read.
@@ -62,9 +62,9 @@ def listing_digest(root: Path, folders: Iterable[str]) -> str:
         total.update(folder.encode() + b"/")
         try:
             with os.scandir(root / folder) as entries:
-                names = sorted(
-                    f"{entry.name} {_size(entry) if entry.name.endswith('.bin') else 0}" for entry in entries
-                )
+                key = folder.split("/")[0] == "samples"
+                sized = ((entry.name, _size(entry) if key or entry.name.endswith(".bin") else 0) for entry in entries)
+                names = sorted(f"{name} {size}" for name, size in sized)
         except FileNotFoundError:
             names = []
         except OSError as error:
