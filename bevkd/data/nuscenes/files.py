@@ -51,8 +51,9 @@ def folders_of(data: Table) -> list[str]:
 
 
 def listing_digest(root: Path, folders: Iterable[str]) -> str:
-    """SHA-256 over the names of all files of some folders, and over the sizes of point clouds and of files of keyframes:
-    what comes later, or is replaced, makes another index. Of the rest, which are many, names say enough.
+    """SHA-256 over the names of all files of some folders, and over the sizes of point clouds and files of keyframes.
+
+    What comes later, or is replaced, so makes another index. Of the rest, which are many, names say enough.
 
     Raises:
         DataError: a folder cannot be read.
