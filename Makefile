@@ -12,6 +12,8 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DVC_NO_ANALYTICS := 1
+# A line per job and a bar instead of Snakemake's own text; BEVKD_CONSOLE=0 brings that back.
+export BEVKD_CONSOLE ?= 1
 # The workflow runs single-threaded jobs side by side: two of them beat one with two threads.
 export OMP_NUM_THREADS ?= 1
 
@@ -80,10 +82,14 @@ $(VENV)/.bevkd-core: pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e .
 	touch $@
 
+# The page is tested in a browser: one that is installed, else Playwright's own where it can be fetched, else not at all.
 # The devkit pins numpy<2 and an old Shapely; its code runs on today's. It is a test oracle only, hence --no-deps.
 $(VENV)/.bevkd-dev: $(VENV)/.bevkd-core
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,sparse]'
 	$(BIN)/pip install -q --no-deps nuscenes-devkit==1.2.0
+	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null \
+		|| timeout 300 $(BIN)/playwright install --only-shell chromium \
+		|| echo "No Chromium here: the page is not tested in a browser (Debian: apt-get install chromium)."
 	touch $@
 
 clean: ## Remove runs, caches and simulated data (keeps tables and figures)

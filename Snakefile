@@ -19,6 +19,12 @@ include: "workflow/rules/resources.smk"
 
 onstart:
     end_rate_limit(workflow.scheduler)
+    check_image_weights(workflow.dag)
+    begin_console(workflow.logger_manager.get_logfile())
+
+
+onerror:
+    end_console()
 
 
 wildcard_constraints:
@@ -77,3 +83,5 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/bench.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/estimate.smk"
+include: "workflow/rules/targets.smk"
+include: "workflow/rules/console.smk"

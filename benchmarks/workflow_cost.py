@@ -1,10 +1,12 @@
-"""Snakemake's own CPU time for the smoke graph, jobs stubbed: with its limit of job starts per second and without.
+"""Snakemake's own CPU time for the smoke graph, jobs stubbed: with its limit of job starts per second and without, and
+with the lines that a user sees (`workflow/scripts/console.py`) instead of its own text.
 
     python benchmarks/workflow_cost.py [--cores 2]
 
-Both runs go through all jobs of `snakemake --config scale=smoke` in a clean copy of the working tree, whose jobs only
+All runs go through all jobs of `snakemake --config scale=smoke` in a clean copy of the working tree, whose jobs only
 write empty outputs; `--no-hooks` leaves the limit in place (`workflow/scripts/rate_limit.py` says what it does). Also
-the CPU seconds of a dry run. Writes `benchmarks/results/workflow_cost.json`.
+the CPU seconds of a dry run, and the milliseconds of one refresh of the bar (one a second, on a terminal). Writes
+`benchmarks/results/workflow_cost.json`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,27 @@ def own_seconds(folder: Path, environment: dict[str, str], *arguments: str) -> d
     return seconds
 
 
+def bar_seconds(jobs: int = 445, times: int = 200) -> float:
+    """CPU seconds of drawing the bar once, for a plan of so many jobs, half of them done."""
+    sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+    from bar import Bar
+    from progress import Progress, Work
+    from rich.console import Console
+
+    work = {job: Work("train", f"run{job} seed 0", 40.0) for job in range(jobs)}
+    progress = Progress(work, {jobs - 1: list(work)}, 2)
+    for job in range(jobs // 2):
+        progress.finish(job)
+    progress.start(jobs // 2)
+    with open(os.devnull, "w") as stream:
+        bar = Bar(progress, Console(file=stream, force_terminal=True, width=120))
+        began = time.process_time()
+        for _ in range(times):
+            bar.live.refresh()
+        bar.stop()
+    return (time.process_time() - began) / times
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cores", default="2")
@@ -59,7 +83,8 @@ def main() -> None:
 
     variables = environment()
     load, found = os.getloadavg()[0], dict[str, Any]()
-    for name, options in (("limit_off", ()), ("limit_on", ("--no-hooks",))):
+    for name, options in (("limit_off", ()), ("console", ()), ("limit_on", ("--no-hooks",))):
+        variables["BEVKD_CONSOLE"] = str(int(name == "console"))
         with tempfile.TemporaryDirectory() as folder:
             copy = with_fake_launcher(copy_repository(Path(folder)))
             if "dry_run" not in found:
@@ -67,6 +92,8 @@ def main() -> None:
             found[name] = own_seconds(copy, variables, "--cores", cores, *options)
             found.setdefault("jobs", len((copy / "calls.jsonl").read_text().splitlines()))
     result = found | {
+        "bar_ms": round(1e3 * bar_seconds(), 2),
+        "ratio_console_over_off": round(found["console"]["cpu_s"] / found["limit_off"]["cpu_s"], 2),
         "ratio_on_over_off": round(found["limit_on"]["cpu_s"] / found["limit_off"]["cpu_s"], 2),
         "snakemake": __version__,
         "load_before": round(load, 2),

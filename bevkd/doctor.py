@@ -8,11 +8,15 @@ import os
 import platform
 import shutil
 import tempfile
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bevkd import __version__
-from bevkd.errors import DataError
+from bevkd.data.layout import recognise
+from bevkd.data.options import ConvertOptions, Problems
+from bevkd.data.summary import summarise, warnings_of
+from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.registry import lookup
 
 _PACKAGES = (
@@ -32,8 +36,6 @@ _PACKAGES = (
     "nuscenes-devkit",
     "onnx",
 )
-# Format -> a folder that only it has.
-_LAYOUTS = {"kitti": "training/velodyne", "waymo": "training/vehicle_pose"}
 
 
 def _version(package: str) -> str | None:
@@ -73,23 +75,80 @@ def _fast_paths() -> dict[str, dict[str, Any]]:
     }
 
 
-def _examine_dataset(root: Path, version: str) -> list[str]:
-    """The first problem that indexing a folder meets (the index is thrown away), or nothing."""
-    kind = next((name for name, mark in _LAYOUTS.items() if (root / mark).is_dir()), "nuscenes")
-    with tempfile.TemporaryDirectory(prefix="bevkd-doctor-") as folder:
-        try:
-            lookup("reader", kind).convert(root, version, Path(folder) / "index")
-        except DataError as error:
-            return [str(error)]
-    return []
+@dataclass
+class DatasetFindings:
+    """What a data set folder is and holds.
+
+    Attributes:
+        root: the folder.
+        format: name of the reader; none where it is not recognised.
+        versions: of tables that lie there (nuScenes).
+        files: folder -> number of files.
+        contents: what an index of each version would hold, in words.
+        problems: all that was met.
+    """
+
+    root: str
+    format: str | None = None
+    versions: list[str] = field(default_factory=list)
+    files: dict[str, int] = field(default_factory=dict)
+    contents: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
-def examine(root: Path | None = None, version: str = "v1.0-trainval") -> dict[str, Any]:
+def examine_dataset(root: Path, version: str | None, options: ConvertOptions | None = None) -> DatasetFindings:
+    """Look at a folder as a conversion does, with an index that is thrown away, and collect all that is wrong.
+
+    Args:
+        root: the folder.
+        version: of nuScenes tables; default: every one that lies there.
+        options: of the conversion.
+    """
+    found = DatasetFindings(str(root))
+    try:
+        layout = recognise(root)
+    except DataError as error:
+        found.problems.append(str(error))
+        return found
+    found.format, found.versions, found.files = layout.format, list(layout.versions), layout.files
+    if layout.format is None:
+        asked = "" if version is None else f", and no version {version!r}"
+        found.problems.append(f"no format is recognised{asked}: {layout.hint} (file={root})")
+        return found
+    versions: list[str | None] = [version] if version or not layout.versions else list(layout.versions)
+    if version is not None and layout.versions and version not in layout.versions:
+        known = ", ".join(layout.versions)
+        found.problems.append(
+            f"no version {version!r}{nearest(version, layout.versions)}; found: {known} (file={root})"
+        )
+        return found
+    for one in versions if layout.format == "nuscenes" else [None]:
+        problems = Problems(collect=True)
+        settings = replace(options or ConvertOptions(), problems=problems)
+        with tempfile.TemporaryDirectory(prefix="bevkd-doctor-") as folder:
+            index = Path(folder) / "index"
+            try:
+                lookup("reader", layout.format).convert(root, one, index, options=settings)
+                found.contents.append(summarise(index, root))
+                found.problems += warnings_of(found.contents[-1])
+            except DataError as error:
+                if not problems.found:
+                    problems.found.append(error)
+            except ConfigError as error:
+                found.problems.append(str(error))
+        found.problems += problems.lines()
+    return found
+
+
+def examine(
+    root: Path | None = None, version: str | None = None, options: ConvertOptions | None = None
+) -> dict[str, Any]:
     """Collect the findings; `problems` lists what a user should mend.
 
     Args:
         root: a data set folder to look at, or none; which format it has is seen by its layout.
-        version: its version (nuScenes).
+        version: its version (nuScenes); default: all that lie there.
+        options: how it is to be indexed.
     """
     packages = {name: _version(name) for name in _PACKAGES}
     problems = [f"{n} is not installed" for n in ("torch", "numpy", "snakemake", "dvc") if packages[n] is None]
@@ -97,8 +156,8 @@ def examine(root: Path | None = None, version: str = "v1.0-trainval") -> dict[st
         problems.append("spconv and spconv-cu120 install the same module: remove one of them")
     if importlib.util.find_spec("torchvision") is not None and packages["torch"] and "+cpu" in packages["torch"]:
         problems.append("torchvision is installed beside a CPU build of torch: importing it fails, and others with it")
-    if root is not None:
-        problems += _examine_dataset(root, version)
+    dataset = examine_dataset(root, version, options) if root is not None else None
+    problems += dataset.problems if dataset is not None else []
     return {
         "bevkd": __version__,
         "python": platform.python_version(),
@@ -107,6 +166,7 @@ def examine(root: Path | None = None, version: str = "v1.0-trainval") -> dict[st
         "disk_free_gb": round(shutil.disk_usage(".").free / 1e9, 1),
         "packages": packages,
         "fast_paths": _fast_paths(),
+        "dataset": asdict(dataset) if dataset is not None else None,
         "problems": problems,
     }
 
@@ -127,8 +187,19 @@ def render(findings: dict[str, Any]) -> str:
         ),
         "",
     ]
+    if findings.get("dataset"):
+        lines += [*_render_dataset(findings["dataset"]), ""]
     if findings["problems"]:
-        lines += ["problems", *(f"  - {problem}" for problem in findings["problems"])]
+        lines += [f"problems ({len(findings['problems'])})", *(f"  - {problem}" for problem in findings["problems"])]
     else:
         lines.append("no problems found")
     return "\n".join(lines)
+
+
+def _render_dataset(found: dict[str, Any]) -> list[str]:
+    lines = [f"data set {found['root']}", f"  format    {found['format'] or 'not recognised'}"]
+    if found["versions"]:
+        lines.append(f"  versions  {', '.join(found['versions'])}")
+    if found["files"]:
+        lines.append("  files     " + ", ".join(f"{folder} {count}" for folder, count in found["files"].items()))
+    return [*lines, *(line for text in found["contents"] for line in text.splitlines())]

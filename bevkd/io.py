@@ -1,7 +1,12 @@
-"""Atomic writers and the few readers shared by every stage: a file is either whole or absent."""
+"""Atomic writers and the few readers shared by every stage: a file is either whole or absent.
+
+What the system says of a file (missing, not allowed, a link to itself, no space left ...) becomes a `DataError` with
+the path, here and nowhere else: `reading` and `writing` are for those who open files themselves.
+"""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import math
@@ -17,9 +22,59 @@ from bevkd.errors import DataError
 
 
 @contextmanager
+def reading(
+    path: str | Path, what: str = "file", *, token: str | None = None, field: str | None = None
+) -> Iterator[None]:
+    """Around code that reads `path`: what the system refuses is an error of the data.
+
+    Args:
+        path: for the message.
+        what: what a file that is not there is called.
+        token: the sample (or record) that it belongs to.
+        field: of the record.
+
+    Raises:
+        DataError: the file is missing, or cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{what} is missing", file=path, token=token, field=field) from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {reason(error)}", file=path, token=token, field=field) from error
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Around code that writes `path`.
+
+    Raises:
+        DataError: the system refuses: not allowed, no space left, a folder where a file should be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot be written: {reason(error)}", file=path) from error
+
+
+def reason(error: OSError) -> str:
+    """What the system says, without the path, which may be that of a temporary file."""
+    return f"[Errno {error.errno}] {error.strerror}" if error.errno is not None else str(error)
+
+
+@contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`."""
-    path = Path(path)
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`.
+
+    Raises:
+        DataError: the system refuses.
+    """
+    with writing(path), _atomic_path(Path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(fd)
@@ -38,8 +93,16 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success flush its files and put it in the place of `path`.
 
     A folder that was there is replaced. One process at a time may write the same folder.
+
+    Raises:
+        DataError: the system refuses.
     """
-    path = Path(path)
+    with writing(path), _atomic_folder(Path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     old = temporary.with_suffix(".old")
@@ -87,7 +150,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_if_other(path: Path, text: str) -> None:
     """Write UTF-8 `text` atomically, unless that is what the file holds: its time then stays."""
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or read_bytes(path) != text.encode("utf-8"):
         write_text(path, text)
 
 
@@ -112,19 +175,77 @@ def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
     write_text(path, json_text(value, indent) + "\n")
 
 
+def read_bytes(path: str | Path, what: str = "file", *, token: str | None = None, field: str | None = None) -> bytes:
+    """The content of a file; arguments and errors as of `reading`."""
+    with reading(path, what, token=token, field=field):
+        return Path(path).read_bytes()
+
+
+def read_text(path: str | Path, what: str = "file", *, token: str | None = None) -> str:
+    """A text file, whatever editor saved it: with or without a byte order mark, with the line ends of any system.
+
+    Lines come with a line feed. Other encodings than UTF-8 are read where their mark says so.
+
+    Raises:
+        DataError: missing, unreadable, or no text; arguments as of `reading`.
+    """
+    return decode(read_bytes(path, what, token=token), path, token=token)
+
+
+def decode(content: bytes, path: str | Path, *, token: str | None = None) -> str:
+    """Bytes of a text file as `read_text` gives them.
+
+    Raises:
+        DataError: they are no text.
+    """
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot be read as text: {error}", file=path, token=token) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file, also one with NaN or Infinity, as older versions and nuScenes' own tools write them.
 
     Raises:
-        DataError: the file is missing, unreadable or not JSON.
+        DataError: the file is missing, unreadable, not JSON, or has a key twice: the first would be lost in silence.
     """
-    path = Path(path)
+    content = read_bytes(path)
     try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError("file is missing", file=path) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(content, object_pairs_hook=_distinct)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, _TwiceError) as error:
         raise DataError(f"cannot be read as JSON: {error}", file=path) from error
+
+
+class _TwiceError(Exception):
+    """A key of a JSON object is given twice."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(f"key {next(n for n in names if names.count(n) > 1)!r} is given twice")
+    return out
+
+
+def names_in(folder: str | Path, *suffixes: str) -> list[str]:
+    """Names of the entries of a folder that end with one of some suffixes (all without), sorted; none without a folder.
+
+    Unlike `Path.glob`, it does not take a folder that may not be opened for an empty one.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not suffixes or entry.name.endswith(suffixes))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"cannot be read: {reason(error)}", file=folder) from error
 
 
 def digest(value: Any) -> str:
@@ -134,6 +255,10 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file (hexadecimal)."""
-    with open(path, "rb") as stream:
+    """SHA-256 of a file (hexadecimal).
+
+    Raises:
+        DataError: it is missing or cannot be read.
+    """
+    with reading(path), open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

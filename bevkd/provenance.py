@@ -41,6 +41,12 @@ def commit() -> tuple[str | None, bool | None]:
 
 
 @cache
+def commit_date() -> str | None:
+    """When that commit was made; None: not known. Unlike the time of day it does not change what is written twice."""
+    return None if commit()[0] is None else _git("show", "-s", "--format=%cI", "HEAD")
+
+
+@cache
 def processor() -> str:
     """Name of the processor."""
     info = Path("/proc/cpuinfo")

@@ -112,5 +112,12 @@ def rank_mean(value: Tensor | float | int, device: torch.device | None = None) -
 
 
 def rank_count(value: Tensor | float | int, device: torch.device | None = None) -> Tensor:
-    """`rank_mean` of a count to divide by: where nothing is counted, as if one rank had counted one thing."""
-    return rank_mean(value, device).clamp(min=one_over_ranks())
+    """`rank_mean` of a count to divide by: where nothing is counted anywhere, 1 for every rank.
+
+    What is divided by it may be there without anything that is counted (the background of a heat map). Its mean over
+    the ranks is then what is taught, whatever their number. The parts of a batch share one such 1: together they teach
+    what the batch at once would.
+    """
+    mean = rank_mean(value, device)
+    nothing = 1.0 / (_parts.parts if _parts is not None else 1)
+    return torch.where(mean > 0, mean.clamp(min=one_over_ranks()), nothing)

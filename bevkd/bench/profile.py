@@ -15,7 +15,7 @@ from bevkd.config import DataConfig, ModelConfig, load_model, load_rows, load_ru
 from bevkd.data import Reads, reads_of
 from bevkd.data.batch import Batch, Boxes
 from bevkd.errors import ConfigError
-from bevkd.models.detector import Detector, build_detector
+from bevkd.models.detector import Detector, build_detector, weights_come_later
 from bevkd.registry import lookup
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def measure(config: ModelConfig, data: DataConfig, scale: str, rounds: int = 3) 
     returns = POINTS_PER_SWEEP.get(scale, SMALL_SWEEP)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    detector = build_detector(config).eval().to(device)
+    detector = build_detector(weights_come_later(config)).eval().to(device)  # costs do not depend on them
     batch = synthetic_frame(reads, config.grid.reach, returns).to(device)
 
     def forward() -> None:

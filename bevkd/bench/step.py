@@ -26,6 +26,7 @@ from torch import nn
 
 from bevkd.bench.timing import machine
 from bevkd.config import RunConfig, TrainConfig
+from bevkd.config.weights import check_weights_there
 from bevkd.data import collate
 from bevkd.data.batch import Batch
 from bevkd.errors import BevkdError, ConfigError
@@ -238,6 +239,7 @@ def cost_of(
         ConfigError: fewer than one step, repeat or frame.
         ConfigError, CheckpointError, DataError: the run cannot be trained.
     """
+    check_weights_there(run)
     if steps < 1 or warmup < 0 or repeats < 1 or (batch is not None and batch < 1):
         wanted = f"{steps} after {warmup}, {repeats} times, {'some' if batch is None else batch} frames each"
         raise ConfigError(f"a benchmark needs at least one step, repeat and frame, not {wanted}")

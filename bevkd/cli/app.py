@@ -15,7 +15,8 @@ import typer
 from bevkd import __version__, progress
 from bevkd.cli import costs, data, evaluation, listing, results, training  # noqa: F401 - they register their commands
 from bevkd.cli.common import app, output
-from bevkd.errors import BevkdError, ConfigError, Interrupted
+from bevkd.errors import BevkdError, ConfigError, DataError, Interrupted
+from bevkd.io import reason
 
 # Options of the application that are understood behind a command, too: people add them to the end of a line.
 _ANYWHERE = {"-q", "--quiet", "-v", "--verbose", "--traceback"}
@@ -102,6 +103,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"bevkd: {type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        # A file that no reader or writer of ours was about: still a line and no traceback.
+        if show_traceback:
+            raise
+        place = f" (file={error.filename})" if error.filename is not None else ""
+        print(f"bevkd: {type(error).__name__}: {reason(error)}{place}", file=sys.stderr)
+        return DataError.exit_code
     except KeyboardInterrupt:
         print("bevkd: interrupted", file=sys.stderr)
         return Interrupted.exit_code

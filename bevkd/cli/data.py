@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bevkd.cli.common import Scale, Workers, app, content_stamp, say
+from bevkd.cli.common import Workers, app, content_stamp, say
 from bevkd.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from bevkd.data.options import ConvertOptions
 
 
 @app.command()
@@ -53,6 +56,39 @@ def _convert_command(dataset: str, root: Path) -> str:
     return command("convert", dataset=dataset, root=root, version=VERSION if dataset == "nuscenes" else None, out=index)
 
 
+MissingLabels = Annotated[
+    Literal["error", "unlabelled"],
+    typer.Option(help="What a frame of a labelled set without a label file (KITTI, Waymo) is."),
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Single sensor files may be missing: index what is there, and count the rest.")
+]
+PointColumns = Annotated[
+    int | None, typer.Option(min=3, help="32-bit numbers per LiDAR point, where it is not 5 (nuScenes) or 4 (KITTI).")
+]
+RescaleImages = Annotated[
+    bool, typer.Option("--rescale-images", help="Images were resized: scale the intrinsics with them.")
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="YAML with own category names, `classes: {my_truck: truck}`, kept in the index."),
+]
+
+
+def _options(
+    missing_labels: Literal["error", "unlabelled"],
+    partial: bool,
+    point_columns: int | None,
+    rescale_images: bool,
+    classes: Path | None,
+) -> ConvertOptions:
+    from bevkd.config.classes import read_categories
+    from bevkd.data.options import ConvertOptions
+
+    categories = {} if classes is None else read_categories(classes)
+    return ConvertOptions(missing_labels, partial, point_columns, rescale_images, categories)
+
+
 @app.command()
 def convert(
     dataset: Annotated[str, typer.Option(help="Format to read: nuscenes, kitti or waymo.")],
@@ -60,28 +96,41 @@ def convert(
     out: Annotated[Path, typer.Option(help="Folder of the Parquet index.")],
     version: Annotated[str | None, typer.Option(help="nuScenes: version, default v1.0-trainval.")] = None,
     workers: Workers = 1,
+    missing_labels: MissingLabels = "error",
+    partial: Partial = False,
+    point_columns: PointColumns = None,
+    rescale_images: RescaleImages = False,
+    classes: Classes = None,
 ) -> None:
-    """Index a data set (Parquet); sensor data stay where they are."""
+    """Index a data set (Parquet); sensor data stay where they are. Prints what the index holds."""
+    from bevkd.data.summary import summarise
     from bevkd.registry import lookup
 
+    reader = lookup("reader", dataset)
+    options = _options(missing_labels, partial, point_columns, rescale_images, classes)
+    unusual = {"options": options} if options.facts() else {}
     before = content_stamp(out / "frames.parquet")
-    lookup("reader", dataset).convert(root, version, out, workers)
-    from bevkd.data.count import describe_index
-
+    reader.convert(root, version, out, workers, **unusual)
     done = f"{out} is up to date" if content_stamp(out / "frames.parquet") == before else f"wrote {out}"
-    say(f"{done}: {describe_index(out)}")
+    say(done, summarise(out))
 
 
 @app.command()
 def doctor(
     root: Annotated[Path | None, typer.Option(help="A data set folder to look at.")] = None,
-    version: Annotated[str, typer.Option(help="Its version.")] = "v1.0-trainval",
+    version: Annotated[str | None, typer.Option(help="Its version; default: every one that lies there.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the findings as JSON too.")] = None,
+    missing_labels: MissingLabels = "error",
+    partial: Partial = False,
+    point_columns: PointColumns = None,
+    rescale_images: RescaleImages = False,
+    classes: Classes = None,
 ) -> None:
-    """What is installed, which fast paths are active, and what is wrong with a data set folder."""
+    """What is installed, which fast paths are active, and all that is wrong with a data set folder."""
     from bevkd.doctor import examine, render
 
-    findings = examine(root, version)
+    options = _options(missing_labels, partial, point_columns, rescale_images, classes)
+    findings = examine(root, version, options)
     typer.echo(render(findings))
     if json_out is not None:
         from bevkd.io import write_json

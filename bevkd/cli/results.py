@@ -9,32 +9,64 @@ import typer
 
 from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, Seeds, app, trained
 
+Page = Annotated[bool, typer.Option("--page", help="Then make the page anew, of what has been made so far.")]
+
 
 @app.command()
-def table(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+def table(
+    name: str,
+    scale: Scale = "sim",
+    runs: RunsRoot = RUNS,
+    out: Path | None = None,
+    seeds: Seeds = 0,
+    page: Page = False,
+) -> None:
     """Write one table: csv, md and tex."""
     from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_table
+    from bevkd.report import make_table, refresh_page
 
-    make_table(name, scale, runs, out, first_seeds(load_rows(), seeds))
+    rows = first_seeds(load_rows(), seeds)
+    make_table(name, scale, runs, out, rows)
+    if page:
+        refresh_page(scale, runs, out, rows)
 
 
 @app.command()
-def figure(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+def figure(
+    name: str,
+    scale: Scale = "sim",
+    runs: RunsRoot = RUNS,
+    out: Path | None = None,
+    seeds: Seeds = 0,
+    page: Page = False,
+) -> None:
     """Draw one figure: png and pdf."""
     from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_figure
+    from bevkd.report import make_figure, refresh_page
 
-    make_figure(name, scale, runs, out, first_seeds(load_rows(), seeds))
+    rows = first_seeds(load_rows(), seeds)
+    make_figure(name, scale, runs, out, rows)
+    if page:
+        refresh_page(scale, runs, out, rows)
 
 
 @app.command()
-def part(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+def part(
+    name: str,
+    scale: Scale = "sim",
+    runs: RunsRoot = RUNS,
+    out: Path | None = None,
+    seeds: Seeds = 0,
+    page: Page = False,
+) -> None:
     """Finish a part of the results: test its claims, keep a record of its runs, and say by which code it was made."""
     from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_part
+    from bevkd.report import make_part, refresh_page
 
-    make_part(name, scale, runs, out, first_seeds(load_rows(), seeds))
+    rows = first_seeds(load_rows(), seeds)
+    make_part(name, scale, runs, out, rows)
+    if page:
+        refresh_page(scale, runs, out, rows)
 
 
 @app.command()

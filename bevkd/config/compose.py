@@ -14,6 +14,7 @@ from typing import Any
 
 from bevkd import registry
 from bevkd.config.chain import find_row
+from bevkd.config.classes import normalised_layer
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
 from bevkd.config.papers import load_rows
@@ -24,6 +25,7 @@ from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
 from bevkd.config.settings import override_advice
 from bevkd.config.stages import Stage
+from bevkd.config.weights import check_weights_said
 from bevkd.errors import ConfigError, nearest
 
 # Where a stage's settings stand in `model`, and which stage it is, with the kind that is meant if unsaid.
@@ -86,7 +88,7 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
         path = tree.named("models", name)
         found += [Layer(f"model {name}", plain, path) for plain in compression(model, read_model(tree, name), where)]
         found += _own(name, settings, scale, file)
-    return [layer for layer in [*found, *last] if layer.plain]
+    return [normalised_layer(layer) for layer in [*found, *last] if layer.plain]
 
 
 def _own(name: str, settings: ScaleConfig, scale: str, file: Path) -> list[Layer]:
@@ -154,7 +156,7 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
 
     Raises:
         ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere; an override of what says
-            which run it is.
+            which run it is; image weights that must be said and are not.
     """
     row = row_of(run, scale)
     found = layers(row, scale, overrides or ())
@@ -170,6 +172,7 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
     except ConfigError as error:
         advice = override_advice(str(error), overrides, to_plain(load_run(run, scale, seed))) if overrides else None
         raise error if advice is None else ConfigError(advice) from None
+    check_weights_said(config, load_scale(scale).image_weights_required)
     factor = config.train.steps_factor
     steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
     return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))

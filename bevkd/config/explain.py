@@ -16,6 +16,7 @@ from bevkd.config.places import config_tree
 from bevkd.config.plain import ABSENT, Layer, joins, merge, to_plain, value_at
 from bevkd.config.settings import nearest_setting, setting_names
 from bevkd.errors import ConfigError
+from bevkd.io import read_text
 
 _FACTOR = ("train", "steps_factor")
 _MULTIPLIED = (("train", "steps"), ("train", "epochs"))
@@ -116,7 +117,7 @@ def _ends(before: Any, plain: Any, keys: Sequence[str]) -> bool:
 
 def _line(path: Path, layer: Layer, keys: Sequence[str]) -> int | None:
     """Line of a key in the file of a layer, or of the nearest one above it (an alias stands for it there)."""
-    node: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    node: Any = yaml.compose(read_text(path), Loader=yaml.SafeLoader)
     line = None
     for name in (*layer.at, *keys[len(layer.above) :]):
         inner = _child(node, name)

@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from bevkd.config.stages import adapter, error_lines, to_plain
-from bevkd.errors import ConfigError, nearest
+from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.io import read_text
 
 T = TypeVar("T")
 ABSENT = object()
@@ -66,11 +67,14 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: missing, malformed, or a key given twice.
     """
+    if not path.exists() and not path.is_symlink():
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        hint = nearest(path.stem, known) or (f"; there are {', '.join(known)}" if known else "")
+        raise ConfigError(f"no such config file: {path}{hint}")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        known = [p.stem for p in path.parent.glob("*.yaml")]
-        raise ConfigError(f"no such config file: {path}{nearest(path.stem, known)}") from None
+        return yaml.load(read_text(path), Loader=_Loader)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
 

@@ -17,6 +17,8 @@ class ScaleConfig:
         stages: settings by stage and the kind that is chosen for it, such as `lidar: {pillar: {cell: 0.4}}`.
         datasets: settings by data set.
         models: settings by model.
+        notes: what stands below every table.
+        image_weights_required: whether every image backbone must say which weights it starts from.
         teacher_mode: whether teachers run in the step or come from a cache; none: as the rows say.
     """
 
@@ -24,4 +26,6 @@ class ScaleConfig:
     stages: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    image_weights_required: bool = False
     teacher_mode: Literal["cached", "live"] | None = None

@@ -6,19 +6,22 @@ YAML files hold differences from the defaults only. A default that is changed ma
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.classes import CLASSES
+from bevkd.classes import CLASSES, LABEL_INDEX
+from bevkd.config.classes import check_categories
 from bevkd.config.marks import CAMERA, LIDAR, RADAR, VOLATILE
 from bevkd.config.stages import Part, Stage, default_stage, parse_settings
 from bevkd.config.tiers import RowTier
 from bevkd.config.training import InitConfig, TrainConfig
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, nearest
 from bevkd.geometry import Area, BEVGrid
 from bevkd.registry import settings
+from bevkd.splits import split_names
 
 _STRICT = ConfigDict(extra="forbid")
 Sensor: TypeAlias = Literal["lidar", "camera", "radar"]
@@ -64,10 +67,15 @@ class GridConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class NormConfig:
-    """Of every batch norm outside of the image backbone."""
+    """Of every batch norm outside of the image backbone, unless a stage has its own."""
 
     eps: float = 1e-3
     momentum: float = 0.01
+
+    def of(self, stage: Any) -> NormConfig:
+        """What the settings of a stage say instead: its `norm_eps` and `norm_momentum`, where they say any."""
+        own = {name: getattr(stage, f"norm_{name}", None) for name in ("eps", "momentum")}
+        return replace(self, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -207,7 +215,14 @@ class DataConfig:
     lidar_in_view: Annotated[bool, LIDAR] = False
     radar_sweeps: Annotated[int, RADAR] = Field(default=6, ge=0)
     classes: tuple[str, ...] = CLASSES
+    # Own category names and the classes they count as (null: none); also said by a mapping in `classes`.
+    categories: dict[str, str | None] = Field(default_factory=dict)
+    # Images may have another size than their calibration was made for: intrinsics are scaled with them.
+    rescale_images: Annotated[bool, CAMERA] = False
     min_points: int = 1  # LiDAR + radar points a training box must have
+    # Training boxes that count: those with a corner in the grid's area and height and their centre in the area, or all
+    # with such a corner (UniDistill spec, 3).
+    box_range: Literal["centre", "corner"] = "centre"
     cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
@@ -217,9 +232,32 @@ class DataConfig:
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
 
+    def __post_init__(self) -> None:
+        """Classes that categories count as are classes that are learnt."""
+        for name in self.classes:
+            if name not in LABEL_INDEX:
+                raise ValueError(f"classes: unknown class {name!r}{nearest(name, LABEL_INDEX)}")
+        if self.categories:
+            try:
+                check_categories(self.categories, "categories")
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+            more = [name for name in self.categories.values() if name is not None and name not in self.classes]
+            object.__setattr__(self, "classes", (*self.classes, *dict.fromkeys(more)))
+
     def split(self, which: str) -> str:
-        """Name of the split that is reported (`report`), or of the one for tuning (`tune`)."""
-        return {"report": self.report_split, "tune": self.tune_split}[which]
+        """Name of the split that is reported (`report`), or of the one for tuning (`tune`).
+
+        Raises:
+            ConfigError: the split is part of what is trained on.
+        """
+        name = {"report": self.report_split, "tune": self.tune_split}[which]
+        if shared := set(split_names(name)) & set(split_names(self.train_split)):
+            raise ConfigError(
+                f"data.train_split {self.train_split!r} holds {', '.join(sorted(shared))}: what is trained on says"
+                f" nothing as data.{which}_split"
+            )
+        return name
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +29,14 @@ from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
 from bevkd.data.present import require_data_set
 from bevkd.data.reads import Lidar, Reads, reads_of
 from bevkd.data.sample import Sample, collate
+from bevkd.data.targets import TargetCounts, count_targets
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners
 from bevkd.io import digest
 
 __all__ = ["EVERY_LABEL", "FrameDataset", "Sample", "collate"]
+
+log = logging.getLogger(__name__)
 
 EVERY_LABEL = -1  # as `labelled_subset`: pass over the lists, for upper bounds
 
@@ -60,6 +64,7 @@ class FrameDataset:
         timestamps: one per frame (microseconds).
         global_from_ego: (n, 4, 4) ego pose of each frame.
         weather, lighting, scenes: one word per frame.
+        categories: own category names and the classes they count as.
 
     Raises:
         ConfigError: unknown split or labelled subset, or settings that exclude each other.
@@ -90,13 +95,17 @@ class FrameDataset:
             sensors=reads.records,
             between=train and frames == "all",
             camera_sweeps=reads.camera_sweeps,
+            categories=data.categories,
         )
+        self.categories: dict[str, str | None] = {**self.index.facts.get("categories", {}), **data.categories}
         labelled = self._labelled_mask()
         keep = labelled if train and frames == "labelled" else np.ones(len(labelled), dtype=bool)
         if train and frames == "all" and self.index.facts["labelled_subsets"] is not None:
             keep = self.index.keyframe.copy()  # the labelled list already says which frames are unlabelled
         if train and data.train_stride > 1:
             keep &= self._every(data.train_stride)
+        self._loader = FrameLoader(self.index, data.root, reads, data.rescale_images)
+        keep = self._with_sensors(keep)
         self._frames = np.flatnonzero(keep)
         if len(self._frames) == 0:
             raise DataError("no frame in the data set", file=data.index, field=split)
@@ -108,7 +117,6 @@ class FrameDataset:
         self.scenes = [columns["scene_name"][i] for i in self._frames]
         self.timestamps: list[int] = self.index.timestamp[self._frames].tolist()
         self.global_from_ego = self.index.global_from_ego[self._frames]
-        self._loader = FrameLoader(self.index, data.root, reads)
         self._check_sensors()
         classes = np.array([LABEL_INDEX[name] for name in data.classes], dtype=np.int64)
         boxes = self.index.boxes
@@ -154,7 +162,7 @@ class FrameDataset:
         if self._images is not None and "augment.image" in what:
             # What is kept in memory of images that never change is not what is kept of those that do.
             out._images, out._raw = None, {}
-            out._loader = FrameLoader(self.index, self.data.root, self.reads)
+            out._loader = FrameLoader(self.index, self.data.root, self.reads, self.data.rescale_images)
         return out
 
     def forget(self) -> None:
@@ -242,15 +250,58 @@ class FrameDataset:
     def _labelled_mask(self) -> NDArray[np.bool_]:
         index = self.index
         subsets = index.facts["labelled_subsets"]
+        # Where there are lists, a frame without any is one without labels.
+        annotated = np.array([subsets is None or held is not None for held in index.subsets], dtype=bool)
         if not self.train:
-            return np.ones(len(index), dtype=bool)
-        if subsets is None:
-            return index.keyframe.copy()
-        if self.labelled_subset == EVERY_LABEL:
-            return index.keyframe.copy()
+            return annotated
+        if subsets is None or self.labelled_subset == EVERY_LABEL:
+            return index.keyframe & annotated
         if self.labelled_subset not in subsets:
             raise ConfigError(f"index {index.folder} has no labelled subset {self.labelled_subset}; it has {subsets}")
         return np.array([self.labelled_subset in (held or ()) for held in index.subsets])
+
+    def target_counts(self, limit: int | None = None) -> TargetCounts:
+        """What becomes of the boxes of the labelled frames (of the first `limit` frames) before a loss sees them."""
+        members = np.flatnonzero(self.labelled[:limit])
+        rows = np.concatenate([self._all_rows(int(i)) for i in members]) if len(members) else np.zeros(0, np.int64)
+        inside = self._in_range(np.nan_to_num(self.index.boxes.boxes[rows]))
+        return count_targets(
+            self.index.boxes, rows, len(members),
+            of_classes=self._of_classes, inside=inside, min_points=self.data.min_points,
+        )  # fmt: skip
+
+    def require_targets(self, limit: int | None = None) -> None:
+        """Refuse to train where there is nothing to learn.
+
+        Raises:
+            DataError: no labelled frame has a usable box; the message counts what each filter drops.
+        """
+        self.target_counts(limit).require(Path(self.data.index), self.split)
+
+    def _with_sensors(self, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Without frames that lack a sensor because it was not downloaded, as the conversion has counted.
+
+        Raises:
+            DataError: there is no other frame.
+        """
+        if not self.index.facts.get("missing"):
+            return keep
+        out = keep.copy()
+        for sensor in self.reads.sensors:
+            counts = np.array([len(self._loader.records(int(i), sensor)) for i in range(len(keep))])
+            most = int(counts[keep].max(initial=0)) if sensor == "camera" else 1
+            out &= counts >= max(1, most)
+        if (left := int((keep & ~out).sum())) == 0:
+            return keep
+        what = (
+            f"split {self.split}: {left} of {int(keep.sum())} frames lack the files of {', '.join(self.reads.sensors)}"
+        )
+        if not out.any():
+            missing = ", ".join(f"{name}: {count}" for name, count in self.index.facts["missing"].items())
+            message = f"{what}, which were not there when the index was made ({missing})"
+            raise DataError(message, file=self.index.folder, field=self.split)
+        log.warning("%s and are left out", what)
+        return out
 
     def _check_sensors(self) -> None:
         """Every frame must have every sensor, and all frames the same number of cameras."""
@@ -278,6 +329,7 @@ class FrameDataset:
         made_of += [data.train_stride] * (data.train_stride > 1) + ["in view"] * lidar.in_view
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
+            self.require_targets()
             build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)
         return GTPaste(folder, data.augment.gt_paste)
 
@@ -321,12 +373,14 @@ class FrameDataset:
         return sample
 
     def _in_range(self, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Boxes whose centre lies in the grid and that have a corner in the range that encoders see."""
+        """Boxes that have a corner in the range that encoders see and, but for `data.box_range`, their centre there."""
         grid, area = self.model.grid, self.model.grid.area
         if len(boxes) == 0:
             return np.zeros(0, dtype=bool)
         corners = box_corners(boxes)
         corner_in = area.holds(corners.reshape(-1, 3)).reshape(len(boxes), 8)
         corner_in &= (corners[..., 2] >= grid.z_min) & (corners[..., 2] <= grid.z_max)
+        if self.data.box_range == "corner":
+            return np.asarray(corner_in.any(axis=-1))
         centre_in = area.holds(boxes) & (boxes[:, 0] < area.x_max) & (boxes[:, 1] < area.y_max)
         return np.asarray(corner_in.any(axis=-1) & centre_in)

@@ -16,8 +16,8 @@ Matrices are stored row by row as fixed-size lists. Every file is stamped with t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import bevkd
+from bevkd.classes import LABEL_INDEX
 from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.splits import split_names
 
 FORMAT = 2
 # How many earlier sweeps a frame lists, of the LiDAR and of each radar.
 LIDAR_SWEEPS, RADAR_SWEEPS = 10, 6
 STAMP_KEY = b"bevkd"
+UNCOUNTED = 1 << 40  # points inside a box of which nobody counted them: it counts as seen
 CONVENTION = (
     "ego frame of the keyframe (nuScenes: ego pose at the LIDAR_TOP timestamp; KITTI: velodyne; Waymo: vehicle), "
     "x forward, y left, z up, metres; "
@@ -99,7 +102,7 @@ BOXES = pa.schema(
         ("difficulty", pa.int8()),
         ("box", _floats(9)),
         ("rotation", _floats(4)),  # the whole rotation; `box` keeps its heading only
-        ("num_lidar_pts", pa.int32()),
+        ("num_lidar_pts", pa.int32()),  # null: nobody counted them
         ("num_radar_pts", pa.int32()),
     ]
 )
@@ -170,10 +173,11 @@ class BoxTable:
     Attributes:
         boxes: (M, 9) float64 in the ego frame of the keyframe, NaN velocity where unknown.
         labels: (M,) class index or -1.
-        points: (M,) LiDAR + radar points inside.
+        points: (M,) LiDAR + radar points inside; `UNCOUNTED` and more where nobody counted them.
         lidar_points: (M,) LiDAR points inside.
         difficulty: (M,) see `BOXES`; -1 where a data set has none.
         tokens, instances: (M,) annotation and instance tokens.
+        category: (M,) as the data set names them.
     """
 
     start: NDArray[np.int64]
@@ -184,6 +188,7 @@ class BoxTable:
     difficulty: NDArray[np.int64]
     tokens: list[str]
     instances: list[str]
+    category: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ class FrameIndex:
         sensors: Sequence[str] = ("lidar", "camera", "radar"),
         between: bool = False,
         camera_sweeps: bool = False,
+        categories: Mapping[str, str | None] | None = None,
     ) -> FrameIndex:
         """Read the frames of a split, or of several joined by `+`.
 
@@ -233,21 +239,24 @@ class FrameIndex:
             sensors: modalities whose records are needed.
             between: also the frames between keyframes, where the index has them.
             camera_sweeps: also camera records between keyframes, which are many.
+            categories: own category names and the classes they count as, beside those of the conversion.
 
         Raises:
-            ConfigError: the data set has no such split.
+            ConfigError: the data set has no such split, or the expression is none (`bevkd.splits`).
             DataError: no index, or no frame in the split.
         """
         folder = Path(folder)
         facts = read_stamp(folder)
-        wanted = split.split("+")
+        wanted, lists = list(split_names(split)), facts.get("lists", {})
+        known = sorted({*facts["splits"], *lists})
         for name in wanted:
-            if name not in facts["splits"]:
-                known = ", ".join(sorted(facts["splits"]))
+            if name not in known:
                 raise ConfigError(
-                    f"index {folder} has no split {name!r}{nearest(name, facts['splits'])}; it has: {known}"
+                    f"index {folder} has no split {name!r}{nearest(name, known)}; it has: {', '.join(known)}"
                 )
         in_split = pc.field("split").cast(pa.string()).isin(wanted)
+        if listed := [scene for name in wanted for scene in lists.get(name, [])]:
+            in_split = in_split | pc.field("scene_name").cast(pa.string()).isin(listed)
         frames = _read(folder / "frames.parquet").add_column(
             0, "_row", pa.array(np.arange(facts["frames"]), pa.int64())
         )
@@ -273,7 +282,9 @@ class FrameIndex:
             timestamp=frames["timestamp"].to_numpy(),
             global_from_ego=matrices(frames["global_from_ego"], 4, 4),
             sensors=_sensors(folder, scenes, sensors, camera_sweeps=camera_sweeps or len(frames) > n_key),
-            boxes=_boxes(folder, scenes, frames["_row"].to_numpy()),
+            boxes=_boxes(
+                folder, scenes, frames["_row"].to_numpy(), facts.get("categories", {}) | dict(categories or {})
+            ),
             **lists,
         )
 
@@ -306,7 +317,7 @@ def _sensors(folder: Path, scenes: pa.Array, modalities: Sequence[str], camera_s
     )
 
 
-def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64]) -> BoxTable:
+def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64], own: Mapping[str, str | None]) -> BoxTable:
     """Boxes of the frames that are the given rows of the index (-1: a frame without annotations)."""
     table = _read(folder / "boxes.parquet", filters=pc.field("scene").isin(scenes))
     frame = table["frame"].to_numpy()
@@ -314,14 +325,33 @@ def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64]) -> BoxTable:
     low, high = np.searchsorted(frame[order], rows, "left"), np.searchsorted(frame[order], rows, "right")
     take = np.concatenate([order[a:b] for a, b in zip(low, high, strict=True)]) if len(rows) else order[:0]
     table = table.take(take)
-    lidar = table["num_lidar_pts"].to_numpy().astype(np.int64)
+    lidar = table["num_lidar_pts"].cast(pa.int64()).fill_null(UNCOUNTED).to_numpy().astype(np.int64)
+    category = table["category"].cast(pa.string()).to_pylist()
     return BoxTable(
         start=np.concatenate([[0], np.cumsum(high - low)]),
         boxes=matrices(table["box"], 9),
-        labels=table["label"].to_numpy().astype(np.int64),
+        labels=labels_of(category, table["label"].to_numpy().astype(np.int64), own),
         points=lidar + table["num_radar_pts"].to_numpy(),
         lidar_points=lidar,
         difficulty=table["difficulty"].fill_null(-1).to_numpy().astype(np.int64),
         tokens=table["token"].to_pylist(),
         instances=table["instance"].to_pylist(),
+        category=category,
+    )
+
+
+def labels_of(category: Sequence[str], labels: NDArray[np.int64], own: Mapping[str, str | None]) -> NDArray[np.int64]:
+    """Labels (M,) of boxes whose categories may have own names, whatever their case.
+
+    Args:
+        category: (M,) as the data set names them.
+        labels: (M,) by the format's own rule.
+        own: category -> class, or none.
+    """
+    if not own:
+        return labels
+    known = {name.casefold(): -1 if label is None else LABEL_INDEX[label] for name, label in own.items()}
+    return np.array(
+        [known.get(name.casefold(), label) for name, label in zip(category, labels.tolist(), strict=True)],
+        dtype=np.int64,
     )

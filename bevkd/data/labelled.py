@@ -1,30 +1,58 @@
-"""The published lists of labelled keyframes: `labelled.json` maps subset numbers to frame tokens."""
+"""Whose labels may be used: `labelled.json` maps subset numbers to frame tokens, the published lists of keyframes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from bevkd.data.options import Problems
 from bevkd.errors import DataError
 from bevkd.io import read_json
 
+Subsets = list[list[int] | None]  # of each frame: those that hold it; none for a frame that has no labels
 
-def read_labelled(path: Path, tokens: Sequence[str]) -> tuple[list[int] | None, list[list[int]] | None]:
+
+def read_labelled(
+    path: Path, tokens: Sequence[str], problems: Problems | None = None, *, absent: bool = False
+) -> tuple[list[int] | None, Subsets | None]:
     """Labelled subsets and, for each frame, those that hold it; None and None where the data set has no such file.
+
+    Args:
+        path: the file.
+        tokens: of all frames.
+        problems: what becomes of them.
+        absent: a list may name frames that are not there.
 
     Raises:
         DataError: the file is malformed or names a frame that does not exist.
     """
-    if not path.exists():
+    problems = problems or Problems()
+    if not path.exists() and not path.is_symlink():
         return None, None
-    content = read_json(path)
-    if not isinstance(content, dict) or not all(k.isdecimal() and isinstance(v, list) for k, v in content.items()):
-        raise DataError("must map subset numbers to lists of sample tokens", file=path)
+    content = None
+    with problems.here():
+        content = read_json(path)
+        if not isinstance(content, dict) or not all(k.isdecimal() and isinstance(v, list) for k, v in content.items()):
+            raise DataError("must map subset numbers to lists of sample tokens", file=path)
+    if not isinstance(content, dict):
+        return None, None
     position = {token: i for i, token in enumerate(tokens)}
-    out: list[list[int]] = [[] for _ in tokens]
+    out: Subsets = [[] for _ in tokens]
     for key in sorted(content, key=int):
         for token in content[key]:
-            if token not in position:
-                raise DataError("labelled frame does not exist", file=path, token=str(token), field=key)
-            out[position[token]].append(int(key))
+            at = position.get(token, -1) if isinstance(token, str) else -1
+            held = out[at] if at >= 0 else None
+            if held is not None:
+                held.append(int(key))
+            elif not absent:
+                problems.add(DataError("labelled frame does not exist", file=path, token=str(token), field=key))
     return sorted(int(key) for key in content), out
+
+
+def without_labels(
+    subsets: list[int] | None, labelled: Subsets | None, blank: Sequence[bool]
+) -> tuple[list[int], Subsets]:
+    """The lists without frames that have no labels at all; where there are none, subset 0 holds all that have some."""
+    if subsets is None or labelled is None:
+        subsets, labelled = [0], [[0] for _ in blank]
+    return subsets, [None if empty else held for held, empty in zip(labelled, blank, strict=True)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from bevkd.data.checks import check_size
 from bevkd.data.index import FrameIndex
 from bevkd.data.reads import Reads
 from bevkd.geometry import invert
@@ -17,6 +21,8 @@ from bevkd.registry import lookup
 
 if TYPE_CHECKING:
     from bevkd.data.inputs.base import InputReader
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,6 +47,25 @@ class RawFrame:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def open_files(facts: Mapping[str, Any], root: str | Path) -> Any:
+    """The reader of the sensor files of an index.
+
+    Args:
+        facts: the stamp of the index.
+        root: folder that its file names are relative to.
+    """
+    columns = facts.get("point_columns")
+    return lookup("reader", facts["reader"])(root, **({"point_columns": columns} if columns else {}))
+
+
+@cache
+def _say_once(root: Path, known: tuple[int, int], found: tuple[int, int]) -> None:
+    log.warning(
+        "%s: images of %dx%d instead of %dx%d: intrinsics are scaled with them (data.rescale_images)",
+        root, *found, *known,
+    )  # fmt: skip
+
+
 class FrameLoader:
     """Reads frames of an index.
 
@@ -48,6 +73,7 @@ class FrameLoader:
         index: the frames.
         root: folder that the file names of the index are relative to.
         reads: what to read of a frame.
+        rescale: images may have another size than their calibration was made for.
 
     Attributes:
         files: reads sensor files of this kind of data set.
@@ -57,10 +83,11 @@ class FrameLoader:
         ConfigError: an input that no reader knows, that needs another one, or that an index does not hold.
     """
 
-    def __init__(self, index: FrameIndex, root: str | Path, reads: Reads) -> None:
+    def __init__(self, index: FrameIndex, root: str | Path, reads: Reads, rescale: bool = False) -> None:
         reads.check()
         self.index, self.root, self.reads = index, Path(root), reads
-        self.files = lookup("reader", index.facts["reader"])(root)
+        self.files = open_files(index.facts, root)
+        self.rescale = rescale or bool(index.facts.get("rescale_images"))
         self.inputs: list[InputReader[Any]] = [lookup("input", one.name)(one, self) for one in reads.inputs]
 
     def records(self, frame: int, modality: str) -> list[int]:
@@ -68,6 +95,24 @@ class FrameLoader:
         sensors = self.index.sensors
         rows = (sensors.position.get(row, -1) for row in self.index.key[frame])
         return [at for at in rows if at >= 0 and sensors.modality[at] == modality]
+
+    def image(self, at: int) -> tuple[Image, NDArray[np.float64]]:
+        """The image of a record, and the intrinsics (3, 3) of an image of its size.
+
+        Raises:
+            DataError: it is missing, unreadable, or of another size than its calibration was made for.
+        """
+        sensors = self.index.sensors
+        found = self.files.image(sensors.filename[at], sensors.token[at])
+        intrinsics, known = sensors.intrinsics[at], tuple(sensors.size[at].tolist())
+        if found.size == known or min(known) <= 0:
+            return found, intrinsics
+        if not self.rescale:
+            check_size(found.size, known, self.root / sensors.filename[at], sensors.token[at])
+        scale = (found.size[0] / known[0], found.size[1] / known[1])
+        _say_once(self.root, known, found.size)
+        # Pixels count from their edges: resized by s, a point at u is at exactly s * u.
+        return found, np.diag([*scale, 1.0]) @ intrinsics
 
     def load(self, frame: int) -> RawFrame:
         """Read one frame.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bevkd.errors import DataError
 from bevkd.geometry import invert
+from bevkd.io import read_bytes
 
 Points = NDArray[np.float32]
 
@@ -20,15 +21,13 @@ BLOCK = 32_768  # rows of a product; see `multiply`
 def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> Points:
     """Points (P, columns) of a file of float32: x, y, z (sensor frame, m), intensity, ...
 
-    nuScenes' `.pcd.bin` has a fifth column, the ring index; KITTI's velodyne `.bin` has four.
+    nuScenes' `.pcd.bin` has a fifth column, the ring index; KITTI's velodyne `.bin` has four. Files of three columns
+    get a fourth, intensities of 0.
 
     Raises:
         DataError: missing, empty or truncated file, or a coordinate that is not finite.
     """
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError("LiDAR file is missing", file=path, token=token, field="filename") from None
+    content = read_bytes(path, "LiDAR file", token=token, field="filename")
     if len(content) == 0 or len(content) % (4 * columns):
         raise DataError(
             f"truncated LiDAR file: {len(content)} bytes are not a positive multiple of {4 * columns}",
@@ -39,7 +38,7 @@ def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> 
         total = points.sum()  # finite only where every term is, and many times faster than to look at each
     if not np.isfinite(total) and not np.isfinite(points[:, :4]).all():
         raise DataError("LiDAR file holds points that are not finite", file=path, token=token, field="points")
-    return points
+    return points if columns > 3 else np.pad(points, ((0, 0), (0, 4 - columns)))
 
 
 def multiply(points: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bevkd.data.points import moved
 from bevkd.errors import DataError
+from bevkd.io import read_bytes
 
 FIELDS = (
     "x", "y", "z", "dyn_prop", "id", "rcs", "vx", "vy", "vx_comp", "vy_comp", "is_quality_valid", "ambig_state",
@@ -60,10 +61,7 @@ def read_pcd(path: str | Path, token: str | None = None) -> NDArray[np.void]:
     Raises:
         DataError: missing or truncated file, or a header that is not that of a binary point cloud.
     """
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError("radar file is missing", file=path, token=token, field="filename") from None
+    content = read_bytes(path, "radar file", token=token, field="filename")
     header, at = _header(content)
     try:
         kinds = [f"<{_KINDS[t]}{int(size)}" for t, size in zip(header["TYPE"], header["SIZE"], strict=True)]

@@ -23,7 +23,7 @@ def write_frames(
     path: Path,
     frames: dict[str, Any],
     words: dict[str, NDArray[Any]],
-    labelled: list[list[int]] | None,
+    labelled: list[list[int] | None] | None,
     facts: dict[str, Any],
 ) -> None:
     """Write `frames` or `unlabelled`.

@@ -13,6 +13,7 @@ from bevkd.distill.cache_key import teacher_config
 from bevkd.distill.settings import method_settings
 from bevkd.distill.tap import Wanted
 from bevkd.errors import ConfigError
+from bevkd.splits import split_names
 
 # Where there is no index yet: frames of nuScenes' training split, boxes in the range of a detector.
 TYPICAL_FRAMES, TYPICAL_BOXES = 28_130, 20.0
@@ -146,9 +147,8 @@ def _counts(run: RunConfig) -> tuple[tuple[int | None, int | None], float]:
 
     table = pq.read_table(folder / "frames.parquet", columns=["split", "labelled"])
     splits, marks = table["split"].to_pylist(), table["labelled"].to_pylist()
-    chosen: list[Any] = [
-        mark for split, mark in zip(splits, marks, strict=True) if split in run.data.train_split.split("+")
-    ]
+    wanted = split_names(run.data.train_split)
+    chosen: list[Any] = [mark for split, mark in zip(splits, marks, strict=True) if split in wanted]
     subset = run.row.labelled_subset
     labelled = sum(mark is None or subset < 0 or subset in mark for mark in chosen) // run.data.train_stride
     limit = run.train.frames_limit or len(chosen)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bevkd.config.schema import ModelConfig
+from bevkd.config.weights import image_backbone
+from bevkd.models.backbone.settings import LATER
 from bevkd.models.base import Detector
 from bevkd.registry import lookup
 
-__all__ = ["Detector", "build_detector"]
+__all__ = ["Detector", "build_detector", "weights_come_later"]
 
 
 def build_detector(model: ModelConfig) -> Detector:
@@ -17,3 +21,13 @@ def build_detector(model: ModelConfig) -> Detector:
     """
     detector: Detector = lookup("detector", model.kind)(model)
     return detector
+
+
+def weights_come_later(model: ModelConfig) -> ModelConfig:
+    """The same network, its image backbone built at random: it needs neither files nor the hub.
+
+    For what loads all weights itself, or needs none.
+    """
+    if (backbone := image_backbone(model)) is None:
+        return model
+    return replace(model, camera=replace(model.camera, backbone=replace(backbone, weights=LATER)))

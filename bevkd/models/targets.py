@@ -171,10 +171,22 @@ class TargetAssigner:
         return self._finish(heatmap.view(batch_size, classes, area), owned.counts.sum(), boxes, members, owned)
 
     def _nine_positives(self, members: _Members) -> _Owned:
-        """Cells around every centre, each owned by its nearest centre."""
+        """Cells around every centre, each owned by its nearest centre, of some or of all, see `cell_owner`."""
         ix, iy, distance = nine_nearest(members.uv, self.grid.W, self.grid.H)
         cell = (members.frame[:, None] * self.grid.H + iy) * self.grid.W + ix
-        return _nearest_box_per_cell(cell, distance, members.usable[:, None].expand_as(cell))
+        owned = _nearest_box_per_cell(cell, distance, members.usable[:, None].expand_as(cell))
+        if self.head.cell_owner == "task" and len(cell):
+            owned.winner = self._nearest_of_all(owned.cell, members)
+        return owned
+
+    def _nearest_of_all(self, cell: Tensor, members: _Members) -> Tensor:
+        """For each cell (n,) the box of its frame that is nearest; the first one on ties."""
+        ix, iy = cell % self.grid.W, torch.div(cell, self.grid.W, rounding_mode="floor")
+        frame, iy = torch.div(iy, self.grid.H, rounding_mode="floor"), iy % self.grid.H
+        corner = torch.stack([ix, iy], dim=1).double()
+        distance = ((corner[:, None] - members.uv.double()) ** 2).sum(dim=2)  # (n, m)
+        elsewhere = (frame[:, None] != members.frame) | ~members.usable
+        return distance.masked_fill(elsewhere, torch.inf).argmin(dim=1)
 
     def _gaussian(self, boxes: Boxes, members: _Members, batch_size: int, classes: int) -> TaskTargets:
         grid, head = self.grid, self.head

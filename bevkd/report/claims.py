@@ -30,7 +30,7 @@ from bevkd.report.runs import Runs
 from bevkd.report.spec import ClaimConfig, Pool, pool
 from bevkd.report.stats import Interval, t_interval
 
-REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
+VERDICTS = REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from bevkd.classes import LABEL_INDEX
 from bevkd.config import DataConfig
-from bevkd.data.index import read_stamp
+from bevkd.data.index import labels_of, read_stamp
 from bevkd.errors import DataError
 from bevkd.io import write_json
 from bevkd.report.stored import read_as
+from bevkd.splits import split_names
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,15 @@ def count(data: DataConfig) -> DatasetRecord:
         DataError: there is no index, or a part of it is missing.
     """
     folder = Path(data.index)
-    read_stamp(folder)
+    own = {**read_stamp(folder).get("categories", {}), **data.categories}
     frames = _columns(folder / "frames.parquet", ["split", "scene", "labelled", "weather", "lighting"])
-    boxes = _columns(folder / "boxes.parquet", ["frame", "label"])
+    boxes = _columns(folder / "boxes.parquet", ["frame", "label", "category"])
     split = np.array(frames["split"])
-    wanted = [s for s in dict.fromkeys((data.train_split, data.tune_split, data.report_split)) if (split == s).any()]
+    trained = split_names(data.train_split)
+    named = (*trained, *split_names(data.tune_split), *split_names(data.report_split))
+    wanted = [name for name in dict.fromkeys(named) if (split == name).any()]
     owner = split[np.array(boxes["frame"], dtype=int)] if boxes["frame"] else np.array([], dtype=str)
-    labels = np.array(boxes["label"], dtype=int)
+    labels = labels_of(boxes["category"], np.array(boxes["label"], dtype=np.int64), own)
     splits, by_class = {}, {}
     for name in wanted:
         rows = np.flatnonzero(split == name)
@@ -60,7 +63,7 @@ def count(data: DataConfig) -> DatasetRecord:
             "scenes": len({frames["scene"][i] for i in rows}),
             "frames": len(rows),
             # The lists bind training only; without any list every keyframe is labelled.
-            "labelled": sum(name != data.train_split or s is None or 0 in s for s in labelled),
+            "labelled": sum(name not in trained or s is None or 0 in s for s in labelled),
         }
         counts = Counter(labels[owner == name].tolist())
         by_class[name] = {label: counts.get(LABEL_INDEX[label], 0) for label in data.classes}

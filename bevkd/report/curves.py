@@ -12,7 +12,7 @@ from bevkd.report.fill import pooled
 from bevkd.report.logs import DETECTION
 from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs
-from bevkd.report.spec import Dots, LearningCurves, LossCurves, pool
+from bevkd.report.spec import Dots, LearningCurves, LossCurves, Pool, pool
 from bevkd.report.stats import t_interval
 from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
 
@@ -54,14 +54,14 @@ def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
         ]
         found.sort(key=lambda item: item[0])
         for axes, key in zip(row, spec.metrics, strict=True):
-            values = [[v[key] for v in seeds] for _, seeds in found]
+            values = [[v[key] * metric(key).shown.factor for v in seeds] for _, seeds in found]
             mean = np.array([np.mean(v) for v in values])
             spread = np.array([[m - min(v), max(v) - m] for m, v in zip(mean, values, strict=True)]).T
             x = [steps for steps, _ in found]
             look: dict[str, Any] = {"color": PALETTE[i], "marker": MARKERS[i], "ms": 6, "capsize": 3}
             axes.errorbar(x, mean, yerr=spread, label=series.label, **look)
     for axes, key in zip(row, spec.metrics, strict=True):
-        axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).unit}")
+        axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
         axes.set_xlabel("training steps (each point a full schedule)")
         axes.set_ylim(bottom=0)
     handles, labels = row[0].get_legend_handles_labels()
@@ -74,14 +74,17 @@ def dots(spec: Dots, runs: Runs) -> Figure:
     counts = [len(panel.curves) for panel in spec.panels]
     figure = canvas(1.0 + 0.95 * sum(counts), 3.8)
     (row,) = axes_grid(figure, 1, len(counts), sharey=True, width_ratios=counts)
-    level = None
-    if spec.baseline is not None:
-        level = float(np.mean([v[spec.metric] for v in pooled(runs, spec.baseline, "report", [spec.metric]).values()]))
+    shown = metric(spec.metric).shown
+
+    def found(which: Pool) -> list[float]:
+        return [v[spec.metric] * shown.factor for v in pooled(runs, which, "report", [spec.metric]).values()]
+
+    level = None if spec.baseline is None else float(np.mean(found(spec.baseline)))
     for place, (axes, panel) in enumerate(zip(row, spec.panels, strict=True)):
         if level is not None:
             axes.axhline(level, color="0.4", ls="--", lw=1.2, zorder=1)
         for x, curve in enumerate(panel.curves):
-            values = [v[spec.metric] for v in pooled(runs, curve.run, "report", [spec.metric]).values()]
+            values = found(curve.run)
             interval = t_interval(values)
             shade = PALETTE[place % len(PALETTE)]
             if not math.isnan(interval.low):
@@ -92,11 +95,16 @@ def dots(spec: Dots, runs: Runs) -> Figure:
             axes.scatter(x + np.asarray(spread), values, s=34, color=shade, edgecolor="white", lw=0.8, zorder=4)
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
             axes.annotate(
-                f"{interval.mean:.1f}", (x + 0.33, interval.mean), fontsize=8, va="center", bbox=box, zorder=2
+                f"{interval.mean:.{shown.digits}f}",
+                (x + 0.33, interval.mean),
+                fontsize=8,
+                va="center",
+                bbox=box,
+                zorder=2,
             )
         axes.set_title(panel.title)
         axes.set_xticks(range(len(panel.curves)), [c.label for c in panel.curves], rotation=20, ha="right")
         axes.set_xlim(-0.6, len(panel.curves) - 0.3)
         axes.grid(axis="x", visible=False)
-    row[0].set_ylabel(f"{spec.metric}, {metric(spec.metric).unit}")
+    row[0].set_ylabel(f"{spec.metric}, {shown.unit}")
     return figure

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bevkd import __version__
 from bevkd.io import write_text
-from bevkd.report import facts
-from bevkd.report.metrics import metric
+from bevkd.provenance import commit_date, provenance
+from bevkd.report import effects, facts, headlines, story
+from bevkd.report.claims import Finding
+from bevkd.report.metrics import Shown, metric
 from bevkd.report.records import RunRecord
-from bevkd.report.render import grids, raised, remarks
+from bevkd.report.render import raised, remarks
 from bevkd.report.results import Results
-from bevkd.report.spec import Target, load_claims
+from bevkd.report.sections import sections, seeds_of
+from bevkd.report.spec import load_claims
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with its image as a data URI."""
-
-    name: str
-    title: str
-    caption: str
-    uri: str
-
-
-def _pictures(results: Results, target: Target) -> list[Picture]:
-    out = []
-    for spec, path in results.figures(target):
-        text = base64.b64encode(path.read_bytes()).decode()
-        out.append(Picture(spec.name, spec.title, spec.caption, f"data:image/png;base64,{text}"))
-    return out
-
-
-def _points(value: float | None, sign: bool = True, digits: int = 2) -> str:
-    """A difference in printed units, or a dash."""
-    return "—" if value is None or math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
-
-
-def _range(low: float, high: float, digits: int = 2) -> str:
-    return "—" if math.isnan(low) else f"[{low:+.{digits}f}, {high:+.{digits}f}]"
+# Scales whose numbers only show that everything runs.
+MEANINGLESS = ("smoke",)
 
 
 def _minutes(seconds: float | None) -> str:
@@ -68,10 +46,28 @@ def _code(made: Mapping[str, Any] | None) -> str:
     return f"{name}+" if (made or {}).get("changed") else str(name)
 
 
+def _day(made: Mapping[str, Any] | None) -> str:
+    """`2026-11-21 08:57 UTC`, or a dash."""
+    text = (made or {}).get("date")
+    return "—" if not text else datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _days(parts: Sequence[Mapping[str, Any]]) -> str:
+    """`2026-11-20 to 2026-11-21`: when the parts were made, or a dash."""
+    days = sorted({_day(made)[:10] for made in parts if made.get("date")})
+    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "—"
+
+
 def _versions(made: Mapping[str, Any]) -> str:
     """Versions that are known of the code and its libraries, or a dash."""
     names = {"bevkd": "bevkd", "python": "Python", "torch": "torch", "numpy": "numpy"}
     return ", ".join(f"{name} {made[key]}" for key, name in names.items() if made.get(key)) or "—"
+
+
+def _machine(made: Mapping[str, Any]) -> str:
+    """Processor and number of its cores, or a dash."""
+    known = [str(made["processor"])] if made.get("processor") else []
+    return ", ".join(known + ([f"{made['cores']} cores"] if made.get("cores") else [])) or "—"
 
 
 def _origin(record: RunRecord) -> str:
@@ -81,34 +77,50 @@ def _origin(record: RunRecord) -> str:
     return "; ".join(dict.fromkeys(texts)) or "—"
 
 
+def _ledger(finding: Finding) -> Shown:
+    """How the numbers of a line of the ledger are shown: with two digits at least."""
+    shown = metric(finding.metric).shown
+    return replace(shown, digits=max(2, shown.digits))
+
+
 def context(results: Results) -> dict[str, Any]:
     """Everything that the template shows.
 
     Raises:
+        ConfigError: what a page.yaml says is wrong.
         DataError: an output of target `all`, or a record, is missing.
     """
     names = results.runs()
-    ledgers = [("Default runs", results.findings("all")), ("Extended runs", results.findings("extended"))]
-    ledgers = [(name, findings) for name, findings in ledgers if findings]
+    papers = sections(results)
+    findings = [finding for paper in papers for finding in paper.findings]
+    pages = {paper.name: paper.page for paper in papers}
+    known = story.headlines(pages, findings, results.rows)
+    others = story.beyond(pages, {paper.name: paper.findings for paper in papers}, results.rows)
     detectors, settings = facts.detector_settings(results, names)
     records = [(results.row(run), results.record(run)) for run in names]
-    parts = results.made()
+    parts = [view for paper in papers for view in paper.parts if view.made]
     return {
         "version": __version__,
         "scale": results.scale,
+        "meaningless": results.scale in MEANINGLESS,
+        "single": bool(findings) and all(finding.n < 2 for finding in findings),
+        # The same page whenever it is written: its date is that of its commit.
+        "page": provenance() | {"date": commit_date()},
+        "days": _days([view.made for view in parts if view.made]),
+        "seeds": seeds_of(view.table for paper in papers for part in paper.parts for view in part.tables),
+        "papers": papers,
+        "titles": {paper.name: paper.page.title for paper in papers},
+        "headlines": known,
+        "points": story.points(known, others),
+        "axes": effects.axes(known),
+        "verdicts": Counter(finding.verdict for finding in findings),
         "parts": parts,
         # Sentences that many lines share stand once below their table.
-        "part_sources": list(dict.fromkeys(part["source"] for part in parts.values() if part.get("source"))),
+        "part_sources": list(dict.fromkeys(view.made["source"] for view in parts if view.made and _source(view.made))),
         "run_sources": list(dict.fromkeys(record.source for _, record in records if record.source)),
         "missing": results.missing,
         "datasets": results.datasets(),
-        "verdicts": Counter(finding.verdict for _, ledger in ledgers for finding in ledger),
-        "ledgers": ledgers,
         "sources": {claim.id: claim.source for claim in load_claims().values()},
-        "tables": results.tables("all"),
-        "more_tables": [table for target in ("extended", "tuning") for table in results.tables(target)],
-        "figures": _pictures(results, "all"),
-        "more_figures": [picture for target in ("extended", "tuning") for picture in _pictures(results, target)],
         "switches": facts.method_switches(results, names),
         "detectors": detectors,
         "settings": settings,
@@ -116,6 +128,10 @@ def context(results: Results) -> dict[str, Any]:
         "total_seconds": sum((record.seconds or 0.0) * len(record.seeds) for _, record in records),
         "configs": {run: results.config_file(run).read_text(encoding="utf-8") for run in names},
     }
+
+
+def _source(made: Mapping[str, Any]) -> str:
+    return str(made.get("source") or "")
 
 
 def render(content: dict[str, Any]) -> str:
@@ -127,18 +143,19 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"points": _points, "minutes": _minutes, "plain": _plain}
-    environment.filters |= {"code": _code, "versions": _versions, "origin": _origin, "raised": raised}
-    environment.globals |= {"grids": grids, "remarks": remarks, "span": _range, "metric": metric}
+    environment.filters |= {"minutes": _minutes, "plain": _plain, "origin": _origin, "raised": raised, "shown": _ledger}
+    environment.filters |= {"code": _code, "day": _day, "versions": _versions, "machine": _machine, "source": _source}
+    environment.globals |= {"remarks": remarks, "verdict_names": story.VERDICTS}
     return environment.get_template("report.html.j2").render(content)
 
 
-def write(results: Results) -> Path:
-    """Write `report.html` into the results folder.
+def write(results: Results) -> list[Path]:
+    """Write `report.html` into the results folder, and the figure of its first screen for print.
 
     Raises:
+        ConfigError: what a page.yaml says is wrong.
         DataError: an output of target `all`, or a record, is missing.
     """
-    path = results.folder / "report.html"
-    write_text(path, render(context(results)))
-    return path
+    path, content = results.folder / "report.html", context(results)
+    write_text(path, render(content))
+    return [path, *headlines.write(content["headlines"], content["titles"], results.folder / "figures")]

@@ -118,7 +118,7 @@ def make_report(
     rows: Mapping[str, RowConfig] | None = None,
     partial: bool = False,
 ) -> list[Path]:
-    """Write page, joined ledgers, `metrics.json` and `plots/*.csv` below `out` from what lies there; no run is read.
+    """Write page, `figures/headlines.*`, joined ledgers, `metrics.json` and `plots/*.csv` from what lies below `out`.
 
     Args:
         scale: scale name.
@@ -136,7 +136,34 @@ def make_report(
     results = Results(folder, scale, load_rows() if rows is None else rows, partial)
     for what, names in results.missing.items():
         logger.warning("parts of the results: %s: %s", what, ", ".join(names))
-    return [html.write(results), *summary.write(results)]
+    return [*html.write(results), *summary.write(results)]
+
+
+def refresh_page(
+    scale: str = "sim",
+    runs: Path = RUNS,
+    out: Path | None = None,
+    rows: Mapping[str, RowConfig] | None = None,
+) -> Path | None:
+    """Write the page alone, below `out`, of what has been made so far; one process at a time.
+
+    For a workflow that is still running: joined ledgers, metrics and plots stay what they were until `make_report`.
+
+    Returns:
+        The page; None when it could not be made, which is logged: nobody waits for it, and `make_report` will tell.
+    """
+    from filelock import FileLock
+
+    from bevkd.report import html
+    from bevkd.report.results import Results
+
+    found, folder = _place(scale, runs, out, rows)
+    try:
+        with FileLock(folder / ".page.lock"):  # so that the last to write has seen what the others made
+            return html.write(Results(folder, scale, found.rows, partial=True))[0]
+    except Exception:  # whatever is half done at this moment must not cost the table that has just been made
+        logger.warning("the page could not be made anew", exc_info=True)
+        return None
 
 
 def view(run: str, frame: str, out: Path, *, scale: str = "sim", seed: int = 0, runs: Path = RUNS) -> list[Path]:

@@ -1,4 +1,8 @@
-"""Metrics as the papers print them (percent, errors x100): where each stands in the file that holds it."""
+"""Metrics as the papers print them (percent, errors x100): where each stands in the file that holds it.
+
+CSV files, records and the ledger hold these printed values; whoever shows one to a reader shows it in the field's own
+unit (m, rad, m/s) by `shown`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from bevkd.errors import ConfigError, DataError, nearest
 # `bevkd profile` found of its network; the training log.
 Source: TypeAlias = Literal["metrics", "breakdown", "response", "cost", "profile", "log"]
 
+_HUNDREDFOLD = "x100 ("
 _ERRORS = {
     "mATE": ("trans_err", "x100 (m)"),
     "mASE": ("scale_err", "x100 (1 - IoU)"),
@@ -29,6 +34,23 @@ _ERRORS = {
 # As in `bevkd.eval.kitti` and `bevkd.eval.waymo`, which take seconds to import.
 KITTI_CLASSES, KITTI_LEVELS = ("Car", "Pedestrian", "Cyclist"), ("easy", "moderate", "hard")
 WAYMO_TYPES = ("VEHICLE", "PEDESTRIAN", "SIGN", "CYCLIST")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a printed value is shown: its unit, the factor to it, and how many digits stand after the point."""
+
+    unit: str
+    factor: float
+    digits: int
+
+    def text(self, value: float, sign: bool = False) -> str:
+        """A printed value (or difference of such) as it is shown, or a dash where there is none."""
+        return "—" if math.isnan(value) else f"{value * self.factor:{'+' if sign else ''}.{self.digits}f}"
+
+    def span(self, low: float, high: float, sign: bool = True) -> str:
+        """An interval as it is shown, or a dash."""
+        return "—" if math.isnan(low) else f"[{self.text(low, sign)}, {self.text(high, sign)}]"
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,13 @@ class Metric:
     def arrow(self) -> str:
         """Direction sign as the papers print it."""
         return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def shown(self) -> Shown:
+        """How values are shown to a reader: errors in their own units, all else as printed."""
+        if self.unit.startswith(_HUNDREDFOLD):
+            return Shown(self.unit.removeprefix(_HUNDREDFOLD).removesuffix(")"), 0.01, self.digits + 2)
+        return Shown(self.unit, 1.0, self.digits)
 
 
 def _known() -> dict[str, Metric]:

@@ -77,6 +77,11 @@ def ledger_file(results: Path, part: str) -> Path:
     return results / "ledger" / f"{part}.csv"
 
 
+def part_metrics(results: Path, part: str) -> Path:
+    """The few numbers of a part that `dvc metrics show` prints."""
+    return results / "metrics" / f"{part}.json"
+
+
 def joined_ledger(results: Path, target: Target) -> Path:
     """The ledger of all parts of a tier."""
     return results / ("claims.csv" if target == "all" else f"claims_{target}.csv")

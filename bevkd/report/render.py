@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bevkd.io import write_text
 from bevkd.report.frames import to_csv
-from bevkd.report.metrics import metric
+from bevkd.report.metrics import Shown, metric
 from bevkd.report.tables import Row, Table, to_frame
 
 _HOW = "Each cell of ours: mean ± sample standard deviation over n trained seeds; — where the paper prints no number."
@@ -33,6 +33,7 @@ class Grid:
         rows: cells, as many per row as there are columns.
         groups: the row groups in order, with their size.
         runs: the first run behind each row; "" where there is none.
+        gain: whether the second column is the paired difference.
     """
 
     title: str
@@ -40,26 +41,20 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
     groups: tuple[tuple[str, int], ...]
     runs: tuple[str, ...]
+    gain: bool = False
 
 
-def ours_text(mean: float, std: float, digits: int = 1) -> str:
+def ours_text(mean: float, std: float, shown: Shown) -> str:
     """`12.3 ± 0.4`, `12.3` for a single seed, or a dash."""
-    if math.isnan(mean):
-        return "—"
-    return f"{mean:.{digits}f}" + ("" if math.isnan(std) else f" ± {std:.{digits}f}")
+    return shown.text(mean) + ("" if math.isnan(mean) or math.isnan(std) else f" ± {shown.text(std)}")
 
 
-def paper_text(value: float, digits: int = 1) -> str:
-    """`12.3`, or a dash."""
-    return "—" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def delta_text(row: Row) -> str:
-    """`+1.2 [-0.3, +2.7]`: paired difference and its 95 % interval."""
+def delta_text(row: Row, shown: Shown) -> str:
+    """`+1.2 [-0.3, +2.7]`: paired difference and its 95 % interval; nothing where none is taken."""
     if row.delta is None:
         return ""
-    text = f"{row.delta.mean:+.1f}"
-    return text if math.isnan(row.delta.low) else f"{text} [{row.delta.low:+.1f}, {row.delta.high:+.1f}]"
+    text = shown.text(row.delta.mean, sign=True)
+    return text if math.isnan(row.delta.low) else f"{text} {shown.span(row.delta.low, row.delta.high)}"
 
 
 def column_name(key: str) -> str:
@@ -95,22 +90,24 @@ def _panels(table: Table) -> list[Grid]:
     for panel in dict.fromkeys(column.panel for column in spec.columns):
         keys = [c.key for c in spec.columns if c.panel == panel]
         printed = {k for k in keys if any(not math.isnan(r.values[k].paper) for r in table.rows)}
-        head = ["", *(["role"] if with_role else [])]
+        # What was gained comes first and the role late: a narrow screen has no room for more than a few columns.
+        compared = spec.delta in keys and any(row.delta is not None for row in table.rows)
+        gain = metric(str(spec.delta)).shown if compared else None
+        head = ["", *[f"Δ {spec.delta} paired [95 % CI]"] * compared]
         for key in keys:
             name = f"{column_name(key)} {metric(key).arrow}"
             head += [f"{name} paper", f"{name} ours"] if key in printed else [f"{name} ours"]
-        show_delta = spec.delta in keys and any(row.delta is not None for row in table.rows)
-        head += [f"Δ {spec.delta} paired [95 % CI]"] * show_delta + ["n"]
+        head += [*["role"] * with_role, "n"]
         rows = []
         for row in table.rows:
-            cells = [row.label, *([row.role] if with_role else [])]
+            cells = [row.label, *([delta_text(row, gain)] if gain else [])]
             for key in keys:
-                value, digits = row.values[key], metric(key).digits
-                cells += [paper_text(value.paper, digits) + mark(table, row, key)] * (key in printed)
-                cells += [ours_text(value.ours, value.std, digits)]
-            rows.append((*cells, *([delta_text(row)] if show_delta else []), str(row.n)))
+                value, shown = row.values[key], metric(key).shown
+                cells += [shown.text(value.paper) + mark(table, row, key)] * (key in printed)
+                cells += [ours_text(value.ours, value.std, shown)]
+            rows.append((*cells, *[row.role] * with_role, str(row.n)))
         runs = tuple(row.run.split()[0] for row in table.rows)
-        out.append(Grid(panel, tuple(head), tuple(rows), _sizes(table.rows), runs))
+        out.append(Grid(panel, tuple(head), tuple(rows), _sizes(table.rows), runs, gain is not None))
     return out
 
 
@@ -125,16 +122,16 @@ def _context(table: Table) -> list[Grid]:
         return []
     head = ("", *(f"{column_name(key)} {metric(key).arrow} paper" for key in keys))
     rows = tuple(
-        (row.label, *(paper_text(row.values[key].paper, metric(key).digits) + mark(table, row, key) for key in keys))
+        (row.label, *(metric(key).shown.text(row.values[key].paper) + mark(table, row, key) for key in keys))
         for row in table.context
     )
     return [Grid(CONTEXT_TITLE, head, rows, _sizes(table.context), ("",) * len(rows))]
 
 
 def units_text(table: Table) -> str:
-    """`Units: mAP %, mAVE x100 (m/s).`, the same for classes and groups."""
+    """`Units: mAP %, mAVE m/s.`, the same for classes and groups."""
     keys = [column.key.partition("@")[0] for column in table.spec.columns]
-    units = {"AP" if key.startswith("AP_") else column_name(key): metric(key).unit for key in keys}
+    units = {"AP" if key.startswith("AP_") else column_name(key): metric(key).shown.unit for key in keys}
     return "Units: " + ", ".join(f"{key} {unit}" for key, unit in units.items()) + "."
 
 

@@ -109,11 +109,26 @@ class Results:
             DataError: one is missing.
         """
         shown = [name for part in self.shown(target) for name in part.figures]
-        files = {name: self.folder / "figures" / f"{name}.png" for name in shown}
+        files = {name: self._image(name) for name in shown}
         missing = [name for name, file in files.items() if not file.exists()]
         if missing and target == "all" and not self.partial:
             raise DataError(f"figure {missing[0]!r} has not been made", file=files[missing[0]])
         return [(spec, files[name]) for name, spec in load_figures(self.scale).items() if name in {*shown} - {*missing}]
+
+    def absent(self, part: Part) -> dict[str, list[str]]:
+        """Kind (`tables`, `figures`, `claims`) -> names of what a part of target `all` should have, and has not yet."""
+        if part.target != "all":
+            return {}
+        claims = [] if ledger_file(self.folder, part.name).exists() else list(part.claims)
+        found = {
+            "tables": [name for name in part.tables if not table_file(self.folder, name).exists()],
+            "figures": [name for name in part.figures if not self._image(name).exists()],
+            "claims": claims,
+        }
+        return {kind: names for kind, names in found.items() if names}
+
+    def _image(self, figure: str) -> Path:
+        return self.folder / "figures" / f"{figure}.png"
 
     def findings(self, target: Target) -> list[Finding]:
         """The joined ledger of a target, in the order of the claims.

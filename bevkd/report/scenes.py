@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from bevkd.config import DataConfig
 from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.data.load import FrameLoader
 from bevkd.data.points import transform
 from bevkd.data.present import require_data_set
+from bevkd.data.reads import Reads
 from bevkd.errors import DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
-from bevkd.registry import lookup
 from bevkd.report.runs import Runs
+from bevkd.splits import split_names
 
 Array = NDArray[np.float64]
 # The box edges as pairs of corner indices of `box_corners`.
@@ -83,8 +85,10 @@ class SceneReader:
         self.data, self.area = data, area
         require_data_set(data)
         splits = sorted(read_stamp(data.index)["splits"])
-        self.index = FrameIndex.open(data.index, "+".join(splits), sensors=("lidar", "camera"))
-        self.files = lookup("reader", self.index.facts["reader"])(data.root)
+        self.index = FrameIndex.open(
+            data.index, "+".join(splits), sensors=("lidar", "camera"), categories=data.categories
+        )
+        self.loader = FrameLoader(self.index, data.root, Reads(), data.rescale_images)
         self.row = {token: i for i, token in enumerate(self.index.columns["token"])}
 
     def scene(self, token: str) -> Scene:
@@ -108,11 +112,11 @@ class SceneReader:
             ego_from_ego = invert(index.global_from_ego[i]) @ index.sensors.global_from_ego[s]
             ego_from_sensor = ego_from_ego @ index.sensors.ego_from_sensor[s]
             if index.sensors.modality[s] == "lidar":
-                points = transform(self.files.lidar(file, token), ego_from_sensor)
+                points = transform(self.loader.files.lidar(file, token), ego_from_sensor)
             else:
-                view = (invert(ego_from_sensor), index.sensors.intrinsics[s])
-                picture = np.asarray(self.files.image(file, token))
-                cameras.append(CameraView(index.sensors.channel[s], picture, *view))
+                picture, intrinsics = self.loader.image(s)
+                view = (invert(ego_from_sensor), intrinsics)
+                cameras.append(CameraView(index.sensors.channel[s], np.asarray(picture), *view))
         rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
         cameras.sort(key=lambda view: (rank.get(view.channel, len(rank)), view.channel))
         words = {name: index.columns[name][i] for name in ("scene_name", "split", "description")}
@@ -127,8 +131,8 @@ class SceneReader:
 
     def fullest(self, split: str, count: int) -> list[str]:
         """Tokens of the frames with most boxes, each of another scene: a choice that no result can influence."""
-        columns = self.index.columns
-        rows = [i for i, name in enumerate(columns["split"]) if name == split]
+        columns, wanted = self.index.columns, split_names(split)
+        rows = [i for i, name in enumerate(columns["split"]) if name in wanted]
         rows.sort(key=lambda i: (-len(self._boxes(i)[0]), columns["token"][i]))
         chosen: dict[str, str] = {}
         for i in rows:

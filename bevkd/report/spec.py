@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.config import Paper, RowConfig, config_tree, load_papers, load_rows, merge, parse, tiers
+from bevkd.config import Paper, RowConfig, config_tree, load_papers, load_rows, load_scale, merge, parse, tiers
 from bevkd.config.chain import find_row
 from bevkd.config.comparisons import Pool, Selector, pool
 from bevkd.config.families import entries
@@ -428,6 +428,8 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
     """A table as plain data, spelt out."""
     known = [field.name for field in fields(TableConfig) if field.name not in ("name", "part")]
     plain = dict(check_keys(content, [*known, *_SHORT], where))
+    there = dict(plain.pop("at", {}).get(scale, {}))
+    plain |= {key: there.pop(key) for key in known if key in there}  # the rest are runs that stand for others
     short: dict[str, Any] = {"labels": {}, "show": (), "group": "", "where": where, "scale": scale or ""}
     short |= {key: plain.pop(key) for key in ("labels", "show", "group") if key in plain}
     for key in ("rows", "also"):
@@ -442,7 +444,9 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
     plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published'].get('table', '')}")
     if plain.get("target") == "preview":
         plain["notes"] = [*plain.get("notes", ()), PREVIEW]
-    return stand_ins(plain, plain.pop("at", {}).get(scale, {})) | {"name": name, "part": paper.name}
+    if scale is not None:
+        plain["notes"] = [*plain.get("notes", ()), *load_scale(scale).notes]
+    return stand_ins(plain, there) | {"name": name, "part": paper.name}
 
 
 def load_tables(scale: str | None = None) -> dict[str, TableConfig]:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
 from bevkd.classes import CLASSES
+from bevkd.config.chain import awaited
 from bevkd.io import write_json, write_text
 from bevkd.report import ledger
+from bevkd.report.claims import VERDICTS
 from bevkd.report.frames import to_csv
-from bevkd.report.parts import joined_ledger
-from bevkd.report.records import MAIN, RunRecord
+from bevkd.report.parts import Part, joined_ledger, ledger_file, part_metrics
+from bevkd.report.records import MAIN, RunRecord, record_file
 from bevkd.report.results import Results
+from bevkd.report.spec import Target
 
 _KEYS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 
 def write(results: Results) -> list[Path]:
-    """Write `claims*.csv`, `metrics.json`, `plots/seeds.csv`, `plots/classes.csv` and `plots/training.csv`.
+    """Write `claims*.csv`, `metrics.json`, `metrics/<part>.json`, and `plots/{seeds,classes,training}.csv`.
 
-    The plots over runs show those on nuScenes, whose metrics can be compared.
+    Metrics of a part are what fits a terminal, those of every run stand in `metrics.json`. The plots over runs show
+    those on nuScenes, whose metrics can be compared.
 
     Raises:
         DataError: a record, or a part of the ledger, is missing.
@@ -41,6 +46,9 @@ def write(results: Results) -> list[Path]:
     }
     metrics = {"runs": means, "claims": {name: verdicts[name] for name in sorted(verdicts)}}
     write_json(results.folder / "metrics.json", metrics, indent=2)
+    for part in _made(results):
+        out.append(part_metrics(results.folder, part.name))
+        write_json(out[-1], _of_part(results, part), indent=2)
     nuscenes = {run: record for run, record in records.items() if reader[run] == "nuscenes"}
     plots = {
         "seeds": (_seeds(nuscenes), 4),
@@ -51,6 +59,30 @@ def write(results: Results) -> list[Path]:
         out.append(results.folder / "plots" / f"{name}.csv")
         write_text(out[-1], to_csv(frame, digits))
     return [*out, results.folder / "metrics.json"]
+
+
+def _made(results: Results) -> list[Part]:
+    """Parts whose claims have been tested; a part without claims has an empty ledger."""
+    shown = [part for target in get_args(Target) for part in results.shown(target)]
+    return [part for part in shown if ledger_file(results.folder, part.name).exists()]
+
+
+def _of_part(results: Results, part: Part) -> dict[str, float]:
+    """Number of runs, claims by verdict, and the best run that is nobody's teacher, by the main metric of its data.
+
+    Tuning never looks at the reported split. The same few keys for every paper: `dvc metrics show` prints a column for
+    each key and a line for each paper.
+    """
+    findings = ledger.read(ledger_file(results.folder, part.name)) if part.claims else []
+    verdicts, runs = Counter(finding.verdict for finding in findings), part.runs(results.rows)
+    out: dict[str, float] = {"runs": len(runs), **{name: verdicts[name] for name in VERDICTS}}
+    teachers = awaited(results.rows)
+    shown = [run for run in runs if run not in teachers and record_file(results.folder, run).exists()]
+    if not shown or part.target == "tuning":
+        return out
+    main = MAIN.get(results.config(shown[0]).data.kind, ())[:1]  # those of other formats cannot be compared
+    values = [record.metrics[key] for record in map(results.record, shown) for key in main if key in record.metrics]
+    return out | ({"best": round(max(values), 3)} if values else {})
 
 
 def _seeds(records: dict[str, RunRecord]) -> pd.DataFrame:

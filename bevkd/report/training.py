@@ -58,14 +58,16 @@ def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:
             units.add(unit)
             shares = sorted(next(iter(found.values())))
             for axes, key in zip(row, spec.metrics, strict=True):
-                values = np.array([[seed[share][key] for share in shares] for seed in found.values()])
+                values = metric(key).shown.factor * np.array(
+                    [[seed[share][key] for share in shares] for seed in found.values()]
+                )
                 x = length * np.array(shares)
                 axes.plot(x, values.mean(axis=0), color=PALETTE[i], marker=MARKERS[i], ms=6, label=curve.label)
                 axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=PALETTE[i], alpha=0.2, lw=0)
     if len(units) > 1:
         raise ConfigError(f"figure {spec.name!r}: some schedules are counted in steps, others in epochs")
     for axes, key in zip(row, spec.metrics, strict=True):
-        axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).unit}")
+        axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
         axes.set_xlabel("".join(units))
     handles, labels = row[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)

@@ -13,7 +13,6 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from torch import Tensor
 from bevkd import __version__
 from bevkd.config import ModelConfig, RunConfig, differences, identity, identity_digest, stored_run, to_plain
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS
-from bevkd.errors import CheckpointError, ConfigError, OtherRunError
+from bevkd.errors import CheckpointError, ConfigError, DataError, OtherRunError
 from bevkd.io import atomic_path
-from bevkd.models.detector import Detector, build_detector
+from bevkd.models.detector import Detector, build_detector, weights_come_later
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +38,19 @@ _MODEL_KEYS = {"model", "config", "digest", "step", "teacher", "version"}
 def save_checkpoint(out: Path, state: dict[str, Any]) -> None:
     """Write `checkpoint.pt`, keeping the one before it; at every instant one of the two is whole."""
     with atomic_path(out / CURRENT) as temporary:
-        torch.save(state, temporary)
+        _save(state, temporary, out / CURRENT)
         if (out / CURRENT).exists():
             os.replace(out / CURRENT, out / PREVIOUS)
+
+
+def _save(state: dict[str, Any], temporary: Path, path: Path) -> None:
+    """Write a file of torch, which hides what the system says (mostly that no space is left) behind its own words."""
+    try:
+        torch.save(state, temporary)
+    except RuntimeError as error:
+        free = shutil.disk_usage(temporary.parent).free / 1e6
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"cannot be written: {first} ({free:.0f} MB are free)", file=path) from error
 
 
 def _read(path: Path, keys: set[str]) -> dict[str, Any]:
@@ -139,7 +148,7 @@ def save_model(out: Path, model: dict[str, Tensor], run: RunConfig, step: int, t
         "version": __version__,
     }
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        _save(state, temporary, path)
     return path
 
 
@@ -199,13 +208,6 @@ def _stored(state: dict[str, Any], where: Path) -> RunConfig:
     return stored_run(plain, f"configuration inside {where}")
 
 
-def without_starting_weights(model: ModelConfig) -> ModelConfig:
-    """The same network, built at random: it needs neither files nor the hub."""
-    if "camera" not in model.sensors:
-        return model
-    return replace(model, camera=replace(model.camera, backbone=replace(model.camera.backbone, weights=None)))
-
-
 def read_config(path: str | Path) -> RunConfig:
     """The configuration inside a `model.pt`.
 
@@ -236,6 +238,6 @@ def load_detector(path: str | Path, model: ModelConfig | None = None) -> tuple[D
     state = read_model(path)
     run = _config(state, path)
     # All weights are in the file: those that training started from need not be there, nor the network to get them.
-    detector = build_detector(without_starting_weights(run.model if model is None else model))
+    detector = build_detector(weights_come_later(run.model if model is None else model))
     load_weights(detector, state["model"], str(path))
     return detector.eval(), run

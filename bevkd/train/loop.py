@@ -26,6 +26,7 @@ from torch import Tensor
 from bevkd import __version__
 from bevkd.config import RunConfig, to_plain
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS
+from bevkd.config.weights import check_weights_there
 from bevkd.data.batch import Batch
 from bevkd.errors import BevkdError, Interrupted
 from bevkd.io import write_json, write_text
@@ -79,6 +80,8 @@ def train(
     """
     check_classes(run)
     out = Path(out)
+    if not (out / ckpt.MODEL).exists():
+        check_weights_there(run)
     with torch_settings(run.train), exclusive(out), StopRequest() as stop:
         fabric = build_fabric(run.train)
         if fabric.is_global_zero:

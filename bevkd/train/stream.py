@@ -32,8 +32,12 @@ def derive_seed(*parts: object) -> int:
 
 
 def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
-    """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by."""
-    return FrameDataset(
+    """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by.
+
+    Raises:
+        DataError: no labelled frame has a box to learn from.
+    """
+    frames = FrameDataset(
         run.data,
         run.model,
         run.data.train_split,
@@ -43,6 +47,8 @@ def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
         labelled_subset=run.row.labelled_subset,
         reads=reads,
     )
+    frames.require_targets(run.train.frames_limit or None)  # every batch holds labelled frames, whatever it has beside
+    return frames
 
 
 class Frames(Protocol):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bevkd.cli import main
+from bevkd.config import config_dir
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,59 @@ def test_a_cache_says_its_size_before_it_is_built(capsys: pytest.CaptureFixture[
         main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run", "--reader", "unidistill_p4:1"]) == 0
     )
     assert "MB for 1 trainings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "--dataset", "nuscenes", "--root", "data", "--version", "v1.0-x", "--out", "index"],
+        ["convert", "--dataset", "kitti", "--root", "data", "--out", "index"],
+        ["convert", "--dataset", "waymo", "--root", "data", "--out", "index"],
+        ["doctor", "--root", "data"],
+        [
+            "evaluate",
+            "nuscenes",
+            *["--root", "data", "--version", "v1.0-x", "--split", "val", "--results", "r", "--out", "m"],
+        ],
+        ["evaluate", "kitti", "--labels", "data", "--results", "data", "--out", "m"],
+        ["evaluate", "waymo", "--sets", "data", "--out", "m"],
+        ["train", "--run", "lidar_base", "--scale", "smoke", "--runs", "data"],
+        ["train", "--run", "lidar_base", "--scale", "smoke", "--runs", "r", "--set", "data.index=data"],
+        ["simulate", "--dataset", "kitti", "--scale", "smoke", "--out", "data/below"],
+        ["config", "--run", "lidar_base", "--set", "data.index=data"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:3]),
+)
+@pytest.mark.parametrize("kind", ["loop", "file"])
+def test_no_command_ends_with_a_traceback(
+    arguments: list[str], kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEVKD_CONFIG", str(config_dir().resolve()))
+    monkeypatch.chdir(tmp_path)
+    if kind == "loop":
+        Path("data").symlink_to("data")
+    else:
+        Path("data").write_text("x")
+    code = main(arguments)
+    said = capsys.readouterr()
+    if arguments[0] == "config":
+        assert code == 0
+        return
+    assert code == 3
+    assert "data" in (said.out if arguments[0] == "doctor" else said.err)
+    assert len(said.err.strip().splitlines()) == (0 if arguments[0] == "doctor" else 1)
+
+
+def test_what_no_reader_was_about_is_a_line_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bevkd import doctor
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr(doctor, "examine", refuse)
+    assert main(["doctor"]) == 3
+    assert capsys.readouterr().err.strip() == "bevkd: PermissionError: [Errno 13] Permission denied (file=/some/file)"
+    with pytest.raises(PermissionError):
+        main(["--traceback", "doctor"])

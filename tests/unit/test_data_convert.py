@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bevkd.config.schema import DataConfig, ModelConfig
 from bevkd.data import FrameDataset, Reads, convert_nuscenes
 from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.data.options import ConvertOptions
 from bevkd.data.reads import Camera, Lidar, Radar
+from bevkd.data.summary import summarise
+from bevkd.doctor import examine_dataset
 from bevkd.errors import ConfigError, DataError
+from bevkd.eval.nuscenes.ground_truth import load_ground_truth
 from bevkd.registry import lookup, names
+from bevkd.splits import official_splits
 
 VERSION = "v1.0-sim"
 Records = list[dict[str, Any]]
@@ -261,3 +269,210 @@ def test_readers_by_name(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None
     assert names("reader") == ["kitti", "nuscenes", "waymo"]
     index = lookup("reader", "nuscenes").convert(copy, VERSION, tmp_path / "index")
     assert read_stamp(index)["source"] == read_stamp(smoke_dataset.index)["source"]
+
+
+def sweeps_per_frame(index: Path) -> list[int]:
+    return [len(rows) for rows in FrameIndex.open(index, "train+val").lidar_sweeps]
+
+
+def test_sweeps_that_arrive_later_enter_the_index(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
+    (copy / "sweeps").unlink()
+    index = convert_nuscenes(copy, VERSION, tmp_path / "index")
+    few = sweeps_per_frame(index)
+    shutil.copytree(smoke_dataset.root / "sweeps", copy / "sweeps")
+    convert_nuscenes(copy, VERSION, index)
+    assert sweeps_per_frame(index) == sweeps_per_frame(smoke_dataset.index)
+    assert sum(few) < sum(sweeps_per_frame(index))
+    gone = next((copy / "sweeps" / "LIDAR_TOP").iterdir())
+    gone.unlink()  # what goes is noticed as well
+    convert_nuscenes(copy, VERSION, index)
+    assert read_stamp(index)["missing_sweeps"] == 1
+
+
+@pytest.mark.parametrize("part", ["CAM_FRONT", "LIDAR_TOP", "RADAR_FRONT"])
+def test_links_to_themselves_are_a_line(copy: Path, tmp_path: Path, smoke_dataset: Any, part: str) -> None:
+    own_files(copy, smoke_dataset)
+    path, token = key_file(copy, part)
+    path.unlink()
+    path.symlink_to(path.name)
+    error = fails(copy, tmp_path)
+    assert "cannot be read: [Errno 40]" in str(error)
+    assert (error.file, error.token) == (path, token)
+
+
+def test_a_file_in_the_place_of_a_folder(copy: Path, tmp_path: Path) -> None:
+    (copy / "sweeps").unlink()
+    (copy / "sweeps").write_text("x")
+    assert "[Errno 20]" in str(fails(copy, tmp_path))
+    table = copy / VERSION / "log.json"
+    table.unlink()
+    table.symlink_to(table.name)
+    assert "cannot be read: [Errno 40]" in str(fails(copy, tmp_path))
+
+
+def halved(folder: Path) -> None:
+    for path in folder.rglob("*.jpg"):
+        with Image.open(path) as image:
+            image.resize((image.width // 2, image.height // 2)).save(path)
+
+
+def test_images_of_another_size(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
+    own_files(copy, smoke_dataset)
+    full = convert_nuscenes(copy, VERSION, tmp_path / "full")
+    halved(copy / "samples" / "CAM_BACK")
+    error = fails(copy, tmp_path)
+    assert "88x32" in str(error)
+    assert "176x64" in str(error)
+    assert "CAM_BACK" in str(error.file)
+    # Images that shrank after the conversion are met when they are read; where that is wanted, intrinsics go with them.
+    data = DataConfig(root=str(copy), version=VERSION, index=str(full))
+    reads = Reads.of(Camera((64, 176)))
+    with pytest.raises(DataError, match="88x32"):
+        FrameDataset(data, ModelConfig(), "train", train=False, seed=0, reads=reads).get(0, 0)
+    asked = replace(data, rescale_images=True)
+    options = ConvertOptions(rescale_images=True)
+    again = replace(data, index=str(convert_nuscenes(copy, VERSION, tmp_path / "again", options=options)))
+    plain = replace(data, root=str(smoke_dataset.root), index=str(smoke_dataset.index))
+    seen = [
+        FrameDataset(one, ModelConfig(), "train", train=False, seed=0, reads=reads).get(0, 0).cameras
+        for one in (plain, asked, again)
+    ]
+    projections = [c.image_aug @ c.intrinsics for c in seen if c is not None]
+    assert len(projections) == 3
+    for found in projections[1:]:
+        np.testing.assert_allclose(found, projections[0], rtol=1e-12)
+
+
+def test_points_must_be_what_the_format_holds(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
+    own_files(copy, smoke_dataset)
+    path = min((copy / "samples" / "LIDAR_TOP").iterdir())
+    points = np.fromfile(path, np.float32).reshape(-1, 5)
+    points[0, 3] = 4096.0
+    points.tofile(path)
+    assert "intensities" in str(fails(copy, tmp_path))
+    edit(copy, "sample_annotation", lambda content: content[4].update(num_lidar_pts=-3))
+    assert "negative" in str(fails(copy, tmp_path))
+
+
+def test_sensors_and_scenes_that_were_not_downloaded(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
+    own_files(copy, smoke_dataset)
+    frames = read_stamp(smoke_dataset.index)["frames"]
+    for channel in ("CAM_BACK", "RADAR_FRONT"):
+        shutil.rmtree(copy / "samples" / channel)
+    index = convert_nuscenes(copy, VERSION, tmp_path / "index")
+    facts = read_stamp(index)
+    assert facts["missing"] == {"CAM_BACK": frames, "RADAR_FRONT": frames}
+    assert facts["frames"] == frames
+    assert "CAM_BACK" in summarise(index)
+    # Cameras only: the frames are where the LiDAR stood.
+    shutil.rmtree(copy / "samples" / "LIDAR_TOP")
+    (copy / "sweeps").unlink()
+    index = convert_nuscenes(copy, VERSION, tmp_path / "index")
+    opened, whole = (FrameIndex.open(folder, "val") for folder in (index, smoke_dataset.index))
+    assert np.array_equal(opened.global_from_ego, whole.global_from_ego)
+    assert np.array_equal(opened.boxes.boxes, whole.boxes.boxes, equal_nan=True)
+    data = DataConfig(root=str(copy), version=VERSION, index=str(index))
+    seen = FrameDataset(data, ModelConfig(), "val", train=False, seed=0, reads=Reads.of(Camera((64, 176)))).get(0, 0)
+    assert seen.cameras is not None
+    assert len(seen.cameras.images) == 5
+    with pytest.raises(DataError, match="LIDAR_TOP"):
+        FrameDataset(data, ModelConfig(), "val", train=False, seed=0, reads=Reads.of(Lidar()))
+
+
+def test_scenes_of_blobs_that_were_not_downloaded(copy: Path, tmp_path: Path, smoke_dataset: Any, caplog: Any) -> None:
+    own_files(copy, smoke_dataset)
+    index = FrameIndex.open(smoke_dataset.index, "train")
+    scene = index.columns["scene_name"][0]
+    lost = [i for i, name in enumerate(index.columns["scene_name"]) if name == scene]
+    for i in lost:
+        for row in index.key[i]:
+            (copy / index.sensors.filename[index.sensors.position[row]]).unlink()
+    facts = read_stamp(convert_nuscenes(copy, VERSION, tmp_path / "index"))
+    assert facts["missing_frames"] == len(lost)
+    assert scene not in FrameIndex.open(tmp_path / "index", "train").columns["scene_name"]
+    # Of another scene only the cameras: a LiDAR network goes without it, and says so.
+    other = next(name for name in index.columns["scene_name"] if name != scene)
+    rest = [i for i, name in enumerate(index.columns["scene_name"]) if name == other]
+    for i in rest:
+        (copy / index.sensors.filename[index.sensors.position[index.key[i][0]]]).unlink()
+    convert_nuscenes(copy, VERSION, tmp_path / "index")
+    data = DataConfig(root=str(copy), version=VERSION, index=str(tmp_path / "index"), lidar_sweeps=0)
+    frames = FrameDataset(data, ModelConfig(), "train", train=False, seed=0, reads=Reads.of(Lidar()))
+    assert other not in frames.scenes
+    assert f"{len(rest)} of " in caplog.text
+
+
+def test_single_files_may_be_missing_if_asked_for(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
+    own_files(copy, smoke_dataset)
+    path, _ = key_file(copy, "CAM_BACK/")
+    path.unlink()
+    index = convert_nuscenes(copy, VERSION, tmp_path / "index", options=ConvertOptions(partial=True))
+    assert read_stamp(index)["missing"] == {"CAM_BACK": 1}
+
+
+def test_splits_are_compared_with_the_scenes(copy: Path, tmp_path: Path) -> None:
+    path = copy / VERSION / "splits.json"
+    splits = json.loads(path.read_text())
+    path.write_text(json.dumps({**splits, "more": ["scene-nowhere"]}))
+    assert "'scene-nowhere' is not in the tables" in str(fails(copy, tmp_path))
+    path.write_text(json.dumps({**splits, "more": splits["val"][:1]}))
+    assert "is in the splits 'val' and 'more'" in str(fails(copy, tmp_path))
+    path.write_text(json.dumps(splits)[:-1] + f', "train": {json.dumps(splits["val"])}' + "}")
+    assert "'train' is given twice" in str(fails(copy, tmp_path))
+
+
+def test_splits_beside_official_tables(copy: Path, tmp_path: Path) -> None:
+    """One rule for indices and evaluations: official names are official, others come from `splits.json`."""
+    (copy / VERSION).rename(copy / "v1.0-mini")
+    (copy / "v1.0-mini" / "labelled.json").unlink()
+    names = [record["name"] for record in json.loads((copy / "v1.0-mini" / "scene.json").read_text())]
+    official = official_splits()["mini_val"]
+    scenes = json.loads((copy / "v1.0-mini" / "scene.json").read_text())
+    for record, name in zip(scenes[:2], official, strict=True):
+        record["name"] = name
+    (copy / "v1.0-mini" / "scene.json").write_text(json.dumps(scenes))
+    mine = {"mine": [official[0], names[2]]}
+    (copy / "v1.0-mini" / "splits.json").write_text(json.dumps(mine))
+    index = convert_nuscenes(copy, "v1.0-mini", tmp_path / "index")
+    for split, wanted in (("mini_val", official), ("mine", mine["mine"])):
+        opened = FrameIndex.open(index, split)
+        assert set(opened.columns["scene_name"]) == set(wanted)
+        truth = load_ground_truth(copy, "v1.0-mini", split)
+        assert sorted(truth.tokens) == sorted(opened.columns["token"])
+    (copy / "v1.0-mini" / "splits.json").write_text(json.dumps({"mini_val": names[2:3]}))
+    with pytest.raises(DataError, match="official"):
+        convert_nuscenes(copy, "v1.0-mini", tmp_path / "index")
+
+
+def test_byte_order_marks_change_nothing(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
+    for path in (copy / VERSION).glob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    index = convert_nuscenes(copy, VERSION, tmp_path / "index")
+    assert FrameIndex.open(index, "val").columns == FrameIndex.open(smoke_dataset.index, "val").columns
+    assert len(load_ground_truth(copy, VERSION, "val").boxes) > 0
+
+
+def test_every_problem_is_listed(copy: Path, smoke_dataset: Any) -> None:
+    own_files(copy, smoke_dataset)
+    halved(copy / "samples" / "CAM_BACK")
+    files = sorted((copy / "samples" / "LIDAR_TOP").iterdir())
+    files[0].unlink()
+    files[1].write_bytes(b"123")
+    found = examine_dataset(copy, None)
+    assert (found.format, found.versions) == ("nuscenes", [VERSION])
+    assert found.files["samples/LIDAR_TOP"] == len(files) - 1
+    text = "\n".join(found.problems)
+    assert "file is missing" in text
+    assert "truncated LiDAR file" in text
+    assert text.count("image is 88x32") == 10
+    assert "more like: image is #x#" in text
+    edit(copy, "ego_pose", lambda content: [content[i].update(rotation=[0.0] * 4) for i in (1, 2)])
+    edit(copy, "sample_annotation", lambda content: content[3].update(size=[0.0, 1.0, 1.0]))
+    text = "\n".join(examine_dataset(copy, VERSION).problems)
+    assert text.count("unit length") == 2
+    assert "box sizes must be positive" in text
+    for table in ("log", "scene"):
+        (copy / VERSION / f"{table}.json").write_text("[{]")
+    assert len(examine_dataset(copy, VERSION).problems) == 2
+    assert "did you mean" in examine_dataset(copy, "v1.0-simm").problems[0]
+    assert str(copy) in examine_dataset(copy.parent, None).problems[0]

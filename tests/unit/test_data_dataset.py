@@ -22,7 +22,7 @@ from bevkd.data import Batch, FrameDataset, Sample, collate, convert_nuscenes
 from bevkd.data.batch import normalise
 from bevkd.data.reads import Depth, LidarImage, Radar, Reads, reads_of
 from bevkd.errors import ConfigError, DataError
-from bevkd.geometry import invert, points_in_boxes
+from bevkd.geometry import box_corners, invert, points_in_boxes
 from bevkd.models.camera.lss_settings import LSSSettings
 from bevkd.registry import register_settings
 
@@ -471,3 +471,24 @@ def test_an_area_ahead_cuts_points_and_boxes(data: DataConfig) -> None:
         np.testing.assert_array_equal(part.boxes, whole.boxes[(x >= 0) & (np.abs(y + 1e-12) <= 12.8)])
         kept += len(part.boxes)
     assert kept > 0
+
+
+def test_which_boxes_are_in_range_is_a_setting(data: DataConfig) -> None:
+    """With a corner inside, and the centre too; or with a corner alone (UniDistill spec, 3)."""
+    grid = GridConfig(reach=12.8, cell=0.8)
+    model = ModelConfig(sensors=("lidar",), grid=grid)
+    kept = {}
+    for rule in ("centre", "corner"):
+        frames = FrameDataset(replace(data, box_range=rule), model, "val", train=False, seed=0)
+        kept[rule] = [frames.get(i, 0).boxes for i in range(len(frames))]
+    more = 0
+    for i, (centre, corner) in enumerate(zip(kept["centre"], kept["corner"], strict=True)):
+        every = frames.boxes(i)[0]
+        corners = box_corners(every)
+        low, high = [-12.8, -12.8, grid.z_min], [12.8, 12.8, grid.z_max]
+        wanted = ((corners >= low) & (corners <= high)).all(axis=2).any(axis=1)
+        np.testing.assert_allclose(corner, every[wanted], atol=1e-5)
+        inside = (np.abs(every[:, :2]) < 12.8).all(axis=1)
+        np.testing.assert_allclose(centre, every[wanted & inside], atol=1e-5)
+        more += len(corner) - len(centre)
+    assert more > 0, "a test of nothing"

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.classes import LABEL_INDEX
+from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.data import FrameDataset
+from bevkd.data.index import UNCOUNTED, FrameIndex, read_stamp
 from bevkd.data.kitti import Calibration, Objects, convert_kitti, read_calibration, read_folder
 from bevkd.data.kitti.boxes import count_points, difficulty, ego_boxes, image_box, placement, rotations
-from bevkd.data.kitti.objects import COLUMNS, placed
+from bevkd.data.kitti.objects import COLUMNS, TYPES, placed
 from bevkd.data.load import FrameLoader
+from bevkd.data.options import ConvertOptions
 from bevkd.data.reads import Camera, Lidar, Reads
+from bevkd.data.summary import summarise
+from bevkd.doctor import examine_dataset
 from bevkd.errors import DataError
 from bevkd.geometry import apply, box_corners
 from bevkd.sim import KITTI_SCALES, simulate_kitti
@@ -311,3 +320,173 @@ def test_bad_files(
 def test_no_frames(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no frame"):
         convert_kitti(tmp_path, tmp_path / "index")
+
+
+def _marked(path: Path) -> None:
+    """As an editor of Windows saves it: with a byte order mark and its line ends."""
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def test_byte_order_marks_and_line_ends_change_nothing(copy: Path, made: Path, tmp_path: Path) -> None:
+    for path in (*copy.rglob("*.txt"), copy / "labelled.json"):
+        _marked(path)
+    out = convert_kitti(copy, tmp_path / "index")
+    for name in ("frames", "sensors", "boxes"):
+        one, other = (pq.read_table(folder / f"{name}.parquet") for folder in (out, made / "index"))
+        assert repr(one.to_pylist()) == repr(other.to_pylist())
+    names = [path.stem for path in sorted((copy / "training" / "label_2").glob("*.txt"))]
+    assert set(read_folder(copy / "training" / "label_2", names, scored=False).kind) <= set(range(len(TYPES)))
+
+
+def test_text_of_other_widths_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("Car 0 0 0 1 1 2 2 1.5 1.6 4 1 1 10 0\r".encode("utf-16"))
+    assert read_folder(tmp_path, ["a"], scored=False).kind.tolist() == [0]
+
+
+SIZELESS = "Car 0 0 0 1 1 2 2 0 0 0 {x} 1 10 0\n"
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_placed_objects_have_a_size(tmp_path: Path, scored: bool) -> None:
+    ending = " 0.5\n" if scored else "\n"
+    (tmp_path / "a.txt").write_text(SIZELESS.format(x=1).replace("\n", ending))
+    with pytest.raises(DataError, match=r"line 1: box sizes must be positive.*field=height"):
+        read_folder(tmp_path, ["a"], scored=scored)
+    (tmp_path / "a.txt").write_text(SIZELESS.format(x=-1000).replace("\n", ending))
+    assert len(read_folder(tmp_path, ["a"], scored=scored)) == 1
+
+
+def test_files_that_cannot_be_opened(copy: Path, tmp_path: Path) -> None:
+    cloud = copy / "training" / "velodyne" / "000003.bin"
+    cloud.unlink()
+    cloud.mkdir()
+    with pytest.raises(DataError, match=r"cannot be read: \[Errno 21\].*token=000003"):
+        convert_kitti(copy, tmp_path / "index")
+    cloud.rmdir()
+    cloud.symlink_to(cloud.name)
+    with pytest.raises(DataError, match=r"cannot be read: \[Errno 40\].*token=000003"):
+        convert_kitti(copy, tmp_path / "index")
+    shutil.rmtree(copy / "training" / "velodyne")
+    (copy / "training" / "velodyne").write_text("x")
+    with pytest.raises(DataError, match=r"cannot be read: \[Errno 20\].*velodyne"):
+        convert_kitti(copy, tmp_path / "index")
+
+
+def test_reflectances_and_calibrations_must_fit(copy: Path, tmp_path: Path) -> None:
+    cloud = copy / "training" / "velodyne" / "000001.bin"
+    points = np.fromfile(cloud, np.float32).reshape(-1, 4)
+    for column, value, message in ((3, 255.0, "intensities from .* to 255"), (0, 1e6, "farther than any LiDAR")):
+        bad = points.copy()
+        bad[5, column] = value
+        bad.tofile(cloud)
+        with pytest.raises(DataError, match=message) as error:
+            convert_kitti(copy, tmp_path / "index")
+        assert (error.value.file, error.value.token) == (cloud, "000001")
+    points.tofile(cloud)
+    image = copy / "training" / "image_2" / "000001.png"
+    with Image.open(image) as picture:
+        picture.resize((picture.width // 2, picture.height // 2)).save(image)
+    with pytest.raises(DataError, match="does not fit an image"):
+        convert_kitti(copy, tmp_path / "index")
+
+
+def test_other_layouts_of_points_by_option(copy: Path, tmp_path: Path) -> None:
+    for path in (copy / "training" / "velodyne").glob("*.bin"):
+        points = np.fromfile(path, np.float32).reshape(-1, 4)
+        np.pad(points, ((0, 0), (0, 1))).tofile(path)
+    options = ConvertOptions(point_columns=5)
+    out = convert_kitti(copy, tmp_path / "index", options=options)
+    index = FrameIndex.open(out, "train")
+    loaded = FrameLoader(index, copy, Reads.of(Lidar())).load(0).points
+    size = (copy / index.sensors.filename[0]).stat().st_size
+    assert loaded is not None
+    assert len(loaded) == size / 20
+
+
+def test_jpegs_and_sensors_that_were_not_downloaded(copy: Path, tmp_path: Path, made: Path) -> None:
+    images = copy / "training" / "image_2"
+    for path in images.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.save(path.with_suffix(".jpg"))
+        path.unlink()
+    index = FrameIndex.open(convert_kitti(copy, tmp_path / "jpeg"), "train")
+    assert {Path(name).suffix for name in index.sensors.filename} == {".bin", ".jpg"}
+    assert FrameLoader(index, copy, Reads.of(Camera((64, 176)))).load(0).images
+    # One image less is an error, unless it is said that parts are missing.
+    next(images.glob("*.jpg")).unlink()
+    with pytest.raises(DataError, match="--partial"):
+        convert_kitti(copy, tmp_path / "index")
+    out = convert_kitti(copy, tmp_path / "index", options=ConvertOptions(partial=True))
+    assert read_stamp(out)["missing"] == {"training/image_2": 1}
+    # Cameras only: points in boxes were never counted.
+    shutil.rmtree(copy / "training" / "velodyne")
+    out = convert_kitti(copy, tmp_path / "index", options=ConvertOptions(partial=True))
+    frames = read_stamp(made / "index")["frames"]
+    assert read_stamp(out)["missing"]["training/velodyne"] == frames - 1
+    opened = FrameIndex.open(out, "train")
+    assert set(opened.sensors.modality) == {"camera"}
+    assert (opened.boxes.points >= UNCOUNTED).all()
+    assert len(opened.boxes.labels)
+    # LiDAR only.
+    shutil.copytree(made / "data" / "training" / "velodyne", copy / "training" / "velodyne")
+    shutil.rmtree(images)
+    opened = FrameIndex.open(convert_kitti(copy, tmp_path / "index"), "train")
+    assert set(opened.sensors.modality) == {"lidar"}
+    with pytest.raises(DataError, match="lidar_in_view"):
+        FrameLoader(opened, copy, Reads.of(Lidar(in_view=True))).load(0)
+
+
+def test_frames_without_a_label_file_by_option(copy: Path, tmp_path: Path) -> None:
+    (copy / "labelled.json").unlink()
+    (copy / "training" / "label_2" / "000001.txt").unlink()
+    out = convert_kitti(copy, tmp_path / "index", options=ConvertOptions(missing_labels="unlabelled"))
+    assert read_stamp(out)["without_labels"] == 1
+    index = FrameIndex.open(out, "train")
+    at = index.columns["token"].index("000001")
+    assert index.subsets[at] is None
+    assert all(held == [0] for i, held in enumerate(index.subsets) if i != at)
+    data = DataConfig(kind="kitti", root=str(copy), index=str(out), classes=("car",), lidar_sweeps=0)
+    for subset in (0, -1):
+        frames = FrameDataset(data, ModelConfig(), "train", train=True, seed=0, labelled_subset=subset)
+        assert "000001" not in frames.tokens
+        everything = FrameDataset(
+            data, ModelConfig(), "train", train=True, seed=0, labelled_subset=subset, frames="all"
+        )
+        assert everything.labelled[everything.tokens.index("000001")] == False  # noqa: E712 - a NumPy value
+
+
+def test_own_types_keep_their_names(copy: Path, tmp_path: Path) -> None:
+    for path in (copy / "training" / "label_2").glob("*.txt"):
+        path.write_text(re.sub("^Car ", "my_Car ", path.read_text(), flags=re.MULTILINE))
+    out = convert_kitti(copy, tmp_path / "index")
+    plain = FrameIndex.open(out, "train").boxes
+    mine = [i for i, name in enumerate(plain.category) if name == "my_Car"]
+    assert mine
+    assert set(plain.labels[mine]) == {-1}
+    mapped = FrameIndex.open(out, "train", categories={"MY_CAR": "car"}).boxes
+    assert set(mapped.labels[mine]) == {LABEL_INDEX["car"]}
+    assert "my_Car" in summarise(out)
+    assert "have no class" in summarise(out)
+    kept = convert_kitti(copy, tmp_path / "kept", options=ConvertOptions(categories={"my_car": "car"}))
+    assert (FrameIndex.open(kept, "train").boxes.labels == mapped.labels).all()
+    names = [path.stem for path in (copy / "training" / "label_2").glob("*.txt")]
+    read = read_folder(copy / "training" / "label_2", names, scored=False, categories={"my_Car": "car"})
+    assert TYPES.index("car") in read.kind
+
+
+def test_every_problem_is_listed(copy: Path) -> None:
+    (copy / "training" / "calib" / "000000.txt").unlink()
+    (copy / "training" / "velodyne" / "000001.bin").write_bytes(b"123")
+    (copy / "training" / "label_2" / "000001.txt").write_text("Car\n")
+    (copy / "ImageSets" / "val.txt").write_text("000999\n000998\n")
+    found = examine_dataset(copy, None)
+    assert found.format == "kitti"
+    assert found.files["training/velodyne"] == read_frames(copy)
+    text = "\n".join(found.problems)
+    for words in ("calib/000000.txt", "truncated LiDAR", "1 columns, not 15", "000999", "000998"):
+        assert words in text
+    assert len(found.problems) == 5
+
+
+def read_frames(copy: Path) -> int:
+    return len(list((copy / "training" / "velodyne").glob("*.bin")))

@@ -130,3 +130,45 @@ def test_words_of_descriptions() -> None:
     assert (weather("Night, heavy rain"), lighting("Night, heavy rain")) == ("rain", "night")
     assert (weather("Rain, wait at intersection"), lighting("Parked cars")) == ("rain", "day")
     assert (weather("Train station, drain"), lighting("Knights")) == ("clear", "day")
+
+
+FAULTS = {
+    "a comma too much": '[{"token": "a", "x": 1},, {"token": "b", "x": 2}]',
+    "no comma": '[{"token": "a", "x": 1} {"token": "b", "x": 2}]',
+    "a word": '[{"token": "a", "x": 1}, {"token": "b", "x": oops}, {"token": "c", "x": 2}]',
+    "cut": '[{"token": "a", "x": 1}, {"token": "b", "x"',
+    "cut in a word": '[{"token": "a", "x": 1}, {"token": "bcd',
+    "cut behind a record": '[{"token": "a", "x": 1},',
+    "no bracket": '[{"token": "a", "x": 1}',
+    "more": '[{"token": "a", "x": 1}] and more',
+    "no record": '[{"token": "a", "x": 1}, 3, {"token": "b", "x": 2}]',
+    "two": '[{"token": "a", "x": "one"}, {"token": "b"}, 3, {"token": "b", "x": oops}]',
+    "a field": '[{"token": "a", "x": 1}, {"token": "b", "y": 2}, {"token": "c"}]',
+    "a kind": '[{"token": "a", "x": 1}, {"token": "b", "x": 1.5}, {"token": 3, "x": 1}]',
+    "huge": '[{"token": "a", "x": 1}, {"token": "b", "x": 123456789012345678901234567890}]',
+}
+
+
+@pytest.mark.parametrize("text", FAULTS.values(), ids=FAULTS.keys())
+def test_what_is_said_does_not_depend_on_internal_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "log.json").write_text(text)
+    said = set()
+    for chunk, batch in ((1 << 22, 5000), (1, 5000), (7, 1), (1 << 22, 2), (3, 2)):
+        monkeypatch.setattr(tables, "_CHUNK", chunk)
+        monkeypatch.setattr(tables, "_BATCH", batch)
+        with pytest.raises(DataError) as error:
+            read_table(tmp_path, "log", {"x": "int"})
+        said.add(str(error.value))
+    assert len(said) == 1, said
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_matrices_have_three_rows_and_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(tables, "_BATCH", batch)
+    square, tall = [[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0]] * 6
+    records = [{"token": name, "k": k} for name, k in (("a", square), ("b", []), ("c", tall), ("d", square))]
+    (tmp_path / "log.json").write_text(json.dumps(records))
+    with pytest.raises(DataError, match=r"matrix3.*token=c"):
+        read_table(tmp_path, "log", {"k": "matrix3"})

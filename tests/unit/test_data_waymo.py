@@ -14,14 +14,20 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.classes import LABELS
+from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.data import FrameDataset
+from bevkd.data.index import UNCOUNTED, FrameIndex, read_stamp
 from bevkd.data.load import FrameLoader
+from bevkd.data.options import ConvertOptions
 from bevkd.data.reads import Camera, Depth, Lidar, Reads
+from bevkd.data.summary import summarise
 from bevkd.data.waymo import Segment, convert, convert_waymo
 from bevkd.data.waymo.components import COMPONENTS
 from bevkd.data.waymo.range_image import pixels_of, points_from_range_image, uniform_inclinations
 from bevkd.data.waymo.schemas import schema
-from bevkd.errors import DataError
+from bevkd.doctor import examine_dataset
+from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners, points_in_boxes
 from bevkd.sim import WAYMO_SCALES, simulate_waymo
 from bevkd.sim.config import LabelledConfig
@@ -396,3 +402,90 @@ def test_unreadable_picture(copy: Path) -> None:
 def test_no_segments(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no segment"):
         convert_waymo(tmp_path, tmp_path / "index")
+
+
+def _rewrite(path: Path, field: str, change: Callable[[list[Any]], pa.Array]) -> None:
+    table = pq.read_table(path)
+    at = next(i for i, name in enumerate(table.schema.names) if name.endswith(field))
+    values = change(table.column(at).to_pylist())
+    pq.write_table(table.set_column(at, table.schema.names[at], values), path)
+
+
+def _segment_files(root: Path, component: str) -> list[Path]:
+    return sorted((root / "training" / component).glob("*.parquet"))
+
+
+def test_sensors_and_labels_of_single_segments(copy: Path, tmp_path: Path, made: Path) -> None:
+    whole = FrameIndex.open(made / "index", "train")
+    for component in ("lidar", "lidar_pose", "lidar_calibration"):
+        _segment_files(copy, component)[0].unlink()
+    for component in ("camera_image", "camera_calibration"):
+        _segment_files(copy, component)[1].unlink()
+    facts = read_stamp(convert_waymo(copy, tmp_path / "index"))
+    assert facts["missing"] == {"camera": 3, "lidar": 3}
+    index = FrameIndex.open(tmp_path / "index", "train")
+    assert index.columns["token"] == whole.columns["token"]
+    data = DataConfig(kind="waymo", root=str(copy), index=str(tmp_path / "index"), classes=("vehicle",), lidar_sweeps=0)
+    for reads in (Reads.of(Lidar()), Reads.of(Camera((64, 96)))):
+        frames = FrameDataset(data, ModelConfig(), "train", train=True, seed=0, labelled_subset=-1, reads=reads)
+        assert len(frames) == len(whole) - 3
+        frames.get(0, 0)
+    # A part of the LiDAR alone is of no use: an error, unless it is said that parts are missing.
+    _segment_files(copy, "lidar_pose")[0].unlink()
+    with pytest.raises(DataError, match="lidar_pose"):
+        convert_waymo(copy, tmp_path / "index")
+    facts = read_stamp(convert_waymo(copy, tmp_path / "index", options=ConvertOptions(partial=True)))
+    assert facts["missing"] == {"camera": 3, "lidar": 6}
+
+
+def test_segments_without_labels_by_option(copy: Path, tmp_path: Path) -> None:
+    (copy / "labelled.json").unlink()
+    path = _segment_files(copy, "lidar_box")[0]
+    path.unlink()
+    with pytest.raises(DataError, match="component is missing"):
+        convert_waymo(copy, tmp_path / "index")
+    out = convert_waymo(copy, tmp_path / "index", options=ConvertOptions(missing_labels="unlabelled"))
+    index = FrameIndex.open(out, "train")
+    assert sum(held is None for held in index.subsets) == 3
+    data = DataConfig(kind="waymo", root=str(copy), index=str(out), classes=("vehicle",), lidar_sweeps=0)
+    frames = FrameDataset(data, ModelConfig(), "train", train=True, seed=0)
+    assert path.stem not in frames.scenes
+
+
+def test_own_types_and_boxes_that_nobody_counted(copy: Path, tmp_path: Path) -> None:
+    for path in _segment_files(copy, "lidar_box"):
+        _rewrite(path, ".type", lambda kinds: pa.array([7 if kind == 1 else kind for kind in kinds], pa.int8()))
+        _rewrite(path, "num_lidar_points_in_box", lambda counts: pa.nulls(len(counts), pa.int64()))
+    out = convert_waymo(copy, tmp_path / "index")
+    assert "type_7" in summarise(out)
+    boxes = FrameIndex.open(out, "train", categories={"type_7": "vehicle"}).boxes
+    assert {LABELS[i] for i, name in zip(boxes.labels, boxes.category, strict=True) if name == "type_7"} == {"vehicle"}
+    assert (boxes.points >= UNCOUNTED).all()
+
+
+def test_images_of_another_size_than_calibrated(copy: Path, tmp_path: Path) -> None:
+    for path in _segment_files(copy, "camera_calibration"):
+        _rewrite(path, ".width", lambda widths: pa.array([2 * width for width in widths], pa.int32()))
+    with pytest.raises(DataError, match="its calibration was made for"):
+        convert_waymo(copy, tmp_path / "index")
+    out = convert_waymo(copy, tmp_path / "index", options=ConvertOptions(rescale_images=True))
+    index = FrameIndex.open(out, "train")
+    raw = FrameLoader(index, copy, Reads.of(Camera((64, 96)))).load(0)
+    assert raw.intrinsics is not None
+    at = index.sensors.position[index.key[0][1]]
+    np.testing.assert_allclose(raw.intrinsics[0, 0], index.sensors.intrinsics[at, 0] / 2)
+    with pytest.raises(ConfigError, match="no number of columns"):
+        convert_waymo(copy, tmp_path / "index", options=ConvertOptions(point_columns=4))
+
+
+def test_every_problem_is_listed(copy: Path) -> None:
+    first, second = _segment_files(copy, "lidar_box")[:2]
+    _rewrite(first, "size.x", lambda sizes: pa.array([0.0 for _ in sizes]))
+    second.write_bytes(b"not Parquet")
+    _segment_files(copy, "lidar_calibration")[0].unlink()
+    found = examine_dataset(copy, None)
+    assert found.format == "waymo"
+    assert found.files["training/lidar_box"] == 3
+    text = "\n".join(found.problems)
+    for words in ("box sizes must be positive", "cannot be read as Parquet", "lidar_calibration"):
+        assert words in text

@@ -202,12 +202,13 @@ def test_pseudo_boxes_see_unlabelled_frames_only() -> None:
     assert (gradient[1] != 0).any()
 
 
-def test_an_empty_count_is_one_thing_on_one_of_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_count_is_one_thing_on_each_of_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(rank_count(0)) == 1.0
     assert float(rank_count(3)) == 3.0
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
-    for total, want in ((0.0, 0.25), (1.0, 0.25), (6.0, 1.5)):  # one box on four ranks: not rounded up to four
+    # Nothing on any rank: the mean of what the ranks teach, not their sum. One box on four: not rounded up to four.
+    for total, want in ((0.0, 1.0), (1.0, 0.25), (6.0, 1.5)):
 
         def all_reduce(value: torch.Tensor, total: float = total) -> None:
             value.fill_(total)

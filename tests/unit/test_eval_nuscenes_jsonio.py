@@ -81,3 +81,64 @@ def test_an_unreadable_file(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
         in_pieces(tmp_path / "folder")
+
+
+def said(path, read, monkeypatch):
+    """What is said of a file, for pieces of any size."""
+    out = set()
+    for size in (1, 7, 30, 1 << 18):
+        monkeypatch.setattr(jsonio, "PIECE_BYTES", size)
+        with pytest.raises(DataError) as error:
+            read(path)
+        out.add(str(error.value))
+    return out
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (b'"x": 1', b'"x": one'),
+        (b'}, {"y"', b'} {"y"'),
+        (b'"y": 2', b'"y": 2,'),
+        (b'"z"', b'"z'),
+        (b'"z"', b'"\xff"'),
+        (b'"y": 2', b'"\xc3\xa9": 2, "y": two'),
+    ],
+)
+@pytest.mark.parametrize("kind", ["table", "results"])
+def test_what_is_said_does_not_depend_on_the_size_of_the_pieces(tmp_path, monkeypatch, fault, kind):
+    records = [{"x": 1}, {"x": "\u00e9"}, {"y": 2}, {"z": [3]}, {"x": 5}]
+    content = records if kind == "table" else {"meta": {}, "results": {str(i): records for i in range(4)}}
+    path = tmp_path / "file.json"
+    path.write_bytes(json.dumps(content).encode())
+
+    def read(path):
+        return [*jsonio.iter_records(path)] if kind == "table" else in_pieces(path)
+
+    read(path)
+    path.write_bytes(path.read_bytes().replace(*fault, 1))
+    assert len(said(path, read, monkeypatch)) == 1
+    path.write_bytes(json.dumps(content).encode()[:-30])
+    assert len(said(path, read, monkeypatch)) == 1
+
+
+def test_a_record_that_is_none_comes_after_what_is_before_it(tmp_path, monkeypatch):
+    path = tmp_path / "table.json"
+    path.write_text('[{"x": 1}, {"x": 2}, {"x": 3}, 4, {"x": 5}]')
+    seen = []
+    for size in (1, 1 << 18):
+        monkeypatch.setattr(jsonio, "PIECE_BYTES", size)
+        before = []
+        with pytest.raises(DataError, match="list of objects"):
+            for piece in jsonio.iter_records(path):
+                before += piece
+        seen.append(before)
+    assert seen[0] == seen[1] == [{"x": 1}, {"x": 2}, {"x": 3}]
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_bytes(b'\xef\xbb\xbf[{"x": 1},\r\n{"x": 2}]\r\n')
+    assert [record for piece in jsonio.iter_records(path) for record in piece] == [{"x": 1}, {"x": 2}]
+    path.write_bytes(b'\xef\xbb\xbf{"results": {"a": [{"x": 1}], "b": []}, "meta": {}}')
+    assert in_pieces(path) == {"results": {"a": [{"x": 1}], "b": []}, "meta": {}}

@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bevkd.errors import ConfigError, DataError
-from bevkd.io import atomic_folder, atomic_path, digest, read_json, write_json
+from bevkd.io import (
+    atomic_folder,
+    atomic_path,
+    digest,
+    file_digest,
+    names_in,
+    read_bytes,
+    read_json,
+    read_text,
+    write_json,
+)
 from bevkd.registry import lookup, register
 
 
@@ -59,3 +72,57 @@ def test_registry_refuses_a_second_owner_and_suggests_names() -> None:
         register("test_kind", "alpha")(type("Beta", (), {}))
     with pytest.raises(ConfigError, match="did you mean 'alpha'"):
         lookup("test_kind", "alhpa")
+
+
+def loop(path: Path) -> Path:
+    path.symlink_to(path.name)
+    return path
+
+
+@pytest.mark.parametrize("read", [read_bytes, read_text, read_json, file_digest, names_in])
+def test_what_the_system_refuses_is_an_error_of_the_data(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    (tmp_path / "file").write_text("x")
+    for path, message in ((loop(tmp_path / "loop"), "Errno 40"), (tmp_path / "file" / "below", "Errno 20")):
+        with pytest.raises(DataError, match=rf"cannot be read: \[{message}\].*file={path}"):
+            read(path)
+    if read is not names_in:
+        with pytest.raises(DataError, match=r"cannot be read: \[Errno 21\]"):
+            read(tmp_path)
+        with pytest.raises(DataError, match="is missing"):
+            read(tmp_path / "nothing")
+
+
+def test_a_refused_write_is_an_error_of_the_data_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for path, message in (
+        (tmp_path / "folder", "Errno 21"),
+        (tmp_path / "file" / "below", "Errno 20|Errno 17"),
+        (loop(tmp_path / "loop") / "below", "Errno 40|Errno 17"),
+    ):
+        with pytest.raises(DataError, match=rf"cannot be written: \[({message})\].*file={path}"):
+            write_json(path, {})
+    with (
+        pytest.raises(DataError, match=r"cannot be written: \[Errno (17|20)\]"),
+        atomic_folder(tmp_path / "file" / "a"),
+    ):
+        pass
+    with pytest.raises(DataError, match=r"No space left"), atomic_path(tmp_path / "full"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "loop"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_of_any_editor(tmp_path: Path, encoding: str, end: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(f"é{end}b{end}".encode(encoding))
+    assert read_text(path) == "é\nb\n"
+    path.write_bytes(f'{{"a":{end}"é"}}'.encode(encoding))
+    assert read_json(path) == {"a": "é"}
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"b": {"val": [1], "val": [2]}}')
+    with pytest.raises(DataError, match="'val' is given twice"):
+        read_json(tmp_path / "a.json")

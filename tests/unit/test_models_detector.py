@@ -190,8 +190,9 @@ def test_channel_gate_scales_channels() -> None:
     torch.testing.assert_close(closed, expected)
 
 
-def test_frozen_stem_neither_learns_nor_drifts() -> None:
-    model = model_config("camera", "smoke", camera={"backbone": {"frozen_stem": True}})
+def test_frozen_stem_neither_learns_nor_drifts(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    build_detector(model_config("camera", "smoke")).encoders["camera"].backbone.net.save_pretrained(tmp_path)  # type: ignore[union-attr,operator]
+    model = model_config("camera", "smoke", camera={"backbone": {"frozen_stem": True, "weights": str(tmp_path)}})
     detector, batch = build_detector(model), make_batch(model)
     stem = detector.encoders["camera"].backbone.stem()  # type: ignore[union-attr,operator]
     before = copy.deepcopy(stem.state_dict())
@@ -226,6 +227,9 @@ def test_registry_lists_every_stage() -> None:
         ({"sensors": ["radar"]}, "radar"),
         (CAMERA | {"camera": {"backbone": {"options": {"depth": 3}}}}, "no option 'depth'"),
         (CAMERA | {"camera": {"backbone": {"weights": "/nowhere"}}}, "no model.safetensors"),
+        (CAMERA | {"camera": {"backbone": {"weights": "hub:"}}}, "hub: names no weights"),
+        (CAMERA | {"camera": {"backbone": {"frozen_stem": True}}}, "would freeze random weights"),
+        (CAMERA | {"camera": {"backbone": {"kind": "swin", "frozen_stem": True}}}, "would freeze random weights"),
         (CAMERA | {"camera": {"image_size": [250, 704]}}, "multiple of the stride"),
     ],
 )

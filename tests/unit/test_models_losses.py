@@ -127,6 +127,51 @@ def test_the_iou_term_begins_below_a_loss_of_one(monkeypatch: pytest.MonkeyPatch
             assert float(losses._is_near(torch.tensor(loc * norm) / mean, mean)) == 1
 
 
+@pytest.mark.parametrize("owner", ["candidates", "task"])
+@pytest.mark.parametrize("name", ["gaussian", "nine_nearest", "transfusion"])
+def test_boxes_beyond_the_border_teach_finite_numbers(name: str, owner: str) -> None:
+    """Whose centre lies up to a bus length outside, as some with a corner inside do (`data.box_range`)."""
+    if name == "transfusion":
+        model = model_config("lidar_transfusion", "smoke")
+    else:
+        model = config(name, iou_weight=5.0)
+        model = replace(model, head=replace(model.head, cell_owner=owner))
+    batch = make_batch(model)
+    reach = model.grid.reach
+    batch.boxes.boxes[:, 0] = torch.linspace(reach - 2, reach + 6, len(batch.boxes))
+    torch.manual_seed(0)
+    detector = build_detector(model)
+    terms = detector.loss(detector(batch), batch)
+    terms["total"].backward()
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert all(torch.isfinite(p.grad).all() for p in detector.parameters() if p.grad is not None)
+    if name == "nine_nearest":  # all of them are learnt from, at cells along the border
+        targets = TargetAssigner(model.head, model.grid.build())(batch.boxes, len(batch))
+        owners = {int(box) for target in targets for box in target.box}
+        assert any(float(batch.boxes.boxes[box, 0]) > reach for box in owners)
+
+
+@pytest.mark.parametrize("model", ["lidar_pillar", "lidar_transfusion"])
+def test_without_any_positive_the_number_of_processes_does_not_matter(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heat-map loss is then the background alone, as each process sees it: its gradients are averaged later."""
+    settings = model_config(model, "smoke")
+    torch.manual_seed(0)
+    detector, batch = build_detector(settings).eval(), make_batch(settings)
+    batch.boxes = batch.boxes.select(batch.boxes.labels > 99)
+    outputs = detector(batch)
+    alone = detector.loss(outputs, batch)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 8)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: value.mul_(8))
+    together = detector.loss(outputs, batch)
+    assert float(alone["heatmap"]) > 0
+    assert together.keys() == alone.keys()
+    for name, value in alone.items():
+        assert torch.equal(together[name], value), name
+
+
 def test_weights_combine_as_documented() -> None:
     model = config("nine_nearest", heatmap_weight=3.0, loc_weight=0.5, iou_aware_weight=2.0, iou_weight=0.0)
     batch, outputs = make_batch(model), random_outputs(model, 2)

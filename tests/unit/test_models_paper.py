@@ -8,13 +8,15 @@ import pytest
 import torch
 from models_batch import make_batch, model_config
 
-from bevkd.config.schema import ModelConfig
+from bevkd.config.schema import ModelConfig, NormConfig
 from bevkd.models.backbone.resnet import ResNet
 from bevkd.models.backbone.resnet_settings import ResNetSettings
 from bevkd.models.backbone.swin import Swin
 from bevkd.models.backbone.swin_settings import SwinSettings
-from bevkd.models.detector import Detector, build_detector
-from bevkd.models.heads.center_settings import CenterLossSettings
+from bevkd.models.detector import Detector, build_detector, weights_come_later
+from bevkd.models.fuser.concat_settings import ConcatSettings
+from bevkd.models.heads.center import TaskHead
+from bevkd.models.heads.center_settings import CenterLossSettings, CenterSettings
 
 
 def parameters(module: torch.nn.Module) -> float:
@@ -23,11 +25,11 @@ def parameters(module: torch.nn.Module) -> float:
 
 
 def test_backbone_sizes() -> None:
-    resnet = ResNet(ResNetSettings())
+    resnet = ResNet(ResNetSettings(frozen_stem=False))
     assert parameters(resnet) == pytest.approx(23.51, abs=0.01)
     assert resnet.channels == (256, 512, 1024, 2048)
     assert resnet.strides == (4, 8, 16, 32)
-    swin = Swin(SwinSettings())
+    swin = Swin(SwinSettings(frozen_stem=False))
     assert parameters(swin) == pytest.approx(27.52, abs=0.01)
     assert swin.channels == (192, 384, 768)
     assert swin.strides == (8, 16, 32)
@@ -58,7 +60,7 @@ def test_parameter_counts_by_hand() -> None:
 
 def one_step(model: ModelConfig) -> tuple[Detector, object]:
     torch.manual_seed(0)
-    detector, batch = build_detector(model), make_batch(model, frames=1)
+    detector, batch = build_detector(weights_come_later(model)), make_batch(model, frames=1)
     optimiser = torch.optim.AdamW(detector.parameters(), lr=1e-4)
     before = [p.detach().clone() for p in detector.head.parameters()]
     out = detector(batch)
@@ -71,11 +73,50 @@ def one_step(model: ModelConfig) -> tuple[Detector, object]:
     return detector, out
 
 
+def test_norms_are_the_authors() -> None:
+    """Those of head and fuser have the library's defaults there, the others SECOND's."""
+    detector = build_detector(weights_come_later(model_config("fusion_voxel", "paper")))
+    norms = {
+        name: (module.eps, module.momentum)
+        for name, module in detector.named_modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+    }
+    own = {name: found for name, found in norms.items() if name.startswith(("head.", "fuser."))}
+    assert len(own) == 1 + 1 + 6 * 7
+    assert set(own.values()) == {(1e-5, 0.1)}
+    rest = {name: found for name, found in norms.items() if name not in own and ".backbone." not in name}
+    assert set(rest.values()) == {(1e-3, 0.01)}
+    queries = build_detector(model_config("lidar_transfusion", "paper")).head
+    found = {(m.eps, m.momentum) for m in queries.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}
+    assert found == {(1e-5, 0.1)}
+
+
+@pytest.mark.parametrize("hidden", [0, 64])
+def test_regression_branches_start_as_the_authors(hidden: int) -> None:
+    """Variance 2 / (9 * outputs), biases zero; heat maps as the library's convolutions, but for the prior."""
+    torch.manual_seed(0)
+    head = TaskHead(256, 2, hidden, True, NormConfig())
+    head.init_regression()
+    start = 2
+    for name, width in head.branches[1:]:
+        last = head.merged if hidden == 0 else head.separate[name][-1]
+        part = slice(start, start + width) if hidden == 0 else slice(None)
+        start += width
+        assert float(last.weight[part].std()) == pytest.approx((2 / (9 * width)) ** 0.5, rel=0.1)
+        assert float(last.bias[part].abs().max()) == 0
+        if hidden:
+            assert float(head.separate[name][0][0].weight.std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
+    heat = head.merged if hidden == 0 else head.separate["hm"][-1]
+    inputs = 9 * (hidden or 256)
+    assert float(heat.weight[:2].abs().max()) <= inputs**-0.5
+    assert heat.bias[:2].tolist() == pytest.approx([-2.19] * 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lidar_pillar", "camera_swin"])
 def test_low_level_map_of_the_other_models(name: str) -> None:
     model = model_config(name, "paper")
-    detector = build_detector(model)
+    detector = build_detector(weights_come_later(model))
     low = detector(make_batch(model, frames=1), until="low").low
     assert low.shape == (1, 256, 180, 180)
     low.square().mean().backward()
@@ -87,9 +128,14 @@ def test_low_level_map_of_the_other_models(name: str) -> None:
 @pytest.mark.parametrize("name", ["lidar_voxel", "camera", "fusion_voxel"])
 def test_one_training_step(name: str) -> None:
     model = model_config(name, "paper")
-    published = replace(CenterLossSettings(), iou_weight=5.0)  # gated, UniDistill spec 4.7
     assert model == replace(
-        ModelConfig(), sensors=model.sensors, lidar=model.lidar, camera=model.camera, loss=published
+        ModelConfig(),
+        sensors=model.sensors,
+        lidar=model.lidar,
+        camera=model.camera,
+        fuser=None if model.fuser is None else ConcatSettings(norm_eps=1e-5, norm_momentum=0.1),
+        head=CenterSettings(cell_owner="task", regression_init="kaiming", norm_eps=1e-5, norm_momentum=0.1),
+        loss=CenterLossSettings(iou_weight=5.0),  # gated, UniDistill spec 4.7
     )
     detector, out = one_step(model)
     assert out.low.shape == (1, 256, 180, 180)  # type: ignore[attr-defined]

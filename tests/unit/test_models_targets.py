@@ -74,6 +74,52 @@ def test_a_contested_anchor_belongs_to_the_nearest_box() -> None:
     assert len(target.positive) == len(target.positive.unique()) == 15
 
 
+def drawn(seed: int, count: int) -> Boxes:
+    """Boxes close to each other, some of them beyond the border."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform([-10, -7], [-4, -2], (count, 2))
+    frames = np.sort(rng.integers(0, 2, count))
+    return boxes_of(*zip(*places.T, rng.integers(0, 4, count), frames, strict=True))
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(0, 12))
+def test_a_cell_belongs_to_the_nearest_box_of_the_task(compact: bool, seed: int, count: int) -> None:
+    """Whichever box brought it in: the matrix of all distances, written out (UniDistill spec, 4.6)."""
+    boxes, head = drawn(seed, count), CenterSettings(cell_owner="task")
+    uv = GRID.to_cells(boxes.boxes[:, :2].double()).numpy()
+    grid_y, grid_x = np.mgrid[0 : GRID.H, 0 : GRID.W]
+    order = iter(range(10))
+    for names, target in zip(head.tasks, TargetAssigner(head, GRID)(boxes, 2, compact=compact), strict=True):
+        slots = {next(order): slot for slot in range(len(names))}
+        target = target.compacted()
+        expected, heat = {}, np.zeros((2, len(names), GRID.H, GRID.W))
+        for frame in range(2):
+            own = [i for i in range(count) if int(boxes.labels[i]) in slots and int(boxes.frame[i]) == frame]
+            squared = np.array([((grid_x - uv[i, 0]) ** 2 + (grid_y - uv[i, 1]) ** 2).ravel() for i in own])
+            for cell in {int(c) for row in squared for c in np.argsort(row, kind="stable")[:9]}:
+                owner = own[int(squared[:, cell].argmin())]
+                expected[frame * GRID.H * GRID.W + cell] = owner
+                heat[frame, slots[int(boxes.labels[owner])]].flat[cell] = 1
+        assert dict(zip(target.positive.tolist(), target.box.tolist(), strict=True)) == expected
+        assert target.heatmap.numpy().tolist() == heat.tolist()
+        ix = target.positive % GRID.W
+        np.testing.assert_allclose(target.regression[:, 0].numpy(), uv[target.box, 0] - ix.numpy(), atol=1e-5)
+
+
+def test_who_owns_a_cell_is_a_setting() -> None:
+    """Cell (10, 11) is one of the nine of (8.3, 10.8) alone, 1.712 cells away; (11.6, 11.6) is 1.709 away."""
+    rows = [(GRID.x_min + u * GRID.cell, GRID.y_min + v * GRID.cell, 0, 0) for u, v in ((8.3, 10.8), (11.6, 11.6))]
+    owners: dict[str, dict[int, int]] = {}
+    for owner in ("candidates", "task"):
+        target = TargetAssigner(CenterSettings(cell_owner=owner), GRID)(boxes_of(*rows), 1)[0]  # type: ignore[arg-type]
+        owners[owner] = dict(zip(target.positive.tolist(), target.box.tolist(), strict=True))
+    cell = 11 * GRID.W + 10
+    assert (owners["candidates"].pop(cell), owners["task"].pop(cell)) == (0, 1)
+    assert owners["candidates"] == owners["task"]
+
+
 def test_boxes_of_different_tasks_do_not_compete() -> None:
     targets = TargetAssigner(CenterSettings(), GRID)(boxes_of((0, 0, 0, 0), (0, 0, 8, 0)), 1)
     assert [len(t.positive) for t in targets] == [9, 0, 0, 0, 0, 9]
@@ -148,6 +194,18 @@ def test_decode_inverts_encode_on_a_grid_that_is_not_square() -> None:
         cell = (torch.arange(50) * GRID.H + iy[:, k]) * GRID.W + ix[:, k]
         decoded = decode_cells(encode(boxes, uv, ix[:, k], iy[:, k]), cell, GRID)
         torch.testing.assert_close(decoded, boxes, atol=1e-9, rtol=0)
+
+
+def test_sizes_beyond_all_measure_have_no_gradient() -> None:
+    """Not even of infinity times zero: the term on the overlap is multiplied by 0 where it waits."""
+    code = torch.zeros(4, 10)
+    code[:, 3] = torch.tensor([1.0, 3.5, 95.0, 1e4])
+    code.requires_grad_(True)
+    decoded = decode_cells(code, torch.zeros(4).long(), GRID)
+    assert decoded[:, 3].tolist() == pytest.approx([math.e, 30.0, 30.0, 30.0])
+    decoded.sum().backward()
+    assert code.grad is not None
+    assert code.grad[:, 3].tolist() == pytest.approx([math.e, 0.0, 0.0, 0.0])
 
 
 def test_reading_cells_reads_row_and_column() -> None:

@@ -3,10 +3,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
+from html import unescape
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +21,17 @@ from report_synthetic import write_runs
 
 from bevkd.config import DataConfig, first_seeds, identity_digest, load_rows, to_plain
 from bevkd.errors import DataError
-from bevkd.report import make_figure, make_part, make_report, make_table
+from bevkd.provenance import commit_date, provenance
+from bevkd.report import headlines, ledger, make_figure, make_part, make_report, make_table
 from bevkd.report.facts import ABSENT, detector_settings
+from bevkd.report.frames import to_csv
+from bevkd.report.html import context, render
 from bevkd.report.parts import parts_of
 from bevkd.report.records import read_record, record_file, write_record
 from bevkd.report.results import Results
 from bevkd.report.runs import read_config
 from bevkd.report.spec import load_claims, load_figures, load_tables
+from bevkd.report.story import VERDICTS
 
 ROWS = load_rows()
 ALL_PARTS = parts_of(load_tables(), load_figures(), load_claims())
@@ -40,15 +47,17 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.links: list[str] = []
         self.sources: list[str] = []
+        self.outside: list[str] = []
         self.open: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.ids += [given["id"]] if given.get("id") else []
-        self.links += [given["href"]] if given.get("href") else []
+        self.links += [given["href"]] if given.get("href") and tag == "a" else []
+        self.outside += [given["href"]] if given.get("href") and tag != "a" else []
         self.sources += [given["src"]] if given.get("src") else []
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "link", "img", "br", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -108,15 +117,17 @@ def test_page_is_self_contained_and_whole(made: Path):
     text = (made / "report.html").read_text()
     page = Page(text)
     assert page.open == []
+    assert page.outside == ["data:,"], "an empty icon, which browsers would ask for"
     assert all(link.startswith("#") for link in page.links)
     assert {link[1:] for link in page.links} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     assert len(page.sources) == len([f for f in load_figures().values() if f.target == "all"])
     for source in page.sources:
         kind, content = source.split(",", 1)
-        assert kind == "data:image/png;base64"
+        assert kind == "data:image/webp;base64"
         Image.open(io.BytesIO(base64.b64decode(content))).verify()
     assert "url(" not in text
+    assert "://" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)
     assert not re.search(r">\s*[+-]?nan\b", text)
 
 
@@ -130,7 +141,7 @@ def test_page_shows_tables_claims_switches_and_data(made: Path, smoke_dataset):
     assert "legacy_transpose" in text
     assert "s7_complete: complete" in text, "a run that differs from the usual option is named"
     assert "feature 10, relation 5, response_cls 1, response_reg 1" in text, "the weights of path (3)"
-    assert "<td>train</td>" in text
+    assert '<th scope="row">train</th>' in text
     assert (
         'id="config-le_l_to_c"' in text
     )  # A version is a name of nuScenes only; KITTI and Waymo were headed by its default.
@@ -205,6 +216,15 @@ def test_the_same_page_without_a_run_an_index_or_a_data_set(kept: Path):
     assert changed <= {"report.html"}, "only the configs that the page shows were changed by this test"
     assert "nowhere" in after["report.html"].decode()
     assert "Not made yet" not in after["report.html"].decode()
+
+
+def test_the_same_results_give_the_same_page_at_any_time(kept: Path, monkeypatch: pytest.MonkeyPatch):
+    make_report("sim", kept)
+    before = files(kept)
+    later = provenance() | {"date": "2031-01-01T00:00:00+00:00"}
+    monkeypatch.setattr("bevkd.report.html.provenance", lambda: later)
+    make_report("sim", kept)
+    assert files(kept) == before
 
 
 def test_a_part_that_is_not_there_is_named(kept: Path):
@@ -348,11 +368,156 @@ def test_unknown_versions_are_a_dash_and_sources_stand_once(kept: Path):
     text = (kept / "report.html").read_text()
     known = f"bevkd {version('bevkd')}, torch {version('torch')}"
     assert text.count(f'<td class="left">{known}</td>') == 2
-    assert "Python" not in text
+    assert text.count("Python") == 2, "of the page itself, in its head and in the list"
     assert [text.count(source) for source in ("First source", "Second source", "A page of before")] == [1, 1, 1]
     runs = len(list((kept / "records").glob("*.json")))
     assert text.count('<td class="left">—¹</td></tr>') == runs
     assert '<p class="dim">¹ A page of before.</p>' in text
+
+
+def page_of(results: Results) -> str:
+    return render(context(results))
+
+
+def test_the_first_screen_is_computed_from_the_ledger(kept: Path):
+    """Another ledger, another story: nothing that the page says of results is written by hand."""
+    path = kept / "ledger" / "unidistill.csv"
+    lines = path.read_text().splitlines()
+    head = lines[0].split(",")
+    frame = ledger.read(path)
+    found = next(finding for finding in frame if finding.claim == "path2_map")
+    others = [finding for finding in frame if finding.claim != "path2_map"]
+    texts = {}
+    for verdict, effect in (("reproduced", 43.21), ("contradicted", -43.21)):
+        numbers = {"effect": effect, "ci_low": effect - 1, "ci_high": effect + 1}
+        changed = replace(found, verdict=verdict, **numbers)
+        path.write_text(to_csv(ledger.to_frame([*others, changed])))
+        assert path.read_text().splitlines()[0].split(",") == head
+        make_report("sim", kept)
+        texts[verdict] = (kept / "report.html").read_text()
+    shown = re.search(r'<div class="point reproduced">.*?</div>', texts["reproduced"], re.DOTALL)
+    assert shown
+    assert "+43.2 mAP [+42.2, +44.2]" in shown[0]
+    shown = re.search(r'<div class="point contradicted">.*?</div>', texts["contradicted"], re.DOTALL)
+    assert shown
+    assert "-43.2 mAP [-44.2, -42.2]" in shown[0]
+    counts = [re.search(r"(\d+) of (\d+) reproduced", text) for text in texts.values()]
+    assert counts[0]
+    assert counts[1]
+    assert int(counts[0][1]) == int(counts[1][1]) + 1
+    assert {count[2] for count in counts if count} == {"10"}, "headlines that were tested"
+
+
+def test_verdicts_are_counted_by_paper(made: Path):
+    text = (made / "report.html").read_text()
+    for name in ("unidistill", "label_efficiency"):
+        verdicts = Counter(finding.verdict for finding in ledger.read(made / "ledger" / f"{name}.csv"))
+        row = re.search(rf'<tr><th scope="row"><a href="#paper-{name}">.*?</tr>', text)
+        assert row
+        assert [int(n) for n in re.findall(r"<td>(\d+)</td>", row[0])] == [verdicts[kind] for kind in VERDICTS]
+
+
+def test_the_difference_comes_first_with_the_verdict_of_its_claim(made: Path):
+    text = (made / "report.html").read_text()
+    start = text.index('id="table-unidistill_paths"')
+    table = text[start : text.index("</table>", start)]
+    assert re.findall(r"<th[^>]*>([^<]*)</th>", table)[:2] == ["row", "Δ mAP paired [95 % CI]"]
+    row = re.search(
+        r'<tr data-verdict="(\w+)"><th scope="row"><a href="#config-unidistill_p1">.*?</tr>', table, re.DOTALL
+    )
+    assert row
+    (finding,) = [f for f in ledger.read(made / "ledger" / "unidistill.csv") if f.claim == "path1_map"]
+    assert row[1] == finding.verdict
+    assert f'<a href="#claim-path1_map"><span class="badge {finding.verdict}">' in row[0]
+    assert f"{finding.effect:+.1f}" in row[0]
+
+
+def test_errors_stand_in_metres_radians_and_metres_per_second(made: Path):
+    text = (made / "report.html").read_text()
+    assert "x100" not in text
+    assert "mAOE rad, mAVE m/s" in text
+    (table,) = [t for t in Results(made, "sim", ROWS).tables("all") if t.spec.name == "unidistill_paths"]
+    stored = table.rows[0].values["mAOE"].ours
+    assert stored > 10, "the file keeps what papers print"
+    assert f"{stored / 100:.3f} ± " in text
+
+
+def test_the_page_says_by_what_it_and_its_numbers_were_made(made: Path):
+    text = (made / "report.html").read_text()
+    head = text[text.index("<header>") : text.index("</header>")]
+    now = provenance()
+    days = (f"numbers of {now['date'][:10]}", (commit_date() or "—")[:10])
+    for known in ("<b>sim</b>", "seeds 0, 1, 2", *days, f"torch {version('torch')}", now["processor"]):
+        assert known in unescape(head)
+    assert now["commit"] is None or now["commit"] in head
+    assert text.count('<p class="dim made">Made by commit') == len(PARTS)
+
+
+@pytest.mark.parametrize(("scale", "warned"), [("smoke", True), ("sim", False)])
+def test_a_smoke_page_says_that_its_numbers_mean_nothing(kept: Path, scale: str, warned: bool):
+    text = page_of(Results(kept, scale, ROWS, partial=True))
+    banner = re.search(r'<p class="banner" role="alert">(.*?)</p>', text)
+    assert bool(banner) == warned
+    assert ("<title>Numbers without meaning" in text) == warned
+
+
+def test_a_page_of_single_seeds_says_so(made: Path, tmp_path: Path):
+    shutil.copytree(made, tmp_path / "one", ignore=shutil.ignore_patterns("runs"))
+    for path in (tmp_path / "one" / "ledger").glob("*.csv"):
+        found = [replace(f, n=1, ci_low=math.nan, ci_high=math.nan) for f in ledger.read(path)]
+        path.write_text(to_csv(ledger.to_frame(found)))
+    text = page_of(Results(tmp_path / "one", "sim", ROWS))
+    assert "<b>Single seeds.</b>" in text
+    assert not re.search(r"\bnan\b", re.sub(r"<pre>.*?</pre>|<script>.*?</script>", "", text, flags=re.DOTALL))
+
+
+def test_a_page_of_one_table_names_what_is_not_there_yet(kept: Path, tmp_path: Path):
+    """The page is made anew after each table: the first one stands alone, without a part, a ledger or a record."""
+    for place in ("tables/unidistill_s4.csv", *(f"configs/{name}.yaml" for name in ("s4_p1", "s4_lidar"))):
+        (tmp_path / "one" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(kept / place, tmp_path / "one" / place)
+    text = page_of(Results(tmp_path / "one", "sim", ROWS, partial=True))
+    assert re.findall(r'id="table-(\w+)"', text) == ["unidistill_s4"]
+    part = ALL_PARTS["unidistill"]
+    rest = ", ".join(name for name in part.tables if name != "unidistill_s4")
+    assert f"<b>Tables not there yet:</b> {rest}." in text
+    assert f"<b>Figures not there yet:</b> {', '.join(part.figures)}." in text
+    assert f"<b>Claims not there yet:</b> all {len(part.claims)}." in text
+    assert "No headline comparison has been tested yet." in text
+    page = Page(text)
+    assert page.open == []
+    assert {link[1:] for link in page.links} <= set(page.ids)
+
+
+def test_a_page_of_nothing_says_so(tmp_path: Path):
+    text = page_of(Results(tmp_path, "sim", ROWS, partial=True))
+    assert f"<b>Not made yet:</b> {', '.join(PARTS)}." in text
+    assert 'id="table-' not in text
+    page = Page(text)
+    assert page.open == []
+    assert {link[1:] for link in page.links} <= set(page.ids)
+
+
+def test_the_figure_of_the_first_screen_is_there_for_print(made: Path, tmp_path: Path):
+    with Image.open(made / "figures" / "headlines.png") as image:
+        assert min(image.size) > 500
+    assert (made / "figures" / "headlines.pdf").read_bytes().startswith(b"%PDF")
+    assert "figures/headlines.pdf" in (made / "report.html").read_text()
+    assert headlines.write([], {}, tmp_path) == [], "nothing where no headline has been tested"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_figure_is_named(kept: Path):
+    (kept / "figures" / "detections.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(DataError, match=r"figure cannot be read.*detections\.png"):
+        make_report("sim", kept)
+
+
+def test_words_of_users_are_escaped(kept: Path):
+    rows = ROWS | {"lidar_base": replace(ROWS["lidar_base"], doc='<script>alert("x")</script>')}
+    text = page_of(Results(kept, "sim", rows))
+    assert "&lt;script&gt;alert(" in text
+    assert text.count("<script>") == 1
 
 
 def test_detectors_by_data_set_against_what_is_published_for_their_kind():

@@ -61,7 +61,7 @@ def test_a_row_mixes_metrics_their_breakdown_size_and_cost(runs: Runs, tmp_path:
     assert row.delta.mean == pytest.approx(2.0)
     csv, markdown, _ = (path.read_text() for path in render.write(table, tmp_path / "tables"))
     assert csv.splitlines()[1].startswith(",,x,a,,1.2346,,,11.0000,1.4142,,22.0000,2.8284,,0.2000,0.1000,,2.5000,,")
-    assert "| x | 1.23 | 11.0 ± 1.4 | 22.0 ± 2.8 | 0.200 ± 0.100 | 2.50 | +2.0 [-10.7, +14.7] | 2 |" in markdown
+    assert "| x | +2.0 [-10.7, +14.7] | 1.23 | 11.0 ± 1.4 | 22.0 ± 2.8 | 0.200 ± 0.100 | 2.50 | 2 |" in markdown
     assert "mAP, range 0-20 ↑ ours" in markdown
     assert "over the repeats of a benchmark, of the first seed. Size, multiply-accumulates" in markdown
     assert frames.to_csv(tables.to_frame(tables.read(SPEC, tmp_path / "tables/t.csv", ROWS))) == csv

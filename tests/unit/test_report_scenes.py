@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from bevkd.config import DataConfig
 from bevkd.errors import DataError
 from bevkd.geometry import Area, points_in_boxes
-from bevkd.report.scenes import CAMERA_ORDER, CameraView, SceneReader
+from bevkd.report import maps
+from bevkd.report.scenes import CAMERA_ORDER, CameraView, Prediction, SceneReader
+from bevkd.report.spec import CurveSpec, ResponseMaps
 
 # Camera looking along ego x: camera x = -ego y, camera y = -ego z, camera z = ego x.
 AHEAD = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -97,3 +101,36 @@ def test_a_process_may_end_right_after_reading_the_index(smoke_dataset):
     started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(6)]
     ends = [(process.communicate()[1], process.returncode) for process in started]
     assert ends == [(b"", 0)] * 6
+
+
+def test_the_maps_of_a_scene_share_one_colour_scale(monkeypatch: pytest.MonkeyPatch):
+    """Detectors in a row can be compared by colour, however different their responses are; scenes have their own."""
+    level = {"teacher": 1.0, "student": 10.0}
+    place = (-2.0, 2.0, -2.0, 2.0)
+    scenes = {token: SimpleNamespace(name=token, split="val", token=token, boxes=box(0, 0, 0)) for token in "ab"}
+
+    class Reader:
+        def __init__(self, data: object, area: object) -> None:
+            self.scene = scenes.__getitem__
+
+        def fullest(self, split: str, count: int) -> list[str]:
+            return [*scenes][:count]
+
+    def predicted(runs: object, run: str, seed: int, frames: list[tuple[str, str]]) -> list[Prediction]:
+        rng, none = np.random.default_rng(0), np.zeros(0)
+        maps = [level[run] * (1 + i) * rng.random((4, 4)) for i in range(len(frames))]
+        return [Prediction(np.zeros((0, 9)), none.astype(int), none, response, place) for response in maps]
+
+    monkeypatch.setattr(maps, "SceneReader", Reader)
+    monkeypatch.setattr(maps, "predict_frames", predicted)
+    grid = SimpleNamespace(area=None)
+    config = SimpleNamespace(data=SimpleNamespace(report_split="val"), model=SimpleNamespace(grid=grid))
+    runs: Any = SimpleNamespace(config=lambda run: config, row=lambda run: SimpleNamespace(seeds=(0,)))
+    columns = tuple(CurveSpec(name, name) for name in level)
+    figure = maps.response_maps(ResponseMaps("f", "", "", kind="response_maps", columns=columns, frames=2), runs)
+    scales = [axes.images[0].get_clim() for axes in figure.axes if axes.images and not axes.get_label()]
+    assert len(scales) == 4
+    assert scales[0] == scales[1]
+    assert scales[2] == scales[3]
+    assert scales[0] != scales[2]
+    assert scales[0][1] > 5, "the scale holds the strongest map of the row"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bevkd.config import RowConfig, config_dir, load_rows, parse
+from bevkd.config import RowConfig, config_dir, load_rows, load_run, parse
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import reference
 from bevkd.report.metrics import METRICS, metric, value_of
@@ -19,6 +19,7 @@ from bevkd.report.spec import (
     load_claims,
     load_figures,
     load_tables,
+    pool,
 )
 
 FOLDER = config_dir()
@@ -91,6 +92,33 @@ def test_bad_table(own_config: Path, change: dict, message: str):
     path.write_text(yaml.safe_dump({"tables": {"t": good | change}}))
     with pytest.raises(ConfigError, match=message):
         load_tables()
+
+
+def test_a_table_is_different_at_one_scale(own_config: Path):
+    path = own_config / "papers" / "x" / "tables.yaml"
+    rows = [{"label": "x", "run": "r"}]
+    table = {"title": "a", "caption": "", "columns": ["mAP"], "split": "tune", "rows": rows, "notes": ["own"]}
+    path.write_text(yaml.safe_dump({"tables": {"t": table | {"at": {"paper": {"split": "report", "r": "q"}}}}}))
+    (own_config / "scales").mkdir(exist_ok=True)
+    for scale, settings in (("sim", {}), ("paper", {"notes": ["of the scale"]})):
+        (own_config / "scales" / f"{scale}.yaml").write_text(yaml.safe_dump(settings))
+    for scale, split, run, notes in (
+        (None, "tune", "r", ("own",)),
+        ("sim", "tune", "r", ("own",)),
+        ("paper", "report", "q", ("own", "of the scale")),
+    ):
+        found = load_tables(scale)["t"]
+        assert isinstance(found.rows, tuple)
+        assert (found.split, found.rows[0].run, found.notes, found.title) == (split, run, notes, "a")
+
+
+def test_published_tables_do_not_read_what_is_trained_on():
+    """At the published scale runs learn from the scenes of the tune split."""
+    rows = load_rows()
+    for name, table in load_tables("paper").items():
+        assert any("docs/deviations.md" in note for note in table.notes), name
+        for run in {run for row in table.row_specs(rows) for run in pool(row.run)}:
+            load_run(run, "paper", rows[run].seeds[0]).data.split(table.split)
 
 
 def test_bad_figures(own_config: Path):

@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from bevkd.config import DataConfig, load_run
+from bevkd.data import FrameDataset
+from bevkd.data.index import FrameIndex
 from bevkd.data.nuscenes.names import scene_splits
+from bevkd.distill.sizes import expected_entries
+from bevkd.errors import ConfigError, DataError
 from bevkd.eval.nuscenes.splits import official_splits, split_scenes
+from bevkd.report.counts import count
+from bevkd.splits import split_names
 
 
 def test_index_and_metrics_hold_out_the_same_scenes(tmp_path: Path) -> None:
@@ -14,3 +25,60 @@ def test_index_and_metrics_hold_out_the_same_scenes(tmp_path: Path) -> None:
     assert len(splits["tune"]) == 70
     assert sorted(splits["train"] + splits["tune"]) == sorted(official_splits()["train"])
     assert not set(splits["tune"]) & set(splits["val"])
+
+
+def test_train_and_tune_together_are_the_official_training_scenes(tmp_path: Path) -> None:
+    (tmp_path / "v1.0-trainval").mkdir()
+    scenes, official = split_scenes(tmp_path, "v1.0-trainval", "train+tune")
+    assert official
+    assert len(scenes) == 700
+    assert set(scenes) == set(official_splits()["train"])
+    with pytest.raises(ConfigError, match=r"'tun'.*did you mean 'tune'"):
+        split_scenes(tmp_path, "v1.0-trainval", "train+tun")
+
+
+def test_the_published_rows_use_all_training_scenes() -> None:
+    assert load_run("camera_base", "paper", 0).data.train_split == "train+tune"
+    assert load_run("tune_lidar_lr_half", "paper", 0).data.train_split == "train", "its table reads the tune split"
+    assert load_run("kitti_lidar", "paper", 0).data.train_split == "train", "of which nothing is held out"
+    assert load_run("camera_base", "sim", 0).data.train_split == "train"
+
+
+@pytest.mark.parametrize("split", ["", "train+", "+train", "train++tune", "train+train"])
+def test_an_expression_that_is_none(split: str) -> None:
+    with pytest.raises(ConfigError, match="split"):
+        split_names(split)
+
+
+def test_an_expression_is_read_everywhere(smoke_dataset: Any) -> None:
+    run = load_run("lidar_base", "smoke", 0)
+    data = replace(run.data, root=str(smoke_dataset.root), index=str(smoke_dataset.index), train_split="train+tune")
+    parts = [FrameIndex.open(data.index, split) for split in ("train", "tune")]
+    both = FrameIndex.open(data.index, "train+tune")
+    tokens = [token for part in parts for token in part.columns["token"]]
+    assert sorted(both.columns["token"]) == sorted(tokens)
+    frames = FrameDataset(data, run.model, data.train_split, train=True, seed=0, labelled_subset=-1)
+    assert sorted(frames.tokens) == sorted(tokens)
+    counts = count(data).splits
+    assert set(counts) == {"train", "tune", "val"}
+    assert counts["tune"]["frames"] == len(parts[1])
+    limited = replace(run, data=data, row=replace(run.row, labelled_subset=-1), train=replace(run.train, steps=10_000))
+    assert expected_entries(limited)[0][0] == pytest.approx(len(tokens) * data.augment.variants, rel=1e-3)
+    scenes, _ = split_scenes(smoke_dataset.root, smoke_dataset.version, "train+tune")
+    assert set(scenes) == set(both.columns["scene_name"])
+
+
+def test_a_name_does_not_hold_what_joins_names(tmp_path: Path) -> None:
+    (tmp_path / "v1.0-own").mkdir()
+    (tmp_path / "v1.0-own" / "splits.json").write_text('{"train+more": ["scene-1"]}')
+    with pytest.raises(DataError, match=r"must not hold a \+.*train\+more"):
+        scene_splits(tmp_path, "v1.0-own")
+
+
+def test_what_is_trained_on_is_not_held_out() -> None:
+    data = DataConfig(train_split="train+tune")
+    assert data.split("report") == "val"
+    with pytest.raises(ConfigError, match=r"data\.train_split 'train\+tune' holds tune"):
+        data.split("tune")
+    with pytest.raises(ConfigError, match="holds val"):
+        replace(data, train_split="train+val").split("report")

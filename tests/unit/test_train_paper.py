@@ -15,7 +15,7 @@ from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine, build_method
 from bevkd.models.backbone.resnet_settings import ResNetSettings
 from bevkd.models.camera.lss_settings import LSSSettings
-from bevkd.models.detector import Detector, build_detector
+from bevkd.models.detector import Detector, build_detector, weights_come_later
 from bevkd.models.outputs import BEVOutputs
 from bevkd.models.tasks import class_order
 from bevkd.report.spec import load_tables, pool
@@ -67,7 +67,7 @@ def test_one_step(name: str) -> None:
     """All losses of all runs of a student on one frame, and one update by their sum."""
     runs = STUDENTS[name]
     torch.manual_seed(0)
-    student = build_detector(runs[0].model).train()
+    student = build_detector(weights_come_later(runs[0].model)).train()
     teachers: dict[str, Detector] = {}
     engines: dict[str, DistillEngine] = {}
     for run in runs:
@@ -77,7 +77,7 @@ def test_one_step(name: str) -> None:
         assert run.row.teacher_mode == "live"  # augmentations are drawn anew, nothing can be cached
         taught = load_run(run.row.teacher, "paper", 0)
         if run.row.teacher not in teachers:
-            teachers[run.row.teacher] = build_detector(taught.model)
+            teachers[run.row.teacher] = build_detector(weights_come_later(taught.model))
         teacher = teachers[run.row.teacher]
         assert teacher.grid == run.model.grid.build()
         assert shared_reads(student_reads(run), teacher_reads(taught)) is not None  # one batch is for both
@@ -92,7 +92,9 @@ def test_one_step(name: str) -> None:
         known = {key: teacher.eval()(batch) for key, teacher in teachers.items()}
     total = torch.zeros(())
     for run in runs:
-        criterion = student.criterion if run.model == runs[0].model else build_detector(run.model).criterion
+        criterion = (
+            student.criterion if run.model == runs[0].model else build_detector(weights_come_later(run.model)).criterion
+        )
         losses = criterion(outputs, batch)
         if run.run in engines:
             assert run.row.teacher is not None

@@ -86,8 +86,8 @@ def test_other_tools_leave_the_options_of_the_default_profile_to_it(monkeypatch:
     monkeypatch.chdir(ROOT)
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for stage in stages.values():
-        program, *arguments = stage["cmd"].split()
-        assert program == "snakemake"
+        shell, launcher, *arguments = stage["cmd"].split()
+        assert (shell, launcher) == ("sh", "workflow/scripts/snakemake.sh")
         _, found = parse_args(arguments)
         assert (found.rerun_incomplete, found.scheduler) == (True, "greedy")
     for name in ("dvc.yaml", "Makefile"):

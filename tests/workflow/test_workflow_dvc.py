@@ -46,13 +46,34 @@ def test_neither_repeats_what_the_other_recorded(reproduced: Path) -> None:
 
 def test_metrics_and_plots(reproduced: Path, tmp_path: Path) -> None:
     shown = run(reproduced, "dvc", "metrics", "show", "--json").stdout
-    values = json.loads(shown[shown.index("{") :])[""]["data"]["results/smoke/metrics.json"]["data"]
-    assert values == {"runs": {"camera_base": {"mAP": 12.5}}}
+    values = json.loads(shown[shown.index("{") :])[""]["data"]
+    assert {path: value["data"] for path, value in values.items()} == {
+        f"results/smoke/metrics/{part}.json": {"runs": 2, "reproduced": 1}
+        for part in ("datasets", "label_efficiency", "unidistill")
+    }
     run(reproduced, "dvc", "plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots" / "index.html").read_text()
     for title in ("mAP of every run and seed", "AP per class", "Training loss"):
         assert title in page
     assert "camera_base" in page
+
+
+def test_the_folder_of_plots_is_no_change(reproduced: Path) -> None:
+    before = run(reproduced, "git", "status", "--short").stdout
+    run(reproduced, "dvc", "plots", "show")
+    assert (reproduced / "dvc_plots" / "index.html").exists()
+    assert run(reproduced, "git", "status", "--short").stdout == before
+
+
+def test_a_fresh_clone_can_be_planned(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path, results=True)
+    git(folder, "init", "-q")
+    said = run(folder, "dvc", "repro", "--dry").stdout
+    assert said.count("Running stage") == said.count("> sh workflow/scripts/snakemake.sh --cores all") == 3
+    lines = run(folder, "dvc", "metrics", "show").stdout.splitlines()
+    parts = [line.split()[0] for line in lines if line.startswith("results/metrics/")]
+    assert parts == sorted(str(path.relative_to(folder)) for path in (folder / "results" / "metrics").iterdir())
+    assert max(map(len, lines)) < 120
 
 
 def test_another_clone_pulls_instead_of_training(reproduced: Path, tmp_path: Path) -> None:

@@ -89,6 +89,23 @@ def test_the_paper_scale_is_planned_on_the_real_data_set(tmp_path: Path) -> None
     assert counts["convert"] == 3
     assert counts["train"] == len(DEFAULT_RUNS) + len(PAPER_ONLY)
     assert "data/index/nuscenes/frames.parquet" in plan
+    for folder in ("data/weights/resnet-50", "data/weights/swin-tiny"):
+        assert plan.count(f"{folder}: there are no weights here") == 1
+
+
+def test_trainings_without_weights_to_start_from_stop_before_the_first_job(tmp_path: Path) -> None:
+    folder = with_fake_launcher(copy_repository(tmp_path))
+    wanted = "results/runs/paper/{}/seed0/model.pt"
+    done = run(
+        folder, *("snakemake", wanted.format("unidistill_p2"), "--cores", "1", "--config", "scale=paper"), ok=False
+    )
+    assert done.returncode != 0
+    assert "hf download microsoft/resnet-50 model.safetensors --local-dir data/weights/resnet-50" in done.stdout
+    assert not (folder / "calls.jsonl").exists(), "nothing was started"
+    snakemake(folder, wanted.format("lidar_base"), "--cores", "1", "--config", "scale=paper")  # needs none
+    (folder / "data" / "weights" / "resnet-50").mkdir(parents=True)
+    (folder / "data" / "weights" / "resnet-50" / "model.safetensors").touch()
+    snakemake(folder, wanted.format("unidistill_p2"), "--cores", "1", "--config", "scale=paper")
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="with one core every job has the machine for itself")
@@ -267,9 +284,8 @@ def test_a_table_of_mixed_sources_asks_for_all_of_them(tmp_path: Path) -> None:
 
 def lasting(page: str) -> list[str]:
     """What a page shows of results; which settings the methods and detectors have is a matter of the code."""
-    head, tables = page.split('<h2 id="claims">')
-    tables, runs = tables.split('<h2 id="behaviour">')
-    return [head, tables, runs.split('<h2 id="runs">')[1]]
+    results, settings = page.split('<section id="summary">')[1].split('<section id="behaviour">')
+    return [results, settings.split('<section id="configs">')[1].split('<section id="provenance">')[0]]
 
 
 def test_the_page_is_made_from_what_is_committed(tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ elif command == "report":
     write(out / "report.html")
     write(out / "claims.csv", text="claim,verdict\\na,reproduced\\n")
     write(out / "metrics.json", text=json.dumps({"runs": {"camera_base": {"mAP": 12.5}}}))
+    for path in (out / "ledger").glob("*.csv"):
+        write(out / "metrics" / f"{path.stem}.json", text=json.dumps({"runs": 2, "reproduced": 1}))
     write(out / "plots" / "seeds.csv", text="run,seed,mAP\\ncamera_base,0,12.5\\n")
     write(out / "plots" / "classes.csv", text="run,class,AP\\ncamera_base,car,12.5\\n")
     write(out / "plots" / "training.csv", text="run,step,total\\ncamera_base,1,2.5\\n")

@@ -5,8 +5,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 # The code of this folder runs, installed or not.
 sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "scripts"))]
 
@@ -23,30 +21,29 @@ from bevkd.config import (
     run_dir,
     to_plain,
 )
-from bevkd.config.chain import awaited
+from bevkd.config.chain import awaited, with_needed
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
+from bevkd.config.weights import check_weights_there, weights_folder
 from bevkd.distill import cache_name, estimate_cache_bytes
 from bevkd.distill.cache_key import reads_cache, readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
-from bevkd.report.parts import ledger_file, part_file, parts_of
+from bevkd.report.parts import ledger_file, part_file, part_metrics, parts_of
 from bevkd.report.runs import results_dir
 from bevkd.report.spec import load_claims, load_figures, load_tables, reads
 from launch import devices, prepare_environment
+from order import HEADLINE, PRINTED, STEP, in_order, levels
 from rate_limit import end_rate_limit
+from targets import Suggestion, items_of, stop
 
 
 def checked(load, *arguments):
-    """What a loader returns; a mistake in the configuration stops before the plan, in the loader's own words.
-
-    Raises:
-        WorkflowError: the configuration is wrong; the message names file and key.
-    """
+    """What a loader returns; a mistake in the configuration ends everything before the plan, in the loader's words."""
     try:
         return load(*arguments)
     except ConfigError as error:
-        raise WorkflowError(str(error)) from None
+        stop(error)
 
 
 prepare_environment(workflow.is_main_process)
@@ -98,10 +95,11 @@ def first_seed_digest(wildcards):
 
 
 # Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that
-# reads it.
+# reads it, and all of them.
 DATASETS = {}
 SIMULATED = {}
 CACHES = {}
+CACHE_READERS = {}
 for _run in ROWS:
     _config = run_config(_run)
     DATASETS.setdefault(_config.data.index, _config.data)
@@ -109,6 +107,7 @@ for _run in ROWS:
         SIMULATED[_config.data.root] = _config.data.kind
     if reads_cache(_config):
         CACHES.setdefault(cache_name(_config), _run)
+        CACHE_READERS.setdefault(cache_name(_config), []).append(_run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 AWAITED = awaited(ROWS)
 
@@ -137,6 +136,24 @@ def note_missing(root, reader):
 
 
 @functools.cache
+def note_missing_weights(folder):
+    """Say once that the weights of an image backbone are not there: there is still a plan."""
+    if folder is not None and not folder.exists():
+        print(f"{folder}: there are no weights here; the plan is made as if there were", file=sys.stderr)
+
+
+def check_image_weights(dag):
+    """Stop before the first job where a training has no weights to start from: the days before it would be lost.
+
+    Raises:
+        WorkflowError: one has none; the message says how to get them.
+    """
+    for job in dag.needrun_jobs():
+        if job.rule.name == "train":
+            checked(check_weights_there, run_config(job.wildcards_dict["run"]))
+
+
+@functools.cache
 def run_file(run, seed, name):
     """A file of a run."""
     return str(run_dir(run, SCALE, seed, "results/runs") / name)
@@ -155,6 +172,7 @@ def teacher_file(run):
 def training_inputs(wildcards):
     """What a training reads: the index; when distilled, the teacher's targets or its weights; weights to start from."""
     row, inputs = run_config(wildcards.run).row, {"index": index_of(wildcards.run)}
+    note_missing_weights(weights_folder(run_config(wildcards.run).model))
     if reads_cache(run_config(wildcards.run)):
         inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
     elif row.teacher:
@@ -226,6 +244,13 @@ def published_digest():
     return digest([path.read_text(encoding="utf-8") for path in config_tree().files("reference").values()])
 
 
+def pages_digest():
+    """Changes when what the page says of a paper does."""
+    tree = config_tree()
+    pages = [tree.file("papers", name, "page.yaml") for name in tree.papers()]
+    return digest([path.read_text(encoding="utf-8") for path in pages if path.exists()])
+
+
 def runs_metrics(target):
     """Metrics of every run of a target, and those on other splits that its tables, figures and claims read."""
     named = [metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds]
@@ -266,6 +291,21 @@ def part_outputs(part):
 def parts_outputs(target):
     """What all parts of a target promise."""
     return [path for part in PARTS.values() if part.target == target for path in part_outputs(part)]
+
+
+# Tables and figures by what is asked for on the command line.
+ITEMS = [("table", name) for name in TABLES] + [("figure", name) for name in FIGURES]
+ITEMS_OF = {f"{kind}_{name}": [(kind, name)] for kind, name in ITEMS}
+for _part in PARTS.values():
+    ITEMS_OF[_part.name] = [("table", name) for name in _part.tables] + [("figure", name) for name in _part.figures]
+for _target in ("all", "extended", "tuning", "preview"):
+    ITEMS_OF[_target] = [
+        (kind, name)
+        for kind, name in ITEMS
+        if {"table": TABLES, "figure": FIGURES}[kind][name].target in tiers_of(_target)
+    ]
+for _target in ("report", "claims", "runs"):
+    ITEMS_OF[_target] = ITEMS_OF["all"]
 
 
 def outputs_of(target):

@@ -11,7 +11,7 @@ rule simulate:
         f"{LOGS}/simulate/{{root}}.log",
     benchmark:
         f"{BENCHMARKS}/simulate/{{root}}.tsv"
-    priority: 300
+    priority: lambda wildcards: data_priority(*(index for index, data in DATASETS.items() if data.root == wildcards.root))
     conda:
         ENV
     threads: DATA_PROCESSES
@@ -36,7 +36,7 @@ rule convert:
         f"{LOGS}/convert/{{index}}.log",
     benchmark:
         f"{BENCHMARKS}/convert/{{index}}.tsv"
-    priority: 300
+    priority: lambda wildcards: data_priority(wildcards.index)
     conda:
         ENV
     threads: DATA_PROCESSES

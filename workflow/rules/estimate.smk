@@ -74,14 +74,19 @@ def estimate(todo, trainings, cores):
     ]
 
 
+def core_count():
+    """How many jobs run at a time: cores, or nodes of a cluster, as far as they are counted at all."""
+    counted = (getattr(workflow.global_resources["_cores"], "value", None), workflow.nodes, os.cpu_count())
+    return next(number for number in counted if isinstance(number, int) and 0 < number < 100_000)
+
+
 def print_estimate():
     """Print the estimate of a dry run whose plan could be made, to where the plan went."""
     if not workflow.is_main_process or not workflow.dryrun or workflow.scheduler is None:
         return
     todo = list(workflow.dag.needrun_jobs(exclude_finished=False))
     trainings = sum(job.rule.name == "train" for job in workflow.dag.jobs)
-    cores = workflow.global_resources["_cores"].value
-    print("\n".join(estimate(todo, trainings, cores if isinstance(cores, int) else os.cpu_count())), flush=True)
+    print("\n".join(estimate(todo, trainings, core_count())), flush=True)
 
 
 # Snakemake has no hook for dry runs, and its own words come after the plan: this is said when it has said everything.

@@ -12,6 +12,7 @@ rule evaluate:
         f"{LOGS}/evaluate/{{run}}-seed{{seed}}-{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{run}}-seed{{seed}}-{{split}}.tsv"
+    priority: lambda wildcards: evaluation_priority(wildcards.run)
     conda:
         ENV
     threads: 1
@@ -37,6 +38,7 @@ rule evaluate_snapshot:
         f"{LOGS}/evaluate/{{run}}-seed{{seed}}-{{number}}of{{parts}}-{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{run}}-seed{{seed}}-{{number}}of{{parts}}-{{split}}.tsv"
+    priority: lambda wildcards: evaluation_priority(wildcards.run)
     conda:
         ENV
     threads: 1
@@ -62,6 +64,7 @@ rule response:
         f"{LOGS}/response/{{run}}-seed{{seed}}-{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/response/{{run}}-seed{{seed}}-{{split}}.tsv"
+    priority: lambda wildcards: evaluation_priority(wildcards.run)
     conda:
         ENV
     threads: 1

@@ -15,6 +15,7 @@ rule table:
         tex=f"{RESULTS}/tables/{{table}}.tex",
     log:
         f"{LOGS}/table/{{table}}.log",
+    priority: table_priority
     conda:
         ENV
     threads: 1
@@ -27,7 +28,7 @@ rule table:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
 
 
 rule figure:
@@ -43,6 +44,7 @@ rule figure:
         pdf=f"{RESULTS}/figures/{{figure}}.pdf",
     log:
         f"{LOGS}/figure/{{figure}}.log",
+    priority: table_priority
     conda:
         ENV
     threads: 1
@@ -55,7 +57,7 @@ rule figure:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
 
 
 # A part of the results is finished: its claims tested, a record kept of its runs and data sets, and its origin noted.
@@ -74,6 +76,7 @@ rule part:
         f"{LOGS}/part/{{part}}.log",
     wildcard_constraints:
         part=one_of(PARTS),
+    priority: table_priority
     conda:
         ENV
     threads: 1
@@ -86,7 +89,7 @@ rule part:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 part {wildcards.part} --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 part {wildcards.part} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
 
 
 rule report:
@@ -101,6 +104,7 @@ rule report:
         ),
         claims=f"{RESULTS}/claims.csv",
         metrics=f"{RESULTS}/metrics.json",
+        parts=[str(part_metrics(Path(RESULTS), part.name)) for part in PARTS.values() if part.target == "all"],
         plots=expand(f"{RESULTS}/plots/{{name}}.csv", name=("seeds", "classes", "training")),
     log:
         f"{LOGS}/report.log",
@@ -111,6 +115,7 @@ rule report:
         mem_mb=2000,
         runtime=20,
     params:
+        pages=pages_digest(),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,

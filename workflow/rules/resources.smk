@@ -3,7 +3,7 @@ import os
 
 GPUS = len(devices()) if SETTINGS.gpus == "auto" else int(SETTINGS.gpus)
 if GPUS and SETTINGS.gpus_per_run > GPUS:
-    raise WorkflowError(f"gpus_per_run is {SETTINGS.gpus_per_run}, but there are {GPUS} GPUs")
+    stop(f"gpus_per_run is {SETTINGS.gpus_per_run}, but there are {GPUS} GPUs")
 GPU = min(GPUS, 1)
 GPU_PER_TRAINING = SETTINGS.gpus_per_run if GPUS else 0
 # No more GPU jobs at a time than there are GPUs, also under plain `--cores all`; `--resources gpu=n` still wins.
@@ -25,6 +25,67 @@ def training_seconds(run):
     return cost.start + factor * cost.per_step[ROWS[run].model] * training_steps(run)
 
 
+def data_seconds(index):
+    """Estimated CPU seconds until an index is there."""
+    cost = SETTINGS.cost.get(SCALE)
+    return 0.0 if cost is None else cost.simulate + cost.convert
+
+
+@functools.cache
+def wanted_items():
+    """(kind, name) of the tables and figures that were asked for, in the order in which they should stand, with what
+    they need: runs and indices. What is measured when nothing else runs comes after the other tables, then figures.
+    """
+    asked = workflow.dag_settings.targets if workflow.dag_settings else ()
+    items = {key: {"table": TABLES, "figure": FIGURES}[key[0]][key[1]] for key in items_of(asked, ITEMS_OF)}
+    needs, kinds = {}, {}
+    for key, item in items.items():
+        read = reads(item, ROWS)
+        runs = {run for run, _ in with_needed([pair for pairs in read.values() for pair in pairs], ROWS)}
+        needs[key] = [*sorted(runs), *sorted({run_config(run).data.index for run in runs})]
+        kinds[key] = (key[0] == "figure") * 2 or int(not {"cost", "profile"}.isdisjoint(read))
+    weights = {key: PRINTED for key, item in items.items() if getattr(item, "published", None)}
+    weights |= {("table", next(iter(part.tables))): HEADLINE for part in PARTS.values() if part.tables}
+
+    def seconds(name):
+        """Of all seeds of a run; every run costs something, known or not."""
+        return len(ROWS[name].seeds) * training_seconds(name) + 1.0 if name in ROWS else data_seconds(name)
+
+    order = in_order(needs, seconds, weights)
+    return {key: needs[key] for key in sorted(order, key=kinds.__getitem__)}
+
+
+@functools.cache
+def urgency():
+    """How urgent runs and indices are, by the first table that wants them."""
+    return levels(list(wanted_items()), wanted_items())
+
+
+def level_of(*names):
+    """Priority of what makes one of these runs or indices, within the steps of which jobs have their own order."""
+    return STEP * max((urgency().get(name, 0) for name in names), default=0)
+
+
 def training_priority(run):
-    """What others wait for first, then the longest first: nobody is left alone at the end."""
-    return (10_000 if run in AWAITED else 0) + min(9_999, round(training_seconds(run)))
+    """By table; then what others wait for, then the longest first: nobody is left alone at the end."""
+    return level_of(run) + (10_000 if run in AWAITED else 0) + min(9_999, round(training_seconds(run)))
+
+
+def cache_priority(cache):
+    """Before the trainings of the first table that wants it."""
+    return level_of(*CACHE_READERS[cache]) + 20_000
+
+
+def evaluation_priority(run):
+    """Before further trainings: a table waits for it, and it takes seconds."""
+    return level_of(run) + 30_000
+
+
+def data_priority(*indices):
+    """Before everything else of the first table that reads it."""
+    return level_of(*indices) + 40_000
+
+
+def table_priority(wildcards):
+    """Tables, figures and parts take seconds: they come as soon as they can."""
+    return STEP * (len(wanted_items()) + 1)

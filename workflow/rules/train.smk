@@ -1,5 +1,5 @@
-# Training, plain and distilled. Teachers first and camera detectors before LiDAR ones, so that the longest jobs
-# do not end up alone at the end. Only the final weights are declared: the resumable checkpoint and the logs lie beside
+# Training, plain and distilled: table by table, teachers first, then the longest jobs, which so do not end up alone at
+# the end. Only the final weights are declared: the resumable checkpoint and the logs lie beside
 # them, where a retry or a restart finds them.
 
 
@@ -39,7 +39,7 @@ rule cache_teacher:
         f"{LOGS}/cache_teacher/{{cache}}.log",
     benchmark:
         f"{BENCHMARKS}/cache_teacher/{{cache}}.tsv"
-    priority: 200
+    priority: lambda wildcards: cache_priority(wildcards.cache)
     conda:
         ENV
     threads: 1

@@ -34,9 +34,9 @@ class CameraReader(InputReader[Camera]):
     def load(self, frame: int, raw: RawFrame) -> None:
         """Decoded images, intrinsics and poses."""
         at = self.loader.records(frame, "camera")
-        sensors = self.loader.index.sensors
-        raw.images = [self.loader.files.image(sensors.filename[i], sensors.token[i]) for i in at]
-        raw.intrinsics = sensors.intrinsics[at]
+        found = [self.loader.image(i) for i in at]
+        raw.images = [image for image, _ in found]
+        raw.intrinsics = np.stack([intrinsics for _, intrinsics in found])
         raw.ego_from_camera = self.loader.ego_from_sensor(frame, at)
 
     def augment(self, frame: int, raw: RawFrame, sample: Sample, change: Change) -> None:

@@ -16,7 +16,7 @@ from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.points import Points, in_view, merge_sweeps
 from bevkd.data.reads import Lidar, Projected
 from bevkd.data.sample import Sample, flat
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, DataError
 from bevkd.registry import register
 
 
@@ -46,6 +46,11 @@ class LidarReader(InputReader[Lidar]):
     def _seen(self, frame: int, points: Points) -> NDArray[np.bool_]:
         """Which points (P, 3+) of the ego frame lie in the image of some camera."""
         at, sensors = self.loader.records(frame, "camera"), self.loader.index.sensors
+        if not at:
+            raise DataError(
+                "nobody knows what the cameras see where there are none: set data.lidar_in_view to false",
+                file=self.loader.index.folder, token=self.loader.index.columns["token"][frame], field="camera",
+            )  # fmt: skip
         poses = self.loader.ego_from_sensor(frame, at)
         return in_view(points, poses, sensors.intrinsics[at], sensors.size[at])
 

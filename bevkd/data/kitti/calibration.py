@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.errors import DataError
+from bevkd.io import read_text
 
 Array = NDArray[np.float64]
 
@@ -58,13 +59,8 @@ def read_calibration(path: str | Path, frame: str | None = None) -> Calibration:
         DataError: the file is missing or unreadable, a matrix is missing, has another number of values, one that is
             not a finite number, or cannot be inverted.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError("calibration is missing", file=path, token=frame) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", file=path, token=frame) from error
-    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    lines = read_text(path, "calibration", token=frame).splitlines()
+    found = {name.strip(): words for name, _, words in (line.partition(":") for line in lines if ":" in line)}
     matrices = {}
     for name, shape in _SHAPES.items():
         if name not in found:

@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
 
 from bevkd import progress
 from bevkd.classes import LABEL_INDEX
+from bevkd.data.checks import check_centre, check_points
+from bevkd.data.checks import image_size as size_of_image
 from bevkd.data.index import BOXES, SENSORS, stamp
 from bevkd.data.kitti.boxes import count_points, difficulty, ego_boxes, rotations
 from bevkd.data.kitti.calibration import Calibration, read_calibration
+from bevkd.data.kitti.files import (
+    CALIBRATION,
+    CAMERA,
+    LABELS,
+    LIDAR,
+    Member,
+    digest_of,
+    find_members,
+    find_splits,
+    image_path,
+    member,
+)
 from bevkd.data.kitti.objects import OTHER, TYPES, Objects, placed, read_folder
-from bevkd.data.labelled import read_labelled
-from bevkd.data.points import read_lidar
+from bevkd.data.labelled import read_labelled, without_labels
+from bevkd.data.options import ConvertOptions, Problems
+from bevkd.data.points import Points, read_lidar
 from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import DataError
 from bevkd.geometry import quaternion_from_matrix
 
+__all__ = ["CAMERA", "LIDAR", "convert_kitti", "image_size", "member", "spelling"]
+
 log = logging.getLogger(__name__)
 
 VERSION = "object"
-LIDAR, CAMERA = "velodyne", "image_2"
-SPLITS = ("train", "tune", "val", "test")  # files of ImageSets that are read; `trainval` repeats two of them
+MOST_REFLECTANCE = 1.0
 _SPELLING = {"car": "Car", "dontcare": "DontCare"}
-_TEST = "test_"  # in front of the tokens of `testing`
 _CHUNK = 64  # frames that a process looks at in one go
 
 
@@ -42,16 +56,25 @@ def spelling(kind: str) -> str:
     return _SPELLING.get(kind, kind.capitalize())
 
 
+def image_size(path: Path, name: str) -> tuple[int, int]:
+    """Width and height of the image of a frame, from its header; it may have another suffix than `path`.
+
+    Raises:
+        DataError: it is missing or unreadable.
+    """
+    return size_of_image(image_path(path.parent, path.stem), name)
+
+
 @dataclass(frozen=True)
 class _Found:
     """What conversion reads of one frame."""
 
-    size: tuple[int, int]  # of the image: width, height
+    size: tuple[int, int]  # of the image: width, height; zeros where there is none
     calibration: Calibration
     boxes: dict[str, Any]  # columns of `boxes` that need no other frame
 
 
-def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
+def convert_kitti(root: str | Path, out: str | Path, workers: int = 1, options: ConvertOptions | None = None) -> Path:
     """Write the index of a KITTI object detection folder.
 
     Splits are the lists `ImageSets/{train,tune,val,test}.txt`; frames of `training` that no list names belong to none.
@@ -59,7 +82,8 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     benchmark's own `test.txt` counts frames of `testing`; where these are not there, it is left out.
     Labels are read where there is a folder of them. Regions of no care have no box in 3D and are left out; so are the
     road planes that some distributions add. KITTI frames are single: no sweeps, no velocities, no time stamps, and the
-    ego frame (the velodyne's) serves as the global one.
+    ego frame (the velodyne's) serves as the global one. Images are PNG or JPEG. A folder without any point cloud, or
+    without any image, is indexed for what it has.
 
     An index that was made from the same files by the same format is left as it is. Otherwise the new one replaces
     whatever index `out` held, in one rename and only when it is complete.
@@ -69,19 +93,26 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
             and a `labelled.json` with subsets of frames whose labels may be used.
         out: the index folder.
         workers: processes.
+        options: where the folder differs from KITTI's rules.
 
     Raises:
-        DataError: no frame; a file is missing, truncated or malformed; a list names a frame that is not there.
+        DataError: no frame; a file is missing, truncated or malformed; a list names a frame that is not there; points
+            are not what the format holds, or a calibration does not fit its image.
     """
-    root, out = Path(root), Path(out)
-    members = _members(root)
-    splits = _splits(root, members)
-    source = _digest(root, members)
-    if is_current(out, VERSION, source):
+    root, out, options = Path(root), Path(out), options or ConvertOptions()
+    problems = options.problems
+    folder = find_members(root, options)
+    members = folder.members
+    splits = find_splits(root, members, options)
+    source = digest_of(root, members, options)
+    if not problems.found and is_current(out, VERSION, source):
         log.info("%s is up to date", out)
         return out
-    tokens = [token for token, _ in members]
-    subsets, labelled = read_labelled(root / "labelled.json", tokens)
+    tokens = [one.token for one in members]
+    subsets, labelled = read_labelled(root / "labelled.json", tokens, problems, absent=options.partial)
+    if options.missing_labels == "unlabelled" and folder.without_labels:
+        blank = [one.folder == "training" and not one.labels for one in members]
+        subsets, labelled = without_labels(subsets, labelled, blank)
     facts: dict[str, Any] = {
         "reader": "kitti",
         "version": VERSION,
@@ -91,175 +122,132 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1) -> Path:
         "frames": len(members),
         "unlabelled": 0,
         "missing_sweeps": 0,
+        **({"missing": folder.missing} if folder.missing else {}),
+        **({"without_labels": folder.without_labels} if folder.without_labels else {}),
+        **options.facts(),
     }
-    looked = _look(root, [folder for _, folder in members], workers)
+    looked = _look(root, members, workers, options)
     found = list(progress.track(looked, "indexing", len(members), "frames"))
+    problems.check()
     with fresh_folder(out) as temporary:
         n = len(members)
         scene = np.arange(n, dtype=np.int32)
         words = {name: np.full(n, "", dtype=object) for name in ("description", "location", "weather", "lighting")}
         words["scene_name"] = np.array(tokens, dtype=object)
         words["split"] = np.array([splits[token] for token in tokens], dtype=object)
+        sensors, keys = _sensor_columns(members, found)
         frames = {
             "token": tokens,
             "scene": scene,
             "timestamp": np.zeros(n, dtype=np.int64),
             "global_from_ego": np.tile(np.eye(4), (n, 1, 1)),
-            "key": [[2 * i, 2 * i + 1] for i in range(n)],
+            "key": keys,
             "lidar_sweeps": [[] for _ in range(n)],
             "radar_sweeps": [[] for _ in range(n)],
         }
         write_frames(temporary / "frames.parquet", frames, words, labelled, facts)
-        write_table(temporary / "sensors.parquet", stamp(SENSORS, facts), _sensor_columns(members, found))
+        write_table(temporary / "sensors.parquet", stamp(SENSORS, facts), sensors)
         boxes = _box_columns(tokens, found)
         write_table(temporary / "boxes.parquet", stamp(BOXES, facts), boxes)
     log.info("%s: %d frames, %d boxes", out, n, len(boxes["frame"]))
     return out
 
 
-def member(token: str) -> tuple[str, str]:
-    """Folder and name of a frame: frames of `testing` share names with those of `training`."""
-    return ("testing", token.removeprefix(_TEST)) if token.startswith(_TEST) else ("training", token)
-
-
-def _members(root: Path) -> list[tuple[str, str]]:
-    """(token, `<folder>/<name>`) of every frame."""
-    out = []
-    for folder, prefix in (("training", ""), ("testing", _TEST)):
-        names = sorted(path.stem for path in (root / folder / LIDAR).glob("*.bin"))
-        out += [(f"{prefix}{name}", f"{folder}/{name}") for name in names]
-    if not out:
-        raise DataError("no frame: there is neither training/velodyne/*.bin nor testing/velodyne/*.bin", file=root)
-    return out
-
-
-def _splits(root: Path, members: list[tuple[str, str]]) -> dict[str, str]:
-    """Token -> split, "" for frames that no list names."""
-    lists = {split: root / "ImageSets" / f"{split}.txt" for split in SPLITS}
-    lists = {split: path for split, path in lists.items() if path.is_file()}
-    if not lists:
-        return {token: "train" if folder.startswith("training/") else "test" for token, folder in members}
-    out = dict.fromkeys((token for token, _ in members), "")
-    testing = any(folder.startswith("testing/") for _, folder in members)
-    for split, path in lists.items():
-        try:
-            words = path.read_text(encoding="utf-8").split()
-        except UnicodeDecodeError as error:
-            raise DataError(f"cannot be read as text: {error}", file=path) from error
-        if split == "test" and not testing and any(out.get(word, "test") for word in words):
-            log.warning("%s: left out, for there is no folder testing/velodyne", path)
-            continue
-        for line, word in enumerate(words, start=1):
-            # The benchmark's own test list counts frames of `testing`; a held-out part of `training` is fine, too.
-            token = f"{_TEST}{word}" if split == "test" and f"{_TEST}{word}" in out else word
-            if token not in out:
-                raise DataError(f"entry {line} names a frame that is not there", file=path, token=word)
-            if out[token]:
-                raise DataError(f"entry {line} names a frame of split {out[token]!r} as well", file=path, token=word)
-            out[token] = split
-    if "test" not in lists:
-        out |= dict.fromkeys((token for token, folder in members if folder.startswith("testing/")), "test")
-    return out
-
-
-def _digest(root: Path, members: list[tuple[str, str]]) -> str:
-    """SHA-256 over lists, labels and calibrations, and over the sizes of sensor files."""
-    total = hashlib.sha256()
-    lists = [root / "ImageSets" / f"{split}.txt" for split in SPLITS]
-    for path in (*lists, root / "labelled.json"):
-        total.update(path.name.encode() + (path.read_bytes() if path.is_file() else b"-"))
-    for _, member in members:
-        folder, name = member.split("/")
-        for kind, suffix in (("calib", "txt"), ("label_2", "txt"), (LIDAR, "bin"), (CAMERA, "png")):
-            path = root / folder / kind / f"{name}.{suffix}"
-            if not path.is_file():
-                total.update(b"-")
-            elif suffix == "txt":
-                total.update(path.read_bytes())
-            else:
-                total.update(str(path.stat().st_size).encode())
-        total.update(member.encode())
-    return total.hexdigest()
-
-
-def _look(root: Path, members: list[str], workers: int) -> Iterator[_Found]:
+def _look(root: Path, members: list[Member], workers: int, options: ConvertOptions) -> Iterator[_Found]:
     chunks = [members[low : low + _CHUNK] for low in range(0, len(members), _CHUNK)]
-    work = partial(_look_at, root)
+    work = partial(_look_at, root, replace(options, problems=Problems(options.problems.collect)))
     if workers <= 1 or len(chunks) == 1:
-        for chunk in chunks:
-            yield from work(chunk)
+        parts = map(work, chunks)
+        yield from _merged(parts, options.problems)
         return
     with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
-        for part in pool.map(work, chunks):
-            yield from part
+        yield from _merged(pool.map(work, chunks), options.problems)
 
 
-def _look_at(root: Path, members: list[str]) -> list[_Found]:
-    """Read calibration, labels, points and the size of the image of some frames."""
-    out = []
-    for member in members:
-        folder, name = member.split("/")
-        base = root / folder
-        calibration = read_calibration(base / "calib" / f"{name}.txt", name)
-        size = image_size(base / CAMERA / f"{name}.png", name)
-        points = read_lidar(base / LIDAR / f"{name}.bin", name, columns=4)
-        has_labels = (base / "label_2").is_dir()
-        objects = read_folder(base / "label_2", [name] if has_labels else [], scored=False)
-        objects = objects.select(placed(objects))
-        out.append(_Found(size, calibration, _columns(objects, calibration, points)))
-    return out
+def _merged(parts: Iterator[tuple[list[_Found], list[DataError]]], problems: Problems) -> Iterator[_Found]:
+    for found, errors in parts:
+        for error in errors:
+            problems.add(error)
+        yield from found
 
 
-def image_size(path: Path, name: str) -> tuple[int, int]:
-    """Width and height of an image, from its header.
+def _look_at(root: Path, options: ConvertOptions, members: list[Member]) -> tuple[list[_Found], list[DataError]]:
+    """Read calibration, labels, points and the size of the image of some frames; and what is wrong with them."""
+    out, errors = [], []
+    for one in members:
+        problems = Problems(options.problems.collect)
+        # Parts that do not depend on each other, so that each of them may have its problem.
+        calibration: Calibration | None = None
+        points: Points | None = None
+        objects = read_folder(root, [], scored=False)
+        size = (0, 0)
+        with problems.here():
+            calibration = read_calibration(root / one.path(CALIBRATION), one.name)
+        with problems.here():
+            if one.image is not None:
+                size = size_of_image(root / one.path(CAMERA), one.name)
+                if calibration is not None and not options.rescale_images:
+                    check_centre(calibration.intrinsics, size, root / one.path(CAMERA), one.name)
+        with problems.here():
+            if one.lidar:
+                path = root / one.path(LIDAR)
+                points = read_lidar(path, one.name, columns=options.point_columns or 4)
+                check_points(points, MOST_REFLECTANCE, path, one.name)
+        with problems.here():
+            if one.labels:
+                objects = read_folder(root / one.folder / LABELS, [one.name], scored=False)
+                objects = objects.select(placed(objects))
+        errors += problems.found
+        if calibration is not None and not problems.found:
+            out.append(_Found(size, calibration, _columns(objects, calibration, points)))
+    return out, errors
 
-    Raises:
-        DataError: it is missing or unreadable.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        raise DataError("image is missing", file=path, token=name) from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"unreadable image: {error}", file=path, token=name) from error
 
-
-def _columns(objects: Objects, calibration: Calibration, points: Any) -> dict[str, Any]:
+def _columns(objects: Objects, calibration: Calibration, points: Points | None) -> dict[str, Any]:
     names = [TYPES[kind] if kind != OTHER else "" for kind in objects.kind]
+    own = objects.words if objects.words is not None else names
+    unknown: list[int | None] = [None] * len(objects)
     return {
-        "category": [spelling(name) for name in names],
+        "category": [spelling(name) if name else str(word) for name, word in zip(names, own, strict=True)],
         "label": [LABEL_INDEX.get(name, -1) for name in names],
         "difficulty": difficulty(objects).tolist(),
         "box": ego_boxes(objects, calibration),
         "rotation": [quaternion_from_matrix(turn) for turn in rotations(objects, calibration)],
-        "num_lidar_pts": count_points(points, objects, calibration).tolist(),
+        "num_lidar_pts": count_points(points, objects, calibration).tolist() if points is not None else unknown,
     }
 
 
-def _sensor_columns(members: list[tuple[str, str]], found: list[_Found]) -> dict[str, Any]:
-    """Two rows per frame: the LiDAR, then the left colour camera."""
-    n = len(members)
-    names = [member.split("/") for _, member in members]
-    lidar_files = [f"{folder}/{LIDAR}/{name}.bin" for folder, name in names]
-    camera_files = [f"{folder}/{CAMERA}/{name}.png" for folder, name in names]
-    mounts = np.stack([matrix for one in found for matrix in (np.eye(4), one.calibration.ego_from_camera)])
-    intrinsics = np.stack([matrix for one in found for matrix in (np.zeros((3, 3)), one.calibration.intrinsics)])
-    return {
-        "row": np.arange(2 * n, dtype=np.int32),
-        "token": [token for token, _ in members for _ in range(2)],
-        "scene": np.repeat(np.arange(n, dtype=np.int32), 2),
-        "channel": [LIDAR, CAMERA] * n,
-        "modality": ["lidar", "camera"] * n,
-        "is_key": np.ones(2 * n, dtype=bool),
-        "timestamp": np.zeros(2 * n, dtype=np.int64),
-        "filename": [name for pair in zip(lidar_files, camera_files, strict=True) for name in pair],
-        "width": [width for one in found for width in (0, one.size[0])],
-        "height": [height for one in found for height in (0, one.size[1])],
-        "intrinsics": intrinsics,
-        "ego_from_sensor": mounts,
-        "global_from_ego": np.tile(np.eye(4), (2 * n, 1, 1)),
+def _sensor_columns(members: list[Member], found: list[_Found]) -> tuple[dict[str, Any], list[list[int]]]:
+    """A row for the LiDAR and one for the left colour camera of each frame that has them; and each frame's rows."""
+    rows: list[tuple[int, str, str, str, tuple[int, int], NDArray[np.float64], NDArray[np.float64]]] = []
+    keys: list[list[int]] = []
+    for i, (one, seen) in enumerate(zip(members, found, strict=True)):
+        keys.append([])
+        if one.lidar:
+            keys[-1].append(len(rows))
+            rows.append((i, LIDAR, "lidar", one.path(LIDAR), (0, 0), np.zeros((3, 3)), np.eye(4)))
+        if one.image is not None:
+            keys[-1].append(len(rows))
+            camera = seen.calibration
+            rows.append((i, CAMERA, "camera", one.path(CAMERA), seen.size, camera.intrinsics, camera.ego_from_camera))
+    n = len(rows)
+    frame, channel, modality, filename, size, intrinsics, mounts = zip(*rows, strict=True)
+    columns = {
+        "row": np.arange(n, dtype=np.int32),
+        "token": [members[i].token for i in frame],
+        "scene": np.array(frame, dtype=np.int32),
+        "channel": list(channel),
+        "modality": list(modality),
+        "is_key": np.ones(n, dtype=bool),
+        "timestamp": np.zeros(n, dtype=np.int64),
+        "filename": list(filename),
+        "width": [width for width, _ in size],
+        "height": [height for _, height in size],
+        "intrinsics": np.stack(intrinsics),
+        "ego_from_sensor": np.stack(mounts),
+        "global_from_ego": np.tile(np.eye(4), (n, 1, 1)),
     }
+    return columns, keys
 
 
 def _box_columns(tokens: list[str], found: list[_Found]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ a place being the middle of the bottom face; angles are radians.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.errors import DataError
+from bevkd.io import read_text
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,11 +40,13 @@ class Objects:
         frame: (N,) index of the frame.
         kind: (N,) index into `TYPES`, or `OTHER`.
         values: (N, 15) the columns after the type; score is 0 in labels.
+        words: (N,) the types as the files spell them; none where that is not known.
     """
 
     frame: Ints
     kind: Ints
     values: Floats
+    words: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -54,7 +57,8 @@ class Objects:
 
     def select(self, keep: NDArray) -> Objects:
         """The objects chosen by a mask or by indices."""
-        return Objects(self.frame[keep], self.kind[keep], self.values[keep])
+        words = None if self.words is None else self.words[keep]
+        return Objects(self.frame[keep], self.kind[keep], self.values[keep], words)
 
 
 def placed(objects: Objects) -> NDArray[np.bool_]:
@@ -62,34 +66,41 @@ def placed(objects: Objects) -> NDArray[np.bool_]:
     return np.asarray(objects.column("x") != NO_PLACE)
 
 
-def read_folder(folder: str | Path, frames: Sequence[str], *, scored: bool) -> Objects:
+def read_folder(
+    folder: str | Path,
+    frames: Sequence[str],
+    *,
+    scored: bool,
+    categories: Mapping[str, str | None] | None = None,
+) -> Objects:
     """Read `<folder>/<frame>.txt` of every frame.
 
     Args:
         folder: of the files.
         frames: names of the frames, such as "000123".
         scored: result files, with a score in a sixteenth column.
+        categories: own types and the types that they count as; none: types that are passed over.
 
     Raises:
         DataError: a file is missing or unreadable; a line has another number of columns, a value that is not a finite
-            number, or a box of negative size. The message names file, line and column.
+            number, or a box whose size is not positive. The message names file, line and column.
     """
-    index, kinds, rows = [], [], []
+    index, kinds, rows, types = [], [], [], []
     known = {name: i for i, name in enumerate(TYPES)}
+    known |= {name.lower(): known.get(label or "", OTHER) for name, label in (categories or {}).items()}
+    what = f"cannot be read: the file of {'results' if scored else 'labels'}"
     for i, frame in enumerate(frames):
         path = Path(folder) / f"{frame}.txt"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot be read: {error}", file=path, token=frame) from error
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(read_text(path, what, token=frame).splitlines(), start=1):
             words = line.split()
             if words:
                 rows.append(_row(words, scored, path, number, frame))
                 kinds.append(known.get(words[0].lower(), OTHER))
+                types.append(words[0])
                 index.append(i)
     values = np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS) - 1)
-    return Objects(np.array(index, dtype=np.int64), np.array(kinds, dtype=np.int64), values)
+    spelt = np.array(types, dtype=object)
+    return Objects(np.array(index, dtype=np.int64), np.array(kinds, dtype=np.int64), values, spelt)
 
 
 def _row(words: list[str], scored: bool, path: Path, line: int, frame: str) -> list[float]:
@@ -107,20 +118,22 @@ def _row(words: list[str], scored: bool, path: Path, line: int, frame: str) -> l
             row.append(float(word))
         except ValueError:
             raise DataError(f"line {line}: {word!r} is not a number", file=path, token=frame, field=name) from None
-    for name in _negative(row):
-        raise DataError(f"line {line}: negative size", file=path, token=frame, field=name)
+    for name, problem in _sizes(row):
+        raise DataError(f"line {line}: {problem}", file=path, token=frame, field=name)
     for name, value in zip(COLUMNS[1:], row, strict=False):
         if not np.isfinite(value):
             raise DataError(f"line {line}: {value} is not finite", file=path, token=frame, field=name)
     return row if scored else [*row, 0.0]
 
 
-def _negative(row: list[float]) -> Iterable[str]:
-    """Columns that make a box of negative size. Without a place (see `NO_PLACE`) there is no box in 3D."""
+def _sizes(row: list[float]) -> Iterable[tuple[str, str]]:
+    """Columns that make a box without a size, and what is wrong. Without a place (see `NO_PLACE`) it has none in 3D."""
     value = dict(zip(COLUMNS[1:], row, strict=False))
-    if value["x2"] < value["x1"]:
-        yield "x2"
-    if value["y2"] < value["y1"]:
-        yield "y2"
+    for low, high in (("x1", "x2"), ("y1", "y2")):
+        if value[high] < value[low]:
+            yield high, f"negative size: {high} is less than {low}"
     if value["x"] != NO_PLACE:
-        yield from (name for name in ("height", "width", "length") if value[name] < 0)
+        for name in ("height", "width", "length"):
+            if value[name] <= 0:
+                what = "negative size: " if value[name] < 0 else ""
+                yield name, f"{what}box sizes must be positive (x is {NO_PLACE:g} where there is no box in 3D)"

@@ -30,10 +30,11 @@ def box_columns(tables: dict[str, Table], frames: dict[str, Any], sample_scene: 
     visibility_row = visibility.rows_of(annotation, "visibility_token", optional=True)
     velocity = global_velocity(annotation, sample["timestamp"][sample_row])
 
-    frame_of_sample = np.empty(len(sample), dtype=np.int64)
-    frame_of_sample[frames["sample"]] = np.arange(len(sample))
+    frame_of_sample = np.full(len(sample), -1)
+    frame_of_sample[frames["sample"]] = np.arange(len(frames["sample"]))
     frame = frame_of_sample[sample_row]
     order = np.argsort(frame, kind="stable")
+    order = order[frame[order] >= 0]  # without those of frames of which no sensor file is there
     global_from_ego = frames["global_from_ego"][frame]
     ego_from_global = np.swapaxes(global_from_ego[:, :3, :3], 1, 2)
     centre = np.einsum("nij,nj->ni", ego_from_global, annotation["translation"] - global_from_ego[:, :3, 3])

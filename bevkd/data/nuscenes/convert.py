@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bevkd import progress
-from bevkd.data.index import BOXES, SENSORS, stamp
+from bevkd.data.index import BOXES, SENSORS, read_stamp, stamp
 from bevkd.data.labelled import read_labelled
 from bevkd.data.nuscenes.annotations import box_columns
+from bevkd.data.nuscenes.files import Present, find_files, folders_of, listing_digest, look_into
 from bevkd.data.nuscenes.frames import Records, frame_columns, sort_records, sweep_frames
-from bevkd.data.nuscenes.names import lighting, scene_splits, weather
+from bevkd.data.nuscenes.names import lighting, scene_lists, scene_splits, weather
 from bevkd.data.nuscenes.tables import Table, read_table
+from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.write import arrow_table, fresh_folder, is_current, write_frames, write_table
-from bevkd.errors import DataError
+from bevkd.errors import BevkdError, DataError
+from bevkd.io import names_in, reading
 
 log = logging.getLogger(__name__)
-
-_STATS = 1024  # files that a thread looks at in one go
 
 _TABLES: dict[str, dict[str, str]] = {
     "sample_data": {
@@ -70,46 +71,63 @@ _TABLES: dict[str, dict[str, str]] = {
 }
 
 
-def convert_nuscenes(root: str | Path, version: str, out: str | Path, workers: int = 1) -> Path:
+def convert_nuscenes(
+    root: str | Path, version: str, out: str | Path, workers: int = 1, options: ConvertOptions | None = None
+) -> Path:
     """Write the index of one version of a nuScenes data set.
 
-    An index that was made from the same tables by the same format is left as it is. Otherwise the new one replaces
-    whatever index `out` held, in one rename and only when it is complete.
+    An index that was made from the same tables and files by the same format is left as it is. Otherwise the new one
+    replaces whatever index `out` held, in one rename and only when it is complete. Sensors that were not downloaded,
+    for some scenes or all, are left out and counted; so are frames of which nothing is there.
 
     Args:
         root: folder with `<version>/`, `samples/` and `sweeps/`.
         version: for example `v1.0-mini`, or any other folder with tables and a `splits.json`.
         out: the index folder.
         workers: processes that parse tables, and threads that look at files.
+        options: where the data set differs from nuScenes' rules.
 
     Returns:
         `out`.
 
     Raises:
         DataError: a missing table or sensor file, a truncated LiDAR file, a pose that is not finite, a record that
-            refers to nothing, tables without any frame.
+            refers to nothing, an image of another size than the tables say, tables without any frame, a split of scenes
+            that are not there.
     """
-    root, out = Path(root), Path(out)
+    root, out, options = Path(root), Path(out), options or ConvertOptions()
+    problems = options.problems
     folder = root / version
     if not folder.is_dir():
         raise DataError("no such data set version", file=folder)
-    source = _digest(folder)
-    if is_current(out, version, source):
+    source_of_tables = _digest(folder, options)
+    if not problems.collect and _is_current(root, out, version, source_of_tables):
         log.info("%s is up to date", out)
         return out
-    tables = _read_tables(folder, workers)
+    tables = _read_tables(folder, workers, problems)
     _check(tables)
-    splits = scene_splits(root, version)
+    splits: dict[str, list[str]] = {}
+    with problems.here():
+        splits = scene_splits(root, version, tables["scene"]["name"].tolist(), problems)
+    lists: dict[str, list[str]] = {}
+    with problems.here():
+        lists = scene_lists(root, version, tables["scene"]["name"].tolist(), problems)
     split_of = {name: split for split, names in splits.items() for name in names}
 
     sample, scene = tables["sample"], tables["scene"]
     if len(sample) == 0:
         raise DataError("there is no frame", file=sample.path)
     sample_scene = scene.rows_of(sample, "scene_token")
-    records = sort_records(tables, sample_scene)
-    present = _check_files(root, tables["sample_data"], records, workers)
-    records = records.select(present)
-    key_frames = frame_columns(tables, records, sample_scene)
+    all_records = sort_records(tables, sample_scene)
+    problems.check()  # what follows goes along the links between tables
+    present = find_files(root, tables["sample_data"], all_records, workers, options)
+    records = all_records.select(present.records)
+    look_into(root, tables, records, workers, options)
+    folders = folders_of(tables["sample_data"])
+    source = _source(source_of_tables, listing_digest(root, folders))
+    key_frames = frame_columns(tables, all_records, present.records, sample_scene)
+    if len(key_frames["token"]) == 0:
+        raise DataError("no sensor file of any keyframe is there", file=root)
     between = sweep_frames(records, key_frames)
     log_row = tables["log"].rows_of(scene, "log_token")
     words: dict[str, NDArray[Any]] = {
@@ -120,26 +138,33 @@ def convert_nuscenes(root: str | Path, version: str, out: str | Path, workers: i
         "lighting": np.array([lighting(text) for text in scene["description"]], dtype=object),
         "split": np.array([split_of.get(name, "") for name in scene["name"]], dtype=object),
     }
-    subsets, labelled = read_labelled(folder / "labelled.json", [t.decode() for t in key_frames["token"]])
+    left = len(sample) - len(key_frames["token"])
+    tokens = [t.decode() for t in key_frames["token"]]
+    subsets, labelled = read_labelled(folder / "labelled.json", tokens, problems, absent=left > 0)
     held = [name for name in splits if name in set(words["split"])] if len(scene) else []
     facts = {
         "reader": "nuscenes",
         "version": version,
         "source": source,
+        "folders": folders,
         "splits": sorted(splits),
+        **({"lists": lists} if lists else {}),
         "labelled_subsets": subsets,
-        "frames": len(key_frames["token"]),
+        "frames": len(tokens),
         "unlabelled": len(between["token"]) if between is not None else 0,
-        "missing_sweeps": int((~present).sum()),
+        "missing_sweeps": present.sweeps,
+        **_left_out(present, left),
+        **options.facts(),
     }
     if len(held) == 0:
         log.warning("%s: no scene belongs to a split (%s)", folder, ", ".join(splits))
+    boxes = box_columns(tables, key_frames, sample_scene)
+    problems.check()
     with fresh_folder(out) as temporary:
         write_frames(temporary / "frames.parquet", key_frames, words, labelled, facts)
         if between is not None:
             write_frames(temporary / "unlabelled.parquet", between, words, None, facts)
         _write_sensors(temporary / "sensors.parquet", tables, records, facts)
-        boxes = box_columns(tables, key_frames, sample_scene)
         write_table(temporary / "boxes.parquet", stamp(BOXES, facts), boxes)
     log.info(
         "%s: %d frames, %d between keyframes, %d sensor files, %d boxes",
@@ -148,17 +173,50 @@ def convert_nuscenes(root: str | Path, version: str, out: str | Path, workers: i
     return out
 
 
-def _read_tables(folder: Path, workers: int) -> dict[str, Table]:
+def _left_out(present: Present, frames: int) -> dict[str, Any]:
+    """What the stamp says of files that are not there."""
+    if frames:
+        log.warning("%d frames of which no sensor file is there are left out of the index", frames)
+    out: dict[str, Any] = {"missing": present.missing} if present.missing else {}
+    return out | ({"missing_frames": frames} if frames else {})
+
+
+def _is_current(root: Path, out: Path, version: str, tables: str) -> bool:
+    """Whether `out` was made from these tables and from what now lies in the folders of the sensors."""
+    try:
+        folders = read_stamp(out).get("folders")
+    except BevkdError:
+        return False
+    return folders is not None and is_current(out, version, _source(tables, listing_digest(root, folders)))
+
+
+def _source(tables: str, files: str) -> str:
+    return hashlib.sha256(f"{tables} {files}".encode()).hexdigest()
+
+
+def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Table]:
     for name in _TABLES:  # before the large ones are parsed
-        if not (folder / f"{name}.json").is_file():
-            raise DataError("table is missing", file=folder / f"{name}.json")
+        path = folder / f"{name}.json"
+        with problems.here(), reading(path, "table"), open(path, "rb"):
+            pass
+    problems.check()
     names = progress.track(_TABLES, "reading", len(_TABLES), "tables")
     if workers <= 1:
-        return {name: read_table(folder, name, _TABLES[name]) for name in names}
+        tables = {}
+        for name in names:
+            with problems.here():
+                tables[name] = read_table(folder, name, _TABLES[name], problems)
+        problems.check()
+        return tables
     # One process per large table: parsing holds the interpreter lock.
     with ProcessPoolExecutor(min(workers, len(_TABLES)), mp_context=get_context("spawn")) as pool:
         futures = {name: pool.submit(read_table, folder, name, fields) for name, fields in _TABLES.items()}
-        return {name: futures[name].result() for name in names}
+        tables = {}
+        for name in names:
+            with problems.here():
+                tables[name] = futures[name].result()
+    problems.check()
+    return {name: replace(table, problems=problems) for name, table in tables.items()}
 
 
 def _check(tables: dict[str, Table]) -> None:
@@ -169,46 +227,14 @@ def _check(tables: dict[str, Table]) -> None:
     mounts.require_finite("camera_intrinsic")
     sensor = tables["sensor"].rows_of(mounts, "sensor_token")
     camera = tables["sensor"]["modality"][sensor] == "camera"
-    invertible = np.abs(np.linalg.det(mounts["camera_intrinsic"])) > 0
+    invertible = np.abs(np.linalg.det(np.nan_to_num(mounts["camera_intrinsic"]))) > 0
     mounts.require(~camera | invertible, "camera_intrinsic", "a camera needs an invertible 3x3 matrix")
     annotation = tables["sample_annotation"]
     annotation.require_finite("size")
-    annotation.require(np.all(annotation["size"] > 0, axis=1), "size", "box sizes must be positive")
-
-
-def _check_files(root: Path, data: Table, records: Records, workers: int) -> NDArray[np.bool_]:
-    """Which records have a file; key records must have one, and LiDAR files must hold whole points."""
-    base = os.fsencode(root)
-
-    def size(name: bytes) -> int:
-        try:
-            return os.stat(os.path.join(base, name)).st_size
-        except FileNotFoundError:
-            return -1
-
-    def sizes_of(names: NDArray[np.bytes_]) -> list[int]:
-        return [size(name) for name in names.tolist()]
-
-    names = data["filename"][records.row]
-    parts = [names[low : low + _STATS] for low in range(0, len(names), _STATS)]
-    with ThreadPoolExecutor(max(1, 4 * workers)) as pool:  # network file systems answer many questions at once
-        looked = progress.track(pool.map(sizes_of, parts), "looking at files", len(parts), "parts")
-        sizes = np.array([n for part in looked for n in part], dtype=np.int64)
-    lidar = records.modality == "lidar"
-    problems = (
-        (records.is_key & (sizes < 0), "file is missing"),
-        (sizes == 0, "file is empty"),
-        (lidar & (sizes > 0) & (sizes % 20 != 0), "truncated LiDAR file: its size is not a multiple of 20 bytes"),
-    )
-    for bad, message in problems:
-        if bad.any():
-            row = records.row[int(np.argmax(bad))]
-            name, token = data["filename"][row].decode(), data["token"][row].decode()
-            raise DataError(message, file=root / name, token=token, field="filename")
-    missing = int((sizes < 0).sum())
-    if missing:
-        log.warning("%d files between keyframes are missing and left out of the index", missing)
-    return np.asarray(sizes >= 0)
+    positive = np.all(~(annotation["size"] <= 0), axis=1)  # what is not finite was said before
+    annotation.require(positive, "size", "box sizes must be positive")
+    for name in ("num_lidar_pts", "num_radar_pts"):
+        annotation.require(annotation[name] >= 0, name, "a number of points must not be negative")
 
 
 def _write_sensors(path: Path, tables: dict[str, Table], records: Records, facts: dict[str, Any]) -> None:
@@ -236,10 +262,12 @@ def _write_sensors(path: Path, tables: dict[str, Table], records: Records, facts
             writer.write_table(arrow_table(schema, columns))
 
 
-def _digest(folder: Path) -> str:
-    """SHA-256 over the tables and lists that the index depends on."""
+def _digest(folder: Path, options: ConvertOptions) -> str:
+    """SHA-256 over the tables and lists that the index depends on, and over unusual options."""
     total = hashlib.sha256()
-    for path in sorted(folder.glob("*.json")):
-        with open(path, "rb") as stream:
-            total.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    for name in names_in(folder, ".json"):
+        with reading(folder / name, "table"), open(folder / name, "rb") as stream:
+            total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    if facts := options.facts():
+        total.update(repr(sorted(facts.items())).encode())
     return total.hexdigest()

@@ -95,23 +95,37 @@ def sort_records(tables: dict[str, Table], sample_scene: NDArray[np.int64]) -> R
     )
 
 
-def frame_columns(tables: dict[str, Table], records: Records, sample_scene: NDArray[np.int64]) -> dict[str, Any]:
-    """Columns of `frames` that come from sensors: one frame per row of `sample`, by scene and time.
+def frame_columns(
+    tables: dict[str, Table], records: Records, present: NDArray[np.bool_], sample_scene: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Columns of `frames` that come from sensors: one frame per row of `sample` of which a file is there, by scene and
+    time.
+
+    Args:
+        tables: the tables.
+        records: all records; where the LiDAR stood says where the ego vehicle was, also if its file is not there.
+        present: which of them have a file. Rows of the index count these.
+        sample_scene: row of `scene` of each row of `sample`.
 
     Raises:
         DataError: a sample without a key record of LIDAR_TOP.
     """
     sample = tables["sample"]
-    order = np.lexsort((sample["timestamp"], sample_scene))
     key = np.flatnonzero(records.is_key)
     lidar = np.full(len(sample), -1)
     of_lidar = key[records.channel[key] == LIDAR]
     lidar[records.sample[of_lidar]] = of_lidar
     sample.require(lidar >= 0, LIDAR, "sample has no key record of LIDAR_TOP")
-    key = key[np.argsort(records.sample[key], kind="stable")]
-    bounds = np.searchsorted(records.sample[key], np.arange(len(sample) + 1))
+    number = np.where(present, np.cumsum(present) - 1, -1)  # row of the index of each record
+    there = records.select(present)
+    key = np.flatnonzero(there.is_key)
+    key = key[np.argsort(there.sample[key], kind="stable")]
+    bounds = np.searchsorted(there.sample[key], np.arange(len(sample) + 1))
+    order = np.lexsort((sample["timestamp"], sample_scene))
+    order = order[(np.diff(bounds) > 0)[order] & (lidar >= 0)[order]]
     keys = [key[bounds[i] : bounds[i + 1]].tolist() for i in order]
     lidar = lidar[order]
+    swept = number[lidar]
     return {
         "token": sample["token"][order],
         "sample": order,
@@ -119,9 +133,8 @@ def frame_columns(tables: dict[str, Table], records: Records, sample_scene: NDAr
         "timestamp": records.timestamp[lidar],
         "global_from_ego": records.select(lidar).global_from_ego(tables),
         "key": keys,
-        "lidar_sweeps": [previous(records, row, LIDAR_SWEEPS) for row in lidar],
-        "radar_sweeps": [_radar_sweeps(records, rows) for rows in keys],
-        "_lidar": lidar,
+        "lidar_sweeps": [previous(there, row, LIDAR_SWEEPS) if row >= 0 else [] for row in swept],
+        "radar_sweeps": [_radar_sweeps(there, rows) for rows in keys],
         "_tables": tables,
     }
 

@@ -3,56 +3,72 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from bevkd.classes import CLASS_OF_CATEGORY
-from bevkd.errors import DataError
-from bevkd.io import read_json
-from bevkd.splits import tune_scenes
+from bevkd.data.options import Problems
+from bevkd.splits import custom_splits, held_by, official_splits, tune_scenes
 
-__all__ = ["CAMERAS", "CHANNELS", "CLASS_OF_CATEGORY", "LIDAR", "RADARS", "lighting", "scene_splits", "weather"]
+__all__ = [
+    "CAMERAS",
+    "CHANNELS",
+    "CLASS_OF_CATEGORY",
+    "LIDAR",
+    "RADARS",
+    "lighting",
+    "scene_lists",
+    "scene_splits",
+    "weather",
+]
 
 LIDAR = "LIDAR_TOP"
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 RADARS = ("RADAR_FRONT", "RADAR_FRONT_LEFT", "RADAR_FRONT_RIGHT", "RADAR_BACK_LEFT", "RADAR_BACK_RIGHT")
 CHANNELS = (LIDAR, *CAMERAS, *RADARS)
-
-# The end of a version's name says which official splits its tables hold. `train_detect` and `train_track` are halves of
-# `train` and would overlap with it, so they are no splits of the index.
-_OFFICIAL = {"mini": ("mini_train", "mini_val"), "trainval": ("train", "val"), "test": ("test",)}
+_HALVES = ("train_detect", "train_track")  # of `train`
 
 
-def scene_splits(root: Path, version: str) -> dict[str, list[str]]:
-    """Split -> scene names of a data set version.
+def scene_splits(
+    root: Path, version: str, scenes: Collection[str] | None = None, problems: Problems | None = None
+) -> dict[str, list[str]]:
+    """Split -> scene names of a data set version; a scene is in one of them at most.
 
     Official versions (`v1.0-mini`, `v1.0-trainval`, `v1.0-test`) have the official lists; of `train` a seeded tenth of
     the scenes is held out as `tune`, so that nothing is ever tuned on `val` (`train+tune` is the official `train`).
-    Every other version brings `<root>/<version>/splits.json`.
+    Every other version brings `<root>/<version>/splits.json`. Splits that overlap with these are `scene_lists`.
+
+    Args:
+        root, version: of the data set.
+        scenes: names of its scenes, with which those of `splits.json` are compared.
+        problems: what becomes of them.
 
     Raises:
-        DataError: `splits.json` is missing, malformed, or puts a scene into two splits.
+        DataError: `splits.json` is missing, malformed, puts a scene into two splits, or names one that is not there.
     """
-    held = next((names for end, names in _OFFICIAL.items() if version.endswith(end)), None)
-    if held is not None:
-        official = read_json(Path(__file__).parents[1] / "splits" / "nuscenes.json")
-        splits = {name: list(official[name]) for name in held}
-        if "train" in splits:
-            splits["tune"] = tune_scenes(splits["train"])
-            splits["train"] = sorted(set(splits["train"]) - set(splits["tune"]))
-        return splits
-    path = root / version / "splits.json"
-    splits = read_json(path)
-    if not isinstance(splits, dict):
-        raise DataError("must map split names to lists of scene names", file=path)
-    seen: dict[str, str] = {}
-    for split, scenes in splits.items():
-        if not isinstance(scenes, list) or not all(isinstance(name, str) for name in scenes):
-            raise DataError("a split must be a list of scene names", file=path, field=split)
-        for name in scenes:
-            if name in seen:
-                raise DataError(f"scene {name!r} is in the splits {seen[name]!r} and {split!r}", file=path, field=split)
-            seen[name] = split
+    held = held_by(version)
+    if not held:
+        return custom_splits(root / version, scenes, problems)
+    official = official_splits()
+    splits = {name: list(official[name]) for name in held if name not in _HALVES}
+    if "train" in splits:
+        splits["tune"] = tune_scenes(splits["train"])
+        splits["train"] = sorted(set(splits["train"]) - set(splits["tune"]))
     return splits
+
+
+def scene_lists(
+    root: Path, version: str, scenes: Collection[str] | None = None, problems: Problems | None = None
+) -> dict[str, list[str]]:
+    """Further splits of an official version, whose scenes are in those of `scene_splits` as well: the halves of the
+    official `train`, and what `splits.json` adds. Arguments and errors as there.
+    """
+    held = held_by(version)
+    if not held:
+        return {}
+    official = official_splits()
+    halves = {name: list(official[name]) for name in held if name in _HALVES}
+    return halves | custom_splits(root / version, scenes, problems)
 
 
 def weather(description: str) -> str:

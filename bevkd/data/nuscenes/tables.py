@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data.options import Problems
 from bevkd.errors import DataError
+from bevkd.io import reading
 
 _CHUNK = 1 << 22  # characters per read
 _BATCH = 5_000  # records per column block
@@ -32,10 +35,12 @@ class Table:
     Attributes:
         path: the JSON file.
         columns: field -> array; tokens and links are byte strings, vectors are (N, k) float64.
+        problems: what becomes of records that are found to be wrong.
     """
 
     path: Path
     columns: dict[str, NDArray[Any]]
+    problems: Problems = dataclass_field(default_factory=Problems)
 
     def __getitem__(self, field: str) -> NDArray[Any]:
         return self.columns[field]
@@ -48,13 +53,13 @@ class Table:
         return DataError(message, file=self.path, token=self["token"][row].decode(), field=field)
 
     def require(self, good: NDArray[np.bool_], field: str, message: str) -> None:
-        """Raise for the first record where `good` (N,) is false.
+        """Raise for the first record where `good` (N,) is false, or collect all of them.
 
         Raises:
             DataError: names file, token and field.
         """
-        if not good.all():
-            raise self.error(message, int(np.argmin(good)), field)
+        for row in np.flatnonzero(~np.asarray(good)).tolist():
+            self.problems.add(self.error(message, row, field))
 
     def require_finite(self, *fields: str) -> None:
         """Raise unless every number of the columns is finite."""
@@ -85,9 +90,9 @@ class Table:
         bad = rows < 0
         if optional:
             bad &= links != b""
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise other.error(f"refers to nothing in {self.path.name}: {links[row].decode()!r}", row, field)
+        for row in np.flatnonzero(bad).tolist():
+            problem = other.error(f"refers to nothing in {self.path.name}: {links[row].decode()!r}", row, field)
+            other.problems.add(problem)
         return rows.astype(np.int64)
 
 
@@ -95,46 +100,62 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a JSON array of objects, one at a time.
 
     Raises:
-        DataError: missing file, or not a JSON array of objects.
+        DataError: missing or unreadable file, or not a JSON array of objects. What is said does not depend on where the
+            pieces end in which the file is read.
     """
     try:
-        with open(path, encoding="utf-8") as stream:
+        with reading(path, "table"), open(path, encoding="utf-8-sig", newline="") as stream:
             yield from _parse(stream, path)
-    except FileNotFoundError:
-        raise DataError("table is missing", file=path) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"table is not UTF-8: {error}", file=path) from None
+        raise DataError(f"table is not UTF-8: {error.reason}", file=path) from None
 
 
 def _parse(stream: TextIO, path: Path) -> Iterator[dict[str, Any]]:
     decode = json.JSONDecoder().raw_decode
-    buffer, at, started, ended = "", 0, False, False
+    buffer, at, passed = "", 0, 0  # `passed` characters came before the buffer
+    wanted, ended = "[", False
     while True:
-        while at < len(buffer) and (buffer[at] in " \t\r\n" or (started and buffer[at] == ",")):
+        while at < len(buffer) and buffer[at] in " \t\r\n":
             at += 1
         if at < len(buffer):
-            if not started:
-                if buffer[at] != "[":
+            sign = buffer[at]
+            if wanted == "[":
+                if sign != "[":
                     raise DataError("table is not a JSON array of records", file=path)
-                started, at = True, at + 1
+                wanted, at = "first", at + 1
                 continue
-            if buffer[at] == "]":
-                return
+            if wanted == "end":
+                raise DataError(f"table goes on after its closing bracket, at character {passed + at}", file=path)
+            if sign == "]" and wanted in ("first", ","):
+                wanted, at = "end", at + 1
+                continue
+            if wanted == ",":
+                if sign != ",":
+                    raise DataError(f"table is not valid JSON: no comma at character {passed + at}", file=path)
+                wanted, at = "record", at + 1
+                continue
             try:
                 value, at = decode(buffer, at)
             except json.JSONDecodeError as error:  # most often the record goes on beyond the buffer
                 if ended or len(buffer) - at > _LONGEST_RECORD:
-                    raise DataError(f"table is not valid JSON: {error}", file=path) from None
+                    place = passed + error.pos
+                    raise DataError(f"table is not valid JSON: {error.msg} at character {place}", file=path) from None
+            except RecursionError:
+                raise DataError("table is nested too deeply", file=path) from None
             else:
+                # A number may go on beyond the buffer, but it is no record anyway.
                 if not isinstance(value, dict):
                     raise DataError("table holds something that is not a record", file=path)
+                wanted = ","
                 yield value
                 continue
         elif ended:
+            if wanted == "end":
+                return
             raise DataError("table ends before its closing bracket", file=path)
         more = stream.read(_CHUNK)
         ended = not more
-        buffer, at = buffer[at:] + more, 0
+        buffer, at, passed = buffer[at:] + more, 0, passed + at
 
 
 def _column(kind: str, values: list[Any]) -> NDArray[Any]:
@@ -146,6 +167,8 @@ def _column(kind: str, values: list[Any]) -> NDArray[Any]:
             return np.array(values, dtype=object)
         return np.array([value.encode() for value in values], dtype=np.bytes_)
     if kind == "links":  # a list of tokens, of which nuScenes uses at most one per annotation
+        if not all(type(value) is list for value in values):
+            raise TypeError("not a list")
         return np.array([value[0].encode() if value else b"" for value in values], dtype=np.bytes_)
     if kind == "int":
         if not all(type(value) is int or value is None for value in values):  # heights of LiDAR files may be null
@@ -156,6 +179,8 @@ def _column(kind: str, values: list[Any]) -> NDArray[Any]:
             raise TypeError("not true or false")
         return np.array(values, dtype=bool)
     if kind == "matrix3":  # 3x3, or an empty list for sensors that are no camera
+        if any(len(value) not in (0, 3) or any(len(row) != 3 for row in value) for value in values):
+            raise ValueError("not 3x3")
         return np.array([value if len(value) else np.zeros((3, 3)) for value in values], dtype=np.float64).reshape(
             -1, 3, 3
         )
@@ -165,8 +190,13 @@ def _column(kind: str, values: list[Any]) -> NDArray[Any]:
     )
 
 
-def read_table(folder: Path, name: str, fields: dict[str, str]) -> Table:
+def read_table(folder: Path, name: str, fields: dict[str, str], problems: Problems | None = None) -> Table:
     """Read the given fields of `<folder>/<name>.json`; `token` is always read and must be unique.
+
+    Args:
+        folder, name: of the table.
+        fields: name -> kind.
+        problems: what becomes of them; a table that cannot be read raises in any case.
 
     Raises:
         DataError: missing table or field, wrong type, duplicate token.
@@ -177,34 +207,43 @@ def read_table(folder: Path, name: str, fields: dict[str, str]) -> Table:
     pending: list[dict[str, Any]] = []
 
     def flush() -> None:
-        for field, kind in fields.items():
-            try:
-                blocks[field].append(_column(kind, [record[field] for record in pending]))
-            except (KeyError, TypeError, ValueError, AttributeError):
-                raise _culprit(path, pending, field, kind) from None
+        try:
+            columns = {field: _column(kind, [record[field] for record in pending]) for field, kind in fields.items()}
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            raise _culprit(path, pending, fields) from None
+        for field, column in columns.items():
+            blocks[field].append(column)
         pending.clear()
 
-    for record in records(path):
-        pending.append(record)
-        if len(pending) == _BATCH:
+    try:
+        for record in records(path):
+            pending.append(record)
+            if len(pending) == _BATCH:
+                flush()
+    except DataError:
+        if pending:  # a record before the place where the file is broken may be wrong, too: the first one counts
             flush()
+        raise
     if pending or not blocks["token"]:
         flush()
-    table = Table(path, {field: np.concatenate(parts) for field, parts in blocks.items()})
+    table = Table(path, {field: np.concatenate(parts) for field, parts in blocks.items()}, problems or Problems())
     tokens = np.sort(table["token"])
     repeated = tokens[1:][tokens[1:] == tokens[:-1]]
-    if len(repeated):
-        raise DataError("token is used twice", file=path, token=repeated[0].decode(), field="token")
+    for token in dict.fromkeys(repeated.tolist()):
+        table.problems.add(DataError("token is used twice", file=path, token=token.decode(), field="token"))
     return table
 
 
-def _culprit(path: Path, pending: list[dict[str, Any]], field: str, kind: str) -> DataError:
+def _culprit(path: Path, pending: list[dict[str, Any]], fields: dict[str, str]) -> DataError:
+    """The error of the first record of which some field cannot be read, whatever records are looked at together."""
     for record in pending:
         token = record.get("token") if isinstance(record.get("token"), str) else None
-        if field not in record:
-            return DataError("record lacks a field", file=path, token=token, field=field)
-        try:
-            _column(kind, [record[field]])
-        except (TypeError, ValueError, AttributeError):
-            return DataError(f"field is not of kind {kind}: {record[field]!r:.80}", file=path, token=token, field=field)
-    return DataError(f"field is not of kind {kind} in some record", file=path, field=field)
+        for field, kind in fields.items():
+            if field not in record:
+                return DataError("record lacks a field", file=path, token=token, field=field)
+            try:
+                _column(kind, [record[field]])
+            except (TypeError, ValueError, AttributeError, OverflowError):
+                message = f"field is not of kind {kind}: {record[field]!r:.80}"
+                return DataError(message, file=path, token=token, field=field)
+    return DataError("fields of some records do not fit together", file=path)

@@ -8,6 +8,7 @@ from PIL.Image import Image
 
 from bevkd.data.images import open_image
 from bevkd.data.nuscenes import convert_nuscenes
+from bevkd.data.options import ConvertOptions
 from bevkd.data.points import Points, read_lidar
 from bevkd.registry import register
 
@@ -16,17 +17,23 @@ from bevkd.registry import register
 class NuScenesReader:
     """Reader of nuScenes tables."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path, point_columns: int = 5) -> None:
+        self.root, self.point_columns = Path(root), point_columns
 
     @staticmethod
-    def convert(root: str | Path, version: str | None, out: str | Path, workers: int = 1) -> Path:
+    def convert(
+        root: str | Path,
+        version: str | None,
+        out: str | Path,
+        workers: int = 1,
+        options: ConvertOptions | None = None,
+    ) -> Path:
         """Write the index of one version (default `v1.0-trainval`); see `convert_nuscenes`."""
-        return convert_nuscenes(root, version or "v1.0-trainval", out, workers)
+        return convert_nuscenes(root, version or "v1.0-trainval", out, workers, options)
 
     def lidar(self, filename: str, token: str) -> Points:
         """Points (P, 5): x, y, z, intensity 0-255, ring index."""
-        return read_lidar(self.root / filename, token)
+        return read_lidar(self.root / filename, token, columns=self.point_columns)
 
     def image(self, filename: str, token: str) -> Image:
         """Image, RGB."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL.Image import Image
 
+from bevkd.data.options import ConvertOptions
 from bevkd.data.points import Points
 from bevkd.data.waymo import Segment, convert_waymo
 from bevkd.registry import register
@@ -27,9 +28,15 @@ class WaymoReader:
         return Segment(self.root, name)
 
     @staticmethod
-    def convert(root: str | Path, version: str | None, out: str | Path, workers: int = 1) -> Path:
+    def convert(
+        root: str | Path,
+        version: str | None,
+        out: str | Path,
+        workers: int = 1,
+        options: ConvertOptions | None = None,
+    ) -> Path:
         """Write the index; there is one version only. See `convert_waymo`."""
-        return convert_waymo(root, out, workers)
+        return convert_waymo(root, out, workers, options)
 
     def lidar(self, filename: str, token: str) -> Points:
         """Points (P, 5) of all lasers and returns in the vehicle frame: x, y, z, tanh of the intensity, elongation.

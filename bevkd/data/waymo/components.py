@@ -68,8 +68,13 @@ class ComponentFile:
             return pq.ParquetFile(self.path)
         except FileNotFoundError:
             raise DataError("component is missing", file=self.path) from None
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DataError(f"cannot be read as Parquet: {error}", file=self.path) from error
+
+    @property
+    def there(self) -> bool:
+        """Whether there is such a file, readable or not."""
+        return self.path.exists() or self.path.is_symlink()
 
     def has(self, field: str) -> bool:
         """Whether there is such a column (optional ones may be left out)."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,12 +21,15 @@ import pyarrow.parquet as pq
 
 from bevkd import __version__, progress
 from bevkd.data.index import BOXES, FORMAT, FRAMES, SENSORS, stamp
-from bevkd.data.labelled import read_labelled
+from bevkd.data.labelled import Subsets, read_labelled, without_labels
+from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.waymo.components import COMPONENTS
-from bevkd.data.waymo.tables import segment_tables
+from bevkd.data.waymo.tables import OF_SENSOR, UNLABELLED, segment_tables
+from bevkd.data.waymo.tables import without_labels as is_without_labels
+from bevkd.data.waymo.tables import without_sensor as is_without_sensor
 from bevkd.data.write import arrow_table, fresh_folder, is_current
-from bevkd.errors import DataError
-from bevkd.io import atomic_path
+from bevkd.errors import ConfigError, DataError
+from bevkd.io import atomic_path, names_in, read_bytes, reading, writing
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ FOLDERS = {
 _SCHEMAS = {"frames": FRAMES, "sensors": SENSORS, "boxes": BOXES}
 
 
-def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
+def convert_waymo(root: str | Path, out: str | Path, workers: int = 1, options: ConvertOptions | None = None) -> Path:
     """Write the index of a folder of Waymo Open Dataset v2 components.
 
     Every frame is a keyframe of its own, with the ten frames before it as sweeps. Segments are worked on one by one
@@ -57,29 +63,45 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
             used.
         out: the index folder.
         workers: processes.
+        options: where the data set differs from Waymo's rules.
 
     Raises:
+        ConfigError: an option that means nothing here.
         DataError: no segment; a component, a column or a row is missing, a row group is broken, a pose is not finite,
-            a box has a size that is not positive.
+            a box has a size that is not positive, an image another size than its calibration says.
     """
-    root, out = Path(root), Path(out)
+    root, out, options = Path(root), Path(out), options or ConvertOptions()
+    problems = options.problems
+    if options.point_columns is not None:
+        raise ConfigError("Waymo components name their columns: there is no number of columns of a point to be set")
     segments = _segments(root)
-    source = _digest(root, segments)
-    if is_current(out, VERSION, source):
+    source = _digest(root, segments, options)
+    if not problems.collect and is_current(out, VERSION, source):
         log.info("%s is up to date", out)
         return out
     parts = out.parent / f".{out.name}.{source[:12]}-{FORMAT}-{__version__}.parts"
     for stale in set(out.parent.glob(f".{out.name}.*.parts")) - {parts}:  # of other files, or of other code
         shutil.rmtree(stale, ignore_errors=True)
-    parts.mkdir(parents=True, exist_ok=True)
-    for _ in progress.track(
-        _work(partial(_write_part, root, parts), segments, workers), "indexing", len(segments), "segments"
-    ):
-        pass
+    with writing(parts):
+        parts.mkdir(parents=True, exist_ok=True)
+    task = partial(_write_part, root, parts, replace(options, problems=Problems(problems.collect)))
+    try:
+        for errors in progress.track(_work(task, segments, workers), "indexing", len(segments), "segments"):
+            for error in errors:
+                problems.add(error)
+        problems.check()
+    except BaseException:
+        _drop_if_empty(parts)
+        raise
     tokens, total = [], {"sensors": 0, "boxes": 0}
     for segment in segments:
         tokens += pq.read_table(_part(parts, segment, "frames"), columns=["token"])["token"].to_pylist()
-    subsets, labelled = read_labelled(root / "labelled.json", tokens)
+    counts = [pq.read_metadata(_part(parts, segment, "frames")).num_rows for segment in segments]
+    missing, blank = _left_out(root, segments, counts, options)
+    subsets, labelled = read_labelled(root / "labelled.json", tokens, problems)
+    problems.check()
+    if options.missing_labels == "unlabelled" and any(blank):
+        subsets, labelled = without_labels(subsets, labelled, blank)
     facts: dict[str, Any] = {
         "reader": "waymo",
         "version": VERSION,
@@ -89,6 +111,9 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
         "frames": len(tokens),
         "unlabelled": 0,
         "missing_sweeps": 0,
+        **({"missing": missing} if missing else {}),
+        **({"without_labels": sum(blank)} if any(blank) else {}),
+        **options.facts(),
     }
     with fresh_folder(out) as temporary:
         writers = {
@@ -111,20 +136,45 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1) -> Path:
     return out
 
 
+def _left_out(
+    root: Path, segments: list[str], counts: list[int], options: ConvertOptions
+) -> tuple[dict[str, int], list[bool]]:
+    """Sensor -> frames of segments without its components; and of every frame whether its segment has no labels."""
+    missing: Counter[str] = Counter()
+    blank: list[bool] = []
+    for segment, count in zip(segments, counts, strict=True):
+        for sensor in OF_SENSOR:
+            if is_without_sensor(root, segment, sensor, options.partial):
+                missing[sensor] += count
+        unlabelled = is_without_labels(root, segment) and not segment.startswith(UNLABELLED)
+        blank += [unlabelled] * count
+    for sensor, count in sorted(missing.items()):
+        log.warning("%s: the components of %d frames are missing and left out of the index", sensor, count)
+    return dict(sorted(missing.items())), blank
+
+
+def _drop_if_empty(parts: Path) -> None:
+    with suppress(OSError):  # what is complete stays for the next time
+        parts.rmdir()
+
+
 def _segments(root: Path) -> list[str]:
     """`<folder>/<segment>` of every segment, by folder, then by name."""
     out = [
-        f"{folder}/{path.stem}"
+        f"{folder}/{name.removesuffix('.parquet')}"
         for folder in FOLDERS
-        for path in sorted((root / folder / "vehicle_pose").glob("*.parquet"))
+        for name in names_in(root / folder / "vehicle_pose", ".parquet")
     ]
     if not out:
         raise DataError("no segment: there is no <split>/vehicle_pose/*.parquet", file=root)
     return out
 
 
-def _digest(root: Path, segments: list[str]) -> str:
-    """SHA-256 over the sizes and footers of all component files: a footer holds offsets and statistics of its file."""
+def _digest(root: Path, segments: list[str], options: ConvertOptions) -> str:
+    """SHA-256 over the sizes and footers of all component files, and over unusual options.
+
+    A footer holds offsets and statistics of its file.
+    """
     total = hashlib.sha256()
     for segment in segments:
         folder, name = segment.split("/")
@@ -132,12 +182,14 @@ def _digest(root: Path, segments: list[str]) -> str:
         for component in COMPONENTS:
             path = root / folder / component / f"{name}.parquet"
             if path.is_file():
-                with open(path, "rb") as stream:
+                with reading(path, "component"), open(path, "rb") as stream:
                     size = path.stat().st_size
                     stream.seek(max(0, size - 4096))
                     total.update(f"{component} {size}".encode() + stream.read())
     path = root / "labelled.json"
-    total.update(path.read_bytes() if path.is_file() else b"-")
+    total.update(read_bytes(path) if path.is_file() else b"-")
+    if facts := options.facts():
+        total.update(repr(sorted(facts.items())).encode())
     return total.hexdigest()
 
 
@@ -145,20 +197,31 @@ def _part(parts: Path, segment: str, table: str) -> Path:
     return parts / f"{segment.replace('/', '__')}.{table}.parquet"
 
 
-def _write_part(root: Path, parts: Path, segment: str) -> str:
-    """Write the tables of one segment; `frames`, the last of them, says that the others are complete."""
+def _write_part(root: Path, parts: Path, options: ConvertOptions, segment: str) -> list[DataError]:
+    """Write the tables of one segment; `frames`, the last of them, says that the others are complete.
+
+    Returns:
+        what is wrong with the segment, where problems are collected.
+    """
     if _part(parts, segment, "frames").exists():
-        return segment
+        return []
     folder = segment.split("/")[0]
-    columns = segment_tables(root, segment, FOLDERS[folder])
+    options = replace(options, problems=Problems(options.problems.collect))
+    usual = options == ConvertOptions() and not options.problems.collect
+    try:
+        columns = segment_tables(root, segment, FOLDERS[folder], **({} if usual else {"options": options}))
+    except DataError as error:
+        if not options.problems.collect:
+            raise
+        return options.problems.found or [error]
     for name in ("sensors", "boxes", "frames"):
         table = arrow_table(_SCHEMAS[name], columns[name])
         with atomic_path(_part(parts, segment, name)) as temporary:
             pq.write_table(table, temporary)
-    return segment
+    return []
 
 
-def _work(task: Any, segments: list[str], workers: int) -> Iterator[str]:
+def _work(task: Any, segments: list[str], workers: int) -> Iterator[list[DataError]]:
     if workers <= 1 or len(segments) == 1:
         yield from map(task, segments)
         return
@@ -167,7 +230,7 @@ def _work(task: Any, segments: list[str], workers: int) -> Iterator[str]:
 
 
 def _placed(
-    tables: dict[str, pa.Table], scene: int, offset: dict[str, int], labelled: list[list[int]] | None
+    tables: dict[str, pa.Table], scene: int, offset: dict[str, int], labelled: Subsets | None
 ) -> dict[str, pa.Table]:
     """The tables of a segment with scene, frame and sensor numbers of the whole index."""
     frames, sensors, boxes = tables["frames"], tables["sensors"], tables["boxes"]

@@ -106,6 +106,11 @@ class Segment:
             raise DataError("pixel poses are missing", file=file.path, token=frame, field=f"laser {TOP}")
         return found
 
+    def has_image(self, timestamp: int, camera: int) -> bool:
+        """Whether a camera took a picture of a frame."""
+        _, times, cameras = self._images
+        return bool(((times == timestamp) & (cameras == camera)).any())
+
     def image(self, timestamp: int, camera: int) -> Image.Image:
         """The picture of one camera, RGB.
 

@@ -11,15 +11,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bevkd.classes import LABEL_INDEX
+from bevkd.data.checks import check_centre, check_size
 from bevkd.data.index import BOXES, LIDAR_SWEEPS
+from bevkd.data.options import ConvertOptions
 from bevkd.data.waymo.components import CAMERA, CAMERAS, LASER, TIME, TOP, ComponentFile, numbers, transforms
 from bevkd.data.waymo.lasers import RETURNS, read_lasers
+from bevkd.data.waymo.segment import Segment
 from bevkd.errors import DataError
 from bevkd.geometry import quaternion_from_yaw
 
 TYPES = {0: "unknown", 1: "vehicle", 2: "pedestrian", 3: "sign", 4: "cyclist"}
 LIDAR = "LIDAR"  # all lasers together: their points come in the vehicle frame
 UNLABELLED = ("testing", "domain_adaptation_")  # how folders begin of which some or all labels are not published
+OF_SENSOR = {"lidar": ("lidar", "lidar_pose", "lidar_calibration"), "camera": ("camera_calibration", "camera_image")}
 HARD_POINTS = 5  # an object with no more LiDAR points than this is of level 2
 # Waymo cameras look along x with y to the left and z up; the index has x to the right, y down and z forward.
 CAMERA_FROM_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -27,18 +31,37 @@ _LIGHTING = {"day": "day", "dawn/dusk": "dusk", "night": "night"}
 _WEATHER = {"sunny": "clear", "rain": "rain"}
 
 
-def segment_tables(root: Path, segment: str, split: str) -> dict[str, dict[str, Any]]:
+def without_sensor(root: Path, segment: str, sensor: str, partial: bool = False) -> bool:
+    """Whether the components of a sensor ("lidar", "camera") of a segment were not downloaded: none of them is there.
+
+    Where parts may be missing (`partial`): not all are there.
+    """
+    there = [ComponentFile.of(root, name, segment).there for name in OF_SENSOR[sensor]]
+    return not all(there) if partial else not any(there)
+
+
+def without_labels(root: Path, segment: str) -> bool:
+    """Whether a segment has no file of labels."""
+    return not ComponentFile.of(root, "lidar_box", segment).there
+
+
+def segment_tables(
+    root: Path, segment: str, split: str, options: ConvertOptions | None = None
+) -> dict[str, dict[str, Any]]:
     """Columns of `frames`, `sensors` and `boxes`, numbered within the segment.
 
     Args:
         root: folder of the data set.
         segment: `<split folder>/<segment>`.
         split: its name in the index.
+        options: where the data set differs from Waymo's rules.
 
     Raises:
         DataError: a component, a column or a row is missing, a row group is broken, a pose is not finite, a box has a
             size that is not positive, or belongs to a frame that is not there.
     """
+    options = options or ConvertOptions()
+    problems = options.problems
     name = segment.split("/")[1]
     file = ComponentFile.of(root, "vehicle_pose", segment)
     poses = file.read([TIME, "world_from_vehicle.transform"])
@@ -50,11 +73,25 @@ def segment_tables(root: Path, segment: str, split: str) -> dict[str, dict[str, 
     if (np.diff(times) == 0).any():
         raise DataError("two rows for one frame", file=file.path, field=TIME)
     world_from_vehicle = transforms(poses, "world_from_vehicle.transform", file.path)[order]
-    words = _words(root, segment, times)
+    words: dict[str, list[str]] = {}
+    with problems.here():
+        words = _words(root, segment, times)
     n = len(times)
     tokens = [f"{name}_{time}" for time in times]
-    _check_lidar(root, segment, times, tokens)
-    sensors, keys = _sensors(root, segment, times, world_from_vehicle)
+    lidar = not without_sensor(root, segment, "lidar", options.partial)
+    with problems.here():
+        if lidar:
+            _check_lidar(root, segment, times, tokens)
+    sensors: dict[str, Any] = {}
+    keys: list[list[int]] = []
+    with problems.here():
+        sensors, keys = _sensors(root, segment, times, world_from_vehicle, lidar, options)
+    boxes = {}
+    with problems.here():
+        boxes = _boxes(root, segment, times, tokens, world_from_vehicle, options)
+    problems.check()
+    # Where sweeps are not there, neither are earlier ones.
+    earlier = [list(range(i - 1, max(-1, i - 1 - LIDAR_SWEEPS), -1)) if lidar else [] for i in range(n)]
     frames = {
         "token": tokens,
         "scene": np.zeros(n, dtype=np.int32),
@@ -65,11 +102,11 @@ def segment_tables(root: Path, segment: str, split: str) -> dict[str, dict[str, 
         "global_from_ego": world_from_vehicle,
         "labelled": [None] * n,
         "key": keys,
-        "lidar_sweeps": [list(range(i - 1, max(-1, i - 1 - LIDAR_SWEEPS), -1)) for i in range(n)],
+        "lidar_sweeps": earlier,
         "radar_sweeps": [[] for _ in range(n)],
         **words,
     }
-    return {"frames": frames, "sensors": sensors, "boxes": _boxes(root, segment, times, tokens, world_from_vehicle)}
+    return {"frames": frames, "sensors": sensors, "boxes": boxes}
 
 
 def _check_lidar(root: Path, segment: str, times: NDArray[np.int64], tokens: list[str]) -> None:
@@ -110,17 +147,22 @@ def _words(root: Path, segment: str, times: NDArray[np.int64]) -> dict[str, list
 
 
 def _sensors(
-    root: Path, segment: str, times: NDArray[np.int64], poses: NDArray[np.float64]
+    root: Path,
+    segment: str,
+    times: NDArray[np.int64],
+    poses: NDArray[np.float64],
+    lidar: bool,
+    options: ConvertOptions,
 ) -> tuple[dict[str, Any], list[list[int]]]:
     """Columns of `sensors`, one row per frame for the LiDARs, then the cameras; and the key rows of each frame."""
-    n = len(times)
-    keys = [[i] for i in range(n)]
+    n = len(times) if lidar else 0
+    keys: list[list[int]] = [[i] if lidar else [] for i in range(len(times))]
     identity = np.eye(4)
     channel, modality = [LIDAR] * n, ["lidar"] * n
-    filename, stamps = [f"{segment}/{time}" for time in times], times.tolist()
+    filename, stamps = [f"{segment}/{time}" for time in times[:n]], times[:n].tolist()
     size = [(0, 0)] * n
-    intrinsics, mounts, pose_of = [np.zeros((3, 3))] * n, [identity] * n, list(poses)
-    for camera, time, row in _cameras(root, segment, times):
+    intrinsics, mounts, pose_of = [np.zeros((3, 3))] * n, [identity] * n, list(poses[:n])
+    for camera, time, row in _cameras(root, segment, times, options):
         frame = int(np.searchsorted(times, time))
         keys[frame].append(len(channel))
         channel.append(CAMERAS[camera])
@@ -143,18 +185,19 @@ def _sensors(
         "filename": filename,
         "width": [width for width, _ in size],
         "height": [height for _, height in size],
-        "intrinsics": np.stack(intrinsics),
-        "ego_from_sensor": np.stack(mounts),
-        "global_from_ego": np.stack(pose_of),
+        "intrinsics": np.array(intrinsics).reshape(-1, 3, 3),
+        "ego_from_sensor": np.array(mounts).reshape(-1, 4, 4),
+        "global_from_ego": np.array(pose_of).reshape(-1, 4, 4),
     }
     return columns, keys
 
 
-def _cameras(root: Path, segment: str, times: NDArray[np.int64]) -> list[tuple[int, int, dict[str, Any]]]:
-    """(camera, frame time, row) by frame, then by camera; none where both folders of camera components are absent."""
+def _cameras(
+    root: Path, segment: str, times: NDArray[np.int64], options: ConvertOptions
+) -> list[tuple[int, int, dict[str, Any]]]:
+    """(camera, frame time, row) by frame, then by camera; none where the camera components are absent."""
     file = ComponentFile.of(root, "camera_calibration", segment)
-    folders = [ComponentFile.of(root, name, segment).path.parent for name in ("camera_calibration", "camera_image")]
-    if not any(folder.is_dir() for folder in folders):
+    if without_sensor(root, segment, "camera", options.partial):
         return []
     names = [f"intrinsic.{part}" for part in ("f_u", "f_v", "c_u", "c_v")]
     table = file.read([CAMERA, "extrinsic.transform", "width", "height", *names])
@@ -185,15 +228,44 @@ def _cameras(root: Path, segment: str, times: NDArray[np.int64]) -> list[tuple[i
             raise DataError("image of a frame that is not there", file=file.path, token=f"{segment}/{time}")
         stamp = time if np.isnan(stamps[i]) else round(stamps[i] * 1e6)
         out.append((camera, time, {**mounts[camera], "pose": poses[i], "stamp": stamp}))
+    if not options.rescale_images:
+        _check_images(root, segment, times, {camera: row for camera, _, row in reversed(out)}, options)
     return sorted(out, key=lambda item: (item[1], item[0]))
 
 
+def _check_images(
+    root: Path, segment: str, times: NDArray[np.int64], rows: dict[int, dict[str, Any]], options: ConvertOptions
+) -> None:
+    """Compare the images of the first frame with the calibrations, and these with themselves."""
+    pictures = Segment(root, segment)
+    for camera, row in sorted(rows.items()):
+        time = int(times[0])
+        path, token = ComponentFile.of(root, "camera_image", segment).path, f"{segment}/{time}/{camera}"
+        with options.problems.here():
+            if pictures.has_image(time, camera):
+                check_size(pictures.image(time, camera).size, row["size"], path, token)
+            check_centre(row["intrinsics"], row["size"], path, token)
+
+
+def _type_name(kind: int | str | None) -> str:
+    """A type as the index has it; own sets may go on counting, or write names."""
+    if isinstance(kind, str):
+        return kind.lower() if kind.lower() in TYPES.values() else kind
+    return TYPES[0] if kind is None else TYPES.get(kind, f"type_{kind}")
+
+
 def _boxes(
-    root: Path, segment: str, times: NDArray[np.int64], tokens: list[str], poses: NDArray[np.float64]
+    root: Path,
+    segment: str,
+    times: NDArray[np.int64],
+    tokens: list[str],
+    poses: NDArray[np.float64],
+    options: ConvertOptions,
 ) -> dict[str, Any]:
     """Columns of `boxes`. Waymo gives velocities (m/s) along the axes of the world; here they follow the vehicle's."""
     file = ComponentFile.of(root, "lidar_box", segment)
-    if segment.startswith(UNLABELLED) and not file.path.exists():  # whose labels are not published
+    # Labels of `testing` are not published.
+    if without_labels(root, segment) and (segment.startswith(UNLABELLED) or options.missing_labels == "unlabelled"):
         return {name: [] for name in BOXES.names} | {"box": np.zeros((0, 9)), "rotation": np.zeros((0, 4))}
     place = [f"box.{part}" for part in ("center.x", "center.y", "center.z", "size.x", "size.y", "size.z", "heading")]
     objects = [TIME, "key.laser_object_id", "type", "num_lidar_points_in_box"]
@@ -223,8 +295,13 @@ def _boxes(
     if len(speed) == 2:
         in_world = np.stack([numbers(table, name, file.path) for name in speed], axis=-1)
         box[:, 7:] = np.einsum("nji,nj->ni", poses[frame, :2, :2], in_world)
-    names = [TYPES.get(kind, "unknown") for kind in table["type"].to_pylist()]
-    points = np.nan_to_num(numbers(table, "num_lidar_points_in_box", file.path)).astype(np.int32)
+    names = [_type_name(kind) for kind in table["type"].to_pylist()]
+    counted = numbers(table, "num_lidar_points_in_box", file.path)
+    if (counted < 0).any():
+        at = int(np.argmax(counted < 0))
+        message = "a number of points must not be negative"
+        raise DataError(message, file=file.path, token=tokens[frame[at]], field="num_lidar_points_in_box")
+    points = np.nan_to_num(counted).astype(np.int32)
     said = np.nan_to_num(numbers(table, level[0], file.path)) if level else np.zeros(n)
     ids = table["key.laser_object_id"].to_pylist()
     return {
@@ -239,6 +316,6 @@ def _boxes(
         "difficulty": np.where((said == 2) | (points <= HARD_POINTS), 2, 1).astype(np.int8),
         "box": box,
         "rotation": quaternion_from_yaw(box[:, 6]),
-        "num_lidar_pts": points,
+        "num_lidar_pts": pa.array(points, mask=np.isnan(counted)),  # null: nobody counted them
         "num_radar_pts": np.zeros(n, dtype=np.int32),
     }

@@ -11,6 +11,8 @@ batch norm stays in eval mode.
 Deviation from the paper: by default an adapter works at the points that the losses read: its convolution, which is
 linear, gives there what sampling its output would, but batch statistics are those of the points, and the ReLU comes
 after the sampling (`adapter.where: map` adapts the whole map first, at several times the cost).
+
+How much each of these changes: docs/deviations.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -17,6 +18,9 @@ from bevkd.eval.nuscenes.columns import BAD_VALUE, checked_matrix, first_bad
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX, BIKE_RACK, CLASS_OF_CATEGORY, NO_ATTRIBUTE
 from bevkd.eval.nuscenes.jsonio import collector_paused, iter_records
 from bevkd.eval.nuscenes.splits import split_scenes
+from bevkd.splits import CUSTOM
+
+log = logging.getLogger(__name__)
 
 MAX_TIME_DIFF_S = 1.5  # annotations further apart in time give no velocity
 _IGNORED, _RACK = -2, -1  # labels of categories that are no detection class
@@ -45,8 +49,14 @@ class GroundTruth:
         object.__setattr__(self, "index", {token: i for i, token in enumerate(self.tokens)})
 
 
-def load_ground_truth(root: str | Path, version: str, split: str) -> GroundTruth:
+def load_ground_truth(
+    root: str | Path, version: str, split: str, categories: Mapping[str, str | None] | None = None
+) -> GroundTruth:
     """Read the annotations of `split` from `<root>/<version>/*.json`.
+
+    Args:
+        root, version, split: of the data set.
+        categories: own category names and the classes they count as, as of `FrameIndex.open`.
 
     Raises:
         ConfigError: no such split in this version.
@@ -54,12 +64,18 @@ def load_ground_truth(root: str | Path, version: str, split: str) -> GroundTruth
             empty.
     """
     with collector_paused():
-        return _load(Path(root) / version, *split_scenes(Path(root), version, split))
+        return _load(Path(root) / version, *split_scenes(Path(root), version, split), categories or {})
 
 
-def _load(folder: Path, scene_names: list[str], official: bool) -> GroundTruth:
+def _load(folder: Path, scene_names: list[str], official: bool, own: Mapping[str, str | None]) -> GroundTruth:
     names = dict(_rows(folder / "scene.json", "token", "name"))
     wanted = set(scene_names)
+    if not official and (absent := wanted - set(names.values())):
+        # The devkit passes over them, so that the metrics are those of the others.
+        hint = nearest(min(absent), names.values())
+        log.warning(
+            "%s: %d scenes are not in the tables, such as %r%s", folder / CUSTOM, len(absent), min(absent), hint
+        )
     tokens: list[str] = []
     others: set[str] = set()
     times: list[int] = []
@@ -73,7 +89,7 @@ def _load(folder: Path, scene_names: list[str], official: bool) -> GroundTruth:
     if not tokens:
         raise DataError("no scene of the split is in these tables", file=folder)
     index = {token: i for i, token in enumerate(tokens)}
-    boxes, racks = _annotations(folder, index, np.array(times, dtype=np.int64))
+    boxes, racks = _annotations(folder, index, np.array(times, dtype=np.int64), own)
     ego = _ego_translations(folder, index)
     return GroundTruth(tuple(tokens), ego, boxes, racks, frozenset() if official else frozenset(others))
 
@@ -125,10 +141,16 @@ def _ego_translations(folder: Path, index: dict[str, int]) -> Floats:
     )
 
 
-def _labels(folder: Path) -> dict[str, int]:
+def _labels(folder: Path, own: Mapping[str, str | None]) -> dict[str, int]:
     """Label of every instance: a class, a bicycle rack, or ignored."""
+    named = {name.casefold(): label or "" for name, label in own.items()}
+
+    def label_of(name: str) -> int:
+        usual = "" if not isinstance(name, str) else CLASS_OF_CATEGORY.get(name, "")
+        return CLASS_INDEX.get(named.get(str(name).casefold(), usual), _IGNORED)
+
     labels = {
-        token: _RACK if name == BIKE_RACK else CLASS_INDEX.get(CLASS_OF_CATEGORY.get(name, ""), _IGNORED)
+        token: _RACK if name == BIKE_RACK else label_of(name)
         for token, name in _rows(folder / "category.json", "token", "name")
     }
     path = folder / "instance.json"
@@ -138,9 +160,11 @@ def _labels(folder: Path) -> dict[str, int]:
     }
 
 
-def _annotations(folder: Path, index: dict[str, int], time_us: Ints) -> tuple[Boxes, Boxes]:
+def _annotations(
+    folder: Path, index: dict[str, int], time_us: Ints, own: Mapping[str, str | None]
+) -> tuple[Boxes, Boxes]:
     path = folder / "sample_annotation.json"
-    label_of = _labels(folder)
+    label_of = _labels(folder, own)
     names = ("token", "sample_token", "instance_token", "attribute_tokens", "translation", "size", "rotation")
     rows = [r for r in _rows(path, *names, "prev", "next", "num_lidar_pts", "num_radar_pts") if r[1] in index]
     if not rows:

@@ -7,16 +7,19 @@ piece is joined with what follows and parsed again, so the result is always that
 
 from __future__ import annotations
 
+import codecs
 import gc
 import json
 import mmap
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from bevkd.errors import DataError
+from bevkd.io import reading
 
 _fast_loads: Callable[[bytes], Any]
 _fast_dumps: Callable[[Any], bytes]
@@ -61,7 +64,8 @@ def iter_records(path: Path) -> Iterator[list[dict[str, Any]]]:
     """
     with _mapped(path) as buffer:
         start, end = buffer.find(b"[") + 1, buffer.rfind(b"]")
-        if start == 0 or end < start or buffer[: start - 1].strip() or buffer[end + 1 :].strip():
+        head = buffer[: max(0, start - 1)].removeprefix(codecs.BOM_UTF8)
+        if start == 0 or end < start or head.strip() or buffer[end + 1 :].strip():
             _parse_or_refuse(buffer[:], path, 0)
             raise DataError("a table must be a list of objects", file=path)
         while start < end:
@@ -69,9 +73,11 @@ def iter_records(path: Path) -> Iterator[list[dict[str, Any]]]:
             if piece is None:
                 piece = _parse_or_refuse(b"[" + buffer[start : end + 1], path, start - 1), end
             records, start = piece
-            if not all(isinstance(record, dict) for record in records):
+            good = list(takewhile(lambda record: isinstance(record, dict), records))
+            if good:
+                yield good
+            if len(good) < len(records):
                 raise DataError("a table must be a list of objects", file=path)
-            yield records
 
 
 def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
             text = "{" + buffer[start:].decode()
             results, length = json.JSONDecoder().raw_decode(text)
         except _NOT_JSON as error:
-            raise DataError(f"is not valid JSON after byte {start}: {error}", file=path) from error
+            raise _refusal(error, path, b"{" + buffer[start:], start - 1) from error
         consume(results)
         _check_twice(text[:length].encode(), results, path)
         rest: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
@@ -156,19 +162,28 @@ def _next_piece(
 
 
 def _parse_or_refuse(text: bytes, path: Path, offset: int) -> Any:
+    """Parse text that begins at byte `offset` of a file."""
     try:
         return loads(text)
     except _NOT_JSON as error:
-        raise DataError(f"is not valid JSON after byte {offset}: {error}", file=path) from error
+        raise _refusal(error, path, text, offset) from error
+
+
+def _refusal(error: Exception, path: Path, text: bytes, offset: int) -> DataError:
+    """What is wrong with the text of a file from byte `offset` on, and where: the same in whatever piece it is met."""
+    if isinstance(error, UnicodeDecodeError):
+        return DataError(f"is not valid JSON: {error.reason} at byte {offset + error.start}", file=path)
+    if isinstance(error, json.JSONDecodeError):
+        before = len(error.doc[: error.pos].encode()) + (3 if text.startswith(codecs.BOM_UTF8) else 0)
+        return DataError(f"is not valid JSON: {error.msg} at byte {offset + before}", file=path)
+    return DataError("is not valid JSON that can be read: nested too deeply", file=path)
 
 
 def _mapped(path: Path) -> mmap.mmap:
     try:
-        with open(path, "rb") as stream:
+        with reading(path), open(path, "rb") as stream:
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise DataError("file is missing", file=path) from None
-    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+    except ValueError as error:  # an empty file cannot be mapped
         raise DataError(f"cannot be read: {error}", file=path) from error
 
 

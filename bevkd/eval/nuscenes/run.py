@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from bevkd.eval.nuscenes.causes import oddities
@@ -24,6 +25,7 @@ def evaluate_files(
     out: str | Path,
     config: DetectionConfig | None = None,
     details: str | Path | None = None,
+    categories: Mapping[str, str | None] | None = None,
 ) -> DetectionMetrics:
     """Evaluate the submission `results` on `split` and write the summary to `out`.
 
@@ -33,12 +35,14 @@ def evaluate_files(
     `details` is where the curves go (precision, confidence and errors over recall), with the keys of the devkit's
     `metrics_details.json`.
 
+    Own category names may count as classes: `categories`.
+
     Raises:
         ConfigError: no such split.
         DataError: tables or submission are missing or bad.
     """
     config = config or DetectionConfig.cvpr_2019()
-    gt = load_ground_truth(root, version, split)
+    gt = load_ground_truth(root, version, split, categories)
     pred = load_predictions(results, gt, config.max_boxes_per_sample)
     metrics = evaluate(gt, pred, config)
     summary = metrics.summary() | {"meta": pred.meta}

@@ -1,55 +1,5 @@
-"""Which scenes belong to a split: the official lists, or `splits.json` beside the tables of any other version."""
+"""Which scenes belong to a split; the rule is that of indices and trainings, `bevkd.splits`."""
 
-from __future__ import annotations
+from bevkd.splits import SPLITS_OF_VERSION, official_splits, split_scenes
 
-from importlib.resources import files
-from pathlib import Path
-
-from bevkd.errors import ConfigError, DataError, nearest
-from bevkd.eval.nuscenes.jsonio import loads
-from bevkd.io import read_json
-from bevkd.splits import tune_scenes
-
-# The end of a version's name says which official splits its tables hold.
-SPLITS_OF_VERSION: dict[str, tuple[str, ...]] = {
-    "mini": ("mini_train", "mini_val"),
-    "trainval": ("train", "val", "train_detect", "train_track"),
-    "test": ("test",),
-}
-
-
-def official_splits() -> dict[str, list[str]]:
-    """Scene names of every official nuScenes split."""
-    splits: dict[str, list[str]] = loads(files("bevkd").joinpath("data/splits/nuscenes.json").read_bytes())
-    return splits
-
-
-def split_scenes(root: Path, version: str, split: str) -> tuple[list[str], bool]:
-    """Scene names of `split`, and whether it is an official one or, as `tune`, part of one.
-
-    Raises:
-        ConfigError: an official split that these tables do not hold, or a name that `splits.json` lacks.
-        DataError: the folder or `splits.json` is missing or the latter is not {split: [scene names]}.
-    """
-    if not (root / version).is_dir():
-        raise DataError("folder of tables is missing", file=root / version)
-    held = next((names for end, names in SPLITS_OF_VERSION.items() if version.endswith(end)), ())
-    official = official_splits()
-    if split in held:
-        return official[split], True
-    if split == "tune" and "train" in held:
-        return tune_scenes(official["train"]), True
-    if held and split in official:
-        raise ConfigError(f"split {split!r} is not part of version {version!r}, which holds {', '.join(held)}")
-    path = root / version / "splits.json"
-    if held and not path.exists():
-        raise ConfigError(f"unknown split {split!r} of version {version!r}{nearest(split, held)}")
-    custom = read_json(path)
-    if not isinstance(custom, dict):
-        raise DataError("must map split names to lists of scene names", file=path)
-    if split not in custom:
-        raise ConfigError(f"unknown split {split!r} of version {version!r} ({path}){nearest(split, custom)}")
-    scenes = custom[split]
-    if not isinstance(scenes, list) or not all(isinstance(name, str) for name in scenes):
-        raise DataError("a split must be a list of scene names", file=path, field=split)
-    return scenes, False
+__all__ = ["SPLITS_OF_VERSION", "official_splits", "split_scenes"]

@@ -6,12 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from bevkd.errors import ConfigError
+from bevkd.models.backbone.settings import HUB, LATER
 
 log = logging.getLogger(__name__)
-HUB = "hub:"
 
 
 class ImageBackbone(nn.Module):
@@ -58,7 +59,8 @@ def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], wei
         kind: class of the backbone.
         config_kind: class of its configuration.
         options: for that.
-        weights: None, a folder with `model.safetensors`, or `hub:<name>[@<revision>]`, which alone may use the network.
+        weights: None (or `LATER`), a folder with `model.safetensors`, or `hub:<name>[@<revision>]`, which alone may use
+            the network.
 
     Raises:
         ConfigError: options that the library does not know, weights that are missing, out of reach, or do not fit.
@@ -69,7 +71,7 @@ def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], wei
             raise ConfigError(f"camera.backbone.options: {config_kind.__name__} has no option {key!r}")
     try:
         config = config_kind(**options)
-        if weights is None:
+        if weights is None or weights == LATER:
             return kind(config)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"camera.backbone.options: {error}") from error
@@ -77,6 +79,8 @@ def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], wei
     source = weights
     if weights.startswith(HUB):
         source, _, revision = weights.removeprefix(HUB).partition("@")
+        if not source:
+            raise ConfigError(f"camera.backbone.weights: {weights} names no weights, such as hub:microsoft/resnet-50")
         where = {"local_files_only": False, "revision": revision or "main"}
         log.info("image backbone: asking the hub for %s, revision %s", source, where["revision"])
     elif not (Path(weights) / "model.safetensors").is_file():
@@ -85,7 +89,9 @@ def build_transformers(kind: Any, config_kind: Any, options: dict[str, Any], wei
         model, info = kind.from_pretrained(
             source, config=config, use_safetensors=True, output_loading_info=True, **where
         )
-    except OSError as error:  # the library's word for "no such model", "no such file" and "no network"
+    # The library's words for "no such model", "no such file" and "no network"; for what cannot be a name; for other
+    # shapes; and for a damaged file.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"camera.backbone.weights: {weights}: {error}") from error
     # A backbone adds norms to the tapped stages of a classifier; anything else missing is another architecture.
     missing = [key for key in info["missing_keys"] if "hidden_states_norms" not in key]

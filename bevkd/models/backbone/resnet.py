@@ -16,13 +16,14 @@ class ResNet(ImageBackbone):
     """All stages of a ResNet; strides 4, 8, 16, ... (first stage at 8 with `downsample_in_first_stage`).
 
     Raises:
-        ConfigError: see `build_transformers`.
+        ConfigError: a frozen stem without weights; see `build_transformers`.
     """
 
     def __init__(self, settings: ResNetSettings) -> None:
         from transformers import ResNetBackbone, ResNetConfig
 
         super().__init__(settings.frozen_stem)
+        settings.check()
         options: dict[str, Any] = dict(settings.options)
         depths: Any = options.get("depths") or ResNetConfig().depths
         stages = options.setdefault("out_features", [f"stage{i + 1}" for i in range(len(depths))])

@@ -16,20 +16,21 @@ class Swin(ImageBackbone):
     """The last three stages of a Swin Transformer (strides 8, 16, 32), layer-normalised.
 
     Raises:
-        ConfigError: see `build_transformers`.
+        ConfigError: a frozen stem without weights; see `build_transformers`.
     """
 
     def __init__(self, settings: SwinSettings) -> None:
         from transformers import SwinBackbone, SwinConfig
 
         super().__init__(settings.frozen_stem)
+        settings.check()
         options: dict[str, Any] = {"drop_path_rate": 0.2} | dict(settings.options)
         count = len(options.get("depths", SwinConfig().depths))
         stages = options.setdefault("out_features", [f"stage{i + 1}" for i in range(max(0, count - 3), count)])
         self.net = build_transformers(SwinBackbone, SwinConfig, options, settings.weights)
         # The classifier's last norm feeds nothing here; unused parameters would stall distributed training.
         self.net.swin.layernorm = nn.Identity()
-        if settings.weights is None:
+        if settings.random:
             # With the usual zero bias a black patch (image padding) is an exact zero, through which every layer norm
             # multiplies gradients by 1 / sqrt(eps) until they overflow.
             nn.init.trunc_normal_(self.net.swin.embeddings.patch_embeddings.projection.bias, std=0.02)

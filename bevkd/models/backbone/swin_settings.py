@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
@@ -13,5 +15,7 @@ from bevkd.registry import register_settings
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class SwinSettings(BackboneSettings):
     """Swin-T by default."""
+
+    hub_name: ClassVar[str] = "microsoft/swin-tiny-patch4-window7-224"
 
     kind: str = "swin"

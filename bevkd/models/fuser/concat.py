@@ -22,7 +22,7 @@ class ConcatFuser(Fuser):
         super().__init__(config, channels)
         total = sum(channels.values())
         self.gate = nn.Conv2d(total, total, 1) if config.fuser.gate else None
-        self.conv = conv_bn_relu(total, config.fuser.out_channels, config.norm)
+        self.conv = conv_bn_relu(total, config.fuser.out_channels, config.norm.of(config.fuser))
         self.features = {"low": FeatureInfo(config.fuser.out_channels)}
         self.activations = {"low": self.conv[-1]}
 

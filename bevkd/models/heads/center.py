@@ -44,6 +44,26 @@ class TaskHead(nn.Module):
         assert bias is not None
         nn.init.constant_(bias[:classes], HEATMAP_BIAS)
 
+    def init_regression(self) -> None:
+        """Start the branches but `hm` from Kaiming's normal distribution (mode `fan_out`), without biases."""
+        start = self.classes
+        for name, width in self.branches:
+            if name == "hm":
+                continue
+            if self.merged is not None:
+                part = slice(start, start + width)
+                convolutions = [
+                    (self.merged.weight[part], self.merged.bias[part] if self.merged.bias is not None else None)
+                ]
+                start += width
+            else:
+                found = (m for m in self.separate[name].modules() if isinstance(m, nn.Conv2d))
+                convolutions = [(m.weight, m.bias) for m in found]
+            for weight, bias in convolutions:
+                nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+                if bias is not None:
+                    nn.init.zeros_(bias)
+
     def forward(self, shared: Tensor) -> TaskOutput:
         """Shared features (B, C, H, W) to the maps of the task."""
         if self.merged is not None:
@@ -60,12 +80,16 @@ class CenterHead(Head):
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config)
-        head = config.head
-        self.shared = conv_bn_relu(in_channels, head.shared_channels, config.norm)
+        head, norm = config.head, config.norm.of(config.head)
+        self.shared = conv_bn_relu(in_channels, head.shared_channels, norm)
         self.tasks = nn.ModuleList(
-            TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, config.norm)
+            TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, norm)
             for task in head.tasks
         )
+        if head.regression_init == "kaiming":
+            for task in self.tasks:
+                assert isinstance(task, TaskHead)
+                task.init_regression()
         per_task = sum(width for name, width in REGRESSION if name != "iou" or head.iou_branch)
         self._dense(per_task * len(head.tasks))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes
 from bevkd.geometry import BEVGrid
+from bevkd.models.boxcode import decode_size
 from bevkd.models.heads.center_settings import CenterSettings
 from bevkd.models.layers import full_precision
 from bevkd.models.losses import gaussian_heatmap_loss
@@ -25,7 +26,7 @@ _EPS = 1e-12
 def query_boxes(code: Tensor, grid: BEVGrid) -> Tensor:
     """Boxes (..., 9) of query codes (..., 10), see `QueryOutput`. Sizes are cut to [1 mm, 30 m]."""
     xy = grid.to_world(code[..., :2])
-    size = code[..., 3:6].exp().clamp(1e-3, 30.0)
+    size = decode_size(code[..., 3:6])
     yaw = torch.atan2(code[..., 6:7], code[..., 7:8])
     return torch.cat([xy, code[..., 2:3], size, yaw, code[..., 8:10]], dim=-1)
 

@@ -24,8 +24,11 @@ class HeadSettings:
         tasks: groups of classes that share regression maps.
         min_overlap: of a box that is displaced within the radius of its Gaussian.
         min_radius: of a Gaussian (cells).
+        norm_eps, norm_momentum: of the head's batch norms; none: as `model.norm` says.
     """
 
     tasks: tuple[tuple[str, ...], ...] = NUSCENES_TASKS
     min_overlap: float = 0.1
     min_radius: int = 2
+    norm_eps: float | None = None
+    norm_momentum: float | None = None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bevkd.config.schema import ModelConfig
+from bevkd.config.schema import ModelConfig, NormConfig
 from bevkd.data.batch import Boxes
 from bevkd.errors import ConfigError
 from bevkd.geometry import BEVGrid
@@ -26,15 +26,18 @@ from bevkd.registry import register
 # Branches of a query and their widths; `center` is relative to the query's place.
 _BRANCHES = (("center", 2), ("height", 1), ("dim", 3), ("rot", 2), ("vel", 2))
 _CODE_WIDTH = sum(width for _, width in _BRANCHES)
+# Of the batch norms over queries and places, where the head's settings do not say otherwise.
+_NORM_1D = NormConfig(eps=1e-5, momentum=0.1)
 
 
 class PlaceEmbedding(nn.Module):
     """Places in the grid to feature vectors."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: NormConfig) -> None:
         super().__init__()
+        first = nn.BatchNorm1d(channels, eps=norm.eps, momentum=norm.momentum)
         self.layers = nn.Sequential(
-            nn.Conv1d(2, channels, 1), nn.BatchNorm1d(channels), nn.ReLU(inplace=True), nn.Conv1d(channels, channels, 1)
+            nn.Conv1d(2, channels, 1), first, nn.ReLU(inplace=True), nn.Conv1d(channels, channels, 1)
         )
 
     def forward(self, place: Tensor) -> Tensor:
@@ -92,14 +95,16 @@ class TransFusionHead(Head):
         self.features["queries"] = FeatureInfo(_CODE_WIDTH + classes, layout="queries", stage="heads")
         self.shared = nn.Conv2d(in_channels, query.channels, 3, padding=1)
         self.heat = nn.Sequential(
-            conv_bn_relu(query.channels, query.channels, config.norm), nn.Conv2d(query.channels, classes, 3, padding=1)
+            conv_bn_relu(query.channels, query.channels, config.norm.of(config.head)),
+            nn.Conv2d(query.channels, classes, 3, padding=1),
         )
         last = self.heat[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
         nn.init.constant_(last.bias, HEATMAP_BIAS)
         self.class_embedding = nn.Linear(classes, query.channels)
-        self.query_place, self.cell_place = PlaceEmbedding(query.channels), PlaceEmbedding(query.channels)
+        norm = _NORM_1D.of(config.head)
+        self.query_place, self.cell_place = (PlaceEmbedding(query.channels, norm) for _ in range(2))
         self.layers = nn.ModuleList(DecoderLayer(query) for _ in range(query.layers))
         self.branches = nn.ModuleDict({name: self._branch(width) for name, width in (*_BRANCHES, ("hm", classes))})
         bias = self.branches["hm"][-1].bias  # type: ignore[index, union-attr]
@@ -112,10 +117,10 @@ class TransFusionHead(Head):
         self.places: Tensor
 
     def _branch(self, width: int) -> nn.Sequential:
-        hidden = self.query.branch_channels
+        hidden, norm = self.query.branch_channels, _NORM_1D.of(self.config.head)
         return nn.Sequential(
             nn.Conv1d(self.query.channels, hidden, 1, bias=False),
-            nn.BatchNorm1d(hidden),
+            nn.BatchNorm1d(hidden, eps=norm.eps, momentum=norm.momentum),
             nn.ReLU(inplace=True),
             nn.Conv1d(hidden, width, 1),
         )

@@ -129,6 +129,7 @@ class NuScenesSubmission:
     def evaluate(run: RunConfig, frames: FrameDataset, results: Path, out: Path) -> dict[str, Any]:
         """Write and return the metrics, with the keys of the devkit's summary."""
         data = run.data
-        metrics = evaluate_files(data.root, data.version, frames.split, results, out, evaluation_config(run))
+        settings, own = evaluation_config(run), frames.categories
+        metrics = evaluate_files(data.root, data.version, frames.split, results, out, settings, categories=own)
         logger.info("%s on %s: mAP %.4f, NDS %.4f", run.run, frames.split, metrics.mean_ap, metrics.nd_score)
         return with_frames(metrics.summary(), metrics.frames)

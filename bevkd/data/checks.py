@@ -1,0 +1,83 @@
+"""What is known twice of sensor files is compared: image sizes with calibrations, points with what a format holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from bevkd.data.points import Points
+from bevkd.errors import DataError
+from bevkd.io import reading
+
+FARTHEST_M = 1e4  # no LiDAR sees as far: such points are of another unit, or of another frame
+_OFF_CENTRE = 0.2  # of width and height both: no lens is mounted like that
+
+
+def image_size(path: str | Path, token: str | None = None) -> tuple[int, int]:
+    """Width and height of an image, from its header.
+
+    Raises:
+        DataError: it is missing or unreadable.
+    """
+    with reading(path, "image", token=token):
+        stream = open(path, "rb")  # noqa: SIM115 - what the system refuses is told apart from what is no image
+    try:
+        with stream, Image.open(stream) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"unreadable image: {error}", file=path, token=token) from error
+
+
+def check_size(found: tuple[int, int], known: tuple[int, int], path: str | Path, token: str | None = None) -> None:
+    """Whether an image has the size (width, height) that its calibration was made for, as far as that is known.
+
+    Raises:
+        DataError: it has not.
+    """
+    if min(known) > 0 and tuple(found) != tuple(known):
+        raise DataError(
+            f"image is {found[0]}x{found[1]}, its calibration was made for {known[0]}x{known[1]}"
+            " (`convert --rescale-images` or data.rescale_images scale the intrinsics with it)",
+            file=path, token=token, field="width",
+        )  # fmt: skip
+
+
+def check_centre(intrinsics: NDArray[np.float64], size: tuple[int, int], path: str | Path, token: str) -> None:
+    """Whether a calibration can be that of an image: a resized one has its principal point far off in both directions.
+
+    Args:
+        intrinsics: (3, 3).
+        size: width and height.
+        path, token: for the message.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if min(size) > 0 and (np.abs(intrinsics[:2, 2] / np.array(size) - 0.5) > _OFF_CENTRE).all():
+        u, v = intrinsics[:2, 2]
+        raise DataError(
+            f"calibration does not fit an image of {size[0]}x{size[1]}: its principal point is ({u:.1f}, {v:.1f});"
+            " was the image resized?",
+            file=path, token=token, field="intrinsics",
+        )  # fmt: skip
+
+
+def check_points(points: Points, most: float, path: str | Path, token: str | None = None) -> None:
+    """Whether points (P, 4+) are what their format holds: places within reach, intensities between 0 and `most`.
+
+    Raises:
+        DataError: they are not.
+    """
+    if len(points) == 0:
+        return
+    farthest = float(np.abs(points[:, :3]).max())
+    if farthest > FARTHEST_M:
+        message = f"a point lies {farthest:g} m away, farther than any LiDAR sees: another unit, or another layout?"
+        raise DataError(message, file=path, token=token, field="points")
+    low, high = float(points[:, 3].min()), float(points[:, 3].max())
+    if low < 0 or high > most:
+        message = f"intensities from {low:g} to {high:g}, but the format holds 0 to {most:g}: another scale or layout?"
+        raise DataError(message, file=path, token=token, field="intensity")
