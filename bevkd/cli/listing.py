@@ -22,8 +22,8 @@ def list_(
 ) -> None:
     """List runs, models, methods, tables, figures, claims or data sets, with what has been trained or made.
 
-    Of runs: the trained seeds at every scale, those that are not complete in brackets. A table on a terminal, lines with
-    tabs elsewhere.
+    Of runs: the trained seeds at every scale, those that are not complete in brackets. A table on a terminal, lines
+    with tabs elsewhere.
     """
     import json
 

@@ -53,7 +53,9 @@ def _runs(scale: str, runs: Path) -> list[Entry]:
                 "doc": row.doc,
             }
         )
-    lost = [{"run": run, "trained": seeds, "doc": "trained, but not in config/papers"} for run, seeds in trained.items()]
+    lost = [
+        {"run": run, "trained": seeds, "doc": "trained, but not in config/papers"} for run, seeds in trained.items()
+    ]
     return [*out, *({**dict.fromkeys(out[0], ""), **entry} for entry in lost)]
 
 
@@ -89,8 +91,7 @@ def _methods(scale: str, runs: Path) -> list[Entry]:
     package = import_module("bevkd.distill.methods")
     found = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.endswith("_settings")]
     return [
-        {"method": name, "runs": kinds.count(name), "doc": _summary(f"bevkd.distill.methods.{name}")}
-        for name in found
+        {"method": name, "runs": kinds.count(name), "doc": _summary(f"bevkd.distill.methods.{name}")} for name in found
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from bevkd.config import DataConfig
 from bevkd.data.index import FrameIndex, read_stamp
 from bevkd.data.points import transform
 from bevkd.data.present import require_data_set
-from bevkd.errors import DataError, nearest
+from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
 from bevkd.registry import lookup
 from bevkd.report.runs import Runs
@@ -125,6 +125,23 @@ class SceneReader:
         seen = (labels >= 0) & (table.points[part] > 0) & self.area.holds(boxes)
         return boxes[seen], labels[seen]
 
+    def frames(self, split: str) -> list[tuple[str, str, int]]:
+        """Token, scene and number of boxes of every frame of a split.
+
+        Raises:
+            ConfigError: the data set has no such split.
+        """
+        columns, known = self.index.columns, self.index.facts["splits"]
+        if split not in known:
+            raise ConfigError(
+                f"index {self.data.index} has no split {split!r}{nearest(split, known)}; it has: {', '.join(known)}"
+            )
+        return [
+            (columns["token"][i], columns["scene_name"][i], len(self._boxes(i)[0]))
+            for i, name in enumerate(columns["split"])
+            if name == split
+        ]
+
     def fullest(self, split: str, count: int) -> list[str]:
         """Tokens of the frames with most boxes, each of another scene: a choice that no result can influence."""
         columns = self.index.columns
@@ -158,8 +175,17 @@ class Prediction:
         return Prediction(self.boxes[keep], self.labels[keep], self.scores[keep], self.response, self.extent)
 
 
-def predict_frames(runs: Runs, run: str, seed: int, frames: list[tuple[str, str]]) -> list[Prediction]:
+def moved(data: DataConfig, where: DataConfig) -> DataConfig:
+    """Settings of a data set, at the place of another one."""
+    return replace(data, root=where.root, index=where.index, version=where.version)
+
+
+def predict_frames(
+    runs: Runs, run: str, seed: int, frames: list[tuple[str, str]], where: DataConfig | None = None
+) -> list[Prediction]:
     """Run a trained detector on frames given as (split, token), without augmentation.
+
+    `where` says at which root, index and version they are; by default where the run was trained.
 
     Raises:
         CheckpointError: the run has no usable model.
@@ -171,9 +197,8 @@ def predict_frames(runs: Runs, run: str, seed: int, frames: list[tuple[str, str]
     from bevkd.train import load_detector
 
     detector, config = load_detector(runs.folder(run, seed) / "model.pt")
-    datasets = {
-        split: FrameDataset(config.data, config.model, split, train=False, seed=0) for split in {s for s, _ in frames}
-    }
+    data = config.data if where is None else moved(config.data, where)
+    datasets = {split: FrameDataset(data, config.model, split, train=False, seed=0) for split in {s for s, _ in frames}}
     grid = detector.grid
     extent = (grid.x_min, grid.x_max, grid.y_min, grid.y_max)
     out = []
@@ -181,7 +206,7 @@ def predict_frames(runs: Runs, run: str, seed: int, frames: list[tuple[str, str]
         dataset = datasets[split]
         tokens = list(dataset.tokens)
         if token not in tokens:
-            raise DataError(f"frame is not in split {split!r}", file=config.data.index, token=token)
+            raise DataError(f"frame is not in split {split!r}", file=data.index, token=token)
         with torch.inference_mode():
             outputs = detector(collate([dataset.get(tokens.index(token), 0)]).to("cpu"))
             found = detector.decode(outputs)
