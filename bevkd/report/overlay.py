@@ -107,7 +107,7 @@ def detections(spec: Detections, runs: Runs) -> Figure:
     reader = SceneReader(config.data, area)
     scenes = [reader.scene(token) for token in reader.fullest(config.data.report_split, spec.frames)]
     frames = [(scene.split, scene.token) for scene in scenes]
-    found = [predict_frames(runs, run, runs.row(run).seeds[0], frames) for run in ids]
+    found = [predict_frames(runs, run, runs.row(run).seeds[0], frames, response=False) for run in ids]
     figure = canvas(11.5, height(len(ids)) * len(scenes))
     blocks = np.atleast_1d(np.array(figure.subfigures(len(scenes), 1), dtype=object))
     for i, (part, scene) in enumerate(zip(blocks, scenes, strict=True)):

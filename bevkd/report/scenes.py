@@ -155,7 +155,7 @@ class SceneReader:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector sees in one frame: boxes (N, 9), class indices, scores, and its response map (H, W)."""
+    """What a detector sees in one frame: boxes (N, 9), class indices, scores, and its response map (H, W), if asked."""
 
     boxes: Array
     labels: NDArray[np.int64]
@@ -181,11 +181,23 @@ def moved(data: DataConfig, where: DataConfig) -> DataConfig:
 
 
 def predict_frames(
-    runs: Runs, run: str, seed: int, frames: list[tuple[str, str]], where: DataConfig | None = None
+    runs: Runs,
+    run: str,
+    seed: int,
+    frames: list[tuple[str, str]],
+    where: DataConfig | None = None,
+    *,
+    response: bool = True,
 ) -> list[Prediction]:
     """Run a trained detector on frames given as (split, token), without augmentation.
 
-    `where` says at which root, index and version they are; by default where the run was trained.
+    Args:
+        runs: the finished runs.
+        run: which of them.
+        seed: of that run.
+        frames: the frames.
+        where: says at which root, index and version they are; by default where the run was trained.
+        response: also the response map, which only heads with dense maps have; else an empty one.
 
     Raises:
         CheckpointError: the run has no usable model.
@@ -210,9 +222,12 @@ def predict_frames(
         with torch.inference_mode():
             outputs = detector(collate([dataset.get(tokens.index(token), 0)]).to("cpu"))
             found = detector.decode(outputs)
-            # UniDistill's response features: the highest class score and every regression map, mean over channels.
-            best = outputs.heatmap_logits().float().sigmoid().amax(dim=1, keepdim=True)
-            response = torch.cat([best, outputs.regression_maps().float()], dim=1).mean(dim=1)[0]
+            heat = np.zeros((0, 0))
+            if response:
+                # UniDistill's response features: the highest class score and every regression map, mean over channels.
+                best = outputs.heatmap_logits().float().sigmoid().amax(dim=1, keepdim=True)
+                seen = torch.cat([best, outputs.regression_maps().float()], dim=1).mean(dim=1)[0]
+                heat = seen.numpy().astype(np.float64)
         boxes, labels, scores = (t.numpy() for t in (found.boxes, found.labels, found.scores))
-        out.append(Prediction(boxes.astype(np.float64), labels, scores, response.numpy().astype(np.float64), extent))
+        out.append(Prediction(boxes.astype(np.float64), labels, scores, heat, extent))
     return out

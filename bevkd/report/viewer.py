@@ -119,7 +119,9 @@ def _layers(viewed: Viewed, scene: Scene, tell: Callable[[str], None]) -> tuple[
             tell(f"left out {one.role}: {not_trained(runs, one.run, one.seed)}")
             continue
         try:
-            (found,) = predict_frames(runs, one.run, one.seed, [(scene.split, scene.token)], viewed.where)
+            (found,) = predict_frames(
+                runs, one.run, one.seed, [(scene.split, scene.token)], viewed.where, response=False
+            )
         except BevkdError as error:
             if itself:
                 raise
