@@ -13,6 +13,8 @@ from matplotlib.transforms import Bbox
 from bevkd.classes import LABELS
 
 _SHORT = {"construction_vehicle": "constr. vehicle", "traffic_cone": "cone"}
+# Share of a text that lies before its anchor, by alignment.
+_BEFORE = {"left": 0.0, "center": 0.5, "right": 1.0, "bottom": 0.0, "top": 1.0}
 # Above the anchor, below it, beside it: shift in points, and how the text is aligned there.
 _PLACES: tuple[tuple[tuple[float, float], str, str], ...] = (
     ((0, 2), "center", "bottom"),
@@ -38,7 +40,8 @@ class LabelPlacer:
 
     def __init__(self, figure: Figure, fontsize: float) -> None:
         self._renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-        self._fontsize = fontsize
+        self._point, self._fontsize = figure.dpi / 72, fontsize
+        self._sizes: dict[str, tuple[float, float]] = {}
 
     def place(
         self,
@@ -55,26 +58,48 @@ class LabelPlacer:
         """
         frame, taken = axes.get_window_extent(self._renderer), list(taken)
         for anchor, text in zip(anchors, texts, strict=True):
+            at = axes.transData.transform(anchor)
+            width, height = self._size(axes, text)
             for shift, across, along in _PLACES:
-                note = axes.annotate(
-                    text,
-                    anchor,
-                    xytext=shift,
-                    textcoords="offset points",
-                    ha=across,
-                    va=along,
-                    fontsize=self._fontsize,
-                    color=colour,
-                    path_effects=[withStroke(linewidth=1.6, foreground="white", alpha=0.85)],
-                    annotation_clip=True,
-                )
-                note.set_in_layout(False)
-                box = note.get_window_extent(self._renderer)
+                x = at[0] + shift[0] * self._point - width * _BEFORE[across]
+                y = at[1] + shift[1] * self._point - height * _BEFORE[along]
+                box = Bbox.from_bounds(x, y, width, height)
                 if _within(box, frame) and not any(box.overlaps(other) for other in taken):
                     taken.append(box)
+                    self._write(axes, text, anchor, shift, across, along, colour)
                     break
-                note.remove()
         return taken
+
+    def _size(self, axes: Axes, text: str) -> tuple[float, float]:
+        """Width and height of a text in pixels."""
+        if text not in self._sizes:
+            probe = axes.text(0, 0, text, fontsize=self._fontsize)
+            box = probe.get_window_extent(self._renderer)
+            probe.remove()
+            self._sizes[text] = (box.width, box.height)
+        return self._sizes[text]
+
+    def _write(
+        self,
+        axes: Axes,
+        text: str,
+        anchor: tuple[float, float],
+        shift: tuple[float, float],
+        across: str,
+        along: str,
+        colour: str,
+    ) -> None:
+        axes.annotate(
+            text,
+            anchor,
+            xytext=shift,
+            textcoords="offset points",
+            ha=across,
+            va=along,
+            fontsize=self._fontsize,
+            color=colour,
+            path_effects=[withStroke(linewidth=1.6, foreground="white", alpha=0.85)],
+        ).set_in_layout(False)
 
 
 def _within(box: Bbox, frame: Bbox) -> bool:

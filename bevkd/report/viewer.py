@@ -141,12 +141,21 @@ def draw(scene: Scene, layers: list[Layer], area: Area, look: Look, notes: list[
     head, *parts = np.array(figure.subfigures(len(heights), 1, height_ratios=heights), dtype=object)
     _title(head, scene, look, notes, zoom)
     drawn = [_row(part, scene, layer, area, look, zoom) for part, layer in zip(parts, layers, strict=True)]
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # names are placed where boxes have come to lie
+    _settle(figure, [axes for bev, cameras in drawn for axes in (bev, *cameras)])
     placer = LabelPlacer(figure, 6.5 * zoom)
     for places, layer in zip(drawn, layers, strict=True):
         _name_boxes(placer, places, scene, layer.prediction.above(look.min_score), layer.colour, area)
     return figure
+
+
+def _settle(figure: Figure, axes: list[Axes]) -> None:
+    """Fix the layout, without the work of drawing: names are placed where boxes have come to lie."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+    for one in axes:
+        one.apply_aspect()
 
 
 def _tallness(area: Area) -> float:
