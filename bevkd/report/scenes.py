@@ -21,8 +21,9 @@ from bevkd.report.runs import Runs
 Array = NDArray[np.float64]
 # The box edges as pairs of corner indices of `box_corners`.
 EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
-# The cameras as they look around the vehicle: front row, then rear row.
+# The cameras as they look around the vehicle: front row, then rear row (nuScenes), or sides (Waymo).
 CAMERA_ORDER = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
+_WAYMO_ORDER = ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Scene:
     Attributes:
         boxes: (G, 9); labels: (G,) class indices.
         points: (P, 5) key sweep, x, y, z in the ego frame; None without LiDAR.
-        cameras: in the order of `CAMERA_ORDER`, others after them.
+        cameras: as they look around the vehicle, unknown ones after them.
     """
 
     token: str
@@ -113,7 +114,7 @@ class SceneReader:
                 view = (invert(ego_from_sensor), index.sensors.intrinsics[s])
                 picture = np.asarray(self.files.image(file, token))
                 cameras.append(CameraView(index.sensors.channel[s], picture, *view))
-        rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
+        rank = {name: i for i, name in enumerate((*CAMERA_ORDER, *_WAYMO_ORDER))}
         cameras.sort(key=lambda view: (rank.get(view.channel, len(rank)), view.channel))
         words = {name: index.columns[name][i] for name in ("scene_name", "split", "description")}
         return Scene(token, words["scene_name"], words["split"], words["description"], boxes, labels, points, cameras)
