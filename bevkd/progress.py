@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _console: Console | None = None
+_busy = False  # a line is drawn: work within that work draws none, a terminal has one last line
 _BAR = 24
 _WIDE = 110  # columns of a terminal that have room for a bar beside numbers
 
@@ -74,7 +75,8 @@ def bar(title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
         unit: what is counted, such as `scenes`.
         done: how much of it was done before.
     """
-    if _console is None or total < 1:
+    global _busy
+    if _console is None or total < 1 or _busy:
         yield Bar()
         return
     from rich import progress as rich
@@ -95,8 +97,12 @@ def bar(title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
         rich.TimeRemainingColumn(),
     ]
     # Log lines on stderr appear above the bar; stdout stays what it is.
-    with rich.Progress(*columns, console=_console, transient=True, redirect_stdout=False) as line:
-        yield Bar((line, line.add_task(title, total=total, completed=done, note="")), _console.width - taken)
+    _busy = True
+    try:
+        with rich.Progress(*columns, console=_console, transient=True, redirect_stdout=False) as line:
+            yield Bar((line, line.add_task(title, total=total, completed=done, note="")), _console.width - taken)
+    finally:
+        _busy = False
 
 
 def track(items: Iterable[T], title: str, total: int, unit: str = "") -> Iterator[T]:

@@ -68,6 +68,19 @@ def test_a_bar_says_as_much_as_fits() -> None:
         assert not unwanted or unwanted not in shown
 
 
+def test_work_within_work_draws_no_second_line() -> None:
+    console, text = terminal()
+    progress.show_on(console)
+    with progress.bar("training", 2) as outer:
+        assert list(progress.track("ab", "evaluating", 2)) == ["a", "b"]
+        outer.advance()
+    assert "training" in words(text)
+    assert "evaluating" not in words(text)
+    with progress.bar("evaluating", 1):
+        pass
+    assert "evaluating" in words(text)
+
+
 def test_what_is_tracked_comes_out_unchanged_and_its_errors_pass() -> None:
     console, text = terminal()
     progress.show_on(console)
