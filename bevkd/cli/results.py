@@ -10,9 +10,12 @@ import typer
 from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, Seeds, app, note, say, trained
 from bevkd.errors import ConfigError
 
+Name = Annotated[str, typer.Argument(help="Which; `bevkd list tables` and `figures` name all, `results/parts` parts.")]
+Results = Annotated[Path | None, typer.Option(help="Results folder; default: that of the scale, above `--runs`.")]
+
 
 @app.command()
-def table(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+def table(name: Name, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Results = None, seeds: Seeds = 0) -> None:
     """Write one table: csv, md and tex."""
     from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_table
@@ -21,7 +24,7 @@ def table(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | No
 
 
 @app.command()
-def figure(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+def figure(name: Name, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Results = None, seeds: Seeds = 0) -> None:
     """Draw one figure: png and pdf."""
     from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_figure
@@ -30,7 +33,7 @@ def figure(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | N
 
 
 @app.command()
-def part(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | None = None, seeds: Seeds = 0) -> None:
+def part(name: Name, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Results = None, seeds: Seeds = 0) -> None:
     """Finish a part of the results: test its claims, keep a record of its runs, and say by which code it was made."""
     from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_part
@@ -41,7 +44,7 @@ def part(name: str, scale: Scale = "sim", runs: RunsRoot = RUNS, out: Path | Non
 @app.command()
 def report(
     scale: Scale = "sim",
-    out: Path | None = None,
+    out: Results = None,
     seeds: Seeds = 0,
     partial: Annotated[bool, typer.Option("--partial", help="Leave out what has not been made, and say so.")] = False,
 ) -> None:

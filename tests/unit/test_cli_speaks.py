@@ -33,11 +33,11 @@ def test_simulate_and_convert_say_what_they_wrote(
     command = following.removeprefix("next: bevkd ").split()
     assert command[-2:] == ["--out", f"data/index/{kind}_sim/smoke"], "where the configuration looks for it"
     assert main(command) == 0
-    wrote = capsys.readouterr().out.strip()
-    counts = r"\d+ frames \(train \d+, tune \d+, val \d+\), \d+ sensor files, \d+ boxes"
-    assert re.search(rf"wrote data/index/{kind}_sim/smoke: {counts}", wrote)
+    wrote = capsys.readouterr().out
+    assert f"wrote data/index/{kind}_sim/smoke" in wrote
+    assert re.search(r"\btrain \d+, tune \d+, val \d+\b", wrote), "frames by split"
     assert main(command) == 0
-    assert re.search(rf"data/index/{kind}_sim/smoke is up to date: {counts}", capsys.readouterr().out)
+    assert f"data/index/{kind}_sim/smoke is up to date" in capsys.readouterr().out
     for quiet in (["-q", *command], [*command, "--quiet"]):
         assert main(quiet) == 0
         assert capsys.readouterr() == ("", "")
@@ -180,3 +180,15 @@ def test_a_typo_of_what_to_list(elsewhere: Path, capsys: pytest.CaptureFixture[s
     for arguments in (["trian"], ["evaluate", "nuscnes"], ["train", "--rum", "x"]):
         assert main(arguments) == 2
         assert re.search("Did you mean|Possible options", capsys.readouterr().err)
+
+
+def test_a_narrow_terminal_gets_the_columns_in_front_and_the_words() -> None:
+    from bevkd.cli.listing import fitting
+
+    columns = ["run", "trained", "model", "teacher", "doc"]
+    lines = [["camera_base", "sim: 0 1 2", "camera", "lidar_long", "a detector " * 9]]
+    assert fitting(columns, lines, 200) == columns
+    assert fitting(columns, lines, 70) == ["run", "trained", "model", "doc"]
+    assert fitting(columns, lines, 20) == ["run", "trained", "doc"]
+    assert fitting(["model", "runs"], [["camera", "3"]], 5) == ["model", "runs"]
+    assert fitting([], [], 80) == []
