@@ -1,4 +1,4 @@
-"""What commands share: the application, the options that several take, what they say, and the folder of a trained run."""
+"""What commands share: the application, options that several take, what they say, and the folder of a trained run."""
 
 from __future__ import annotations
 

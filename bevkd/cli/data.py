@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bevkd.cli.common import Scale, Workers, app, content_stamp, say
+from bevkd.cli.common import Workers, app, content_stamp, say
 from bevkd.errors import ConfigError, nearest
 
 

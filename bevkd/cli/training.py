@@ -91,13 +91,13 @@ def _watcher(split: str | None) -> Watch | None:
         if split is None:
             return ""
         try:
-            found = f"{headline(evaluate_run(folder, split))} ({split}, step {step})"
+            found = headline(evaluate_run(folder, split))
         except BevkdError as error:  # a training is not lost for a look at it
             logger.warning("snapshot after step %d not evaluated: %s", step, error)
             return ""
         if not progress.shown():
-            say(f"step {step}: {found}")
-        return found
+            say(f"step {step}: {found} ({split})")
+        return f"{found} ({split}, step {step})"
 
     return look
 

@@ -137,15 +137,3 @@ def make_report(
     for what, names in results.missing.items():
         logger.warning("parts of the results: %s: %s", what, ", ".join(names))
     return [html.write(results), *summary.write(results)]
-
-
-def view(run: str, frame: str, out: Path, *, scale: str = "sim", seed: int = 0, runs: Path = RUNS) -> list[Path]:
-    """Draw one frame of a run in BEV and on the cameras; see `bevkd.report.overlay.view_frame`.
-
-    Raises:
-        ConfigError: unknown run.
-        DataError: unknown frame, or a run that has not been trained.
-    """
-    from bevkd.report.overlay import view_frame
-
-    return view_frame(Runs(Path(runs), scale, load_rows()), run, frame, Path(out), seed)
