@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,15 +11,19 @@ import typer
 
 from bevkd.cli.common import app, say
 
+logger = logging.getLogger(__name__)
+
 evaluate_app = typer.Typer(no_args_is_help=True, help="Metrics equal to the official evaluators.")
 app.add_typer(evaluate_app, name="evaluate")
 
 
-def _show(metrics: Mapping[str, Any]) -> None:
-    """Tables of the metrics, unless quiet."""
+def show(metrics: Mapping[str, Any]) -> None:
+    """Tables of the metrics, unless quiet; below them, where they are not overlooked, what is odd (stderr)."""
     from bevkd.report.shown import shown
 
     say(shown(metrics))
+    for text in metrics.get("warnings", ()):
+        logger.warning("%s", text)
 
 
 @evaluate_app.command("nuscenes")
@@ -36,7 +41,7 @@ def evaluate_nuscenes(
 
     settings = DetectionConfig.from_json(config) if config else None
     found = evaluate_files(root, version, split, results, out, settings, details)
-    _show(found.summary() | {"frames": found.frames})
+    show(found.content())
 
 
 @evaluate_app.command("kitti")
@@ -55,7 +60,7 @@ def evaluate_kitti(
     """KITTI AP (2D, BEV, 3D) and AOS in percent, 11 and 40 recall positions, three difficulties."""
     from bevkd.eval.kitti import evaluate_files, read_split
 
-    _show(evaluate_files(labels, results, out, None if split is None else read_split(split, labels)))
+    show(evaluate_files(labels, results, out, None if split is None else read_split(split, labels)))
 
 
 @evaluate_app.command("waymo")
@@ -67,4 +72,4 @@ def evaluate_waymo(
     """Waymo AP and APH per type, range and level."""
     from bevkd.eval.waymo import LetConfig, evaluate_files
 
-    _show(evaluate_files(sets, out, LetConfig() if let else None))
+    show(evaluate_files(sets, out, LetConfig() if let else None))

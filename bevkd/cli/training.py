@@ -207,7 +207,7 @@ def predict(
 
     plain = changes(overrides or [], *(None if path is None else str(path) for path in (index, root)))
     folder = trained(run, scale, seed, runs)
-    from bevkd.report.shown import shown
+    from bevkd.cli.evaluation import show
     from bevkd.train.predict import apply_run
     from bevkd.train.snapshots import snapshot_folder
 
@@ -215,7 +215,8 @@ def predict(
     if found.metrics is None:
         say(f"{found.frames} frames", f"no labels: results only, {found.results}")
     else:
-        say(shown(found.metrics), f"results: {found.results}", f"metrics: {found.file}")
+        show(found.metrics)
+        say(f"results: {found.results}", f"metrics: {found.file}")
 
 
 @app.command()

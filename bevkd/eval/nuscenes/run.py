@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from bevkd.eval.nuscenes.causes import oddities
@@ -41,8 +42,9 @@ def evaluate_files(
     gt = load_ground_truth(root, version, split)
     pred = load_predictions(results, gt, config.max_boxes_per_sample)
     metrics = evaluate(gt, pred, config)
+    metrics = replace(metrics, warnings=tuple(oddities(gt, pred.boxes, config, metrics)))
     summary = metrics.summary() | {"meta": pred.meta}
-    write_json(out, with_frames(summary, metrics.frames, oddities(gt, pred.boxes, config, metrics)), indent=2)
+    write_json(out, with_frames(summary, metrics.frames, metrics.warnings), indent=2)
     if details is not None:
         write_json(details, metrics.details())
     logger.info("%s %s: mAP %.4f, NDS %.4f", version, split, metrics.mean_ap, metrics.nd_score)

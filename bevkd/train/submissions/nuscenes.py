@@ -18,7 +18,6 @@ from bevkd.errors import ConfigError
 from bevkd.eval.nuscenes import Boxes as GlobalBoxes
 from bevkd.eval.nuscenes import DetectionConfig, evaluate_files, make_boxes, write_submission
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX
-from bevkd.eval.summary import with_frames
 from bevkd.geometry import apply, quaternion_from_matrix, quaternion_from_yaw
 from bevkd.registry import register
 from bevkd.train.submissions.classes import check_classes
@@ -131,4 +130,4 @@ class NuScenesSubmission:
         data = run.data
         metrics = evaluate_files(data.root, data.version, frames.split, results, out, evaluation_config(run))
         logger.info("%s on %s: mAP %.4f, NDS %.4f", run.run, frames.split, metrics.mean_ap, metrics.nd_score)
-        return with_frames(metrics.summary(), metrics.frames)
+        return metrics.content()
