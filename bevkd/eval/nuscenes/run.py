@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 from bevkd.eval.nuscenes.causes import oddities
@@ -42,7 +42,7 @@ def evaluate_files(
     gt = load_ground_truth(root, version, split)
     pred = load_predictions(results, gt, config.max_boxes_per_sample)
     metrics = evaluate(gt, pred, config)
-    metrics = replace(metrics, warnings=tuple(oddities(gt, pred.boxes, config, metrics)))
+    metrics = dataclasses.replace(metrics, warnings=tuple(oddities(gt, pred.boxes, config, metrics)))
     summary = metrics.summary() | {"meta": pred.meta}
     write_json(out, with_frames(summary, metrics.frames, metrics.warnings), indent=2)
     if details is not None:
