@@ -135,17 +135,22 @@ class SceneReader:
 
         Raises:
             ConfigError: the data set has no such split.
+            DataError: there is no frame in it.
         """
         columns, known = self.index.columns, self.index.facts["splits"]
         if split not in known:
             raise ConfigError(
                 f"index {self.data.index} has no split {split!r}{nearest(split, known)}; it has: {', '.join(known)}"
             )
-        return [
+        found = [
             (columns["token"][i], columns["scene_name"][i], len(self._boxes(i)[0]))
             for i, name in enumerate(columns["split"])
             if name == split
         ]
+        if not found:
+            there = ", ".join(sorted({name for name in columns["split"] if name}))
+            raise DataError(f"no frame in the split; there are frames in {there}", file=self.data.index, field=split)
+        return found
 
     def fullest(self, split: str, count: int) -> list[str]:
         """Tokens of the frames with most boxes, each of another scene: a choice that no result can influence."""

@@ -22,7 +22,11 @@ from bevkd.report.style import PALETTE, TRUTH, canvas, save, style
 
 MIN_SCORE = 0.3
 WIDTH, DPI = 16.0, 150
-_BEV, _TITLE = 4.65, 0.95  # inches: a side of a bird's-eye view at the usual width, and the title
+_BEV, _TITLE, _LINE = (
+    4.65,
+    0.4,
+    0.28,
+)  # inches, at the usual width: a side of a bird's-eye view, the title, a line below it
 _LABELS = 40  # at most so many boxes of a picture are named
 
 
@@ -136,7 +140,7 @@ def _layers(viewed: Viewed, scene: Scene, tell: Callable[[str], None]) -> tuple[
 def draw(scene: Scene, layers: list[Layer], area: Area, look: Look, notes: list[str]) -> Figure:
     """A title, then per layer the bird's-eye view and the cameras."""
     zoom = look.width / WIDTH
-    heights = [_TITLE * zoom, *[_BEV * zoom * _tallness(area)] * len(layers)]
+    heights = [(_TITLE + _LINE * (2 if notes else 1)) * zoom, *[_BEV * zoom * _tallness(area)] * len(layers)]
     figure = canvas(look.width, sum(heights))
     head, *parts = np.array(figure.subfigures(len(heights), 1, height_ratios=heights), dtype=object)
     _title(head, scene, look, notes, zoom)
@@ -166,7 +170,8 @@ def _tallness(area: Area) -> float:
 def _title(part: SubFigure, scene: Scene, look: Look, notes: list[str], zoom: float) -> None:
     name = scene.name if scene.name != scene.token else ""
     text = ": ".join(one for one in (name, scene.description) if one)
-    truth = f"{len(scene.boxes)} boxes dashed red" if len(scene.boxes) else "none"
+    count = len(scene.boxes)
+    truth = f"{count} box{'' if count == 1 else 'es'}, dashed red" if count else "none"
     lines = [
         " · ".join(one for one in (text, f"frame {scene.token}", f"split {scene.split}" if scene.split else "") if one),
         f"ground truth: {truth}; detections with a score of at least {look.min_score:g}: solid, with class and score",
@@ -174,7 +179,7 @@ def _title(part: SubFigure, scene: Scene, look: Look, notes: list[str], zoom: fl
     ]
     sizes, colours = (11, 9.5, 9.5), ("black", "black", "#B22222")
     for number, (line, size, colour) in enumerate(zip(lines, sizes, colours, strict=False)):
-        place = 0.8 - 0.29 * number
+        place = 1 - (0.6 * _TITLE + _LINE * number) / (_TITLE + _LINE * (len(lines) - 1))
         part.text(0.5, place, line, ha="center", va="center", fontsize=size * zoom, color=colour)
 
 
