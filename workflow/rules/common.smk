@@ -143,13 +143,13 @@ def note_missing_weights(folder):
 
 
 def check_image_weights(dag):
-    """Stop before the first job where a training has no weights to start from: the days before it would be lost.
+    """Stop before the first job where a network has no weights to start from: the days before it would be lost.
 
     Raises:
         WorkflowError: one has none; the message says how to get them.
     """
     for job in dag.needrun_jobs():
-        if job.rule.name == "train":
+        if job.rule.name in ("train", "bench"):
             checked(check_weights_there, run_config(job.wildcards_dict["run"]))
 
 
