@@ -36,7 +36,7 @@ def wanted_items():
     """(kind, name) of the tables and figures that were asked for, in the order in which they should stand, with what
     they need: runs and indices. What is measured when nothing else runs comes after the other tables, then figures.
     """
-    asked = workflow.dag_settings.targets if workflow.dag_settings else ()
+    asked = sorted(workflow.dag_settings.targets) if workflow.dag_settings else []
     items = {key: {"table": TABLES, "figure": FIGURES}[key[0]][key[1]] for key in items_of(asked, ITEMS_OF)}
     needs, kinds = {}, {}
     for key, item in items.items():
