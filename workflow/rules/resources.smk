@@ -82,8 +82,8 @@ def evaluation_priority(run):
 
 
 def data_priority(*indices):
-    """Before everything else of the first table that reads it."""
-    return level_of(*indices) + 40_000
+    """Before everything else: with several processes, they would wait for cores that single-threaded jobs keep busy."""
+    return STEP * (len(wanted_items()) + 2) + level_of(*indices)
 
 
 def table_priority(wildcards):
