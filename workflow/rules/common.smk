@@ -321,6 +321,11 @@ def preview_outputs():
     return [f"{RESULTS}/tables/{name}{end}" for name in of_target(TABLES, "preview") for end in SUFFIXES["table"]]
 
 
+def page_option(table):
+    """Has the page made anew after a table, unless the page does not show it."""
+    return "" if TABLES[table].target == "preview" else "--page"
+
+
 def results_folder(wildcards, output):
     """The results folder, from any of its files."""
     path = Path(str(output[0]))
