@@ -15,7 +15,7 @@ from bevkd.classes import CLASSES, LABEL_INDEX, LABELS
 from bevkd.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
-    from bevkd.eval.nuscenes import Boxes, DetectionConfig, DetectionMetrics
+    from bevkd.eval.nuscenes import Boxes, DetectionConfig
 
 Frames: TypeAlias = Mapping[str, Detections | Mapping[str, Any]]
 
@@ -69,14 +69,16 @@ def _frame_numbers(frames: Mapping[str, Detections]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(frames)), [len(one) for one in frames.values()])
 
 
-def nuscenes_metrics(results: Frames, truth: Frames, config: DetectionConfig) -> DetectionMetrics:
-    """Metrics in the ego frames, where every error is what it is in the global frame.
+def nuscenes_metrics(results: Frames, truth: Frames, config: DetectionConfig) -> dict[str, Any]:
+    """Content of `metrics.json`, computed in the ego frames, where every error is what it is in the global frame.
 
     Raises:
         ConfigError: an array that is no good, a class of another benchmark, or too many boxes.
         DataError: frames that do not belong together.
     """
     from bevkd.eval.nuscenes import GroundTruth, Predictions, evaluate
+    from bevkd.eval.nuscenes.causes import oddities
+    from bevkd.eval.summary import with_frames
     from bevkd.train.submissions.nuscenes import attributes
 
     found, known = _pairs(results, truth)
@@ -99,7 +101,9 @@ def nuscenes_metrics(results: Frames, truth: Frames, config: DetectionConfig) ->
     moving = attributes(detections.label, np.nan_to_num(detections.velocity))
     racks = annotations.take(np.zeros(0, dtype=np.int64))  # a two-wheeler inside one would not count
     ground_truth = GroundTruth(tuple(known), np.zeros((len(known), 3)), annotations, racks)
-    return evaluate(ground_truth, Predictions(replace(detections, attribute=moving)), config)
+    detections = replace(detections, attribute=moving)
+    metrics = evaluate(ground_truth, Predictions(detections), config)
+    return with_frames(metrics.summary(), len(known), oddities(ground_truth, detections, config, metrics))
 
 
 def _nuscenes_boxes(frames: Mapping[str, Detections], **columns: Any) -> Boxes:
@@ -119,6 +123,11 @@ def _attribute(name: str) -> int:
     if name and name not in ATTRIBUTE_INDEX:
         raise ConfigError(f"truth: unknown attribute {name!r}{nearest(name, ATTRIBUTE_INDEX)}")
     return ATTRIBUTE_INDEX[name] if name else NO_ATTRIBUTE
+
+
+def frame_name(token: str, root: Path) -> str:
+    """The name of a KITTI frame's files, of which its token in an index is that with the folder before it."""
+    return token.removeprefix(f"{root.name}/")
 
 
 def kitti_results(results: Frames, root: Path, folder: Path) -> None:
@@ -142,7 +151,7 @@ def kitti_results(results: Frames, root: Path, folder: Path) -> None:
 
     folder.mkdir()
     for token, one in _detections(results).items():
-        frame = token.removeprefix(f"{root.name}/")
+        frame = frame_name(token, root)
         labels, scores = torch.from_numpy(one.labels), torch.from_numpy(one.scores)
         boxes = Boxes(torch.from_numpy(np.nan_to_num(one.boxes)), labels, torch.zeros_like(labels), scores)
         calibration = read_calibration(root / "calib" / f"{frame}.txt", frame)

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bevkd.api.arrays import Frames, kitti_results, nuscenes_metrics, waymo_sets
+from bevkd.api.arrays import Frames, frame_name, kitti_results, nuscenes_metrics, waymo_sets
 from bevkd.errors import ConfigError, nearest
 from bevkd.io import read_json, write_json
 
 # Benchmark -> what is asked for beside the results, of files and of arrays.
 _OF_FILES = {"nuscenes": ("root", "version", "split"), "kitti": ("labels",), "waymo": ()}
 _OF_ARRAYS = {"nuscenes": ("truth",), "kitti": ("root",), "waymo": ("truth",)}
-_OPTIONAL = {"nuscenes": ("max_range",), "kitti": (), "waymo": ("let",)}
+_OPTIONAL = {"nuscenes": ("max_range",), "kitti": ("frames",), "waymo": ("let",)}
 
 
 def evaluate(
@@ -41,8 +41,8 @@ def evaluate(
         **options: as above. `truth` has for each frame `boxes` in its ego frame and `names` (or `labels`); nuScenes:
             optionally `attributes` (names, "" for none) and `num_points` (boxes without any do not count); Waymo:
             `difficulty`, 1 or 2. KITTI's frames are the names of files; its labels, calibrations and image sizes are
-            read from the folder `root`. `max_range` cuts the class ranges of nuScenes (m); `let` asks for the
-            longitudinal error tolerant metrics of Waymo.
+            read from the folder `root`; `frames` lists those to evaluate, with results or without. `max_range` cuts
+            the class ranges of nuScenes (m); `let` asks for the longitudinal error tolerant metrics of Waymo.
 
     Returns:
         the content of `metrics.json`.
@@ -92,7 +92,7 @@ def _nuscenes_files(results: Path, out: Path, options: Mapping[str, Any]) -> Non
 def _kitti_files(results: Path, out: Path, options: Mapping[str, Any]) -> None:
     from bevkd.eval.kitti import evaluate_files
 
-    evaluate_files(options["labels"], results, out)
+    evaluate_files(options["labels"], results, out, options.get("frames"))
 
 
 def _waymo_files(results: Path, out: Path, options: Mapping[str, Any]) -> None:
@@ -102,14 +102,15 @@ def _waymo_files(results: Path, out: Path, options: Mapping[str, Any]) -> None:
 
 
 def _nuscenes_arrays(results: Frames, _folder: Path, out: Path, options: Mapping[str, Any]) -> None:
-    metrics = nuscenes_metrics(results, options["truth"], _nuscenes_config(options))
-    write_json(out, metrics.summary(), indent=2)
+    write_json(out, nuscenes_metrics(results, options["truth"], _nuscenes_config(options)), indent=2)
 
 
 def _kitti_arrays(results: Frames, folder: Path, out: Path, options: Mapping[str, Any]) -> None:
     root = Path(options["root"])
     kitti_results(results, root, folder / "results")
-    _kitti_files(folder / "results", out, {"labels": root / "label_2"})
+    frames = options.get("frames")
+    names = None if frames is None else [frame_name(frame, root) for frame in frames]
+    _kitti_files(folder / "results", out, {"labels": root / "label_2", "frames": names})
 
 
 def _waymo_arrays(results: Any, folder: Path, out: Path, options: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,15 +11,19 @@ import typer
 
 from bevkd.cli.common import Classes, app, own_categories, say
 
+logger = logging.getLogger(__name__)
+
 evaluate_app = typer.Typer(no_args_is_help=True, help="Metrics equal to the official evaluators.")
 app.add_typer(evaluate_app, name="evaluate")
 
 
-def _show(metrics: Mapping[str, Any]) -> None:
-    """Tables of the metrics, unless quiet."""
+def show(metrics: Mapping[str, Any]) -> None:
+    """Tables of the metrics, unless quiet; below them, where they are not overlooked, what is odd (stderr)."""
     from bevkd.report.shown import shown
 
     say(shown(metrics))
+    for text in metrics.get("warnings", ()):
+        logger.warning("%s", text)
 
 
 @evaluate_app.command("nuscenes")
@@ -37,7 +42,7 @@ def evaluate_nuscenes(
 
     settings = DetectionConfig.from_json(config) if config else None
     found = evaluate_files(root, version, split, results, out, settings, details, categories=own_categories(classes))
-    _show(found.summary() | {"frames": found.frames})
+    show(found.content())
 
 
 @evaluate_app.command("kitti")
@@ -58,7 +63,7 @@ def evaluate_kitti(
     from bevkd.eval.kitti import evaluate_files, read_split
 
     frames = None if split is None else read_split(split, labels)
-    _show(evaluate_files(labels, results, out, frames, own_categories(classes)))
+    show(evaluate_files(labels, results, out, frames, own_categories(classes)))
 
 
 @evaluate_app.command("waymo")
@@ -70,4 +75,4 @@ def evaluate_waymo(
     """Waymo AP and APH per type, range and level."""
     from bevkd.eval.waymo import LetConfig, evaluate_files
 
-    _show(evaluate_files(sets, out, LetConfig() if let else None))
+    show(evaluate_files(sets, out, LetConfig() if let else None))

@@ -245,6 +245,7 @@ def test_nuscenes_from_files_and_from_arrays(trained: tuple[RunConfig, Path], tm
     truth = {token: truth_of(frames, i) for i, token in enumerate(frames.tokens)}
     arrays = bevkd.evaluate("nuscenes", found, truth=truth)
     assert arrays["mean_ap"] == pytest.approx(files["mean_ap"], abs=1e-4)
+    assert arrays["frames"] == files["frames"] == len(frames)
     for name in ("trans_err", "scale_err", "orient_err"):
         assert arrays["tp_errors"][name] == pytest.approx(files["tp_errors"][name], abs=1e-3)
     perfect = {
@@ -321,6 +322,12 @@ def test_kitti_from_arrays(tmp_path: Path) -> None:
     metrics = bevkd.evaluate("kitti", found, root=root / "training")
     by_token = {f"training/{frame}": one for frame, one in found.items()}
     assert bevkd.evaluate("kitti", by_token, root=root / "training") == metrics
+    assert metrics["frames"] == len(found)
+    _, *rest = by_token
+    fewer = bevkd.evaluate(
+        "kitti", {frame: by_token[frame] for frame in rest}, root=root / "training", frames=[*by_token]
+    )
+    assert fewer["frames"] == len(found)
     (tmp_path / "results").mkdir()
     for frame in found:
         labels = (root / "training" / "label_2" / f"{frame}.txt").read_text().splitlines()
