@@ -51,6 +51,7 @@ def saved(path: Path, **changes: Any) -> Path:
         ({"gt_type": np.array(["car"] * N)}, r"gt_type must be an integer array of shape \(N,\), not <U3"),
         ({"gt_type": np.array([None] * N)}, r"gt_type must be .*, not one of Python objects"),
         ({"pred_nlz": None, "gt_type": None}, r"no such array: pred_nlz, gt_type; it holds pred_box, .*field=pred_nlz"),
+        ({"pred_box": np.zeros((N, 7), np.float32)}, r"row 0 is a size of 0 .*field=pred_box"),
         ({"gt_type": np.full(N, 9)}, "row 0 is an unknown type: 9; known: 0 unknown, 1 vehicle, .*field=gt_type"),
     ],
 )

@@ -71,7 +71,7 @@ def read_sets(path: str | Path) -> Sets:
 
     Raises:
         DataError: the file is missing or unreadable, an array is missing or has another shape, kind or length than the
-            others, or holds a value that cannot be: not finite, a negative size, an unknown type or level.
+            others, or holds a value that cannot be: not finite, a size that is not positive, an unknown type or level.
     """
     path = Path(path)
     arrays = read_arrays(path)
@@ -81,6 +81,8 @@ def read_sets(path: str | Path) -> Sets:
         _all(
             (box[:, 3:6] >= 0).all(axis=1), "a negative size (length, width, height)", path, f"{part}_box", box[:, 3:6]
         )
+        # As in labels: box sizes must be positive.
+        _all((box[:, 3:6] > 0).all(axis=1), "a size of 0 (length, width, height)", path, f"{part}_box", box[:, 3:6])
         known = (kind >= 0) & (kind <= 4)
         _all(known, "an unknown type", path, f"{part}_type", kind, f"; known: {_KNOWN_TYPES}")
     _all(np.isfinite(arrays["pred_score"]), "not finite", path, "pred_score", arrays["pred_score"])
