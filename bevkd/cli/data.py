@@ -15,7 +15,7 @@ from bevkd.errors import ConfigError, nearest
 def simulate(
     dataset: Annotated[str, typer.Option(help="Format to write: nuscenes, kitti or waymo.")],
     out: Annotated[Path, typer.Option(help="New folder.")],
-    scale: Annotated[str, typer.Option(help="How much: smoke, or sim.")] = "sim",
+    scale: Annotated[str, typer.Option(help="How much: smoke, sim (default) or paper.")] = "sim",
     seed: Annotated[int, typer.Option(help="Of the world: same seed, same bytes.")] = 0,
     workers: Workers = 1,
 ) -> None:
