@@ -116,7 +116,10 @@ def main(arguments: list[str] | None = None) -> int:
         return Interrupted.exit_code
     except SystemExit as stop:  # how typer ends: 0, 2 on bad usage, 130 on Ctrl-C
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        return Interrupted.exit_code if code == 130 else code
+        if code != 130:
+            return code
+        print("bevkd: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
     finally:
         progress.show_on(None)
         logging.getLogger("bevkd").setLevel(logging.NOTSET)

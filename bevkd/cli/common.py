@@ -19,7 +19,20 @@ app = typer.Typer(
     epilog="-q, -v and --traceback may stand anywhere on the command line.",
 )
 
-Scale = Annotated[str, typer.Option(help="smoke, sim or paper: a file of config/scales.")]
+
+def _known_scale(scale: str) -> str:
+    """A scale that there is: a typo is said before anything else is looked for.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from bevkd.config import load_scale
+
+    load_scale(scale)
+    return scale
+
+
+Scale = Annotated[str, typer.Option(help="smoke, sim or paper: a file of config/scales.", callback=_known_scale)]
 Seed = Annotated[int, typer.Option(help="Seed of the run.")]
 Run = Annotated[str, typer.Option(help="Run id, see `bevkd list runs`.")]
 Overrides = Annotated[

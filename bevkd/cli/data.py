@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def simulate(
     dataset: Annotated[str, typer.Option(help="Format to write: nuscenes, kitti or waymo.")],
     out: Annotated[Path, typer.Option(help="New folder.")],
-    scale: Annotated[str, typer.Option(help="How much: smoke, or sim.")] = "sim",
+    scale: Annotated[str, typer.Option(help="How much: smoke, sim (default) or paper.")] = "sim",
     seed: Annotated[int, typer.Option(help="Of the world: same seed, same bytes.")] = 0,
     workers: Workers = 1,
 ) -> None:

@@ -27,10 +27,8 @@ def list_(
     """
     import json
 
-    from bevkd.config import load_scale
     from bevkd.report.catalogue import catalogue, shown
 
-    load_scale(scale)
     found = catalogue(kind, scale, runs, text)
     if json_out:
         typer.echo(json.dumps(found, indent=1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -60,6 +62,19 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """Processes that are started here leave Ctrl-C to this one, which ends them: else each prints a traceback."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, unit: str = "scenes") -> list[Result]:
     """The results of all jobs, in their order, whatever the number of processes; `unit` is what a job makes."""
     if workers == 1:
@@ -68,7 +83,8 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, u
     context = multiprocessing.get_context("spawn")
     with _single_threaded(), ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
         try:
-            results = pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
+            with _not_interrupted():
+                results = pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
             return list(progress.track(results, "simulating", len(jobs), unit))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

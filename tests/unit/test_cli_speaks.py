@@ -192,3 +192,17 @@ def test_a_narrow_terminal_gets_the_columns_in_front_and_the_words() -> None:
     assert fitting(columns, lines, 20) == ["run", "trained", "doc"]
     assert fitting(["model", "runs"], [["camera", "3"]], 5) == ["model", "runs"]
     assert fitting([], [], 80) == []
+
+
+def test_an_interrupted_command_says_so(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bevkd.sim
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    _, scales = bevkd.sim.WRITERS["kitti"]
+    monkeypatch.setitem(bevkd.sim.WRITERS, "kitti", (interrupted, scales))
+    assert main(["simulate", "--dataset", "kitti", "--scale", "smoke", "--out", "x"]) == 4
+    assert capsys.readouterr().err.strip() == "bevkd: interrupted"
