@@ -2,6 +2,7 @@
 #
 #   snakemake --cores all --config scale=smoke     the same DAG in minutes, under results/smoke
 #   snakemake --cores all table_unidistill_s6      one table; `snakemake --list` names every target
+#   snakemake --cores all run_unidistill_p4        one run: its seeds, their metrics, and what it needs
 #   snakemake --cores all preview                  one seed of each paper's headline
 #   snakemake --cores all extended                 also what the default run leaves out
 #   snakemake --dry-run                            the plan and what it costs

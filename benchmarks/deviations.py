@@ -39,7 +39,6 @@ from bevkd.models.layers import conv_bn_relu
 from bevkd.models.ops.lift_splat import frustum_cells
 from bevkd.models.ops.rotated import iou_3d
 from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
-from bevkd.models.targets import TargetAssigner
 from bevkd.sim import SCALES, simulate_nuscenes
 
 RESULTS = Path(__file__).parent / "results" / "deviations.json"
@@ -185,23 +184,6 @@ def response_form() -> dict[str, float]:
         "class_term_without_halving": plain["response_cls"] / code["response_cls"],
         "class_weight_if_concatenated": 1 / 67,
     }
-
-
-def _nine(owner: str) -> TargetAssigner:
-    head = load_model("lidar_voxel", "paper")[0].head
-    return TargetAssigner(replace(head, cell_owner=owner), GRID)
-
-
-@measure
-def cell_owner() -> dict[str, float]:
-    """Small scales: a cell belongs to the nearest of the boxes that brought it in; the code: to the nearest of all."""
-    positives = other = 0
-    change = 0.0
-    boxes = drawn_boxes(60, 10, 54.0)
-    for ours, theirs in zip(_nine("candidates")(boxes, 10), _nine("task")(boxes, 10), strict=True):
-        positives, other = positives + len(ours.box), other + int((ours.box != theirs.box).sum())
-        change = max(change, float((ours.regression - theirs.regression).abs().max()))
-    return {"share_of_positives": other / positives, "largest_change_of_a_target": change}
 
 
 @measure

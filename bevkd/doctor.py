@@ -17,6 +17,7 @@ from bevkd.data.layout import recognise
 from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.summary import summarise, warnings_of
 from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.io import reason
 from bevkd.registry import lookup
 
 _PACKAGES = (
@@ -96,6 +97,10 @@ class DatasetFindings:
     problems: list[str] = field(default_factory=list)
 
 
+def _typed(error: DataError | OSError) -> DataError:
+    return error if isinstance(error, DataError) else DataError(reason(error), file=error.filename)
+
+
 def examine_dataset(root: Path, version: str | None, options: ConvertOptions | None = None) -> DatasetFindings:
     """Look at a folder as a conversion does, with an index that is thrown away, and collect all that is wrong.
 
@@ -107,8 +112,8 @@ def examine_dataset(root: Path, version: str | None, options: ConvertOptions | N
     found = DatasetFindings(str(root))
     try:
         layout = recognise(root)
-    except DataError as error:
-        found.problems.append(str(error))
+    except (DataError, OSError) as error:
+        found.problems.append(str(_typed(error)))
         return found
     found.format, found.versions, found.files = layout.format, list(layout.versions), layout.files
     if layout.format is None:
@@ -131,9 +136,9 @@ def examine_dataset(root: Path, version: str | None, options: ConvertOptions | N
                 lookup("reader", layout.format).convert(root, one, index, options=settings)
                 found.contents.append(summarise(index, root))
                 found.problems += warnings_of(found.contents[-1])
-            except DataError as error:
+            except (DataError, OSError) as error:
                 if not problems.found:
-                    problems.found.append(error)
+                    problems.found.append(_typed(error))
             except ConfigError as error:
                 found.problems.append(str(error))
         found.problems += problems.lines()

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _console: Console | None = None
+_busy = False  # a line is drawn: work within that work draws none, a terminal has one last line
+_BAR = 24
 _WIDE = 110  # columns of a terminal that have room for a bar beside numbers
 
 
 class Bar:
     """What is told how far the work has come; without a line of a terminal it does nothing."""
 
-    def __init__(self, line: tuple[Progress, TaskID] | None = None) -> None:
-        self._line = line
+    def __init__(self, line: tuple[Progress, TaskID] | None = None, room: int = 0) -> None:
+        self._line, self._room = line, room
 
     def advance(self, count: int = 1) -> None:
         """So many more are done."""
@@ -39,10 +41,17 @@ class Bar:
         if self._line is not None:
             self._line[0].update(self._line[1], completed=done)
 
-    def note(self, text: str) -> None:
-        """What stands beside the numbers, such as `loss 2.41`."""
-        if self._line is not None:
-            self._line[0].update(self._line[1], note=text)
+    def note(self, *parts: str) -> None:
+        """What stands beside the numbers, such as `loss 2.41`: as many parts as there is room for, the first ones."""
+        if self._line is None:
+            return
+        text = ""
+        for part in filter(None, parts):
+            longer = f"{text}  {part}" if text else part
+            if len(longer) > self._room:
+                break
+            text = longer
+        self._line[0].update(self._line[1], note=text)
 
 
 def show_on(console: Console | None) -> None:
@@ -66,17 +75,20 @@ def bar(title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
         unit: what is counted, such as `scenes`.
         done: how much of it was done before.
     """
-    if _console is None or total < 1:
+    global _busy
+    if _console is None or total < 1 or _busy:
         yield Bar()
         return
     from rich import progress as rich
     from rich.table import Column
 
-    # What does not fit into a narrow terminal is cut off behind the words that matter most.
-    note = rich.TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    note = rich.TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True))
+    # Beside the note: title, bar, `12/400`, unit, two times, and the spaces between.
+    wide = _console.width >= _WIDE
+    taken = len(title) + _BAR * wide + 2 * len(str(total)) + 1 + len(unit) + len("0:00:00 ETA 0:00:00") + 6
     columns = [
         rich.TextColumn("{task.description}", markup=False),
-        *([rich.BarColumn(bar_width=24)] if _console.width >= _WIDE else []),
+        *([rich.BarColumn(bar_width=_BAR)] if wide else []),
         rich.MofNCompleteColumn(),
         *([rich.TextColumn(unit, markup=False)] if unit else []),
         note,
@@ -85,8 +97,12 @@ def bar(title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
         rich.TimeRemainingColumn(),
     ]
     # Log lines on stderr appear above the bar; stdout stays what it is.
-    with rich.Progress(*columns, console=_console, transient=True, redirect_stdout=False) as line:
-        yield Bar((line, line.add_task(title, total=total, completed=done, note="")))
+    _busy = True
+    try:
+        with rich.Progress(*columns, console=_console, transient=True, redirect_stdout=False) as line:
+            yield Bar((line, line.add_task(title, total=total, completed=done, note="")), _console.width - taken)
+    finally:
+        _busy = False
 
 
 def track(items: Iterable[T], title: str, total: int, unit: str = "") -> Iterator[T]:

@@ -60,6 +60,7 @@ def _options(
     )
     output.quiet = quiet
     if quiet:
+        logging.getLogger("bevkd").setLevel(logging.ERROR)  # also where logging was set up before
         warnings.simplefilter("ignore")
     progress.show_on(None)
     if not quiet and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
@@ -108,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         if show_traceback:
             raise
         place = f" (file={error.filename})" if error.filename is not None else ""
-        print(f"bevkd: {type(error).__name__}: {reason(error)}{place}", file=sys.stderr)
+        print(f"bevkd: {DataError.__name__}: {reason(error)}{place}", file=sys.stderr)
         return DataError.exit_code
     except KeyboardInterrupt:
         print("bevkd: interrupted", file=sys.stderr)
@@ -118,4 +119,5 @@ def main(arguments: list[str] | None = None) -> int:
         return Interrupted.exit_code if code == 130 else code
     finally:
         progress.show_on(None)
+        logging.getLogger("bevkd").setLevel(logging.NOTSET)
     return 0

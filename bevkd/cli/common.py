@@ -1,4 +1,4 @@
-"""What commands share: the application, the options that several take, what they say, and the folder of a trained run."""
+"""What commands share: the application, options that several take, what they say, and the folder of a trained run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,13 @@ Overrides = Annotated[
 RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds of each run; 0: all.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+Classes = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="YAML with own category names: `classes: {my_truck: truck}`.")
+]
 
 __all__ = [
     "RUNS",
+    "Classes",
     "Output",
     "Overrides",
     "Run",
@@ -44,6 +48,7 @@ __all__ = [
     "content_stamp",
     "note",
     "output",
+    "own_categories",
     "say",
     "trained",
 ]
@@ -82,6 +87,17 @@ def content_stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+def own_categories(file: Path | None) -> dict[str, str | None]:
+    """Own category names of a YAML file, and the classes they count as; none without a file.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or names a class that there is not.
+    """
+    from bevkd.config.classes import read_categories
+
+    return {} if file is None else read_categories(file)
 
 
 def trained(run: str, scale: str, seed: int, runs: Path) -> Path:

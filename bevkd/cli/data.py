@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bevkd.cli.common import Workers, app, content_stamp, say
+from bevkd.cli.common import Classes, Workers, app, content_stamp, own_categories, say
 from bevkd.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -69,10 +69,6 @@ PointColumns = Annotated[
 RescaleImages = Annotated[
     bool, typer.Option("--rescale-images", help="Images were resized: scale the intrinsics with them.")
 ]
-Classes = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="YAML with own category names, `classes: {my_truck: truck}`, kept in the index."),
-]
 
 
 def _options(
@@ -82,11 +78,9 @@ def _options(
     rescale_images: bool,
     classes: Path | None,
 ) -> ConvertOptions:
-    from bevkd.config.classes import read_categories
     from bevkd.data.options import ConvertOptions
 
-    categories = {} if classes is None else read_categories(classes)
-    return ConvertOptions(missing_labels, partial, point_columns, rescale_images, categories)
+    return ConvertOptions(missing_labels, partial, point_columns, rescale_images, own_categories(classes))
 
 
 @app.command()

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bevkd.cli.common import app, say
+from bevkd.cli.common import Classes, app, own_categories, say
+
+logger = logging.getLogger(__name__)
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Metrics equal to the official evaluators.")
 app.add_typer(evaluate_app, name="evaluate")
 
 
-def _show(metrics: Mapping[str, Any]) -> None:
-    """Tables of the metrics, unless quiet."""
+def show(metrics: Mapping[str, Any]) -> None:
+    """Tables of the metrics, unless quiet; below them, where they are not overlooked, what is odd (stderr)."""
     from bevkd.report.shown import shown
 
     say(shown(metrics))
+    for text in metrics.get("warnings", ()):
+        logger.warning("%s", text)
 
 
 @evaluate_app.command("nuscenes")
@@ -30,13 +35,14 @@ def evaluate_nuscenes(
     out: Annotated[Path, typer.Option(help="metrics.json to write.")],
     config: Annotated[Path | None, typer.Option(help="Detection config (devkit JSON); default cvpr_2019.")] = None,
     details: Annotated[Path | None, typer.Option(help="Also write the precision-recall curves (JSON).")] = None,
+    classes: Classes = None,
 ) -> None:
     """NuScenes detection metrics, with the keys of the devkit's metrics_summary.json."""
     from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
 
     settings = DetectionConfig.from_json(config) if config else None
-    found = evaluate_files(root, version, split, results, out, settings, details)
-    _show(found.summary() | {"frames": found.frames})
+    found = evaluate_files(root, version, split, results, out, settings, details, categories=own_categories(classes))
+    show(found.content())
 
 
 @evaluate_app.command("kitti")
@@ -51,11 +57,13 @@ def evaluate_kitti(
             help="List of the frames that count (ImageSets/val.txt, or val); without it those with a result file.",
         ),
     ] = None,
+    classes: Classes = None,
 ) -> None:
     """KITTI AP (2D, BEV, 3D) and AOS in percent, 11 and 40 recall positions, three difficulties."""
     from bevkd.eval.kitti import evaluate_files, read_split
 
-    _show(evaluate_files(labels, results, out, None if split is None else read_split(split, labels)))
+    frames = None if split is None else read_split(split, labels)
+    show(evaluate_files(labels, results, out, frames, own_categories(classes)))
 
 
 @evaluate_app.command("waymo")
@@ -67,4 +75,4 @@ def evaluate_waymo(
     """Waymo AP and APH per type, range and level."""
     from bevkd.eval.waymo import LetConfig, evaluate_files
 
-    _show(evaluate_files(sets, out, LetConfig() if let else None))
+    show(evaluate_files(sets, out, LetConfig() if let else None))

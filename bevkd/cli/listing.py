@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bevkd.cli.common import RUNS, RunsRoot, Scale, app
+from bevkd.cli.common import RUNS, RunsRoot, Scale, app, note
 
 _KINDS = "runs, models, methods, tables, figures, claims or datasets"
 
@@ -22,8 +22,8 @@ def list_(
 ) -> None:
     """List runs, models, methods, tables, figures, claims or data sets, with what has been trained or made.
 
-    Of runs: the trained seeds at every scale, those that are not complete in brackets. A table on a terminal, lines with
-    tabs elsewhere.
+    Of runs: the trained seeds at every scale, those that are not complete in brackets. A table on a terminal, lines
+    with tabs elsewhere.
     """
     import json
 
@@ -37,11 +37,12 @@ def list_(
         return
     columns = list(found[0]) if found else []
     lines = [[shown(entry[name]) for name in columns] for entry in found]
-    if sys.stdout.isatty():
+    if not found:
+        note(f"no {kind} with {text!r}")
+    elif sys.stdout.isatty():
         _table(kind, columns, lines, text)
-        return
-    for line in [columns, *lines] if found else []:
-        typer.echo("\t".join(line))
+    else:
+        typer.echo("\n".join("\t".join(line) for line in [columns, *lines]))
 
 
 def _table(kind: str, columns: list[str], lines: list[list[str]], text: str) -> None:
@@ -50,10 +51,26 @@ def _table(kind: str, columns: list[str], lines: list[list[str]], text: str) -> 
     from rich.table import Table
     from rich.text import Text
 
-    said = f" with {text!r}" if text else ""
-    table = Table(box=box.SIMPLE_HEAD, caption=f"{len(lines)} {kind}{said}", caption_justify="left")
-    for number, name in enumerate(columns):
-        table.add_column(name, overflow="fold", no_wrap=number == 0)
+    console = Console()
+    kept = fitting(columns, lines, console.width)
+    said = f"{len(lines)} {kind}" + (f" with {text!r}" if text else "")
+    if hidden := [name for name in columns if name not in kept]:
+        said += f"; not shown for want of room: {', '.join(hidden)}"
+    table = Table(box=box.SIMPLE_HEAD, caption=said, caption_justify="left")
+    for name in kept:
+        table.add_column(name, overflow="fold", no_wrap=name != kept[-1])
     for line in lines:
-        table.add_row(*map(Text, line))
-    Console().print(table)
+        table.add_row(*(Text(line[columns.index(name)]) for name in kept))
+    console.print(table)
+
+
+_WORDS, _GAP = 30, 3  # characters that a column of words wants at least, and between two columns
+
+
+def fitting(columns: list[str], lines: list[list[str]], width: int) -> list[str]:
+    """The columns that a terminal has room for: those in front, and the last one, which may be folded."""
+    widths = {name: max(len(line[i]) for line in [columns, *lines]) for i, name in enumerate(columns)}
+    kept = list(columns)
+    while len(kept) > 3 and sum(widths[name] + _GAP for name in kept[:-1]) + min(widths[kept[-1]], _WORDS) > width:
+        del kept[-2]
+    return kept

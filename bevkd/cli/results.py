@@ -7,17 +7,21 @@ from typing import Annotated
 
 import typer
 
-from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, Seeds, app, trained
+from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, Seeds, app, note, say, trained
+from bevkd.errors import ConfigError
+
+Name = Annotated[str, typer.Argument(help="Which; `bevkd list tables` and `figures` name all, `results/parts` parts.")]
+Results = Annotated[Path | None, typer.Option(help="Results folder; default: that of the scale, above `--runs`.")]
 
 Page = Annotated[bool, typer.Option("--page", help="Then make the page anew, of what has been made so far.")]
 
 
 @app.command()
 def table(
-    name: str,
+    name: Name,
     scale: Scale = "sim",
     runs: RunsRoot = RUNS,
-    out: Path | None = None,
+    out: Results = None,
     seeds: Seeds = 0,
     page: Page = False,
 ) -> None:
@@ -26,17 +30,17 @@ def table(
     from bevkd.report import make_table, refresh_page
 
     rows = first_seeds(load_rows(), seeds)
-    make_table(name, scale, runs, out, rows)
+    say(*(f"wrote {path}" for path in make_table(name, scale, runs, out, rows)))
     if page:
         refresh_page(scale, runs, out, rows)
 
 
 @app.command()
 def figure(
-    name: str,
+    name: Name,
     scale: Scale = "sim",
     runs: RunsRoot = RUNS,
-    out: Path | None = None,
+    out: Results = None,
     seeds: Seeds = 0,
     page: Page = False,
 ) -> None:
@@ -45,17 +49,17 @@ def figure(
     from bevkd.report import make_figure, refresh_page
 
     rows = first_seeds(load_rows(), seeds)
-    make_figure(name, scale, runs, out, rows)
+    say(*(f"wrote {path}" for path in make_figure(name, scale, runs, out, rows)))
     if page:
         refresh_page(scale, runs, out, rows)
 
 
 @app.command()
 def part(
-    name: str,
+    name: Name,
     scale: Scale = "sim",
     runs: RunsRoot = RUNS,
-    out: Path | None = None,
+    out: Results = None,
     seeds: Seeds = 0,
     page: Page = False,
 ) -> None:
@@ -64,7 +68,7 @@ def part(
     from bevkd.report import make_part, refresh_page
 
     rows = first_seeds(load_rows(), seeds)
-    make_part(name, scale, runs, out, rows)
+    say(*(f"wrote {path}" for path in make_part(name, scale, runs, out, rows)))
     if page:
         refresh_page(scale, runs, out, rows)
 
@@ -72,7 +76,7 @@ def part(
 @app.command()
 def report(
     scale: Scale = "sim",
-    out: Path | None = None,
+    out: Results = None,
     seeds: Seeds = 0,
     partial: Annotated[bool, typer.Option("--partial", help="Leave out what has not been made, and say so.")] = False,
 ) -> None:
@@ -80,21 +84,49 @@ def report(
     from bevkd.config import first_seeds, load_rows
     from bevkd.report import make_report
 
-    make_report(scale, out, first_seeds(load_rows(), seeds), partial)
+    say(*(f"wrote {path}" for path in make_report(scale, out, first_seeds(load_rows(), seeds), partial)))
 
 
 @app.command()
 def view(
     run: Run,
-    frame: Annotated[str, typer.Option(help="Sample token.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    frame: Annotated[
+        str | None, typer.Option(help="Sample token, see --list; default: the frame with most boxes.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the picture.")] = None,
     scale: Scale = "sim",
     seed: Seed = 0,
     runs: RunsRoot = RUNS,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the frames: token, scene, number of boxes.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Split to list or to choose a frame from; default: the one that is reported.")
+    ] = None,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave out detections with a lower score.")] = 0.3,
+    size: Annotated[float, typer.Option(min=4, max=60, help="Width of the picture in inches.")] = 16.0,
+    dpi: Annotated[int, typer.Option(min=30, max=1200, help="Pixels per inch.")] = 150,
+    index: Annotated[Path | None, typer.Option(help="Another index than the run was trained on.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Another folder of the data set than it was trained on.")] = None,
 ) -> None:
-    """Overlay ground truth, teacher, student and distilled boxes in BEV and on the cameras."""
-    from bevkd.report import view as draw
+    """Draw a frame in BEV and on the cameras: ground truth, and what a run and its companions detect.
 
+    Companions are its teacher and its partners in the comparison that the run belongs to: the baseline, and for a
+    control the distilled run. Those that are not trained are left out, and the picture says so.
+    """
     trained(run, scale, seed, runs)
-    for path in draw(run, frame, out, scale=scale, seed=seed, runs=runs):
-        typer.echo(path)
+    if out is None and not list_:
+        raise ConfigError("view wants --out FOLDER for the picture, or --list")
+    from bevkd.config import load_rows
+    from bevkd.report.runs import Runs
+    from bevkd.report.viewer import Look, Viewed, view_frame
+
+    viewed = Viewed.open(Runs(runs, scale, load_rows()), run, seed, index, root)
+    reader = viewed.reader()
+    chosen = split or viewed.config.data.report_split
+    if list_:
+        typer.echo("\n".join(f"{token}\t{scene}\t{boxes} boxes" for token, scene, boxes in reader.frames(chosen)))
+        return
+    assert out is not None
+    if frame is None:
+        reader.frames(chosen)  # there is such a split
+        frame = reader.fullest(chosen, 1)[0]
+    say(view_frame(viewed, reader, frame, out, Look(min_score, size, dpi), note))

@@ -91,13 +91,13 @@ def _watcher(split: str | None) -> Watch | None:
         if split is None:
             return ""
         try:
-            found = f"{headline(evaluate_run(folder, split))} ({split}, step {step})"
+            found = headline(evaluate_run(folder, split))
         except BevkdError as error:  # a training is not lost for a look at it
             logger.warning("snapshot after step %d not evaluated: %s", step, error)
             return ""
         if not progress.shown():
-            say(f"step {step}: {found}")
-        return found
+            say(f"step {step}: {found} ({split})")
+        return f"{found} ({split}, step {step})"
 
     return look
 
@@ -207,7 +207,7 @@ def predict(
 
     plain = changes(overrides or [], *(None if path is None else str(path) for path in (index, root)))
     folder = trained(run, scale, seed, runs)
-    from bevkd.report.shown import shown
+    from bevkd.cli.evaluation import show
     from bevkd.train.predict import apply_run
     from bevkd.train.snapshots import snapshot_folder
 
@@ -215,7 +215,8 @@ def predict(
     if found.metrics is None:
         say(f"{found.frames} frames", f"no labels: results only, {found.results}")
     else:
-        say(shown(found.metrics), f"results: {found.results}", f"metrics: {found.file}")
+        show(found.metrics)
+        say(f"results: {found.results}", f"metrics: {found.file}")
 
 
 @app.command()

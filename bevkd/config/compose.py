@@ -170,8 +170,10 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
     try:
         config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}", found)
     except ConfigError as error:
-        advice = override_advice(str(error), overrides, to_plain(load_run(run, scale, seed))) if overrides else None
-        raise error if advice is None else ConfigError(advice) from None
+        if not overrides:
+            raise
+        advice = override_advice(str(error), overrides, to_plain(load_run(run, scale, seed)))
+        raise ConfigError(f"{error}{advice}") from None
     check_weights_said(config, load_scale(scale).image_weights_required)
     factor = config.train.steps_factor
     steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))

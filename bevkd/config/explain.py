@@ -15,7 +15,7 @@ from bevkd.config.papers import load_papers
 from bevkd.config.places import config_tree
 from bevkd.config.plain import ABSENT, Layer, joins, merge, to_plain, value_at
 from bevkd.config.settings import nearest_setting, setting_names
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, nearest
 from bevkd.io import read_text
 
 _FACTOR = ("train", "steps_factor")
@@ -64,7 +64,8 @@ def explain(run: str, scale: str, seed: int, key: str, overrides: Sequence[str] 
     for number, name in enumerate(keys):
         if not isinstance(found, dict) or name not in found:
             at = ".".join(keys[:number]) or f"run {run!r}"
-            raise ConfigError(f"{at} has no setting {name!r}{nearest_setting(key, setting_names(resolved))}")
+            meant = nearest(name, found if isinstance(found, dict) else ())
+            raise ConfigError(f"{at} has no setting {name!r}{meant or nearest_setting(key, setting_names(resolved))}")
         found = found[name]
     if keys in _NAMES:
         return found, [Source("says which run it is", found)]

@@ -38,8 +38,8 @@ def _likeness(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
-def override_advice(problem: str, overrides: Sequence[str], plain: Any) -> str | None:
-    """What to say of overrides that caused a problem, instead of it; None where they did not.
+def override_advice(problem: str, overrides: Sequence[str], plain: Any) -> str:
+    """What to add to a message about settings that overrides may have caused; "" where they did not.
 
     Args:
         problem: the message about all settings.
@@ -47,22 +47,20 @@ def override_advice(problem: str, overrides: Sequence[str], plain: Any) -> str |
         plain: the same run without them.
     """
     names = list(setting_names(plain))
-    unknown, wrong = [], []
+    advice = []
     for text in overrides:
         key = text.partition("=")[0].strip()
         parts = key.split(".")
         above = [".".join(parts[: n + 1]) for n in range(len(parts))]
         if key not in names and any(f"{one}: unknown key" in problem for one in above):
-            unknown.append(f"--set {text}: there is no setting {key!r}{nearest_setting(key, names)}")
+            advice.append(f"--set {text}: there is no setting {key!r}{nearest_setting(key, names)}")
         elif key in names and f" {key}: " in problem:
             within = [name for name in names if name.startswith(f"{key}.") and "." not in name[len(key) + 1 :]]
             if within:
-                wrong.append(f"{key} is a group of settings: {', '.join(within)}")
+                advice.append(f"{key} is a group of settings: {', '.join(within)}")
             else:
-                wrong.append(f"it is {_value(plain, parts)!r} without --set")
-    if unknown:
-        return "; ".join(unknown)
-    return f"{problem}; {'; '.join(wrong)}" if wrong else None
+                advice.append(f"{key} is {_value(plain, parts)!r} without --set")
+    return "".join(f"; {one}" for one in advice)
 
 
 def _value(plain: Any, keys: Sequence[str]) -> Any:

@@ -326,7 +326,9 @@ def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64], own: Mapping
     take = np.concatenate([order[a:b] for a, b in zip(low, high, strict=True)]) if len(rows) else order[:0]
     table = table.take(take)
     lidar = table["num_lidar_pts"].cast(pa.int64()).fill_null(UNCOUNTED).to_numpy().astype(np.int64)
-    category = table["category"].cast(pa.string()).to_pylist()
+    coded = table["category"].combine_chunks()
+    names = coded.dictionary.to_pylist()
+    category = [names[i] for i in coded.indices.to_pylist()]  # the few words are shared
     return BoxTable(
         start=np.concatenate([[0], np.cumsum(high - low)]),
         boxes=matrices(table["box"], 9),

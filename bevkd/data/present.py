@@ -9,15 +9,25 @@ from bevkd.errors import DataError
 from bevkd.hints import how_to_index, simulate_command
 
 
+def require_index(data: DataConfig) -> None:
+    """Check that the index of a data set is there.
+
+    Raises:
+        DataError: it is not; the message names the command that makes it.
+    """
+    index = Path(data.index)
+    if not (index / "frames.parquet").exists():
+        raise DataError(f"no index of the data set; {how_to_index(data)}", file=index)
+
+
 def require_data_set(data: DataConfig) -> None:
     """Check that the index and the folder of a data set are there.
 
     Raises:
         DataError: one is not; the message names the command that makes it.
     """
-    index, root = Path(data.index), Path(data.root)
-    if not (index / "frames.parquet").exists():
-        raise DataError(f"no index of the data set; {how_to_index(data)}", file=index)
+    require_index(data)
+    root = Path(data.root)
     if not root.is_dir():
         made = simulate_command(data)
         how = f"simulate it with `{made}`" if made else "say where it is: --set data.root=..."

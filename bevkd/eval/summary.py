@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-logger = logging.getLogger(__name__)
 
 FRAMES, WARNINGS = "frames", "warnings"
 
 
 def with_frames(metrics: Mapping[str, Any], frames: int, warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of a metrics file: metrics, `frames` evaluated and, only where there are any, `warnings`.
-
-    Warnings are logged, too.
-    """
-    for text in warnings:
-        logger.warning("%s", text)
+    """The content of a metrics file: metrics, `frames` evaluated and, only where there are any, `warnings`."""
     return {**metrics, FRAMES: frames, **({WARNINGS: list(warnings)} if warnings else {})}

@@ -171,11 +171,11 @@ class TargetAssigner:
         return self._finish(heatmap.view(batch_size, classes, area), owned.counts.sum(), boxes, members, owned)
 
     def _nine_positives(self, members: _Members) -> _Owned:
-        """Cells around every centre, each owned by its nearest centre, of some or of all, see `cell_owner`."""
+        """The nine cells around every centre, each owned by the nearest box of the task, whichever brought it in."""
         ix, iy, distance = nine_nearest(members.uv, self.grid.W, self.grid.H)
         cell = (members.frame[:, None] * self.grid.H + iy) * self.grid.W + ix
         owned = _nearest_box_per_cell(cell, distance, members.usable[:, None].expand_as(cell))
-        if self.head.cell_owner == "task" and len(cell):
+        if len(cell):
             owned.winner = self._nearest_of_all(owned.cell, members)
         return owned
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from bevkd.classes import LABEL_INDEX
 from bevkd.config import DataConfig
 from bevkd.data.index import labels_of, read_stamp
+from bevkd.data.present import require_index
 from bevkd.errors import DataError
 from bevkd.io import write_json
 from bevkd.report.stored import read_as
@@ -45,6 +46,7 @@ def count(data: DataConfig) -> DatasetRecord:
     Raises:
         DataError: there is no index, or a part of it is missing.
     """
+    require_index(data)
     folder = Path(data.index)
     own = {**read_stamp(folder).get("categories", {}), **data.categories}
     frames = _columns(folder / "frames.parquet", ["split", "scene", "labelled", "weather", "lighting"])

@@ -31,7 +31,7 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 
 def last_known(run: Path) -> str:
-    """The headline of the newest evaluation of a run or of a snapshot of it, such as `mAP 12.3 (val)`; "" without any."""
+    """The headline of the newest evaluation of a run or one of its snapshots, such as `mAP 12.3 (val)`; or ""."""
     files = [*run.glob("metrics_*.json"), *run.glob(f"{FOLDER}/*/metrics_*.json")]
     for file in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:

@@ -164,15 +164,3 @@ def refresh_page(
     except Exception:  # whatever is half done at this moment must not cost the table that has just been made
         logger.warning("the page could not be made anew", exc_info=True)
         return None
-
-
-def view(run: str, frame: str, out: Path, *, scale: str = "sim", seed: int = 0, runs: Path = RUNS) -> list[Path]:
-    """Draw one frame of a run in BEV and on the cameras; see `bevkd.report.overlay.view_frame`.
-
-    Raises:
-        ConfigError: unknown run.
-        DataError: unknown frame, or a run that has not been trained.
-    """
-    from bevkd.report.overlay import view_frame
-
-    return view_frame(Runs(Path(runs), scale, load_rows()), run, frame, Path(out), seed)

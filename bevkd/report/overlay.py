@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,13 +10,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import Normal, Stroke
 
-from bevkd.config import RowConfig
-from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import Area, box_corners_bev
 from bevkd.report.runs import Runs
 from bevkd.report.scenes import Array, Prediction, Scene, SceneReader, predict_frames
 from bevkd.report.spec import Detections, pool
-from bevkd.report.style import PALETTE, TRUTH, canvas, save, style
+from bevkd.report.style import PALETTE, TRUTH, canvas
 
 _TITLE, _LAYER = 0.55, 2.75  # inches
 
@@ -110,7 +107,7 @@ def detections(spec: Detections, runs: Runs) -> Figure:
     reader = SceneReader(config.data, area)
     scenes = [reader.scene(token) for token in reader.fullest(config.data.report_split, spec.frames)]
     frames = [(scene.split, scene.token) for scene in scenes]
-    found = [predict_frames(runs, run, runs.row(run).seeds[0], frames) for run in ids]
+    found = [predict_frames(runs, run, runs.row(run).seeds[0], frames, response=False) for run in ids]
     figure = canvas(11.5, height(len(ids)) * len(scenes))
     blocks = np.atleast_1d(np.array(figure.subfigures(len(scenes), 1), dtype=object))
     for i, (part, scene) in enumerate(zip(blocks, scenes, strict=True)):
@@ -121,56 +118,3 @@ def detections(spec: Detections, runs: Runs) -> Figure:
             layers.append(Layer(column.label, PALETTE[k], shown))
         block(part, scene, layers, area)
     return figure
-
-
-def companions(runs: Runs, run: str, seed: int) -> list[tuple[str, str, int]]:
-    """(label, run, seed) of what to draw for a run: its teacher, the baseline of its model, and itself.
-
-    Raises:
-        ConfigError: the run is unknown.
-    """
-    row = runs.row(run)
-    if row.teacher is None:
-        return [(run, run, seed)]
-    out = [(f"teacher {row.teacher}", row.teacher, row.teacher_seed)]
-    baseline = baseline_of(row, list(runs.rows.values()))
-    if baseline is not None and baseline.id != row.teacher:
-        out.append((f"student {baseline.id}", baseline.id, seed if seed in baseline.seeds else baseline.seeds[0]))
-    return [*out, (f"distilled {run}", run, seed)]
-
-
-def baseline_of(row: RowConfig, rows: list[RowConfig]) -> RowConfig | None:
-    """The row of the same model, data and labelled subset without teacher, called `*_base`, if there is one."""
-    same = [
-        r
-        for r in rows
-        if r.teacher is None
-        and (r.model, r.dataset, r.labelled_subset) == (row.model, row.dataset, row.labelled_subset)
-        and "_base" in r.id
-    ]
-    return min(same, key=lambda r: (len(r.id), r.id)) if same else None
-
-
-def view_frame(runs: Runs, run: str, token: str, out: Path, seed: int = 0, min_score: float = 0.3) -> list[Path]:
-    """Write `<run>_<token>.png`: ground truth, teacher, undistilled student and the run, in BEV and on the cameras.
-
-    Raises:
-        ConfigError: unknown run, or one without that seed.
-        DataError: unknown frame, or a run that has not been trained.
-    """
-    row = runs.row(run)
-    if seed not in row.seeds:
-        raise ConfigError(f"run {run!r} has no seed {seed}; it has {', '.join(map(str, row.seeds))}")
-    config = runs.config(run)
-    area = config.model.grid.area
-    scene = SceneReader(config.data, area).scene(token)
-    layers = []
-    for colour, (label, other, other_seed) in zip(PALETTE, companions(runs, run, seed), strict=False):
-        if not (runs.folder(other, other_seed) / "model.pt").exists():
-            raise DataError(f"run {other!r} has not been trained", file=runs.folder(other, other_seed) / "model.pt")
-        (found,) = predict_frames(runs, other, other_seed, [(scene.split, token)])
-        layers.append(Layer(label, colour, found.above(min_score)))
-    with style():
-        figure = canvas(11.5, height(len(layers)))
-        block(figure, scene, layers, area)
-        return [save(figure, out / f"{run}_{token}.png")]

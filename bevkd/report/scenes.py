@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bevkd.data.load import FrameLoader
 from bevkd.data.points import transform
 from bevkd.data.present import require_data_set
 from bevkd.data.reads import Reads
-from bevkd.errors import DataError, nearest
+from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
 from bevkd.report.runs import Runs
 from bevkd.splits import split_names
@@ -23,8 +23,9 @@ from bevkd.splits import split_names
 Array = NDArray[np.float64]
 # The box edges as pairs of corner indices of `box_corners`.
 EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
-# The cameras as they look around the vehicle: front row, then rear row.
+# The cameras as they look around the vehicle: front row, then rear row (nuScenes), or sides (Waymo).
 CAMERA_ORDER = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
+_WAYMO_ORDER = ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "SIDE_LEFT", "SIDE_RIGHT")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Scene:
     Attributes:
         boxes: (G, 9); labels: (G,) class indices.
         points: (P, 5) key sweep, x, y, z in the ego frame; None without LiDAR.
-        cameras: in the order of `CAMERA_ORDER`, others after them.
+        cameras: as they look around the vehicle, unknown ones after them.
     """
 
     token: str
@@ -117,7 +118,7 @@ class SceneReader:
                 picture, intrinsics = self.loader.image(s)
                 view = (invert(ego_from_sensor), intrinsics)
                 cameras.append(CameraView(index.sensors.channel[s], np.asarray(picture), *view))
-        rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
+        rank = {name: i for i, name in enumerate((*CAMERA_ORDER, *_WAYMO_ORDER))}
         cameras.sort(key=lambda view: (rank.get(view.channel, len(rank)), view.channel))
         words = {name: index.columns[name][i] for name in ("scene_name", "split", "description")}
         return Scene(token, words["scene_name"], words["split"], words["description"], boxes, labels, points, cameras)
@@ -128,6 +129,28 @@ class SceneReader:
         boxes, labels = table.boxes[part], table.labels[part]
         seen = (labels >= 0) & (table.points[part] > 0) & self.area.holds(boxes)
         return boxes[seen], labels[seen]
+
+    def frames(self, split: str) -> list[tuple[str, str, int]]:
+        """Token, scene and number of boxes of every frame of a split.
+
+        Raises:
+            ConfigError: the data set has no such split.
+            DataError: there is no frame in it.
+        """
+        columns, known = self.index.columns, self.index.facts["splits"]
+        if split not in known:
+            raise ConfigError(
+                f"index {self.data.index} has no split {split!r}{nearest(split, known)}; it has: {', '.join(known)}"
+            )
+        found = [
+            (columns["token"][i], columns["scene_name"][i], len(self._boxes(i)[0]))
+            for i, name in enumerate(columns["split"])
+            if name == split
+        ]
+        if not found:
+            there = ", ".join(sorted({name for name in columns["split"] if name}))
+            raise DataError(f"no frame in the split; there are frames in {there}", file=self.data.index, field=split)
+        return found
 
     def fullest(self, split: str, count: int) -> list[str]:
         """Tokens of the frames with most boxes, each of another scene: a choice that no result can influence."""
@@ -142,7 +165,7 @@ class SceneReader:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector sees in one frame: boxes (N, 9), class indices, scores, and its response map (H, W)."""
+    """What a detector sees in one frame: boxes (N, 9), class indices, scores, and its response map (H, W), if asked."""
 
     boxes: Array
     labels: NDArray[np.int64]
@@ -162,8 +185,29 @@ class Prediction:
         return Prediction(self.boxes[keep], self.labels[keep], self.scores[keep], self.response, self.extent)
 
 
-def predict_frames(runs: Runs, run: str, seed: int, frames: list[tuple[str, str]]) -> list[Prediction]:
+def moved(data: DataConfig, where: DataConfig) -> DataConfig:
+    """Settings of a data set, at the place of another one."""
+    return replace(data, root=where.root, index=where.index, version=where.version)
+
+
+def predict_frames(
+    runs: Runs,
+    run: str,
+    seed: int,
+    frames: list[tuple[str, str]],
+    where: DataConfig | None = None,
+    *,
+    response: bool = True,
+) -> list[Prediction]:
     """Run a trained detector on frames given as (split, token), without augmentation.
+
+    Args:
+        runs: the finished runs.
+        run: which of them.
+        seed: of that run.
+        frames: the frames.
+        where: says at which root, index and version they are; by default where the run was trained.
+        response: also the response map, which only heads with dense maps have; else an empty one.
 
     Raises:
         CheckpointError: the run has no usable model.
@@ -175,9 +219,8 @@ def predict_frames(runs: Runs, run: str, seed: int, frames: list[tuple[str, str]
     from bevkd.train import load_detector
 
     detector, config = load_detector(runs.folder(run, seed) / "model.pt")
-    datasets = {
-        split: FrameDataset(config.data, config.model, split, train=False, seed=0) for split in {s for s, _ in frames}
-    }
+    data = config.data if where is None else moved(config.data, where)
+    datasets = {split: FrameDataset(data, config.model, split, train=False, seed=0) for split in {s for s, _ in frames}}
     grid = detector.grid
     extent = (grid.x_min, grid.x_max, grid.y_min, grid.y_max)
     out = []
@@ -185,13 +228,16 @@ def predict_frames(runs: Runs, run: str, seed: int, frames: list[tuple[str, str]
         dataset = datasets[split]
         tokens = list(dataset.tokens)
         if token not in tokens:
-            raise DataError(f"frame is not in split {split!r}", file=config.data.index, token=token)
+            raise DataError(f"frame is not in split {split!r}", file=data.index, token=token)
         with torch.inference_mode():
             outputs = detector(collate([dataset.get(tokens.index(token), 0)]).to("cpu"))
             found = detector.decode(outputs)
-            # UniDistill's response features: the highest class score and every regression map, mean over channels.
-            best = outputs.heatmap_logits().float().sigmoid().amax(dim=1, keepdim=True)
-            response = torch.cat([best, outputs.regression_maps().float()], dim=1).mean(dim=1)[0]
+            heat = np.zeros((0, 0))
+            if response:
+                # UniDistill's response features: the highest class score and every regression map, mean over channels.
+                best = outputs.heatmap_logits().float().sigmoid().amax(dim=1, keepdim=True)
+                seen = torch.cat([best, outputs.regression_maps().float()], dim=1).mean(dim=1)[0]
+                heat = seen.numpy().astype(np.float64)
         boxes, labels, scores = (t.numpy() for t in (found.boxes, found.labels, found.scores))
-        out.append(Prediction(boxes.astype(np.float64), labels, scores, response.numpy().astype(np.float64), extent))
+        out.append(Prediction(boxes.astype(np.float64), labels, scores, heat, extent))
     return out

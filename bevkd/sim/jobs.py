@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from bevkd import progress
 from bevkd.errors import ConfigError
+from bevkd.io import writing
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -26,20 +27,22 @@ def fresh_root(out: Path, workers: int) -> Iterator[Path]:
 
     Raises:
         ConfigError: `out` exists and is not an empty folder, or there is no worker.
+        DataError: the system refuses to write.
     """
     out = Path(out).absolute()
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not an empty folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.parent / f".{out.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)  # left behind by a killed run
-    try:
-        yield temporary
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # left behind by a killed run
+        try:
+            yield temporary
+            os.replace(temporary, out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

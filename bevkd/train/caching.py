@@ -18,6 +18,7 @@ from bevkd.distill.cache import MANIFEST, Entry, description
 from bevkd.distill.sizes import entry_bytes
 from bevkd.distill.tap import Wanted
 from bevkd.errors import BevkdError
+from bevkd.io import writing
 from bevkd.train.optim import mixed, thread_count
 from bevkd.train.teacher import Teacher, runs_root
 
@@ -70,7 +71,8 @@ def open_cache(
         ConfigError: no fixed augmentations.
         DataError: bad data.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     assert run.row.method is not None
     asked, wanted = sorted(set(asked)), method_settings(run.row.method).cached()
     made_for = json.loads(json.dumps(description(wanted, teacher.grid, SCORE_THRESHOLD)))

@@ -13,6 +13,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,22 @@ def read_model(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read as a model: {error}") from error
 
 
+def read_config(path: str | Path) -> RunConfig:
+    """The configuration inside a `model.pt`.
+
+    Raises:
+        CheckpointError: missing or unreadable.
+    """
+    return _config(read_model(Path(path)), Path(path))
+
+
+def _config(state: dict[str, Any], path: Path) -> RunConfig:
+    try:
+        return _stored(state, path)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
 def shortened(problems: list[str], shown: int = 5) -> str:
     """The first few of some problems, and how many more there are."""
     more = f" and {len(problems) - shown} more" if len(problems) > shown else ""
@@ -208,22 +225,6 @@ def _stored(state: dict[str, Any], where: Path) -> RunConfig:
     return stored_run(plain, f"configuration inside {where}")
 
 
-def read_config(path: str | Path) -> RunConfig:
-    """The configuration inside a `model.pt`.
-
-    Raises:
-        CheckpointError: missing or unreadable.
-    """
-    return _config(read_model(Path(path)), Path(path))
-
-
-def _config(state: dict[str, Any], path: Path) -> RunConfig:
-    try:
-        return _stored(state, path)
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
-
-
 def load_detector(path: str | Path, model: ModelConfig | None = None) -> tuple[Detector, RunConfig]:
     """Rebuild the detector of a `model.pt` on the CPU, in eval mode.
 
@@ -237,7 +238,9 @@ def load_detector(path: str | Path, model: ModelConfig | None = None) -> tuple[D
     path = Path(path)
     state = read_model(path)
     run = _config(state, path)
+    if model is not None:
+        run = replace(run, model=model)
     # All weights are in the file: those that training started from need not be there, nor the network to get them.
-    detector = build_detector(weights_come_later(run.model if model is None else model))
+    detector = build_detector(weights_come_later(run.model))
     load_weights(detector, state["model"], str(path))
     return detector.eval(), run

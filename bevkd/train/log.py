@@ -49,7 +49,7 @@ class TrainLog:
         write_text(path, "".join(json_text(line) + "\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         self._board = SummaryWriter(str(out / "tb"), purge_step=start + 1)
-        self._loss, self._seen, self._state = "", seen, ""
+        self._loss, self._seen, self._state = "", seen, ("", "")
         self._stack = ExitStack()
         self._bar = self._stack.enter_context(progress.bar(title, steps, "steps", start))
         self._show()
@@ -77,7 +77,8 @@ class TrainLog:
             self._show()
 
     def _show(self) -> None:
-        self._bar.note("  ".join(text for text in (self._loss, self._seen, self._state) if text))
+        number, space, when = self._seen.partition(" (")
+        self._bar.note(self._loss, number, f"{space}{when}".strip(), *self._state)
 
     def write(
         self,
@@ -119,7 +120,7 @@ class TrainLog:
             self._board.add_scalar(f"train/{name}", value, step)
         share = 100 * data_s / seconds if seconds > 0 else 0.0
         self._loss = f"loss {losses['total']:.3f}"
-        self._state = f"data {share:.0f} % compute {100 - share:.0f} %  {scalars['samples_per_s']:.1f} frames/s"
+        self._state = (f"data {share:.0f} % compute {100 - share:.0f} %", f"{scalars['samples_per_s']:.1f} frames/s")
         self._show()
 
     def sync(self) -> None:

@@ -49,8 +49,8 @@ class TrainingError(BevkdError):
     """The loss or its gradient is not finite; the weights of the last good checkpoint are untouched."""
 
 
-# Looks at a model in a folder, left after so many steps (None: at whatever is known of the folder's run before), and says
-# in a few words what it found.
+# Looks at a model in a folder, left after so many steps (None: at whatever is known of the folder's run before), and
+# says in a few words what it found.
 Watch = Callable[[Path, int | None], str]
 
 

@@ -20,6 +20,7 @@ from lightning_fabric.strategies import DDPStrategy
 
 from bevkd.config import TrainConfig
 from bevkd.errors import ConfigError
+from bevkd.io import writing
 from bevkd.provenance import processor, provenance
 from bevkd.train.optim import resolve_precision, thread_count
 
@@ -86,7 +87,8 @@ def exclusive(out: Path) -> Iterator[None]:
     if int(os.environ.get("RANK", "0")) > 0:
         yield
         return
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock", timeout=0)
     try:
         lock.acquire()

@@ -149,6 +149,6 @@ def test_what_no_reader_was_about_is_a_line_too(
 
     monkeypatch.setattr(doctor, "examine", refuse)
     assert main(["doctor"]) == 3
-    assert capsys.readouterr().err.strip() == "bevkd: PermissionError: [Errno 13] Permission denied (file=/some/file)"
+    assert capsys.readouterr().err.strip() == "bevkd: DataError: [Errno 13] Permission denied (file=/some/file)"
     with pytest.raises(PermissionError):
         main(["--traceback", "doctor"])

@@ -20,6 +20,7 @@ from bevkd.data import FrameDataset
 from bevkd.data.index import UNCOUNTED, FrameIndex, read_stamp
 from bevkd.data.kitti import Calibration, Objects, convert_kitti, read_calibration, read_folder
 from bevkd.data.kitti.boxes import count_points, difficulty, ego_boxes, image_box, placement, rotations
+from bevkd.data.kitti.convert import image_size, size_or_guess
 from bevkd.data.kitti.objects import COLUMNS, TYPES, placed
 from bevkd.data.load import FrameLoader
 from bevkd.data.options import ConvertOptions
@@ -27,6 +28,7 @@ from bevkd.data.reads import Camera, Lidar, Reads
 from bevkd.data.summary import summarise
 from bevkd.doctor import examine_dataset
 from bevkd.errors import DataError
+from bevkd.eval.kitti import evaluate_files
 from bevkd.geometry import apply, box_corners
 from bevkd.sim import KITTI_SCALES, simulate_kitti
 from bevkd.sim.config import LabelledConfig, SplitConfig
@@ -455,7 +457,7 @@ def test_frames_without_a_label_file_by_option(copy: Path, tmp_path: Path) -> No
         assert everything.labelled[everything.tokens.index("000001")] == False  # noqa: E712 - a NumPy value
 
 
-def test_own_types_keep_their_names(copy: Path, tmp_path: Path) -> None:
+def test_own_types_keep_their_names(copy: Path, tmp_path: Path, made: Path) -> None:
     for path in (copy / "training" / "label_2").glob("*.txt"):
         path.write_text(re.sub("^Car ", "my_Car ", path.read_text(), flags=re.MULTILINE))
     out = convert_kitti(copy, tmp_path / "index")
@@ -472,6 +474,27 @@ def test_own_types_keep_their_names(copy: Path, tmp_path: Path) -> None:
     names = [path.stem for path in (copy / "training" / "label_2").glob("*.txt")]
     read = read_folder(copy / "training" / "label_2", names, scored=False, categories={"my_Car": "car"})
     assert TYPES.index("car") in read.kind
+    results = tmp_path / "results"
+    results.mkdir()
+    for path in (copy / "training" / "label_2").glob("*.txt"):
+        lines = [
+            f"{line} 1.0" for line in path.read_text().replace("my_Car", "Car").splitlines() if "DontCare" not in line
+        ]
+        (results / path.name).write_text("\n".join(lines))
+    found = [
+        evaluate_files(folder / "training" / "label_2", results, tmp_path / "metrics.json", categories=own)
+        for folder, own in ((made / "data", None), (copy, {"my_car": "car"}))
+    ]
+    assert found[0] == found[1]
+
+
+def test_results_of_frames_whose_images_were_not_downloaded(made: Path, tmp_path: Path) -> None:
+    image = made / "data" / "training" / "image_2" / "000000.png"
+    known = read_calibration(made / "data" / "training" / "calib" / "000000.txt")
+    exact = size_or_guess(image, "000000", known)
+    assert exact == image_size(image, "000000")
+    guess = size_or_guess(tmp_path / image.name, "000000", known)
+    assert np.allclose(guess, exact, rtol=0.2)
 
 
 def test_every_problem_is_listed(copy: Path) -> None:

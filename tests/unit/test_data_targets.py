@@ -20,6 +20,7 @@ from bevkd.data import FrameDataset, convert_nuscenes
 from bevkd.data.index import FrameIndex
 from bevkd.data.summary import summarise
 from bevkd.errors import ConfigError, DataError
+from bevkd.eval.nuscenes import write_submission
 from bevkd.eval.nuscenes.ground_truth import load_ground_truth
 from bevkd.train.stream import training_frames
 
@@ -173,3 +174,18 @@ def test_the_command_line_says_it(own: tuple[Path, Path], tmp_path: Path, capsys
     settings = ["--set", f"data.root={own[0]}", "--set", f"data.index={tmp_path / 'plain'}"]
     assert main([*train, *settings]) == 3
     assert "of unknown category (my_" in capsys.readouterr().err
+
+
+def test_own_names_in_evaluations(own: tuple[Path, Path], smoke_dataset: Any, tmp_path: Path) -> None:
+    names = tmp_path / "names.yaml"
+    names.write_text(json.dumps({"classes": MAPPED}))
+    truth = load_ground_truth(smoke_dataset.root, VERSION, "val")
+    frames = {token: truth.boxes.take(truth.boxes.frame == i) for i, token in enumerate(truth.tokens)}
+    results = tmp_path / "results.json"
+    write_submission(results, {token: replace(boxes, score=np.ones(len(boxes))) for token, boxes in frames.items()})
+    arguments = ["--version", VERSION, "--split", "val", "--results", str(results), "--out"]
+    for root, more, out in ((smoke_dataset.root, [], "a"), (own[0], ["--classes", str(names)], "b")):
+        assert main(["evaluate", "nuscenes", "--root", str(root), *arguments, str(tmp_path / out), *more]) == 0
+    one, other = (json.loads((tmp_path / out).read_text()) for out in "ab")
+    assert one["mean_dist_aps"] == other["mean_dist_aps"]
+    assert one["mean_ap"] > 0.5

@@ -56,7 +56,6 @@ def test_tables_of_the_published_scale_name_the_page() -> None:
 def test_cheap_numbers_can_be_remade(stored: dict[str, dict[str, float]], script: Any) -> None:
     assert set(script.MEASURES) == set(stored)
     for name in (
-        "cell_owner",
         "box_range",
         "iou_loss",
         "initial_weights",

@@ -127,15 +127,10 @@ def test_the_iou_term_begins_below_a_loss_of_one(monkeypatch: pytest.MonkeyPatch
             assert float(losses._is_near(torch.tensor(loc * norm) / mean, mean)) == 1
 
 
-@pytest.mark.parametrize("owner", ["candidates", "task"])
 @pytest.mark.parametrize("name", ["gaussian", "nine_nearest", "transfusion"])
-def test_boxes_beyond_the_border_teach_finite_numbers(name: str, owner: str) -> None:
+def test_boxes_beyond_the_border_teach_finite_numbers(name: str) -> None:
     """Whose centre lies up to a bus length outside, as some with a corner inside do (`data.box_range`)."""
-    if name == "transfusion":
-        model = model_config("lidar_transfusion", "smoke")
-    else:
-        model = config(name, iou_weight=5.0)
-        model = replace(model, head=replace(model.head, cell_owner=owner))
+    model = model_config("lidar_transfusion", "smoke") if name == "transfusion" else config(name, iou_weight=5.0)
     batch = make_batch(model)
     reach = model.grid.reach
     batch.boxes.boxes[:, 0] = torch.linspace(reach - 2, reach + 6, len(batch.boxes))

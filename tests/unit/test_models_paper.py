@@ -134,7 +134,7 @@ def test_one_training_step(name: str) -> None:
         lidar=model.lidar,
         camera=model.camera,
         fuser=None if model.fuser is None else ConcatSettings(norm_eps=1e-5, norm_momentum=0.1),
-        head=CenterSettings(cell_owner="task", regression_init="kaiming", norm_eps=1e-5, norm_momentum=0.1),
+        head=CenterSettings(regression_init="kaiming", norm_eps=1e-5, norm_momentum=0.1),
         loss=CenterLossSettings(iou_weight=5.0),  # gated, UniDistill spec 4.7
     )
     detector, out = one_step(model)

@@ -87,7 +87,7 @@ def drawn(seed: int, count: int) -> Boxes:
 @given(seed=st.integers(0, 10_000), count=st.integers(0, 12))
 def test_a_cell_belongs_to_the_nearest_box_of_the_task(compact: bool, seed: int, count: int) -> None:
     """Whichever box brought it in: the matrix of all distances, written out (UniDistill spec, 4.6)."""
-    boxes, head = drawn(seed, count), CenterSettings(cell_owner="task")
+    boxes, head = drawn(seed, count), CenterSettings()
     uv = GRID.to_cells(boxes.boxes[:, :2].double()).numpy()
     grid_y, grid_x = np.mgrid[0 : GRID.H, 0 : GRID.W]
     order = iter(range(10))
@@ -108,16 +108,19 @@ def test_a_cell_belongs_to_the_nearest_box_of_the_task(compact: bool, seed: int,
         np.testing.assert_allclose(target.regression[:, 0].numpy(), uv[target.box, 0] - ix.numpy(), atol=1e-5)
 
 
-def test_who_owns_a_cell_is_a_setting() -> None:
+def test_a_cell_goes_to_a_box_that_did_not_bring_it_in() -> None:
     """Cell (10, 11) is one of the nine of (8.3, 10.8) alone, 1.712 cells away; (11.6, 11.6) is 1.709 away."""
     rows = [(GRID.x_min + u * GRID.cell, GRID.y_min + v * GRID.cell, 0, 0) for u, v in ((8.3, 10.8), (11.6, 11.6))]
-    owners: dict[str, dict[int, int]] = {}
-    for owner in ("candidates", "task"):
-        target = TargetAssigner(CenterSettings(cell_owner=owner), GRID)(boxes_of(*rows), 1)[0]  # type: ignore[arg-type]
-        owners[owner] = dict(zip(target.positive.tolist(), target.box.tolist(), strict=True))
-    cell = 11 * GRID.W + 10
-    assert (owners["candidates"].pop(cell), owners["task"].pop(cell)) == (0, 1)
-    assert owners["candidates"] == owners["task"]
+    nine = [
+        nine_nearest(torch.tensor([[u, v]], dtype=torch.float64), GRID.W, GRID.H)[:2]
+        for u, v in ((8.3, 10.8), (11.6, 11.6))
+    ]
+    brought = [{(int(a), int(b)) for a, b in zip(ix[0], iy[0], strict=True)} for ix, iy in nine]
+    assert [(10, 11) in cells for cells in brought] == [True, False]
+    target = TargetAssigner(CenterSettings(), GRID)(boxes_of(*rows), 1)[0]
+    owners = dict(zip(target.positive.tolist(), target.box.tolist(), strict=True))
+    assert owners.keys() == {y * GRID.W + x for cells in brought for x, y in cells}
+    assert owners[11 * GRID.W + 10] == 1
 
 
 def test_boxes_of_different_tasks_do_not_compete() -> None:

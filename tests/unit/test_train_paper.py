@@ -140,6 +140,9 @@ def test_published_settings() -> None:
                 assert (train.batch_size, train.grad_clip, train.optimizer.weight_decay) == (20, 0.1, 0.01), name
                 assert train.lr == (2e-4 if model.sensors == ("camera",) else 1e-3), name
                 assert run.data.cbgs == (not waymo), name
+                assert run.data.train_split == ("train" if waymo else "train+tune"), name
+                assert run.data.box_range == "corner", name
+                assert (model.head.norm_eps, model.head.norm_momentum) == (1e-5, 0.1), name
                 assert model.camera is None or model.camera.image_size == (256, 704), name
                 grid = model.grid.build()
                 if not waymo:
@@ -170,9 +173,11 @@ def test_transfusion_as_published() -> None:
 def test_heads_backbones_and_inputs_are_one_line_of_yaml() -> None:
     """Tables S2, S4 and S5 differ from the plain detectors in one setting each (and in what follows from it)."""
     plain = load_run("camera_base", "paper", 0).model
+    own = plain.camera.backbone
+    assert own == ResNetSettings(weights="data/weights/resnet-50")
     swin, projected = load_run("s5_camera", "paper", 0).model, load_run("lidar_image_long", "paper", 0).model
-    assert replace(swin, camera=replace(swin.camera, backbone=ResNetSettings())) == plain
-    assert replace(projected, camera=replace(projected.camera, input="rgb", backbone=ResNetSettings())) == plain
+    assert replace(swin, camera=replace(swin.camera, backbone=own)) == plain
+    assert replace(projected, camera=replace(projected.camera, input="rgb", backbone=own)) == plain
     lidar, queries = load_run("lidar_base", "paper", 0).model, load_run("s4_lidar", "paper", 0).model
     assert (queries.head.kind, lidar.head.kind) == ("transfusion", "center")
     assert replace(queries, head=lidar.head, loss=lidar.loss, decode=lidar.decode) == lidar

@@ -10,9 +10,8 @@ from PIL import Image
 from train_case import tiny_model, tiny_run
 
 from bevkd.config import RunConfig, run_dir
-from bevkd.errors import BevkdError, ConfigError, DataError
+from bevkd.errors import DataError
 from bevkd.report.figures import write
-from bevkd.report.overlay import companions, view_frame
 from bevkd.report.runs import Runs
 from bevkd.report.scenes import SceneReader, predict_frames
 from bevkd.report.spec import CurveSpec, Detections, ResponseMaps
@@ -33,10 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Runs:
     ]
     for config in configs:
         train(config, run_dir(config.run, config.scale, config.seed, root))
-    # All tiny runs share one model name; the overlay looks for the baseline by model.
-    rows = {c.run: c.row for c in configs}
-    rows = {k: type(r)(**{**vars(r), "model": "lidar" if k == "lidar_base" else "camera"}) for k, r in rows.items()}
-    return Runs(root, configs[0].scale, rows)
+    return Runs(root, configs[0].scale, {config.run: config.row for config in configs})
 
 
 @pytest.mark.parametrize(
@@ -73,37 +69,3 @@ def test_predictions_are_those_of_the_frame(runs: Runs):
     assert len(few.boxes) == len(few.labels) == 3
     with pytest.raises(DataError, match="not in split"):
         predict_frames(runs, "lidar_base", 0, [("tune", tokens[0])])
-
-
-def test_view_shows_teacher_student_and_distilled(runs: Runs, tmp_path: Path):
-    assert companions(runs, "l_to_c", 0) == [
-        ("teacher lidar_base", "lidar_base", 0),
-        ("student camera_base", "camera_base", 0),
-        ("distilled l_to_c", "l_to_c", 0),
-    ]
-    assert companions(runs, "lidar_base", 0) == [("lidar_base", "lidar_base", 0)]
-    config = runs.config("l_to_c")
-    token = SceneReader(config.data, config.model.grid.area).fullest("train", 1)[0]
-    (path,) = view_frame(runs, "l_to_c", token, tmp_path)
-    assert path.name == f"l_to_c_{token}.png"
-    with Image.open(path) as image:
-        assert image.size[1] > 1000, "three rows"
-
-
-def test_view_errors(runs: Runs, tmp_path: Path):
-    config = runs.config("l_to_c")
-    token = SceneReader(config.data, config.model.grid.area).fullest("val", 1)[0]
-    with pytest.raises(DataError, match="no such frame"):
-        view_frame(runs, "l_to_c", "nothing", tmp_path)
-    with pytest.raises(ConfigError, match="unknown run"):
-        view_frame(runs, "l_to_d", token, tmp_path)
-    with pytest.raises(ConfigError, match="no seed 7"):
-        view_frame(runs, "l_to_c", token, tmp_path, seed=7)
-    model = runs.folder("camera_base", 0) / "model.pt"
-    hidden = model.rename(model.with_suffix(".hidden"))
-    try:
-        with pytest.raises(BevkdError, match="'camera_base' has not been trained"):
-            view_frame(runs, "l_to_c", token, tmp_path)
-    finally:
-        hidden.rename(model)
-    assert not list(tmp_path.iterdir())

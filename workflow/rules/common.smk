@@ -143,13 +143,13 @@ def note_missing_weights(folder):
 
 
 def check_image_weights(dag):
-    """Stop before the first job where a training has no weights to start from: the days before it would be lost.
+    """Stop before the first job where a network has no weights to start from: the days before it would be lost.
 
     Raises:
         WorkflowError: one has none; the message says how to get them.
     """
     for job in dag.needrun_jobs():
-        if job.rule.name == "train":
+        if job.rule.name in ("train", "bench"):
             checked(check_weights_there, run_config(job.wildcards_dict["run"]))
 
 
@@ -319,6 +319,11 @@ def outputs_of(target):
 def preview_outputs():
     """The tables of the preview."""
     return [f"{RESULTS}/tables/{name}{end}" for name in of_target(TABLES, "preview") for end in SUFFIXES["table"]]
+
+
+def page_option(table):
+    """Has the page made anew after a table, unless the page does not show it."""
+    return "" if TABLES[table].target == "preview" else "--page"
 
 
 def results_folder(wildcards, output):

@@ -24,11 +24,12 @@ rule table:
         runtime=10,
     params:
         definition=lambda wildcards: definition_of(TABLES[wildcards.table]),
+        page=lambda wildcards: page_option(wildcards.table),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} {params.page} > {log} 2>&1"
 
 
 rule figure:

@@ -36,7 +36,7 @@ def wanted_items():
     """(kind, name) of the tables and figures that were asked for, in the order in which they should stand, with what
     they need: runs and indices. What is measured when nothing else runs comes after the other tables, then figures.
     """
-    asked = workflow.dag_settings.targets if workflow.dag_settings else ()
+    asked = sorted(workflow.dag_settings.targets) if workflow.dag_settings else []
     items = {key: {"table": TABLES, "figure": FIGURES}[key[0]][key[1]] for key in items_of(asked, ITEMS_OF)}
     needs, kinds = {}, {}
     for key, item in items.items():
@@ -82,8 +82,8 @@ def evaluation_priority(run):
 
 
 def data_priority(*indices):
-    """Before everything else of the first table that reads it."""
-    return level_of(*indices) + 40_000
+    """Before everything else: with several processes, they would wait for cores that single-threaded jobs keep busy."""
+    return STEP * (len(wanted_items()) + 2) + level_of(*indices)
 
 
 def table_priority(wildcards):

@@ -77,6 +77,16 @@ class Console(LogHandlerBase):
         self.replaced = found[0]
         logger.removeHandler(found[0])
         logger.addHandler(self)
+        before = sys.excepthook
+
+        def ended(kind: type[BaseException], value: BaseException, trace: Any) -> None:
+            """Ctrl-C while the plan is made needs no traceback."""
+            if issubclass(kind, KeyboardInterrupt):
+                print(f"interrupted; {AGAIN}", file=sys.stderr)
+            else:
+                before(kind, value, trace)
+
+        sys.excepthook = ended
         return True
 
     def begin(self, progress: Progress, head: Sequence[str]) -> None:

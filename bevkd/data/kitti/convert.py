@@ -41,7 +41,7 @@ from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import DataError
 from bevkd.geometry import quaternion_from_matrix
 
-__all__ = ["CAMERA", "LIDAR", "convert_kitti", "image_size", "member", "spelling"]
+__all__ = ["CAMERA", "LIDAR", "convert_kitti", "image_size", "member", "size_or_guess", "spelling"]
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,20 @@ def image_size(path: Path, name: str) -> tuple[int, int]:
         DataError: it is missing or unreadable.
     """
     return size_of_image(image_path(path.parent, path.stem), name)
+
+
+def size_or_guess(path: Path, name: str, calibration: Calibration) -> tuple[int, int]:
+    """Width and height of the image of a frame or, where it was not downloaded, twice its principal point.
+
+    Rectified images have that near their middle.
+
+    Raises:
+        DataError: the image is unreadable.
+    """
+    if image_path(path.parent, path.stem).exists():
+        return image_size(path, name)
+    u, v = calibration.intrinsics[:2, 2].tolist()
+    return round(2 * u), round(2 * v)
 
 
 @dataclass(frozen=True)

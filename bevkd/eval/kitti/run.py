@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate_files(
-    labels: str | Path, results: str | Path, out: str | Path, frames: Sequence[str] | None = None
+    labels: str | Path,
+    results: str | Path,
+    out: str | Path,
+    frames: Sequence[str] | None = None,
+    categories: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate result files against label files and write the metrics to `out`, whole or not at all.
 
@@ -35,6 +39,7 @@ def evaluate_files(
         out: file to write.
         frames: names of the frames; those without a result file count as frames without detections. None: the frames
             with a result file, as in the benchmark.
+        categories: own types of the labels and the types that they count as.
 
     Raises:
         DataError: a folder or file is missing or bad, or a result file has no label file.
@@ -45,7 +50,7 @@ def evaluate_files(
         if not path.is_dir():
             raise DataError("no such folder", file=path)
     chosen = choose(labels, folder, frames)
-    truth = read_folder(labels, chosen.names, scored=False)
+    truth = read_folder(labels, chosen.names, scored=False, categories=categories)
     found = read_folder(folder, chosen.found, scored=True)
     place = {name: i for i, name in enumerate(chosen.names)}
     number = np.array([place[name] for name in chosen.found], dtype=np.int64)

@@ -19,6 +19,7 @@ from bevkd.eval.nuscenes.filtering import filter_boxes
 from bevkd.eval.nuscenes.ground_truth import GroundTruth
 from bevkd.eval.nuscenes.matching import find_candidates, inverse, match, pair_errors, score_order
 from bevkd.eval.nuscenes.predictions import Predictions
+from bevkd.eval.summary import with_frames
 
 RECALL = np.linspace(0, 1, N_RECALL)
 
@@ -68,6 +69,7 @@ class DetectionMetrics:
         label_tp_errors: class -> error name -> mean error; NaN where the class has no such error.
         eval_time: seconds spent in matching and averaging.
         frames: how many were evaluated; 0: not known.
+        warnings: what is likely wrong with the submission, where its files were evaluated.
     """
 
     config: DetectionConfig
@@ -76,6 +78,7 @@ class DetectionMetrics:
     label_tp_errors: Mapping[str, Mapping[str, float]]
     eval_time: float
     frames: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def mean_dist_aps(self) -> dict[str, float]:
@@ -119,6 +122,10 @@ class DetectionMetrics:
             "eval_time": self.eval_time,
             "cfg": self.config.to_dict(),
         }
+
+    def content(self) -> dict[str, Any]:
+        """`summary`, and what our metrics files say besides: `frames`, and `warnings` where there are any."""
+        return with_frames(self.summary(), self.frames, self.warnings)
 
     def details(self) -> dict[str, dict[str, list[float]]]:
         """The content of the devkit's `metrics_details.json`: every curve, keyed "class:threshold"."""

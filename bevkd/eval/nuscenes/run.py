@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,8 +46,9 @@ def evaluate_files(
     gt = load_ground_truth(root, version, split, categories)
     pred = load_predictions(results, gt, config.max_boxes_per_sample)
     metrics = evaluate(gt, pred, config)
+    metrics = dataclasses.replace(metrics, warnings=tuple(oddities(gt, pred.boxes, config, metrics)))
     summary = metrics.summary() | {"meta": pred.meta}
-    write_json(out, with_frames(summary, metrics.frames, oddities(gt, pred.boxes, config, metrics)), indent=2)
+    write_json(out, with_frames(summary, metrics.frames, metrics.warnings), indent=2)
     if details is not None:
         write_json(details, metrics.details())
     logger.info("%s %s: mAP %.4f, NDS %.4f", version, split, metrics.mean_ap, metrics.nd_score)

@@ -24,8 +24,6 @@ class CenterSettings(HeadSettings):
         iou_branch: predict the IoU of the box with its object.
         targets: heat maps of ones at UniDistill's nine cells, or Gaussian peaks.
         regression_cells: Gaussian targets: regress at the centre cell or at the nine nearest.
-        cell_owner: which box a cell belongs to that is among the nine of one: the nearest of those that have it among
-            their nine, or the nearest of all boxes of the task.
         regression_init: how the branches but the heat maps start: as the library's convolutions do, or from Kaiming's
             normal distribution by the width of their output, without biases.
     """
@@ -36,7 +34,6 @@ class CenterSettings(HeadSettings):
     iou_branch: bool = True
     targets: Literal["nine_nearest", "gaussian"] = "nine_nearest"
     regression_cells: Literal[1, 9] = 1
-    cell_owner: Literal["candidates", "task"] = "candidates"
     regression_init: Literal["library", "kaiming"] = "library"
 
 

@@ -117,7 +117,7 @@
       image.src = small.src;
       image.alt = small.alt;
       image.className = "";
-      large.querySelector("p").textContent = button.parentElement.querySelector("figcaption").textContent;
+      large.querySelector("p").textContent = `Click the figure for its own size. ${button.parentElement.querySelector("figcaption").textContent}`;
       large.showModal();
     });
   }

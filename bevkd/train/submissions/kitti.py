@@ -13,7 +13,7 @@ from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
 from bevkd.data.kitti import Calibration, read_calibration
 from bevkd.data.kitti.boxes import image_box, placement
-from bevkd.data.kitti.convert import CAMERA, image_size, member, spelling
+from bevkd.data.kitti.convert import CAMERA, member, size_or_guess, spelling
 from bevkd.data.kitti.objects import TYPES
 from bevkd.errors import ConfigError
 from bevkd.eval.kitti import evaluate_files
@@ -67,7 +67,7 @@ class KittiSubmission:
             for token in frames.tokens:
                 folder, name = member(token)
                 calibration = read_calibration(root / folder / "calib" / f"{name}.txt", token)
-                size = image_size(root / folder / CAMERA / f"{name}.png", token)
+                size = size_or_guess(root / folder / CAMERA / f"{name}.png", token, calibration)
                 lines = result_lines(found[token], calibration, size)
                 (temporary / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return stem
@@ -87,6 +87,6 @@ class KittiSubmission:
         labelled = [name for name in names if (labels / f"{name}.txt").is_file()]
         if not labelled:
             raise ConfigError(f"split {frames.split!r} has no labels: none of its frames is in {labels}")
-        metrics = evaluate_files(labels, results, out, labelled)
+        metrics = evaluate_files(labels, results, out, labelled, frames.categories)
         logger.info("%s on %s: %s", run.run, frames.split, metrics["mean"]["3d"]["moderate"])
         return metrics

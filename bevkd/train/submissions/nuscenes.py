@@ -18,7 +18,6 @@ from bevkd.errors import ConfigError
 from bevkd.eval.nuscenes import Boxes as GlobalBoxes
 from bevkd.eval.nuscenes import DetectionConfig, evaluate_files, make_boxes, write_submission
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX
-from bevkd.eval.summary import with_frames
 from bevkd.geometry import apply, quaternion_from_matrix, quaternion_from_yaw
 from bevkd.registry import register
 from bevkd.train.submissions.classes import check_classes
@@ -132,4 +131,4 @@ class NuScenesSubmission:
         settings, own = evaluation_config(run), frames.categories
         metrics = evaluate_files(data.root, data.version, frames.split, results, out, settings, categories=own)
         logger.info("%s on %s: mAP %.4f, NDS %.4f", run.run, frames.split, metrics.mean_ap, metrics.nd_score)
-        return with_frames(metrics.summary(), metrics.frames)
+        return metrics.content()

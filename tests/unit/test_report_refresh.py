@@ -1,0 +1,78 @@
+"""The page of a workflow that still runs, and the few numbers per paper; from the committed results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bevkd.cli import main
+from bevkd.report import make_report, refresh_page
+
+COMMITTED = Path(__file__).resolve().parents[2] / "results"
+RUNS = Path("nowhere/runs")
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A copy of what is committed, without anything that a run leaves besides."""
+    folders = ("tables", "figures", "ledger", "parts", "records", "configs", "costs")
+    for name in folders:
+        shutil.copytree(COMMITTED / name, tmp_path / "results" / name)
+    return tmp_path / "results"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_first_table_is_on_the_page_before_the_rest_is_done(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    (results / "tables").mkdir(parents=True)
+    shutil.copyfile(COMMITTED / "tables" / "unidistill_s1.csv", results / "tables" / "unidistill_s1.csv")
+    before = files(results)
+    assert refresh_page("sim", RUNS, results) == results / "report.html"
+    text = (results / "report.html").read_text()
+    assert 'id="table-unidistill_s1"' in text
+    assert 'id="table-unidistill_s2"' not in text
+    made = files(results).keys() - before.keys()
+    assert made <= {"report.html", ".page.lock"}, "ledgers, metrics and plots wait for the end"
+
+
+def test_a_page_that_cannot_be_made_costs_nothing_but_a_warning(kept: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (kept / "report.html").write_text("before")
+    (kept / "records" / "lidar_base.json").write_text("{half")
+    assert refresh_page("sim", RUNS, kept) is None
+    assert (kept / "report.html").read_text() == "before"
+    assert "the page could not be made anew" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["table", "figure", "part"])
+def test_commands_make_the_page_when_asked(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bevkd.report
+
+    asked: list[tuple[str, Path]] = []
+    monkeypatch.setattr(bevkd.report, f"make_{command}", lambda *arguments: [])
+    monkeypatch.setattr(bevkd.report, "refresh_page", lambda scale, runs, out, rows: asked.append((scale, out)))
+    plain = [command, "any", "--scale", "smoke", "--out", str(tmp_path)]
+    assert main(plain) == 0
+    assert asked == []
+    assert main([*plain, "--page"]) == 0
+    assert asked == [("smoke", tmp_path)]
+
+
+def test_metrics_are_a_few_numbers_for_each_paper(kept: Path) -> None:
+    make_report("sim", kept, partial=True)
+    found = {path.stem: json.loads(path.read_text()) for path in (kept / "metrics").iterdir()}
+    assert found == {path.stem: json.loads(path.read_text()) for path in (COMMITTED / "metrics").iterdir()}
+    assert found.keys() == {path.stem for path in (COMMITTED / "ledger").iterdir()}
+    assert len({key for values in found.values() for key in values}) <= 6
+    for name, values in found.items():
+        ledger = (COMMITTED / "ledger" / f"{name}.csv").read_text()
+        for verdict in ("reproduced", "contradicted", "inconclusive"):
+            assert values[verdict] == ledger.count(f",{verdict},"), name
+    record = json.loads((COMMITTED / "records" / "fusion_long.json").read_text())
+    assert 0 < found["unidistill"]["best"] < record["metrics"]["mAP"], "a teacher is not the best of its students"
+    assert "best" not in found["tuning"], "it never looks at the reported split"
