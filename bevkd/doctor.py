@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bevkd import __version__
+from bevkd.config.places import config_tree
 from bevkd.data.layout import recognise
 from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.summary import summarise, warnings_of
@@ -169,6 +170,7 @@ def examine(
         "platform": platform.platform(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "disk_free_gb": round(shutil.disk_usage(".").free / 1e9, 1),
+        "configuration": [str(folder) for folder in config_tree().folders],
         "packages": packages,
         "fast_paths": _fast_paths(),
         "dataset": asdict(dataset) if dataset is not None else None,
@@ -181,6 +183,7 @@ def render(findings: dict[str, Any]) -> str:
     lines = [
         f"bevkd {findings['bevkd']}, Python {findings['python']}, {findings['platform']}",
         f"{findings['cores']} cores, {findings['disk_free_gb']} GB free",
+        f"configuration: {' laid over '.join(findings['configuration'])}",
         "",
         "packages",
         *(f"  {name:18} {version or '-'}" for name, version in findings["packages"].items()),

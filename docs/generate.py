@@ -47,7 +47,8 @@ says a setting); its sections are `row`, `model`, `data` and `train`. Any of the
 The first of these that exists: `bevkd --config-dir DIR`, the folder that `$BEVKD_CONFIG` names, `config` in the
 working directory, the files that came with the package (in a clone: `config/`). A folder that has `config.yaml`,
 `scales` and `papers` is whole and stands alone. Any other one is laid over the packaged files, file by file: what it
-has wins, what it lacks comes from the package. A project of one's own is therefore small:
+has wins, what it lacks comes from the package; `bevkd doctor` says which folders are read. A project of one's own is
+therefore small:
 
 ```
 config/datasets/mine.yaml         where my data are

@@ -124,6 +124,6 @@ plt.show()
 # %% [markdown]
 # ## Further
 #
-# - `bevkd view --run le_lc_to_c --frame TOKEN --out pictures` draws boxes on the cameras and from above.
+# - `bevkd view --run le_lc_to_c --out pictures` draws a frame from above and in the cameras, beside its teacher.
 # - `make reproduce` in a clone trains what every table needs, and writes the page `results/report.html`.
 # - Your own data: docs/own_data.md; your own method: docs/add_a_method.md.

@@ -40,13 +40,15 @@ def test_a_config_folder_of_another_kind_is_none_of_ours(elsewhere: Path, name: 
     assert config_tree() == ConfigTree((packaged(),))
 
 
-def test_a_project_is_laid_over_the_packaged_files(elsewhere: Path) -> None:
+def test_a_project_is_laid_over_the_packaged_files(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Files of its own are found beside those that came with the code; one of the same name wins; its papers too."""
     before = load_run("lidar_base", "smoke", 0)
     write(elsewhere / "config" / "datasets" / "mine.yaml", {"data": {"root": "here", "index": "there"}})
     rows = {"mine": {"like": "lidar_base", "dataset": "mine"}}
     write(elsewhere / "config" / "papers" / "mine" / "runs.yaml", {"runs": rows})
     assert config_tree().folders == (elsewhere / "config", packaged())
+    assert main(["doctor"]) == 0
+    assert f"configuration: {elsewhere / 'config'} laid over {packaged()}\n" in capsys.readouterr().out
     assert load_run("mine", "smoke", 0).data.root == "here"
     assert load_run("lidar_base", "smoke", 0) == before
 
