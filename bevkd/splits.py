@@ -28,6 +28,7 @@ SPLITS_OF_VERSION: dict[str, tuple[str, ...]] = {
     "test": ("test",),
 }
 CUSTOM = "splits.json"
+REST = "train_without_tune"  # what an index of official tables calls `train`
 _TUNE_SEED = 2023
 
 
@@ -61,6 +62,22 @@ def tune_scenes(train: Iterable[str]) -> list[str]:
     names = sorted(train)
     picked = np.random.default_rng(_TUNE_SEED).permutation(len(names))[: len(names) // 10]
     return sorted(names[i] for i in picked)
+
+
+def without_tune(train: Iterable[str]) -> list[str]:
+    """The scenes of the official `train` list that are trained on while `tune` is held out, sorted."""
+    names = list(train)
+    return sorted(set(names) - set(tune_scenes(names)))
+
+
+def evaluated_as(version: str, split: str) -> str:
+    """What the evaluation calls a split of an index: the devkit's `train` has the scenes that `tune` holds out, too."""
+    names = split_names(split)
+    return "+".join(REST if name == "train" and "train" in held_by(version) else name for name in names)
+
+
+def _made(held: tuple[str, ...]) -> tuple[str, ...]:
+    return ("tune", REST) if "train" in held else ()
 
 
 def custom_splits(
@@ -130,11 +147,15 @@ def _one(folder: Path, split: str) -> tuple[list[str], bool]:
         return official[split], True
     if split == "tune" and "train" in held:
         return tune_scenes(official["train"]), True
+    if split == REST and "train" in held:
+        return without_tune(official["train"]), True
     if held and split in official:
         raise ConfigError(f"split {split!r} is not part of version {version!r}, which holds {', '.join(held)}")
     path = folder / CUSTOM
     custom = custom_splits(folder)
     if split not in custom:
         where = f" ({path})" if custom else ""
-        raise ConfigError(f"unknown split {split!r} of version {version!r}{where}{nearest(split, [*custom, *held])}")
+        raise ConfigError(
+            f"unknown split {split!r} of version {version!r}{where}{nearest(split, [*custom, *held, *_made(held)])}"
+        )
     return custom[split], False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bevkd.config import load_papers, load_rows
+from bevkd.config import ConfigTree, Paper, load_papers, load_rows
 from bevkd.errors import ConfigError
 from bevkd.report import effects, story
 from bevkd.report.claims import Finding
@@ -161,12 +161,17 @@ def test_every_paper_has_a_title_and_a_question(paper: str):
     assert all(CLAIMS[claim].part == paper for claim in page.headline)
 
 
+def elsewhere(paper: str, folder: Path) -> Paper:
+    """A paper whose `page.yaml`, if there is one, lies in another configuration."""
+    return replace(PAPERS[paper], tree=ConfigTree((folder,)))
+
+
 def test_a_paper_without_a_page_has_its_name_and_its_first_claims(tmp_path: Path):
-    page = load_page(replace(PAPERS["label_efficiency"], folder=tmp_path), CLAIMS)
+    page = load_page(elsewhere("label_efficiency", tmp_path), CLAIMS)
     assert (page.title, page.question) == ("Label efficiency", "")
     assert list(page.headline) == ["le_l_to_c", "le_lc_to_c", "ll_l_to_c"], "those with controls, of the default tier"
     assert page.headline["le_l_to_c"] == CLAIMS["le_l_to_c"].statement
-    names = list(load_page(replace(PAPERS["unidistill"], folder=tmp_path), CLAIMS).headline)
+    names = list(load_page(elsewhere("unidistill", tmp_path), CLAIMS).headline)
     assert "path1_map" in names
     assert "path1_nds" not in names, "one claim for each comparison"
 
@@ -181,6 +186,8 @@ def test_a_paper_without_a_page_has_its_name_and_its_first_claims(tmp_path: Path
     ],
 )
 def test_a_wrong_page_is_refused(tmp_path: Path, text: str, message: str):
-    (tmp_path / "page.yaml").write_text(text)
+    folder = tmp_path / "papers" / "unidistill"
+    folder.mkdir(parents=True)
+    (folder / "page.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        load_page(replace(PAPERS["unidistill"], folder=tmp_path), CLAIMS)
+        load_page(elsewhere("unidistill", tmp_path), CLAIMS)

@@ -14,7 +14,7 @@ from bevkd.distill.sizes import expected_entries
 from bevkd.errors import ConfigError, DataError
 from bevkd.eval.nuscenes.splits import official_splits, split_scenes
 from bevkd.report.counts import count
-from bevkd.splits import split_names
+from bevkd.splits import evaluated_as, split_names
 
 
 def test_index_and_metrics_hold_out_the_same_scenes(tmp_path: Path) -> None:
@@ -35,6 +35,17 @@ def test_train_and_tune_together_are_the_official_training_scenes(tmp_path: Path
     assert set(scenes) == set(official_splits()["train"])
     with pytest.raises(ConfigError, match=r"'tun'.*did you mean 'tune'"):
         split_scenes(tmp_path, "v1.0-trainval", "train+tun")
+
+
+def test_an_index_of_the_official_tables_is_evaluated_on_its_own_scenes(tmp_path: Path) -> None:
+    (tmp_path / "v1.0-trainval").mkdir()
+    held = scene_splits(tmp_path, "v1.0-trainval")
+    for split in ("train", "tune", "val"):
+        named = evaluated_as("v1.0-trainval", split)
+        assert split_scenes(tmp_path, "v1.0-trainval", named)[0] == held[split]
+    both = split_scenes(tmp_path, "v1.0-trainval", evaluated_as("v1.0-trainval", "train+tune"))[0]
+    assert set(both) == set(split_scenes(tmp_path, "v1.0-trainval", "train")[0])
+    assert evaluated_as("v1.0-sim", "train") == "train"
 
 
 def test_the_published_rows_use_all_training_scenes() -> None:

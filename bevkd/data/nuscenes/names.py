@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bevkd.classes import CLASS_OF_CATEGORY
 from bevkd.data.options import Problems
-from bevkd.splits import custom_splits, held_by, official_splits, tune_scenes
+from bevkd.splits import custom_splits, held_by, official_splits, tune_scenes, without_tune
 
 __all__ = [
     "CAMERAS",
@@ -53,7 +53,7 @@ def scene_splits(
     splits = {name: list(official[name]) for name in held if name not in _HALVES}
     if "train" in splits:
         splits["tune"] = tune_scenes(splits["train"])
-        splits["train"] = sorted(set(splits["train"]) - set(splits["tune"]))
+        splits["train"] = without_tune(splits["train"])
     return splits
 
 

@@ -20,6 +20,7 @@ from bevkd.eval.nuscenes import DetectionConfig, evaluate_files, make_boxes, wri
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX
 from bevkd.geometry import apply, quaternion_from_matrix, quaternion_from_yaw
 from bevkd.registry import register
+from bevkd.splits import evaluated_as
 from bevkd.train.submissions.classes import check_classes
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class NuScenesSubmission:
         """Write and return the metrics, with the keys of the devkit's summary."""
         data = run.data
         settings, own = evaluation_config(run), frames.categories
-        metrics = evaluate_files(data.root, data.version, frames.split, results, out, settings, categories=own)
+        split = evaluated_as(data.version, frames.split)
+        metrics = evaluate_files(data.root, data.version, split, results, out, settings, categories=own)
         logger.info("%s on %s: mAP %.4f, NDS %.4f", run.run, frames.split, metrics.mean_ap, metrics.nd_score)
         return metrics.content()
