@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from bevkd.errors import ConfigError
+from bevkd.processes import process_pool
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -60,9 +59,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
     """The results of all jobs, in their order, whatever the number of processes."""
     if workers == 1:
         return [work(job) for job in jobs]
-    # Spawned, not forked: the caller may have threads of its own (a progress bar, a tensor library).
-    context = multiprocessing.get_context("spawn")
-    with _single_threaded(), ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    with _single_threaded(), process_pool(min(workers, len(jobs))) as pool:
         try:
             return list(pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers)))))
         except BaseException:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from bevkd.data.points import read_lidar
 from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import DataError
 from bevkd.geometry import quaternion_from_matrix
+from bevkd.processes import process_pool
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +186,7 @@ def _look(root: Path, members: list[str], workers: int) -> Iterator[_Found]:
         for chunk in chunks:
             yield from work(chunk)
         return
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(workers, len(chunks))) as pool:
         for part in pool.map(work, chunks):
             yield from part
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from bevkd.data.nuscenes.names import lighting, scene_splits, weather
 from bevkd.data.nuscenes.tables import Table, read_table
 from bevkd.data.write import arrow_table, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import DataError
+from bevkd.processes import process_pool
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def _read_tables(folder: Path, workers: int) -> dict[str, Table]:
     if workers <= 1:
         return {name: read_table(folder, name, fields) for name, fields in _TABLES.items()}
     # One process per large table: parsing holds the interpreter lock.
-    with ProcessPoolExecutor(min(workers, len(_TABLES)), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(workers, len(_TABLES))) as pool:
         futures = {name: pool.submit(read_table, folder, name, fields) for name, fields in _TABLES.items()}
         return {name: future.result() for name, future in futures.items()}
 

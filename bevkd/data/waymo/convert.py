@@ -6,9 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from bevkd.data.waymo.tables import segment_tables
 from bevkd.data.write import arrow_table, fresh_folder, is_current
 from bevkd.errors import DataError
 from bevkd.io import atomic_path
+from bevkd.processes import process_pool
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +148,7 @@ def _work(task: Any, segments: list[str], workers: int) -> Iterator[str]:
     if workers <= 1 or len(segments) == 1:
         yield from map(task, segments)
         return
-    with ProcessPoolExecutor(min(workers, len(segments)), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(workers, len(segments))) as pool:
         yield from pool.map(task, segments)
 
 
