@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +14,7 @@ from typing import TypeVar
 from bevkd import progress
 from bevkd.errors import ConfigError
 from bevkd.io import writing
+from bevkd.processes import process_pool
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -79,9 +78,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, u
     """The results of all jobs, in their order, whatever the number of processes; `unit` is what a job makes."""
     if workers == 1:
         return list(progress.track(map(work, jobs), "simulating", len(jobs), unit))
-    # Spawned, not forked: the caller may have threads of its own (a progress bar, a tensor library).
-    context = multiprocessing.get_context("spawn")
-    with _single_threaded(), ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    with _single_threaded(), process_pool(min(workers, len(jobs))) as pool:
         try:
             with _not_interrupted():
                 results = pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +38,7 @@ from bevkd.data.points import Points, read_lidar
 from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import DataError
 from bevkd.geometry import quaternion_from_matrix
+from bevkd.processes import process_pool
 
 __all__ = ["CAMERA", "LIDAR", "convert_kitti", "image_size", "member", "size_or_guess", "spelling"]
 
@@ -174,7 +173,7 @@ def _look(root: Path, members: list[Member], workers: int, options: ConvertOptio
         parts = map(work, chunks)
         yield from _merged(parts, options.problems)
         return
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(workers, len(chunks))) as pool:
         yield from _merged(pool.map(work, chunks), options.problems)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.write import arrow_table, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import BevkdError, DataError
 from bevkd.io import names_in, reading
+from bevkd.processes import process_pool
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +208,7 @@ def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Ta
         problems.check()
         return tables
     # One process per large table: parsing holds the interpreter lock.
-    with ProcessPoolExecutor(min(workers, len(_TABLES)), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(workers, len(_TABLES))) as pool:
         futures = {name: pool.submit(read_table, folder, name, fields) for name, fields in _TABLES.items()}
         tables = {}
         for name in names:

@@ -7,11 +7,9 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from bevkd.data.waymo.tables import without_sensor as is_without_sensor
 from bevkd.data.write import arrow_table, fresh_folder, is_current
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import atomic_path, names_in, read_bytes, reading, writing
+from bevkd.processes import process_pool
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +224,7 @@ def _work(task: Any, segments: list[str], workers: int) -> Iterator[list[DataErr
     if workers <= 1 or len(segments) == 1:
         yield from map(task, segments)
         return
-    with ProcessPoolExecutor(min(workers, len(segments)), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(workers, len(segments))) as pool:
         yield from pool.map(task, segments)
 
 
