@@ -312,7 +312,7 @@ def test_a_target_for_each_run(clone: Path) -> None:
     [
         (("tabel_unidistill_s1",), "did you mean 'table_unidistill_s1'?"),
         (("--forcerun", "tarin", "--", "all"), "did you mean 'train'?"),
-        (("--config", "scale=xyz"), "there are paper, sim, smoke"),
+        (("--config", "scale=xyz"), "paper, sim, smoke"),
         (("--config", "gpus=many"), "gpus"),
     ],
 )

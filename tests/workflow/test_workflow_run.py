@@ -117,17 +117,19 @@ def test_a_new_setting_leaves_nothing_to_do(finished: Path) -> None:
 def test_trainings_are_what_they_were(finished: Path) -> None:
     """One run of each kind: a changed order of random draws or a changed setting would show after twelve steps."""
     known = json.loads(GOLDEN.read_text())
-    for name, wanted in known["runs"].items():
+    # Processors round in other ways; of those that were seen the last losses of a run are up to 0.6 % apart.
+    runs, tolerance = (known[machine()], 1e-6) if machine() in known else (next(iter(known.values())), 0.03)
+    for name, wanted in runs.items():
         folder = finished / "results" / "runs" / "smoke" / name / "seed0"
-        assert last_loss(folder) == pytest.approx(wanted["loss"], rel=5e-3), name
+        assert last_loss(folder) == pytest.approx(wanted["loss"], rel=tolerance), name
 
 
 def test_weights_and_metrics_have_the_bits_of_before(finished: Path) -> None:
     """Against digests that were written down once; bits repeat on one kind of processor with one version of torch."""
     known = json.loads(GOLDEN.read_text())
-    if machine() != known["machine"]:
-        pytest.skip(f"the digests are of another processor or version of torch: {known['machine']}")
-    for name, wanted in known["runs"].items():
+    if machine() not in known:
+        pytest.skip(f"the digests are of other processors or versions of torch: {', '.join(known)}")
+    for name, wanted in known[machine()].items():
         folder = finished / "results" / "runs" / "smoke" / name / "seed0"
         assert weights(folder / "model.pt") == wanted["weights"], name
         assert metrics(folder, "val") == wanted["metrics"], name
