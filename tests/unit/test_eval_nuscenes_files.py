@@ -225,6 +225,9 @@ def test_splits(world, tmp_path):
         load_ground_truth(custom.root, custom.version, "val")
     path = custom.root / custom.version / "splits.json"
     path.write_text('{"tune": ["nowhere"]}')
+    with pytest.raises(DataError, match="'nowhere' is not in the tables"):  # as a conversion says it
+        load_ground_truth(custom.root, custom.version, "tune")
+    path.write_text('{"tune": []}')
     with pytest.raises(DataError, match="no scene of the split"):
         load_ground_truth(custom.root, custom.version, "tune")
     path.write_text('{"tune": "scene-a"}')
