@@ -284,6 +284,13 @@ def test_config(tmp_path):
         ({"class_range": {"car": 50}}, "must name exactly"),
         ({"min_recall": 1.0}, "must lie in"),
         ({"dist_ths": 4}, "wrong type"),
+        ({"dist_ths": ["2"]}, "not a finite number"),
+        ({"class_range": values["class_range"] | {"car": "50"}}, "not a finite number"),
+        ({"class_range": values["class_range"] | {"car": -50}}, "must be positive"),
+        ({"mean_ap_weight": float("nan")}, "not a finite number"),
+        ({"mean_ap_weight": -1}, "must not be negative"),
+        ({"max_boxes_per_sample": None}, "positive integer"),
+        ({"min_recall": "0.1"}, "not a finite number"),
     ):
         with pytest.raises(ConfigError, match=message):
             DetectionConfig.from_dict(values | change)

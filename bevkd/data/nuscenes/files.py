@@ -113,7 +113,7 @@ def find_files(root: Path, data: Table, records: Records, workers: int, options:
         ),
     ]
     if not options.partial:
-        checks.insert(0, (alone, "file is missing"))
+        checks.insert(0, (alone, "file is missing (`convert --partial` indexes what is there)"))
     for bad, message in checks:
         for at in np.flatnonzero(bad).tolist():
             options.problems.add(_error(root, data, records, at, message))

@@ -192,7 +192,7 @@ def _mapped(path: Path) -> mmap.mmap:
 def _held(content: bytes) -> mmap.mmap:
     """Bytes in memory, to be looked at as a file is."""
     buffer = mmap.mmap(-1, len(content))
-    buffer.write(content)
+    buffer[:] = content
     return buffer
 
 
