@@ -84,6 +84,7 @@ class DatasetFindings:
     Attributes:
         root: the folder.
         format: name of the reader; none where it is not recognised.
+        also: names of further formats, of which it holds files as well.
         versions: of tables that lie there (nuScenes).
         files: folder -> number of files.
         contents: what an index of each version would hold, in words.
@@ -95,6 +96,7 @@ class DatasetFindings:
     versions: list[str] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
     contents: list[str] = field(default_factory=list)
+    also: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -117,6 +119,7 @@ def examine_dataset(root: Path, version: str | None, options: ConvertOptions | N
         found.problems.append(str(_typed(error)))
         return found
     found.format, found.versions, found.files = layout.format, list(layout.versions), layout.files
+    found.also = list(layout.also)
     if layout.format is None:
         asked = "" if version is None else f", and no version {version!r}"
         found.problems.append(f"no format is recognised{asked}: {layout.hint} (file={root})")
@@ -128,13 +131,14 @@ def examine_dataset(root: Path, version: str | None, options: ConvertOptions | N
             f"no version {version!r}{nearest(version, layout.versions)}; found: {known} (file={root})"
         )
         return found
-    for one in versions if layout.format == "nuscenes" else [None]:
+    looks = [("nuscenes", one) for one in versions] if layout.format == "nuscenes" else [(layout.format, None)]
+    for kind, one in [*looks, *((kind, None) for kind in layout.also)]:
         problems = Problems(collect=True)
         settings = replace(options or ConvertOptions(), problems=problems)
         with tempfile.TemporaryDirectory(prefix="bevkd-doctor-") as folder:
             index = Path(folder) / "index"
             try:
-                lookup("reader", layout.format).convert(root, one, index, options=settings)
+                lookup("reader", kind).convert(root, one, index, options=settings)
                 found.contents.append(summarise(index, root))
                 found.problems += warnings_of(found.contents[-1])
             except (DataError, OSError) as error:
@@ -205,7 +209,8 @@ def render(findings: dict[str, Any]) -> str:
 
 
 def _render_dataset(found: dict[str, Any]) -> list[str]:
-    lines = [f"data set {found['root']}", f"  format    {found['format'] or 'not recognised'}"]
+    formats = " and ".join([found["format"] or "not recognised", *found["also"]])
+    lines = [f"data set {found['root']}", f"  format    {formats}"]
     if found["versions"]:
         lines.append(f"  versions  {', '.join(found['versions'])}")
     if found["files"]:

@@ -7,6 +7,7 @@ the path, here and nowhere else: `reading` and `writing` are for those who open 
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import json
 import math
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from bevkd.errors import DataError
+
+WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # how text begins whose mark says that it is not UTF-8
 
 
 @contextmanager
@@ -66,6 +69,8 @@ def reason(error: OSError) -> str:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`.
 
+    A device or a pipe (`/dev/null`, `/dev/stdout`) is not replaced but written to.
+
     Raises:
         DataError: the system refuses.
     """
@@ -75,6 +80,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def _atomic_path(path: Path) -> Iterator[Path]:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            yield (written := Path(folder) / path.name)
+            path.write_bytes(written.read_bytes())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(fd)
@@ -92,7 +102,8 @@ def _atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success flush its files and put it in the place of `path`.
 
-    A folder that was there is replaced. One process at a time may write the same folder.
+    A folder that was there is replaced; a link to a folder stays, and its target is. One process at a time may write
+    the same folder.
 
     Raises:
         DataError: the system refuses.
@@ -103,6 +114,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def _atomic_folder(path: Path) -> Iterator[Path]:
+    path = Path(os.path.realpath(path))
+    if path.is_symlink() or (path.exists() and not path.is_dir()):  # a link that still is one leads to itself
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     old = temporary.with_suffix(".old")
@@ -198,7 +212,7 @@ def decode(content: bytes, path: str | Path, *, token: str | None = None) -> str
     Raises:
         DataError: they are no text.
     """
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    wide = content.startswith(WIDE)
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:

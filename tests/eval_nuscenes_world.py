@@ -93,7 +93,7 @@ def make_world(root: Path, recipe: Recipe = Recipe()) -> World:
         submission["results"][str(token)] = _detections(rng, recipe, str(token), tables)
     if recipe.custom:
         (root / version).mkdir(parents=True, exist_ok=True)
-        (root / version / "splits.json").write_text(json.dumps({"train": [outside], "tune": [inside, "absent"]}))
+        (root / version / "splits.json").write_text(json.dumps({"train": [outside], "tune": [inside]}))
     return World(root, version, split, tables, submission).write()
 
 

@@ -75,7 +75,7 @@ def read_categories(path: Any) -> dict[str, str | None]:
     """Own category names of a YAML file: what its key `classes` says in one of the ways above.
 
     Raises:
-        ConfigError: the file is missing or malformed, or names a class that there is not.
+        ConfigError: the file is missing or malformed, maps nothing, or names a class that there is not.
     """
     content = read_yaml(path)
     if not isinstance(content, dict) or "classes" not in content:
@@ -86,4 +86,6 @@ def read_categories(path: Any) -> dict[str, str | None]:
     for name in classes or []:
         if name not in LABELS:
             raise ConfigError(f"{path}: classes: unknown class {name!r}{nearest(str(name), LABELS)}")
+    if not categories:
+        raise ConfigError(f"{path}: classes: maps no category, such as `classes: {{my_truck: truck}}` does")
     return check_categories(categories, f"{path}: classes")

@@ -76,7 +76,15 @@ def read_yaml(path: Path) -> Any:
     except DataError as error:
         raise ConfigError(str(error)) from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML: {_in_a_line(error)}") from error
+
+
+def _in_a_line(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    mark = error.problem_mark or error.context_mark
+    place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+    return f"{', '.join(part for part in (error.context, error.problem) if part)}{place}"
 
 
 def read_mapping(path: Path, known: Iterable[str] | None = None) -> dict[str, Any]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from bevkd.data.images import check_mode
 from bevkd.data.points import Points
 from bevkd.errors import DataError
 from bevkd.io import reading
 
 FARTHEST_M = 1e4  # no LiDAR sees as far: such points are of another unit, or of another frame
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_TAIL = 4096  # bytes at the end of a file in which that is looked for
 _OFF_CENTRE = 0.2  # of width and height both: no lens is mounted like that
 
 
@@ -20,15 +24,30 @@ def image_size(path: str | Path, token: str | None = None) -> tuple[int, int]:
     """Width and height of an image, from its header.
 
     Raises:
-        DataError: it is missing or unreadable.
+        DataError: it is missing or unreadable, is cut short, or has other than 8 bits a colour.
     """
     with reading(path, "image", token=token):
         stream = open(path, "rb")  # noqa: SIM115 - what the system refuses is told apart from what is no image
     try:
         with stream, Image.open(stream) as image:
-            return image.size
+            check_mode(image)
+            size = image.size
+            if not _ends(stream, image.format):
+                image.load()
+            return size
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"unreadable image: {error}", file=path, token=token) from error
+
+
+def _ends(stream: IO[bytes], kind: str | None) -> bool:
+    """Whether a file ends with what its format (of Pillow) ends with; others, and what stands behind, only decoding
+    tells.
+    """
+    at = stream.tell()
+    stream.seek(max(0, stream.seek(0, 2) - _TAIL))
+    found = _ENDS.get(kind or "", b"") in stream.read()
+    stream.seek(at)
+    return found
 
 
 def check_size(found: tuple[int, int], known: tuple[int, int], path: str | Path, token: str | None = None) -> None:

@@ -108,7 +108,9 @@ class FrameDataset:
         keep = self._with_sensors(keep)
         self._frames = np.flatnonzero(keep)
         if len(self._frames) == 0:
-            raise DataError("no frame in the data set", file=data.index, field=split)
+            listed = train and frames == "labelled" and not labelled.any()
+            what = f"no frame of the split is in labelled subset {labelled_subset}" if listed else "no frame"
+            raise DataError(f"nothing to look at: {what}", file=data.index, field=split)
         self.labelled: NDArray[np.bool_] = labelled[self._frames]
         columns = self.index.columns
         self.tokens = [columns["token"][i] for i in self._frames]

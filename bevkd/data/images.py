@@ -118,8 +118,23 @@ def train_transform(
     return ImageTransform(source, target, resized, (top, left), flip, angle)
 
 
+def check_mode(image: Image.Image) -> None:
+    """Whether an image has 8 bits a colour, for Pillow makes white of what is brighter.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"8 bits a colour are wanted, not mode {image.mode!r}")
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Decode; `convert` alone would copy what is RGB already."""
+    """Decode; `convert` alone would copy what is RGB already.
+
+    Raises:
+        ValueError: other than 8 bits a colour.
+    """
+    check_mode(image)
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -9,6 +9,7 @@ from bevkd.data.options import Problems
 from bevkd.errors import DataError
 from bevkd.io import read_json
 
+_ABSENT = "labelled frame does not exist (`convert --partial` passes over it)"
 Subsets = list[list[int] | None]  # of each frame: those that hold it; none for a frame that has no labels
 
 
@@ -45,7 +46,7 @@ def read_labelled(
             if held is not None:
                 held.append(int(key))
             elif not absent:
-                problems.add(DataError("labelled frame does not exist", file=path, token=str(token), field=key))
+                problems.add(DataError(_ABSENT, file=path, token=str(token), field=key))
     return sorted(int(key) for key in content), out
 
 

@@ -23,12 +23,14 @@ class Layout:
         versions: of nuScenes tables that lie there.
         files: folder -> number of its files.
         hint: why it may not be recognised.
+        also: names of further formats, of which it holds files as well.
     """
 
     format: str | None
     versions: tuple[str, ...] = ()
     files: dict[str, int] = field(default_factory=dict)
     hint: str = ""
+    also: tuple[str, ...] = ()
 
 
 def recognise(root: Path) -> Layout:
@@ -38,32 +40,38 @@ def recognise(root: Path) -> Layout:
         DataError: it cannot be read.
     """
     names = names_in(root)
+    versions, found = _held(root, names)
+    if not found:
+        return Layout(None, hint=_hint(root, names))
+    counts = {folder: count for files in found.values() for folder, count in files.items()}
+    first, *others = found
+    return Layout(first, versions, counts, also=tuple(others))
+
+
+def _held(root: Path, names: list[str]) -> tuple[tuple[str, ...], dict[str, dict[str, int]]]:
+    """Versions of nuScenes tables; and of every format of which a folder holds something its files, by folder."""
     versions = tuple(name for name in names if _is_version(root / name))
+    found: dict[str, dict[str, int]] = {}
     if versions:
-        files = {
+        found["nuscenes"] = {
             f"{kind}/{channel}": len(names_in(root / kind / channel))
             for kind in ("samples", "sweeps")
             for channel in names_in(root / kind)
             if (root / kind / channel).is_dir()
         }
-        return Layout("nuscenes", versions, files)
-    waymo = {
+    found["waymo"] = {
         f"{folder}/{component}": len(names_in(root / folder / component, ".parquet"))
         for folder in FOLDERS
         for component in COMPONENTS
         if (root / folder / component).is_dir()
     }
-    if waymo:
-        return Layout("waymo", (), waymo)
-    kitti = {
+    found["kitti"] = {
         f"{folder}/{kind}": len(names_in(root / folder / kind, *suffixes))
         for folder in ("training", "testing")
         for kind, suffixes in _KITTI.items()
         if (root / folder / kind).is_dir()
     }
-    if kitti:
-        return Layout("kitti", (), kitti)
-    return Layout(None, hint=_hint(root, names))
+    return versions, {name: files for name, files in found.items() if files or name == "nuscenes"}
 
 
 def _is_version(folder: Path) -> bool:
@@ -84,7 +92,9 @@ def _hint(root: Path, names: list[str]) -> str:
         return "these are files of version 1 of the Waymo Open Dataset; version 2 (Parquet) is read"
     if any(name.endswith((".zip", ".tgz", ".tar", ".tar.gz")) for name in names):
         return "there are archives to be unpacked"
-    for name in names:
-        if (root / name).is_dir() and recognise(root / name).format is not None:
-            return f"did you mean --root {root / name}?"
+    for folder in (*(root / name for name in names), *root.resolve().parents[:2]):
+        if folder.is_dir() and _held(folder, names_in(folder))[1]:
+            return f"did you mean --root {folder}?"
+    if "samples" in names or "sweeps" in names:
+        return "these are sensor files of nuScenes, without its tables: <version>/sample.json and others"
     return "wanted: <version>/sample.json (nuScenes), training/velodyne (KITTI) or training/vehicle_pose (Waymo)"

@@ -17,6 +17,7 @@ from bevkd.errors import DataError
 
 _NO_CLASS = "-"
 _WARNING = "  WARNING: "
+_UNLABELLED = ("test", "domain_")  # how splits begin whose labels are not published, or not all of them
 _NO_BOXES = "  no boxes"
 
 
@@ -39,7 +40,8 @@ def summarise(folder: str | Path, name: str | Path | None = None) -> str:
     lines.append(f"  sensors  {_sensors(folder)}")
     lines += _left_out(facts)
     lines += _boxes(folder, facts.get("categories", {}))
-    if lines[-1] == _NO_BOXES and not all(split.startswith("test") for split in splits if split):
+    unlabelled = all(split.startswith(_UNLABELLED) for split in splits if split)
+    if lines[-1] == _NO_BOXES and not unlabelled and facts.get("without_labels", 0) < facts["frames"]:
         lines.append(f"{_WARNING}no frame has a box, nothing can be learnt from this data set")
     return "\n".join(lines)
 

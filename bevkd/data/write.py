@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bevkd.data.index import FRAMES, read_stamp, stamp
 from bevkd.errors import BevkdError, DataError
-from bevkd.io import atomic_folder
+from bevkd.io import atomic_folder, names_in
 
 _FILES = {f"{name}.parquet" for name in ("frames", "unlabelled", "sensors", "boxes")}
 
@@ -77,7 +77,7 @@ def fresh_folder(out: Path) -> Iterator[Path]:
     Raises:
         DataError: `out` holds something else than (parts of) an index.
     """
-    if out.exists() and {path.name for path in out.iterdir()} - _FILES:
+    if set(names_in(out)) - _FILES:
         raise DataError("folder is not empty and holds no index", file=out)
     with atomic_folder(out) as temporary:
         yield temporary

@@ -15,7 +15,7 @@ from bevkd.data import FrameDataset, collate
 from bevkd.data.batch import Batch, Boxes
 from bevkd.data.index import read_stamp
 from bevkd.errors import ConfigError
-from bevkd.io import digest
+from bevkd.io import digest, writing
 from bevkd.models.detector import Detector
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import lookup
@@ -158,9 +158,11 @@ def apply_run(
     frames = _frames(run, split)
     detector, _ = load_detector(folder / MODEL, run.model)
     results = _predict(detector, run, frames, out / f"predictions_{split}", batch_size)
-    if not frames.has_annotations:
-        return Applied(run.data.kind, len(frames), results, None, None)
     file = out / f"metrics_{split}.json"
+    if not frames.has_annotations:
+        with writing(file):
+            file.unlink(missing_ok=True)  # it was of other results
+        return Applied(run.data.kind, len(frames), results, None, None)
     metrics: dict[str, Any] = lookup("submission", run.data.kind).evaluate(run, frames, results, file)
     return Applied(run.data.kind, len(frames), results, metrics, file)
 

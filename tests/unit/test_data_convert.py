@@ -492,3 +492,45 @@ def test_every_problem_is_listed(copy: Path, smoke_dataset: Any) -> None:
     assert len(examine_dataset(copy, VERSION).problems) == 2
     assert "did you mean" in examine_dataset(copy, "v1.0-simm").problems[0]
     assert str(copy) in examine_dataset(copy.parent, None).problems[0]
+
+
+def test_tables_of_another_width_change_nothing(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
+    for path in (copy / VERSION).glob("*.json"):
+        path.write_bytes(path.read_text(encoding="utf-8").replace("\n", "\r\n").encode("utf-16"))
+    index = convert_nuscenes(copy, VERSION, tmp_path / "index")
+    assert FrameIndex.open(index, "val").columns == FrameIndex.open(smoke_dataset.index, "val").columns
+    assert len(load_ground_truth(copy, VERSION, "val").boxes) > 0
+    (copy / VERSION / "log.json").write_bytes(b"[\xff]")
+    assert "cannot be read as text" in str(fails(copy, tmp_path))
+
+
+@pytest.mark.parametrize("part", ["CAM_FRONT", "LIDAR_TOP", "RADAR_FRONT"])
+def test_a_folder_in_the_place_of_a_file(copy: Path, tmp_path: Path, smoke_dataset: Any, part: str) -> None:
+    own_files(copy, smoke_dataset)
+    path, token = key_file(copy, part)
+    path.unlink()
+    path.mkdir()
+    error = fails(copy, tmp_path)
+    assert "cannot be read: [Errno 21]" in str(error)
+    assert (error.file, error.token) == (path, token)
+
+
+@pytest.mark.parametrize(("part", "message"), [("CAM_FRONT", "truncated"), ("RADAR_FRONT", "truncated radar")])
+def test_files_that_were_cut_short(copy: Path, tmp_path: Path, smoke_dataset: Any, part: str, message: str) -> None:
+    own_files(copy, smoke_dataset)
+    path, token = key_file(copy, part)
+    path.write_bytes(path.read_bytes()[:-40])
+    error = fails(copy, tmp_path)
+    assert message in str(error)
+    assert (error.file, error.token) == (path, token)
+
+
+def test_a_folder_of_two_formats_and_parts_of_one(copy: Path, tmp_path: Path) -> None:
+    for name in ("velodyne", "calib"):
+        (copy / "training" / name).mkdir(parents=True)
+    found = examine_dataset(copy, None)
+    assert (found.format, found.also) == ("nuscenes", ["kitti"])
+    assert "no frame: there is neither" in found.problems[0]
+    assert f"--root {copy}" in examine_dataset(copy / "training" / "calib", None).problems[0]
+    (tmp_path / "blobs" / "samples").mkdir(parents=True)
+    assert "without its tables" in examine_dataset(tmp_path / "blobs", None).problems[0]

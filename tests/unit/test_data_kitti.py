@@ -27,7 +27,7 @@ from bevkd.data.options import ConvertOptions
 from bevkd.data.reads import Camera, Lidar, Reads
 from bevkd.data.summary import summarise
 from bevkd.doctor import examine_dataset
-from bevkd.errors import DataError
+from bevkd.errors import ConfigError, DataError
 from bevkd.eval.kitti import evaluate_files
 from bevkd.geometry import apply, box_corners
 from bevkd.sim import KITTI_SCALES, simulate_kitti
@@ -299,7 +299,18 @@ BAD: list[tuple[str, Callable[[Path], object], str, str | None, str | None]] = [
     ("ImageSets/val.txt", lambda p: p.write_text("000999\n"), "not there", "000999", None),
     ("ImageSets/val.txt", lambda p: p.write_text("000000\n"), "split 'train' as well", "000000", None),
     ("labelled.json", lambda p: p.write_text('{"0": ["nowhere"]}'), "does not exist", "nowhere", "0"),
+    ("ImageSets", lambda p: (shutil.rmtree(p), p.write_text("x")), "Errno 20", None, None),
+    ("ImageSets/val.txt", lambda p: (p.unlink(), p.mkdir()), "Errno 21", None, None),
+    ("training/image_2/000001.png", lambda p: p.write_bytes(p.read_bytes()[:-99]), "truncated", "000001", None),
+    ("training/image_2/000001.png", lambda p: _deep(p), "8 bits a colour", "000001", None),
 ]
+
+
+def _deep(path: Path) -> None:
+    """The image with 16 bits a pixel, of which Pillow makes white."""
+    with Image.open(path) as image:
+        grey = np.asarray(image.convert("L")).astype(np.uint16) * 256
+    Image.fromarray(grey).save(path)
 
 
 @pytest.mark.parametrize(("name", "change", "message", "token", "field"), BAD)
@@ -513,3 +524,15 @@ def test_every_problem_is_listed(copy: Path) -> None:
 
 def read_frames(copy: Path) -> int:
     return len(list((copy / "training" / "velodyne").glob("*.bin")))
+
+
+def test_intrinsics_are_not_rescaled_by_a_guess(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="KITTI does not say for which size"):
+        convert_kitti(copy, tmp_path / "index", options=ConvertOptions(rescale_images=True))
+
+
+def test_names_of_matrices_of_other_kitti_sets(copy: Path, tmp_path: Path) -> None:
+    path = copy / "training" / "calib" / "000001.txt"
+    _replace(path, "R0_rect", "R_rect")
+    with pytest.raises(DataError, match="did you mean 'R_rect'"):
+        convert_kitti(copy, tmp_path / "index")

@@ -168,6 +168,13 @@ def test_the_command_line_says_it(own: tuple[Path, Path], tmp_path: Path, capsys
     names.write_text("classes: {my_truck: trukc}\n")
     assert main([*convert, str(tmp_path / "bad"), "--classes", str(names)]) == 2
     assert "did you mean 'truck'" in capsys.readouterr().err
+    for nothing in ("classes: [truck]", "classes:"):
+        names.write_text(nothing)
+        assert main([*convert, str(tmp_path / "bad"), "--classes", str(names)]) == 2
+        assert "maps no category" in capsys.readouterr().err
+    names.write_text("classes: {a: truck,\n a: car}")
+    assert main([*convert, str(tmp_path / "bad"), "--classes", str(names)]) == 2
+    assert capsys.readouterr().err.endswith("'a' is defined twice in line 2, column 2\n")
     names.write_text(json.dumps({"class": {}}))
     assert main([*convert, str(tmp_path / "bad"), "--classes", str(names)]) == 2
     train = ["train", "--run", "lidar_base", "--scale", "smoke", "--runs", str(tmp_path / "runs")]

@@ -489,3 +489,43 @@ def test_every_problem_is_listed(copy: Path) -> None:
     text = "\n".join(found.problems)
     for words in ("box sizes must be positive", "cannot be read as Parquet", "lidar_calibration"):
         assert words in text
+
+
+def test_labels_that_are_changed_in_place_make_another_index(copy: Path, tmp_path: Path) -> None:
+    """Neither the size nor the statistics of the file tell."""
+
+    def write(shift: float) -> None:
+        table = pq.read_table(path)
+        at = next(i for i, name in enumerate(table.schema.names) if name.endswith("center.x"))
+        values = np.asarray(table.column(at))
+        inner = int(np.argsort(values)[len(values) // 2])
+        values = np.where(np.arange(len(values)) == inner, values + shift, values)
+        table = table.set_column(at, table.schema.names[at], pa.array(values))
+        pq.write_table(table, path, compression="none", use_dictionary=False)
+
+    path = _segment_files(copy, "lidar_box")[0]
+    write(0.0)
+    before, size = read_stamp(convert_waymo(copy, tmp_path / "index"))["source"], path.stat().st_size
+    write(1e-3)
+    assert path.stat().st_size == size
+    assert read_stamp(convert_waymo(copy, tmp_path / "index"))["source"] != before
+
+
+def test_segments_without_poses_are_not_passed_over(copy: Path, tmp_path: Path, caplog: Any) -> None:
+    path = _segment_files(copy, "vehicle_pose")[0]
+    path.unlink()
+    with pytest.raises(DataError, match="component is missing") as error:
+        convert_waymo(copy, tmp_path / "index")
+    assert error.value.file == path
+    facts = read_stamp(convert_waymo(copy, tmp_path / "index", options=ConvertOptions(partial=True)))
+    assert facts["frames"] == 12  # `labelled.json` may name frames that were left out
+    assert "1 segments without vehicle_pose" in caplog.text
+
+
+def test_a_set_whose_labels_are_not_published_is_no_problem(copy: Path) -> None:
+    shutil.move(copy / "validation", copy / "domain_adaptation_testing")
+    shutil.rmtree(copy / "domain_adaptation_testing" / "lidar_box")
+    for name in ("training", "tuning"):
+        shutil.rmtree(copy / name)
+    (copy / "labelled.json").unlink()
+    assert examine_dataset(copy, None).problems == []

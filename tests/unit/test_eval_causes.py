@@ -44,6 +44,8 @@ def test_headings_that_are_turned(angle: float, words: str, n: int) -> None:
     assert words in text
     (text,) = of_headings(-true, true, {"counted clockwise": true})
     assert "counted clockwise" in text
+    (text,) = of_headings(np.degrees(true), true, {"to be in degrees": true})
+    assert "to be in degrees" in text
 
 
 @pytest.mark.parametrize("seed", range(40))

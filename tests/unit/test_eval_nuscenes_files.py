@@ -225,6 +225,9 @@ def test_splits(world, tmp_path):
         load_ground_truth(custom.root, custom.version, "val")
     path = custom.root / custom.version / "splits.json"
     path.write_text('{"tune": ["nowhere"]}')
+    with pytest.raises(DataError, match="'nowhere' is not in the tables"):  # as a conversion says it
+        load_ground_truth(custom.root, custom.version, "tune")
+    path.write_text('{"tune": []}')
     with pytest.raises(DataError, match="no scene of the split"):
         load_ground_truth(custom.root, custom.version, "tune")
     path.write_text('{"tune": "scene-a"}')
@@ -281,6 +284,13 @@ def test_config(tmp_path):
         ({"class_range": {"car": 50}}, "must name exactly"),
         ({"min_recall": 1.0}, "must lie in"),
         ({"dist_ths": 4}, "wrong type"),
+        ({"dist_ths": ["2"]}, "not a finite number"),
+        ({"class_range": values["class_range"] | {"car": "50"}}, "not a finite number"),
+        ({"class_range": values["class_range"] | {"car": -50}}, "must be positive"),
+        ({"mean_ap_weight": float("nan")}, "not a finite number"),
+        ({"mean_ap_weight": -1}, "must not be negative"),
+        ({"max_boxes_per_sample": None}, "positive integer"),
+        ({"min_recall": "0.1"}, "not a finite number"),
     ):
         with pytest.raises(ConfigError, match=message):
             DetectionConfig.from_dict(values | change)

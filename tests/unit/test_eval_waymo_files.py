@@ -73,8 +73,8 @@ def test_files_that_are_no_archive(tmp_path: Path) -> None:
     broken = bytearray((tmp_path / "broken.npz").read_bytes())
     broken[60:90] = b"\xff" * 30
     (tmp_path / "broken.npz").write_bytes(broken)
-    for name in ("broken.npz", "nothing.npz"):
-        with pytest.raises(DataError, match=rf"cannot be read: .*{name}"):
+    for name, message in (("broken.npz", "cannot be read: "), ("nothing.npz", "file is missing")):
+        with pytest.raises(DataError, match=rf"{message}.*{name}"):
             read_sets(tmp_path / name)
 
 
@@ -170,3 +170,10 @@ def test_the_servers_file_is_what_the_protocol_says(tmp_path: Path) -> None:
         ("segment_a", 1_550_083_467_346_370, 2, 0.5, -1.0, 0.0, 0.5, 0.6, 0.7, 1.7, 0.25),
         ("segment_c", 300, 4, 0.25, -1.0, 0.0, 0.5, 0.6, 0.7, 1.7, 0.25),
     ]
+
+
+def test_boxes_in_the_frame_of_the_world_are_named(tmp_path: Path) -> None:
+    held = arrays()
+    far = held["pred_box"] + np.array([5000.0, 3000, 0, 0, 0, 0, 0], np.float32)
+    found = evaluate_files(saved(tmp_path / "a.npz", pred_box=far), tmp_path / "m.json")
+    assert any("lies within 300 m of its vehicle" in text for text in found["warnings"])

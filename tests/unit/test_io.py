@@ -126,3 +126,25 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"b": {"val": [1], "val": [2]}}')
     with pytest.raises(DataError, match="'val' is given twice"):
         read_json(tmp_path / "a.json")
+
+
+def test_devices_and_links_stay_what_they_are(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    write_json(pipe, {"x": 1}, indent=None)
+    assert os.read(held, 100) == b'{"x": 1}\n'
+    os.close(held)
+    assert pipe.is_fifo()
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("far")
+    with atomic_folder(link) as temporary:
+        (temporary / "a").write_text("1")
+    assert link.is_symlink()
+    assert [p.name for p in (tmp_path / "far").iterdir()] == ["a"]
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", loop(tmp_path / "loop")):
+        with pytest.raises(DataError, match="Errno 20"), atomic_folder(path):
+            pass
+    assert {p.name for p in tmp_path.iterdir()} == {"pipe", "far", "link", "file", "loop"}

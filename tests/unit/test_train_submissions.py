@@ -19,6 +19,7 @@ from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
 from bevkd.data.kitti import read_folder
 from bevkd.data.kitti.boxes import difficulty
+from bevkd.data.options import ConvertOptions
 from bevkd.data.waymo.convert import FOLDERS
 from bevkd.errors import ConfigError
 from bevkd.models.bev.second_fpn_settings import SecondFPNSettings
@@ -260,3 +261,27 @@ def test_other_formats_and_classes_are_refused_before_detection(kitti: Path, way
     assert found.results.parent.parent == other / "applied"
     assert found.metrics is not None
     assert not list(other.glob("predictions*"))
+
+
+def test_detections_in_frames_without_labels_are_not_false(waymo: Path, tmp_path: Path) -> None:
+    """A frame of a labelled split without labels says nothing of a detector; metrics left from labels do not stay."""
+    shutil.copytree(waymo / "data", tmp_path / "data")
+    run = run_of("waymo", tmp_path)
+    files = sorted((tmp_path / "data" / "validation" / "lidar_box").iterdir())
+    found = perfect(FrameDataset(replace(run.data, index=str(waymo / "index")), run.model, "val", train=False, seed=0))
+    files[0].unlink()
+    options = ConvertOptions(missing_labels="unlabelled")
+    lookup("reader", "waymo").convert(tmp_path / "data", None, tmp_path / "index", options=options)
+    frames = FrameDataset(run.data, run.model, "val", train=False, seed=0)
+    submission = lookup("submission", "waymo")
+    results = submission.write(run, frames, found, tmp_path / "predictions_val")
+    metrics = submission.evaluate(run, frames, results, tmp_path / "metrics_val.json")
+    assert (metrics["frames"], len(frames)) == (2, 4)
+    assert value_of(metrics, "L2_AP_vehicle", tmp_path) == pytest.approx(100.0, abs=0.1)
+    files[1].unlink()
+    lookup("reader", "waymo").convert(tmp_path / "data", None, tmp_path / "index", options=options)
+    out = untrained(small(run), tmp_path / "run")
+    (out / "metrics_val.json").write_text("{}")
+    applied = apply_run(out, "val")
+    assert (applied.metrics, applied.results.name) == (None, "predictions_val.bin")
+    assert not (out / "metrics_val.json").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.errors import DataError
+from bevkd.errors import DataError, nearest
 from bevkd.io import read_text
 
 Array = NDArray[np.float64]
@@ -64,7 +64,8 @@ def read_calibration(path: str | Path, frame: str | None = None) -> Calibration:
     matrices = {}
     for name, shape in _SHAPES.items():
         if name not in found:
-            raise DataError("calibration matrix is missing", file=path, token=frame, field=name)
+            hint = nearest(name, found)
+            raise DataError(f"calibration matrix is missing{hint}", file=path, token=frame, field=name)
         words = found[name].split()
         if len(words) != shape[0] * shape[1]:
             message = f"calibration matrix has {len(words)} values, not {shape[0] * shape[1]}"

@@ -36,7 +36,7 @@ from bevkd.data.labelled import read_labelled, without_labels
 from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.points import Points, read_lidar
 from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
-from bevkd.errors import DataError
+from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import quaternion_from_matrix
 from bevkd.processes import process_pool
 
@@ -109,11 +109,17 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1, options: 
         options: where the folder differs from KITTI's rules.
 
     Raises:
+        ConfigError: an option that means nothing here.
         DataError: no frame; a file is missing, truncated or malformed; a list names a frame that is not there; points
             are not what the format holds, or a calibration does not fit its image.
     """
     root, out, options = Path(root), Path(out), options or ConvertOptions()
     problems = options.problems
+    if options.rescale_images:
+        raise ConfigError(
+            "KITTI does not say for which size of an image its calibration was made: convert the original images, then"
+            " data.rescale_images takes resized ones; or scale P2 in calib/ with them"
+        )
     folder = find_members(root, options)
     members = folder.members
     splits = find_splits(root, members, options)
@@ -199,7 +205,7 @@ def _look_at(root: Path, options: ConvertOptions, members: list[Member]) -> tupl
         with problems.here():
             if one.image is not None:
                 size = size_of_image(root / one.path(CAMERA), one.name)
-                if calibration is not None and not options.rescale_images:
+                if calibration is not None:
                     check_centre(calibration.intrinsics, size, root / one.path(CAMERA), one.name)
         with problems.here():
             if one.lidar:

@@ -121,8 +121,8 @@ def find_splits(root: Path, members: list[Member], options: ConvertOptions) -> d
     Raises:
         DataError: a list names a frame that is not there, or one of another list.
     """
-    lists = {split: root / "ImageSets" / f"{split}.txt" for split in SPLITS}
-    lists = {split: path for split, path in lists.items() if path.is_file() or path.is_symlink()}
+    held = names_in(root / "ImageSets", ".txt")
+    lists = {split: root / "ImageSets" / f"{split}.txt" for split in SPLITS if f"{split}.txt" in held}
     if not lists:
         return {one.token: "train" if one.folder == "training" else "test" for one in members}
     out = {one.token: "" for one in members}

@@ -139,7 +139,7 @@ def convert_nuscenes(
     }
     left = len(sample) - len(key_frames["token"])
     tokens = [t.decode() for t in key_frames["token"]]
-    subsets, labelled = read_labelled(folder / "labelled.json", tokens, problems, absent=left > 0)
+    subsets, labelled = read_labelled(folder / "labelled.json", tokens, problems, absent=left > 0 or options.partial)
     held = [name for name in splits if name in set(words["split"])] if len(scene) else []
     facts = {
         "reader": "nuscenes",

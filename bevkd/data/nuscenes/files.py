@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from bevkd.data.nuscenes.frames import Records
 from bevkd.data.nuscenes.tables import Table
 from bevkd.data.options import ConvertOptions
 from bevkd.data.points import read_lidar
+from bevkd.data.radar import read_radar
 from bevkd.errors import DataError
 from bevkd.io import reading, reason
 
@@ -110,7 +113,7 @@ def find_files(root: Path, data: Table, records: Records, workers: int, options:
         ),
     ]
     if not options.partial:
-        checks.insert(0, (alone, "file is missing"))
+        checks.insert(0, (alone, "file is missing (`convert --partial` indexes what is there)"))
     for bad, message in checks:
         for at in np.flatnonzero(bad).tolist():
             options.problems.add(_error(root, data, records, at, message))
@@ -129,7 +132,10 @@ def _sizes(root: Path, names: NDArray[np.bytes_], workers: int) -> tuple[NDArray
 
     def size(name: bytes) -> int | str:
         try:
-            return os.stat(os.path.join(base, name)).st_size
+            found = os.stat(os.path.join(base, name))
+            if stat.S_ISDIR(found.st_mode):
+                return reason(IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+            return found.st_size
         except FileNotFoundError:
             return _ABSENT
         except OSError as error:
@@ -159,7 +165,7 @@ def look_into(root: Path, tables: dict[str, Table], records: Records, workers: i
     Raises:
         DataError: an image has another size, points are not what the format holds, or a file cannot be read.
     """
-    key = np.flatnonzero(records.is_key & (records.modality != "radar"))
+    key = np.flatnonzero(records.is_key)
     if not options.problems.collect:
         _, first = np.unique(records.group[key], return_index=True)
         key = key[first]
@@ -187,6 +193,8 @@ def _compare(
                 check_size(found, known, path, token)
                 intrinsics = tables["calibrated_sensor"]["camera_intrinsic"][records.calibration[at]]
                 check_centre(intrinsics, known if min(known) > 0 else found, path, token)
+        elif records.modality[at] == "radar":
+            read_radar(path, token)
         else:
             with reading(path, "LiDAR file", token=token, field="filename"):
                 points = read_lidar(path, token, options.point_columns or COLUMNS)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bevkd.data.options import Problems
 from bevkd.errors import DataError
-from bevkd.io import reading
+from bevkd.io import WIDE, reading
 
 _CHUNK = 1 << 22  # characters per read
 _BATCH = 5_000  # records per column block
@@ -104,10 +104,14 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             pieces end in which the file is read.
     """
     try:
-        with reading(path, "table"), open(path, encoding="utf-8-sig", newline="") as stream:
-            yield from _parse(stream, path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"table is not UTF-8: {error.reason}", file=path) from None
+        with reading(path, "table"):
+            with open(path, "rb") as start:
+                encoding = "utf-16" if start.read(2) in WIDE else "utf-8-sig"
+            with open(path, encoding=encoding, newline="") as stream:
+                yield from _parse(stream, path)
+    except UnicodeError as error:
+        what = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+        raise DataError(f"table cannot be read as text: {what}", file=path) from None
 
 
 def _parse(stream: TextIO, path: Path) -> Iterator[dict[str, Any]]:

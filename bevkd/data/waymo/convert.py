@@ -45,6 +45,7 @@ FOLDERS = {
     "domain_adaptation_validation": "domain_val",
     "domain_adaptation_testing": "domain_test",
 }
+_LARGE = {"lidar", "lidar_pose", "camera_image"}  # components of hundreds of megabytes a segment
 _SCHEMAS = {"frames": FRAMES, "sensors": SENSORS, "boxes": BOXES}
 
 
@@ -73,7 +74,7 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1, options: 
     problems = options.problems
     if options.point_columns is not None:
         raise ConfigError("Waymo components name their columns: there is no number of columns of a point to be set")
-    segments = _segments(root)
+    segments = _segments(root, options)
     source = _digest(root, segments, options)
     if not problems.collect and is_current(out, VERSION, source):
         log.info("%s is up to date", out)
@@ -97,7 +98,7 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1, options: 
         tokens += pq.read_table(_part(parts, segment, "frames"), columns=["token"])["token"].to_pylist()
     counts = [pq.read_metadata(_part(parts, segment, "frames")).num_rows for segment in segments]
     missing, blank = _left_out(root, segments, counts, options)
-    subsets, labelled = read_labelled(root / "labelled.json", tokens, problems)
+    subsets, labelled = read_labelled(root / "labelled.json", tokens, problems, absent=options.partial)
     problems.check()
     if options.missing_labels == "unlabelled" and any(blank):
         subsets, labelled = without_labels(subsets, labelled, blank)
@@ -157,22 +158,33 @@ def _drop_if_empty(parts: Path) -> None:
         parts.rmdir()
 
 
-def _segments(root: Path) -> list[str]:
-    """`<folder>/<segment>` of every segment, by folder, then by name."""
-    out = [
-        f"{folder}/{name.removesuffix('.parquet')}"
-        for folder in FOLDERS
-        for name in names_in(root / folder / "vehicle_pose", ".parquet")
-    ]
+def _segments(root: Path, options: ConvertOptions) -> list[str]:
+    """`<folder>/<segment>` of every segment, by folder, then by name.
+
+    Raises:
+        DataError: none, or one without `vehicle_pose`, which says what its frames are; where parts may be missing such
+            segments are left out.
+    """
+    out: list[str] = []
+    for folder in FOLDERS:
+        posed = names_in(root / folder / "vehicle_pose", ".parquet")
+        out += [f"{folder}/{name.removesuffix('.parquet')}" for name in posed]
+        held = {name for component in COMPONENTS for name in names_in(root / folder / component, ".parquet")}
+        without = sorted(held - set(posed))
+        if without and (options.partial or not posed):
+            log.warning("%s: %d segments without vehicle_pose are left out", root / folder, len(without))
+            continue
+        for name in without:
+            message = "component is missing (`convert --partial` leaves the segment out)"
+            options.problems.add(DataError(message, file=root / folder / "vehicle_pose" / name))
     if not out:
         raise DataError("no segment: there is no <split>/vehicle_pose/*.parquet", file=root)
     return out
 
 
 def _digest(root: Path, segments: list[str], options: ConvertOptions) -> str:
-    """SHA-256 over the sizes and footers of all component files, and over unusual options.
-
-    A footer holds offsets and statistics of its file.
+    """SHA-256 over all component files, and over unusual options: of range images and pictures, which are large, over
+    their sizes and footers. A footer holds offsets and statistics of its file.
     """
     total = hashlib.sha256()
     for segment in segments:
@@ -183,7 +195,7 @@ def _digest(root: Path, segments: list[str], options: ConvertOptions) -> str:
             if path.is_file():
                 with reading(path, "component"), open(path, "rb") as stream:
                     size = path.stat().st_size
-                    stream.seek(max(0, size - 4096))
+                    stream.seek(max(0, size - 4096) if component in _LARGE else 0)
                     total.update(f"{component} {size}".encode() + stream.read())
     path = root / "labelled.json"
     total.update(read_bytes(path) if path.is_file() else b"-")

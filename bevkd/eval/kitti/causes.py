@@ -14,6 +14,8 @@ def oddities(labels: Objects, results: Objects) -> list[str]:
     """Sentences on what is likely wrong; none where nothing is."""
     labels = labels.select(placed(labels) & (labels.kind != TYPES.index("dontcare")))
     results = results.select(placed(results) & (results.kind != OTHER))
+    flat = int((results.column("y2") <= results.column("y1")).sum())
+    flatness = f"{flat} of {len(results)} detections have an image box without height: below 25 pixels none is scored"
     score, truth = results.column("score"), _place(labels)
     i, j = nearest_pairs(_place(results), score, truth)
     # Axes of the LiDAR look ahead, to the left and up, those of the camera to the right, down and ahead.
@@ -29,11 +31,13 @@ def oddities(labels: Objects, results: Objects) -> list[str]:
         "counted the other way round": -angle,
         "counted as in the LiDAR frame (-rotation_y - 90 degrees)": -angle - QUARTER,
         "to hold alpha": angle + ray,
+        "to be in degrees": np.radians(angle),
     }
     seen = alpha != NO_ANGLE
     middle = "y looks to be that of the middle of the boxes, not of their bottom"
     sizes = [np.stack([objects.column(name) for name in _SIZES], axis=1) for objects in (found, true)]
     return [
+        *[flatness] * bool(flat),
         *of_sizes(sizes[0], sizes[1], _SIZES),
         *of_headings(angle, true.column("rotation_y"), others, "rotation_y"),
         *of_headings(alpha[seen], true.column("alpha")[seen], {"to hold rotation_y": (alpha - ray)[seen]}, "alpha"),

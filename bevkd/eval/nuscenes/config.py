@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,18 @@ _CVPR_2019_RANGE: dict[str, float] = {
     "traffic_cone": 30,
     "barrier": 30,
 }
+
+
+def _check_numbers(name: str, value: Any) -> None:
+    """Whether a value, or all of several, are finite numbers.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    held = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+    for one in held:
+        if isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one):
+            raise ConfigError(f"{name}: {one!r} is not a finite number")
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,14 @@ class DetectionConfig:
     def __post_init__(self) -> None:
         if set(self.class_range) != set(CLASSES):
             raise ConfigError(f"class_range must name exactly {', '.join(CLASSES)}")
+        for name in ("class_range", "dist_ths", "dist_th_tp", "min_recall", "min_precision", "mean_ap_weight"):
+            _check_numbers(name, getattr(self, name))
+        if min(self.class_range.values()) <= 0:
+            raise ConfigError(f"class_range must be positive, not {dict(self.class_range)}")
+        if type(self.max_boxes_per_sample) is not int or self.max_boxes_per_sample < 1:
+            raise ConfigError(f"max_boxes_per_sample must be a positive integer, not {self.max_boxes_per_sample!r}")
+        if self.mean_ap_weight < 0:
+            raise ConfigError(f"mean_ap_weight must not be negative, not {self.mean_ap_weight}")
         if self.dist_fcn != "center_distance":
             raise ConfigError(f"unknown dist_fcn {self.dist_fcn!r}; only 'center_distance' exists")
         if not self.dist_ths or min(self.dist_ths) <= 0 or len(set(self.dist_ths)) != len(self.dist_ths):
@@ -88,6 +109,8 @@ class DetectionConfig:
             return cls(**{**values, "dist_ths": tuple(values["dist_ths"]), "class_range": dict(values["class_range"])})
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{source}: a value has the wrong type: {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
 
     @classmethod
     def from_json(cls, path: str | Path) -> DetectionConfig:

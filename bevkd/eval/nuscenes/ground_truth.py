@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -18,9 +17,7 @@ from bevkd.eval.nuscenes.columns import BAD_VALUE, checked_matrix, first_bad
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX, BIKE_RACK, CLASS_OF_CATEGORY, NO_ATTRIBUTE
 from bevkd.eval.nuscenes.jsonio import collector_paused, iter_records
 from bevkd.eval.nuscenes.splits import split_scenes
-from bevkd.splits import CUSTOM
-
-log = logging.getLogger(__name__)
+from bevkd.splits import custom_splits
 
 MAX_TIME_DIFF_S = 1.5  # annotations further apart in time give no velocity
 _IGNORED, _RACK = -2, -1  # labels of categories that are no detection class
@@ -70,12 +67,8 @@ def load_ground_truth(
 def _load(folder: Path, scene_names: list[str], official: bool, own: Mapping[str, str | None]) -> GroundTruth:
     names = dict(_rows(folder / "scene.json", "token", "name"))
     wanted = set(scene_names)
-    if not official and (absent := wanted - set(names.values())):
-        # The devkit passes over them, so that the metrics are those of the others.
-        hint = nearest(min(absent), names.values())
-        log.warning(
-            "%s: %d scenes are not in the tables, such as %r%s", folder / CUSTOM, len(absent), min(absent), hint
-        )
+    if not official:
+        custom_splits(folder, names.values())  # compared, as by a conversion
     tokens: list[str] = []
     others: set[str] = set()
     times: list[int] = []

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bevkd.errors import DataError
-from bevkd.io import reading
+from bevkd.io import WIDE, decode, read_bytes, reading
 
 _fast_loads: Callable[[bytes], Any]
 _fast_dumps: Callable[[Any], bytes]
@@ -182,9 +182,18 @@ def _refusal(error: Exception, path: Path, text: bytes, offset: int) -> DataErro
 def _mapped(path: Path) -> mmap.mmap:
     try:
         with reading(path), open(path, "rb") as stream:
+            if stream.read(2) in WIDE:
+                return _held(decode(read_bytes(path), path).encode())
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError as error:  # an empty file cannot be mapped
         raise DataError(f"cannot be read: {error}", file=path) from error
+
+
+def _held(content: bytes) -> mmap.mmap:
+    """Bytes in memory, to be looked at as a file is."""
+    buffer = mmap.mmap(-1, len(content))
+    buffer[:] = content
+    return buffer
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 from bevkd.eval.causes import QUARTER, nearest_pairs, of_headings, of_heights, of_sizes
 from bevkd.eval.waymo.sets import TYPES, Boxes, Sets
 
+_REACH_M = 300.0  # no sensor of Waymo's vehicles sees as far
 _ENOUGH = 50_000  # annotations: of more, every k-th frame is looked at
 
 
@@ -47,9 +48,16 @@ def conventions(sets: Sets) -> list[str]:
 
     i, j = nearest_pairs(place(found), found.score.astype(np.float64), place(true))
     a, b = found.box[i], true.box[j]
-    others = {"counted clockwise": -a[:, 6], "to be -heading - 90 degrees": -a[:, 6] - QUARTER}
+    others = {
+        "counted clockwise": -a[:, 6],
+        "to be -heading - 90 degrees": -a[:, 6] - QUARTER,
+        "to be in degrees": np.radians(a[:, 6]),
+    }
     middle = "z looks to be that of the bottom of the boxes, not of their middle"
+    reach = np.hypot(found.box[:, 0], found.box[:, 1])
+    far = f"none of the {len(found)} predictions lies within {_REACH_M:g} m of its vehicle: boxes must be in its frame"
     return [
+        *[far] * bool(len(found) and reach.min() > _REACH_M),
         *of_sizes(a[:, 3:6], b[:, 3:6], ("length", "width", "height")),
         *of_headings(a[:, 6], b[:, 6], others, "heading"),
         *of_heights(a[:, 2], b[:, 2], b[:, 5] / 2, middle),

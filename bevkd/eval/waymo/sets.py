@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.errors import DataError
+from bevkd.io import reading
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -107,7 +108,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
     """
     arrays: dict[str, Any] = {}
     try:
-        with open(path, "rb") as stream:
+        with reading(path), open(path, "rb") as stream:
             if not zipfile.is_zipfile(stream):
                 raise DataError("cannot be read as .npz, which np.savez(FILE, pred_box=...) writes", file=path)
         with np.load(path, allow_pickle=False) as archive:

@@ -100,6 +100,10 @@ class WaymoSubmission:
         """Write the arrays to `<stem>.npz`; without labels also what the benchmark's server takes, `<stem>.bin`."""
         results = stem.with_suffix(".npz")
         content: dict[str, Any] = arrays(frames, found)
+        if frames.has_annotations and (left := int((~frames.labelled).sum())):
+            logger.warning("%d of %d frames have no labels and are left out of the metrics", left, len(frames))
+            scored = frames.labelled[content["pred_frame"]]
+            content |= {name: held[scored] for name, held in content.items() if name.startswith("pred_")}
         with atomic_path(results) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, **content)
         if frames.has_annotations:
@@ -122,7 +126,7 @@ class WaymoSubmission:
             raise ConfigError(f"split {frames.split!r} has no labels")
         sets = read_sets(results)
         metrics: dict[str, Any] = _with_mean(evaluate(sets)) | {"LET": _with_mean(evaluate(sets, LetConfig()))}
-        metrics = with_frames(metrics, len(frames), conventions(sets))
+        metrics = with_frames(metrics, int(frames.labelled.sum()), conventions(sets))
         write_json(out, metrics, indent=2)
         logger.info("%s on %s: %s", run.run, frames.split, metrics["OBJECT_TYPE_TYPE_VEHICLE_LEVEL_2"])
         return metrics
