@@ -88,8 +88,9 @@ $(VENV)/.bevkd-dev: $(VENV)/.bevkd-core
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,sparse]'
 	$(BIN)/pip install -q --no-deps nuscenes-devkit==1.2.0
 	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null \
-		|| timeout 300 $(BIN)/playwright install --only-shell chromium \
-		|| echo "No Chromium here: the page is not tested in a browser (Debian: apt-get install chromium)."
+		|| timeout 60 $(BIN)/playwright install --only-shell chromium >/dev/null 2>&1 \
+		|| echo "No Chromium here, and none fetched within a minute: tests skip the page in a browser" \
+			"(apt-get install chromium, or $(BIN)/playwright install chromium)."
 	touch $@
 
 clean: ## Remove runs, caches and simulated data (keeps tables and figures)

@@ -82,7 +82,7 @@ def _watcher(split: str | None) -> Watch | None:
     """What looks at snapshots; None where nobody would see what it finds."""
     if split is None and not progress.shown():
         return None
-    from bevkd.report.headline import headline, last_known
+    from bevkd.report.main_metric import last_known, main_metric
     from bevkd.train import evaluate_run
 
     def look(folder: Path, step: int | None) -> str:
@@ -91,7 +91,7 @@ def _watcher(split: str | None) -> Watch | None:
         if split is None:
             return ""
         try:
-            found = headline(evaluate_run(folder, split))
+            found = main_metric(evaluate_run(folder, split))
         except BevkdError as error:  # a training is not lost for a look at it
             logger.warning("snapshot after step %d not evaluated: %s", step, error)
             return ""
@@ -234,4 +234,6 @@ def response(
     folder = trained(run, scale, seed, runs)
     from bevkd.train.response import measure_response
 
-    measure_response(folder, split, response_file(run, scale, seed, split, runs) if out is None else out)
+    file = response_file(run, scale, seed, split, runs) if out is None else out
+    measure_response(folder, split, file)
+    say(f"wrote {file}")
