@@ -31,6 +31,7 @@ app = typer.Typer(
     name="bevkd",
     cls=_Ordered,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Cross-modality knowledge distillation of bird's-eye-view 3D object detectors.",

@@ -12,10 +12,10 @@ from bevkd.cli.common import RUNS, RunsRoot, Scale, app, note
 _KINDS = "runs, models, methods, tables, figures, claims or datasets"
 
 
-@app.command("list")
+@app.command("list", no_args_is_help=True)
 def list_(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=_KINDS)],
-    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="Only entries that hold this text anywhere.")] = "",
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Only entries that hold this text anywhere.")] = "",
     scale: Scale = "sim",
     runs: RunsRoot = RUNS,
     json_out: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,

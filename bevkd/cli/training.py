@@ -176,7 +176,8 @@ def cache(
         return
     from bevkd.train import ensure_cache
 
-    say(ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers).folder)
+    made = ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers)
+    say(f"teacher cache: {made.folder}")
 
 
 @app.command()
@@ -212,11 +213,11 @@ def predict(
     from bevkd.train.snapshots import snapshot_folder
 
     found = apply_run(folder if snapshot is None else snapshot_folder(folder, snapshot), split, plain, out)
-    if found.metrics is None:
+    if found.metrics is None or found.file is None:
         say(f"{found.frames} frames", f"no labels: results only, {found.results}")
     else:
-        show(found.metrics)
-        say(f"results: {found.results}", f"metrics: {found.file}")
+        say(f"results: {found.results}")
+        show(found.metrics, found.file)
 
 
 @app.command()

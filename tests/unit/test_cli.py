@@ -80,6 +80,19 @@ def test_help_is_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None
     assert shown == list(ORDER)
 
 
+def test_short_words_that_people_try(capsys: pytest.CaptureFixture[str]) -> None:
+    from bevkd import __version__
+
+    for words in (["--version"], ["version"], ["-q", "version"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out == f"{__version__}\n"
+    for words in (["-h"], ["train", "-h"], ["evaluate", "kitti", "-h"]):
+        assert main(words) == 0
+        assert "Show this message and exit" in capsys.readouterr().out
+    assert main(["list"]) == 2
+    assert "runs, models, methods" in "".join(capsys.readouterr())
+
+
 def test_module_entry_point_prints_the_version() -> None:
     result = subprocess.run([sys.executable, "-m", "bevkd", "version"], capture_output=True, text=True, check=False)
     assert result.returncode == 0
