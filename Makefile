@@ -8,6 +8,9 @@ ARGS ?=
 BIN := $(VENV)/bin
 # Everything else stands in profiles/default, which Snakemake loads by itself.
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+# Snakemake hears only the last --config: what ARGS sets stands behind the scale, not in its place.
+SMOKE := --config scale=smoke
+AT_SMOKE = $(if $(filter --config -C,$(ARGS)),$(patsubst -C,$(SMOKE),$(patsubst --config,$(SMOKE),$(ARGS))),$(ARGS) $(SMOKE))
 # Keep the user's own settings and packages out of the environment.
 export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -33,7 +36,7 @@ extended: env ## Tuning of the baselines, five seeds over three labelled subsets
 	$(SNAKEMAKE) --force report $(ARGS)
 
 smoke: env ## The whole workflow at smoke scale (results/smoke)
-	$(SNAKEMAKE) --config scale=smoke $(ARGS)
+	$(SNAKEMAKE) $(AT_SMOKE)
 
 resume: env ## Continue after a crash or kill -9 (drops the stale lock first; nothing may be running)
 	$(BIN)/snakemake --unlock
@@ -88,8 +91,9 @@ $(VENV)/.bevkd-dev: $(VENV)/.bevkd-core
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,sparse]'
 	$(BIN)/pip install -q --no-deps nuscenes-devkit==1.2.0
 	command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null \
-		|| timeout 300 $(BIN)/playwright install --only-shell chromium \
-		|| echo "No Chromium here: the page is not tested in a browser (Debian: apt-get install chromium)."
+		|| timeout 60 $(BIN)/playwright install --only-shell chromium >/dev/null 2>&1 \
+		|| echo "No Chromium here, and none fetched within a minute: tests skip the page in a browser" \
+			"(apt-get install chromium, or $(BIN)/playwright install chromium)."
 	touch $@
 
 clean: ## Remove runs, caches and simulated data (keeps tables and figures)

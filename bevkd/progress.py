@@ -55,9 +55,10 @@ class Bar:
 
 
 def show_on(console: Console | None) -> None:
-    """Draw bars on a console from now on, if it is a terminal; None: draw none."""
+    """Draw bars on a console from now on, if it is a terminal that can move its cursor; None: draw none."""
     global _console
-    _console = console if console is not None and console.is_terminal else None
+    able = console is not None and console.is_terminal and not console.is_dumb_terminal
+    _console = console if able else None
 
 
 def shown() -> bool:
@@ -86,13 +87,13 @@ def bar(title: str, total: int, unit: str = "", done: int = 0) -> Iterator[Bar]:
     # Beside the note: title, bar, `12/400`, unit, two times, and the spaces between.
     wide = _console.width >= _WIDE
     taken = len(title) + _BAR * wide + 2 * len(str(total)) + 1 + len(unit) + len("0:00:00 ETA 0:00:00") + 6
+    narrow = _console.width < taken
     columns = [
         rich.TextColumn("{task.description}", markup=False),
         *([rich.BarColumn(bar_width=_BAR)] if wide else []),
         rich.MofNCompleteColumn(),
-        *([rich.TextColumn(unit, markup=False)] if unit else []),
-        note,
-        rich.TimeElapsedColumn(),
+        *([rich.TextColumn(unit, markup=False)] if unit and not narrow else []),
+        *([note, rich.TimeElapsedColumn()] if not narrow else []),
         rich.TextColumn("ETA"),
         rich.TimeRemainingColumn(),
     ]

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bevkd.hints import RUNS, how_to_train
 
+# As a user meets them: data, runs, what comes of them, and last what costs are measured with.
+ORDER = (
+    *("doctor", "simulate", "convert"),
+    *("train", "predict", "evaluate", "view", "list", "config"),
+    *("cache", "response", "table", "figure", "part", "report"),
+    *("profile", "bench", "version"),
+)
+
+
+class _Ordered(TyperGroup):
+    """Commands in the order of `ORDER`, whatever module was imported first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 app = typer.Typer(
     name="bevkd",
+    cls=_Ordered,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Cross-modality knowledge distillation of bird's-eye-view 3D object detectors.",

@@ -17,11 +17,11 @@ evaluate_app = typer.Typer(no_args_is_help=True, help="Metrics equal to the offi
 app.add_typer(evaluate_app, name="evaluate")
 
 
-def show(metrics: Mapping[str, Any]) -> None:
-    """Tables of the metrics, unless quiet; below them, where they are not overlooked, what is odd (stderr)."""
+def show(metrics: Mapping[str, Any], file: Path) -> None:
+    """Tables of the metrics and where they lie, unless quiet; last, not to be overlooked, what is odd (stderr)."""
     from bevkd.report.shown import shown
 
-    say(shown(metrics))
+    say(shown(metrics), f"metrics: {file}")
     for text in metrics.get("warnings", ()):
         logger.warning("%s", text)
 
@@ -42,7 +42,7 @@ def evaluate_nuscenes(
 
     settings = DetectionConfig.from_json(config) if config else None
     found = evaluate_files(root, version, split, results, out, settings, details, categories=own_categories(classes))
-    show(found.content())
+    show(found.content(), out)
 
 
 @evaluate_app.command("kitti")
@@ -63,7 +63,7 @@ def evaluate_kitti(
     from bevkd.eval.kitti import evaluate_files, read_split
 
     frames = None if split is None else read_split(split, labels)
-    show(evaluate_files(labels, results, out, frames, own_categories(classes)))
+    show(evaluate_files(labels, results, out, frames, own_categories(classes)), out)
 
 
 @evaluate_app.command("waymo")
@@ -75,4 +75,4 @@ def evaluate_waymo(
     """Waymo AP and APH per type, range and level."""
     from bevkd.eval.waymo import LetConfig, evaluate_files
 
-    show(evaluate_files(sets, out, LetConfig() if let else None))
+    show(evaluate_files(sets, out, LetConfig() if let else None), out)

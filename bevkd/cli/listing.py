@@ -12,10 +12,10 @@ from bevkd.cli.common import RUNS, RunsRoot, Scale, app, note
 _KINDS = "runs, models, methods, tables, figures, claims or datasets"
 
 
-@app.command("list")
+@app.command("list", no_args_is_help=True)
 def list_(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=_KINDS)],
-    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="Only entries that hold this text anywhere.")] = "",
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Only entries that hold this text anywhere.")] = "",
     scale: Scale = "sim",
     runs: RunsRoot = RUNS,
     json_out: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
@@ -55,8 +55,10 @@ def _table(kind: str, columns: list[str], lines: list[list[str]], text: str) -> 
     if hidden := [name for name in columns if name not in kept]:
         said += f"; not shown for want of room: {', '.join(hidden)}"
     table = Table(box=box.SIMPLE_HEAD, caption=said, caption_justify="left")
+    # Words are folded: those of the widest column, which is not always the last one.
+    folded = max(kept[1:] or kept, key=lambda name: max(len(line[columns.index(name)]) for line in lines))
     for name in kept:
-        table.add_column(name, overflow="fold", no_wrap=name != kept[-1])
+        table.add_column(name, overflow="fold", no_wrap=name != folded)
     for line in lines:
         table.add_row(*(Text(line[columns.index(name)]) for name in kept))
     console.print(table)

@@ -82,7 +82,7 @@ def _watcher(split: str | None) -> Watch | None:
     """What looks at snapshots; None where nobody would see what it finds."""
     if split is None and not progress.shown():
         return None
-    from bevkd.report.headline import headline, last_known
+    from bevkd.report.main_metric import last_known, main_metric
     from bevkd.train import evaluate_run
 
     def look(folder: Path, step: int | None) -> str:
@@ -91,7 +91,7 @@ def _watcher(split: str | None) -> Watch | None:
         if split is None:
             return ""
         try:
-            found = headline(evaluate_run(folder, split))
+            found = main_metric(evaluate_run(folder, split))
         except BevkdError as error:  # a training is not lost for a look at it
             logger.warning("snapshot after step %d not evaluated: %s", step, error)
             return ""
@@ -176,7 +176,8 @@ def cache(
         return
     from bevkd.train import ensure_cache
 
-    say(ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers).folder)
+    made = ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers)
+    say(f"teacher cache: {made.folder}")
 
 
 @app.command()
@@ -212,11 +213,11 @@ def predict(
     from bevkd.train.snapshots import snapshot_folder
 
     found = apply_run(folder if snapshot is None else snapshot_folder(folder, snapshot), split, plain, out)
-    if found.metrics is None:
+    if found.metrics is None or found.file is None:
         say(f"{found.frames} frames", f"no labels: results only, {found.results}")
     else:
-        show(found.metrics)
-        say(f"results: {found.results}", f"metrics: {found.file}")
+        say(f"results: {found.results}")
+        show(found.metrics, found.file)
 
 
 @app.command()
@@ -234,4 +235,6 @@ def response(
     folder = trained(run, scale, seed, runs)
     from bevkd.train.response import measure_response
 
-    measure_response(folder, split, response_file(run, scale, seed, split, runs) if out is None else out)
+    file = response_file(run, scale, seed, split, runs) if out is None else out
+    measure_response(folder, split, file)
+    say(f"wrote {file}")

@@ -100,7 +100,11 @@ class SceneReader:
         """
         if token not in self.row:
             folder = Path(self.data.index)
-            raise DataError(f"no such frame{nearest(token, self.row)}", file=folder, token=token)
+            raise DataError(
+                f"no such frame{nearest(token, self.row)}; `bevkd view --list` names those of a split",
+                file=folder,
+                token=token,
+            )
         i, index = self.row[token], self.index
         boxes, labels = self._boxes(i)
         points, cameras = None, []

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bevkd import progress
 from bevkd.config import RunConfig, to_plain
 from bevkd.config.applied import applied
 from bevkd.data import FrameDataset, collate
@@ -60,15 +61,17 @@ def detect(
 ) -> dict[str, Boxes]:
     """Run a detector over frames: boxes in each frame's ego frame; every token is a key, also without any detection.
 
-    Arguments as of `forward`; `only` are the indices of the frames to look at, default all of them.
+    Arguments as of `forward`; `only` are the indices of the frames to look at, default all of them. A terminal sees how
+    far it is.
     """
+    chosen = range(len(frames)) if only is None else only
     out: dict[str, Boxes] = {}
-    for members, _, outputs in forward(
-        detector, frames, range(len(frames)) if only is None else only, batch_size, precision
-    ):
-        boxes = detector.decode(outputs)
-        for position, i in enumerate(members):
-            out[frames.tokens[i]] = boxes.select(boxes.frame == position)
+    with progress.bar("detecting", len(chosen), "frames") as bar:
+        for members, _, outputs in forward(detector, frames, chosen, batch_size, precision):
+            boxes = detector.decode(outputs)
+            for position, i in enumerate(members):
+                out[frames.tokens[i]] = boxes.select(boxes.frame == position)
+            bar.advance(len(members))
     return out
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from bevkd.cli import main
 from bevkd.config import config_dir
@@ -66,6 +68,29 @@ def test_help_lists_the_stable_commands(capsys: pytest.CaptureFixture[str]) -> N
         "report",
     ):
         assert command in text
+
+
+def test_help_is_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:
+    from bevkd.cli.common import ORDER, app
+
+    commands = typer.main.get_group(app)
+    assert commands.list_commands(typer.Context(commands)) == list(ORDER), "a new command has its place in ORDER"
+    assert main(["--help"]) == 0
+    shown = re.findall(r"^. (\w+)  ", capsys.readouterr().out.partition("Commands")[2], re.MULTILINE)
+    assert shown == list(ORDER)
+
+
+def test_short_words_that_people_try(capsys: pytest.CaptureFixture[str]) -> None:
+    from bevkd import __version__
+
+    for words in (["--version"], ["version"], ["-q", "version"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out == f"{__version__}\n"
+    for words in (["-h"], ["train", "-h"], ["evaluate", "kitti", "-h"]):
+        assert main(words) == 0
+        assert "Show this message and exit" in capsys.readouterr().out
+    assert main(["list"]) == 2
+    assert "runs, models, methods" in "".join(capsys.readouterr())
 
 
 def test_module_entry_point_prints_the_version() -> None:

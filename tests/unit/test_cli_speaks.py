@@ -194,6 +194,18 @@ def test_a_narrow_terminal_gets_the_columns_in_front_and_the_words() -> None:
     assert fitting([], [], 80) == []
 
 
+def test_a_narrow_terminal_folds_words_and_no_heads(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True)
+    assert main(["list", "datasets", "--scale", "smoke"]) == 0
+    head = capsys.readouterr().out.splitlines()[1]
+    assert re.sub(r"\x1b\[[0-9;]*m", "", head).split() == ["dataset", "format", "root", "runs"]
+
+
 def test_an_interrupted_command_says_so(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

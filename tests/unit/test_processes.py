@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -32,16 +33,24 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interrupted", [True, False], ids=["Ctrl-C", "killed"])
+def test_workers_end_with_their_parent_in_the_middle_of_a_job(tmp_path: Path, interrupted: bool) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, text=True) as parent:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, str(script)], env=env, text=True, start_new_session=True, **pipes) as parent:
         assert parent.stdout is not None
         workers = [int(pid) for pid in parent.stdout.readline().split()]
         assert workers
         assert all(map(alive, workers))
-        parent.kill()
+        if interrupted:
+            os.killpg(parent.pid, signal.SIGINT)  # a terminal sends it to everybody
+            assert parent.wait(60) != 0
+            assert parent.stderr is not None
+            assert parent.stderr.read().count("Traceback") == 1, "that of the caller; workers are silent"
+        else:
+            parent.kill()
     deadline = time.monotonic() + 60
     while any(map(alive, workers)):
         assert time.monotonic() < deadline, "a worker outlives its parent"

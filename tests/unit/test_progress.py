@@ -68,6 +68,20 @@ def test_a_bar_says_as_much_as_fits() -> None:
         assert not unwanted or unwanted not in shown
 
 
+def test_a_narrow_terminal_gets_whole_numbers() -> None:
+    console, text = terminal(40)
+    progress.show_on(console)
+    with progress.bar("camera_base seed 0", 400, "steps", done=100) as bar:
+        bar.note("loss 2.5")
+    assert "camera_base seed 0 100/400 ETA" in words(text)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in words(text)
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_no_bars() -> None:
+    progress.show_on(Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"}))
+    assert not progress.shown()
+
+
 def test_work_within_work_draws_no_second_line() -> None:
     console, text = terminal()
     progress.show_on(console)

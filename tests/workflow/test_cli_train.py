@@ -51,7 +51,7 @@ def test_a_training_ends_with_the_model_and_the_next_command(
 def test_what_is_watched_is_shown_and_changes_nothing(train: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
-    from bevkd.report.headline import last_known
+    from bevkd.report.main_metric import last_known
 
     assert main([*train, "--runs", "plain"]) == 0
     assert main([*train, "--runs", "watched", "--watch", "tune"]) == 0

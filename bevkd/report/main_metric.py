@@ -1,4 +1,4 @@
-"""One number for a detector: what a progress line and a closing line can hold."""
+"""The number that stands for a detector: what a progress line and a closing line can hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bevkd.io import read_json
 from bevkd.report.metrics import METRICS, value_of
 
 # Name -> metric: of nuScenes, KITTI, Waymo from cameras and Waymo; the first that a file has.
-_HEADLINES = {
+_MAIN = {
     "mAP": "mAP",
     "3D AP": "3d_mean_moderate",
     "LET-APL": "LET_APL",
@@ -20,9 +20,9 @@ _HEADLINES = {
 }
 
 
-def headline(metrics: Mapping[str, Any]) -> str:
+def main_metric(metrics: Mapping[str, Any]) -> str:
     """Such as `mAP 12.3`; "" where there is no number."""
-    for name, key in _HEADLINES.items():
+    for name, key in _MAIN.items():
         try:
             return f"{name} {value_of(metrics, key, Path()):.{METRICS[key].digits}f}"
         except DataError:
@@ -31,11 +31,11 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 
 def last_known(run: Path) -> str:
-    """The headline of the newest evaluation of a run or one of its snapshots, such as `mAP 12.3 (val)`; or ""."""
+    """The main metric of the newest evaluation of a run or one of its snapshots, such as `mAP 12.3 (val)`; or ""."""
     files = [*run.glob("metrics_*.json"), *run.glob(f"{FOLDER}/*/metrics_*.json")]
     for file in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            found = headline(read_json(file))
+            found = main_metric(read_json(file))
         except DataError:
             continue
         if found:
