@@ -94,13 +94,8 @@ def _picture(name: str, one: Any) -> Image.Image:
         array = np.asarray(plain(one))
     except ValueError:
         raise ConfigError(f"{name}: wants RGB bytes, uint8 (H, W, 3)") from None
-    if (
-        isinstance(one, list | tuple)
-        and array.dtype.kind == "i"
-        and array.size
-        and 0 <= array.min() <= array.max() < 256
-    ):
-        array = array.astype(np.uint8)
+    if isinstance(one, list | tuple) and array.dtype.kind == "i" and ((array >= 0) & (array < 256)).all():
+        array = array.astype(np.uint8)  # Python's integers have no size
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         last = "; the channels come last" if array.ndim == 3 and array.shape[0] == 3 else ""
         raise ConfigError(f"{name}: wants RGB bytes, uint8 (H, W, 3), got {array.dtype} {array.shape}{last}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,12 +80,14 @@ def evaluate(
 
 
 def _nuscenes_config(options: Mapping[str, Any]) -> Any:
+    import numpy as np
+
     from bevkd.eval.nuscenes import DetectionConfig
 
     config, most = DetectionConfig.cvpr_2019(), options.get("max_range")
     if most is None:
         return config
-    if isinstance(most, bool) or not isinstance(most, numbers.Real) or not most > 0:
+    if isinstance(most, bool) or not isinstance(most, int | float | np.number) or not most > 0:
         raise ConfigError(f"max_range: wants a positive number of metres, not {most!r}")
     return config.with_range(float(most))
 

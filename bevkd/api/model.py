@@ -70,8 +70,9 @@ class Model:
 
         Args:
             points: the key sweep, an array (N, 4): x, y, z (m), intensity as in the data set that the model was trained
-                on; or a list (or stack) of sweeps, the key sweep first, then earlier ones, newest first; or sweeps that are merged
-                already, one array (N, 5) with the age of each point (s) as its fifth column.
+                on; or a list (or stack) of sweeps, the key sweep first, then earlier ones, newest first; or sweeps that
+                are merged already, one array (N, 5) with the age of each point (s) as its fifth column. Lists and
+                tensors will do for arrays, here and below.
             images: RGB, uint8, (n, H, W, 3), or a list of n images of any sizes.
             calibration: `intrinsics` (n, 3, 3), of the images as they are given; `ego_from_camera` (n, 4, 4);
                 `ego_from_lidar` (4, 4), or (S, 4, 4) for a list of sweeps, through which each moves to the ego frame of

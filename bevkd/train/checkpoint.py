@@ -33,8 +33,9 @@ CURRENT, PREVIOUS, MODEL = "checkpoint.pt", "checkpoint.prev.pt", "model.pt"
 STARTED = "init.json"  # what a training took from the weights that it started from
 # A file of another kind makes the unpickler stumble in any of these ways.
 _UNREADABLE = (
-    RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError
-)  # fmt: skip
+    *(RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile),
+    *(LookupError, ValueError, TypeError, AttributeError),
+)
 _CHECKPOINT_KEYS = {"version", "torch", "config", "teacher", "step", "model", "adapters", "optimizer", "precision"}
 _MODEL_KEYS = {"model", "config", "digest", "step", "teacher", "version"}
 

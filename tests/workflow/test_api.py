@@ -230,7 +230,7 @@ def test_runs_are_found_by_name_and_by_path(trained: tuple[RunConfig, Path], tmp
         (tmp_path / "model.pt").write_text(content)
         with pytest.raises(CheckpointError, match=r"cannot be read as a model: (?!.*weights_only)"):
             bevkd.load(tmp_path)
-    with pytest.raises(CheckpointError, match="there is one in .*seed0"):
+    with pytest.raises(CheckpointError, match=r"there is one in .*seed0"):
         bevkd.load(out.parent)
     with pytest.raises(ConfigError, match="did you mean 'smoke'"):
         bevkd.load(run.run, scale="smoek", runs=runs)
@@ -394,7 +394,7 @@ def test_kitti_from_arrays(tmp_path: Path) -> None:
     for name in ("Car", "Pedestrian", "Cyclist"):
         assert metrics[name]["3d"] == expected[name]["3d"]
     assert metrics["Car"]["3d"]["hard"]["R11"] > 0
-    with pytest.raises(DataError, match="give .*training"):
+    with pytest.raises(DataError, match=r"give .*training"):
         bevkd.evaluate("kitti", found, root=root)
     with pytest.raises(DataError, match="999999"):
         bevkd.evaluate("kitti", found | {"999999": {"boxes": [], "names": []}}, root=root / "training")
