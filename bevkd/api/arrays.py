@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.api.detections import Detections
+from bevkd.api.numbers import numbers
 from bevkd.classes import CLASSES, LABEL_INDEX, LABELS
 from bevkd.errors import ConfigError, DataError, nearest
 
@@ -46,7 +47,16 @@ def _extra(truth: Frames, frame: str, name: str, count: int) -> Any:
     """An optional array of a frame's annotations, or None."""
     plain = truth[frame]
     value = plain.get(name) if isinstance(plain, Mapping) else None
-    if value is not None and len(value) != count:
+    if value is None:
+        return None
+    where = f"truth[{frame!r}]: {name}"
+    if name == "attributes":
+        value = [value] if isinstance(value, str) or not hasattr(value, "__len__") else value
+        if not all(isinstance(one, str) for one in value):
+            raise ConfigError(f"{where}: wants a list of names, '' for none")
+    else:
+        value = np.atleast_1d(numbers(where, value, np.int64, "an integer for each box"))
+    if len(value) != count:
         raise ConfigError(f"truth[{frame!r}]: {count} boxes want as many {name}, got {len(value)}")
     return value
 
@@ -127,6 +137,8 @@ def _attribute(name: str) -> int:
 
 def frame_name(token: str, root: Path) -> str:
     """The name of a KITTI frame's files, of which its token in an index is that with the folder before it."""
+    if not isinstance(token, str):
+        raise ConfigError(f"frames of KITTI have the names of their files, such as '000123', not {token!r}")
     return token.removeprefix(f"{root.name}/")
 
 
@@ -140,22 +152,28 @@ def kitti_results(results: Frames, root: Path, folder: Path) -> None:
 
     Raises:
         ConfigError: an array that is no good.
-        DataError: a calibration or an image is missing or bad.
+        DataError: a calibration is missing, or an image is bad.
     """
     import torch
 
     from bevkd.data.batch import Boxes
     from bevkd.data.kitti import read_calibration
-    from bevkd.data.kitti.convert import CAMERA, image_size
+    from bevkd.data.kitti.convert import CAMERA, size_or_guess
     from bevkd.train.submissions.kitti import result_lines
 
+    if not results:
+        raise ConfigError("results: wants a mapping of frames to their boxes, scores and names; it is empty")
+    if not (root / "calib").is_dir():
+        at = f"; give {root / 'training'}" if (root / "training" / "calib").is_dir() else ""
+        raise DataError(f"wants the folder that holds calib, {CAMERA} and label_2{at}", file=root)
     folder.mkdir()
-    for token, one in _detections(results).items():
+    found = _detections(results)
+    for token, one in found.items():
         frame = frame_name(token, root)
         labels, scores = torch.from_numpy(one.labels), torch.from_numpy(one.scores)
         boxes = Boxes(torch.from_numpy(np.nan_to_num(one.boxes)), labels, torch.zeros_like(labels), scores)
         calibration = read_calibration(root / "calib" / f"{frame}.txt", frame)
-        lines = result_lines(boxes, calibration, image_size(root / CAMERA / f"{frame}.png", frame))
+        lines = result_lines(boxes, calibration, size_or_guess(root / CAMERA / f"{frame}.png", frame, calibration))
         (folder / f"{frame}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -184,5 +202,10 @@ def waymo_sets(results: Frames, truth: Frames) -> dict[str, NDArray[Any]]:
         level = _extra(truth, frame, "difficulty", len(one))
         if level is None and len(one):
             raise ConfigError(f"truth[{frame!r}]: Waymo wants the difficulty of every box, 1 or 2")
+        if level is not None and not np.isin(level, (1, 2)).all():
+            raise ConfigError(
+                f"truth[{frame!r}]: a difficulty is 1 or 2; 0 (unknown) becomes 2 where a box holds at most 5 points,"
+                " else 1"
+            )
         levels.append(np.asarray([] if level is None else level, dtype=np.int64))
     return sets | {"gt_difficulty": np.concatenate(levels)}

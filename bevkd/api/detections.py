@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.api.numbers import numbers
 from bevkd.classes import LABEL_INDEX, LABELS
 from bevkd.errors import ConfigError, nearest
 
 BOX_COLUMNS = 9
+_KEYS = ("boxes", "scores", "names", "labels", "num_points", "attributes", "difficulty")  # the last three: of a truth
 
 
 @dataclass(frozen=True)
@@ -56,25 +58,31 @@ class Detections:
             return plain
         if not isinstance(plain, Mapping) or "boxes" not in plain:
             raise ConfigError(f"{where}: wants Detections, or a mapping with boxes, scores, and labels or names")
+        for key in plain:
+            if key not in _KEYS:
+                raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, _KEYS)}; known: {', '.join(_KEYS)}")
         boxes = _boxes(plain["boxes"], where)
         if "names" in plain:
             labels = labels_of(plain["names"], where)
         elif "labels" in plain:
-            labels = np.asarray(plain["labels"])
+            labels = numbers(where, plain["labels"], np.int64, f"{len(boxes)} labels, one integer for each box")
         else:
             raise ConfigError(f"{where}: boxes want labels or names")
-        if labels.shape != (len(boxes),) or (labels.size and labels.dtype.kind not in "iu"):
-            raise ConfigError(f"{where}: wants {len(boxes)} labels, one integer for each box, got {labels.shape}")
+        if labels.shape != (len(boxes),):
+            what = "names" if "names" in plain else "labels"
+            raise ConfigError(f"{where}: wants {len(boxes)} {what}, one for each box, got {labels.size}")
         if labels.size and not 0 <= labels.min() <= labels.max() < len(LABELS):
             raise ConfigError(f"{where}: labels are places in bevkd.classes.LABELS, 0 to {len(LABELS) - 1}")
-        scores = np.asarray(plain.get("scores", np.ones(len(boxes))), dtype=np.float32)
+        scores = numbers(
+            where, plain.get("scores", np.ones(len(boxes))), np.float32, f"{len(boxes)} scores, a number for each box"
+        )
         if scores.shape != (len(boxes),) or not np.isfinite(scores).all():
             raise ConfigError(f"{where}: wants {len(boxes)} finite scores, got an array of shape {scores.shape}")
-        return cls(boxes, scores, labels.astype(np.int64))
+        return cls(boxes, scores, labels)
 
 
 def _boxes(plain: Any, where: str) -> NDArray[np.float32]:
-    boxes = np.asarray(plain, dtype=np.float32)
+    boxes = numbers(where, plain, np.float32, "boxes of shape (M, 9) or (M, 7)")
     if boxes.size == 0:
         return np.zeros((0, BOX_COLUMNS), dtype=np.float32)
     if boxes.ndim != 2 or boxes.shape[1] not in (7, BOX_COLUMNS):
@@ -92,7 +100,9 @@ def labels_of(names: Sequence[str], where: str) -> NDArray[np.int64]:
     Raises:
         ConfigError: an unknown name; the message has the nearest one.
     """
+    if isinstance(names, str) or not hasattr(names, "__iter__"):
+        raise ConfigError(f"{where}: wants a list of names, not {names!r}")
     for name in names:
-        if name not in LABEL_INDEX:
+        if not isinstance(name, str) or name not in LABEL_INDEX:
             raise ConfigError(f"{where}: unknown class {name!r}{nearest(name, LABELS)}")
     return np.array([LABEL_INDEX[name] for name in names], dtype=np.int64)

@@ -54,6 +54,10 @@ def evaluate(
     if benchmark not in _OF_FILES:
         known = ", ".join(_OF_FILES)
         raise ConfigError(f"unknown benchmark {benchmark!r}{nearest(benchmark, _OF_FILES)}; known: {known}")
+    if not isinstance(results, str | Path | Mapping):
+        raise ConfigError(
+            f"results: wants a path, or a mapping of frames to their detections, not {type(results).__name__}"
+        )
     arrays = isinstance(results, Mapping)
     bare = benchmark == "waymo" and isinstance(results, Mapping) and "pred_box" in results
     wanted = () if bare else (_OF_ARRAYS if arrays else _OF_FILES)[benchmark]
@@ -76,10 +80,16 @@ def evaluate(
 
 
 def _nuscenes_config(options: Mapping[str, Any]) -> Any:
+    import numpy as np
+
     from bevkd.eval.nuscenes import DetectionConfig
 
-    config = DetectionConfig.cvpr_2019()
-    return config if options.get("max_range") is None else config.with_range(options["max_range"])
+    config, most = DetectionConfig.cvpr_2019(), options.get("max_range")
+    if most is None:
+        return config
+    if isinstance(most, bool) or not isinstance(most, int | float | np.number) or not most > 0:
+        raise ConfigError(f"max_range: wants a positive number of metres, not {most!r}")
+    return config.with_range(float(most))
 
 
 def _nuscenes_files(results: Path, out: Path, options: Mapping[str, Any]) -> None:
@@ -89,10 +99,17 @@ def _nuscenes_files(results: Path, out: Path, options: Mapping[str, Any]) -> Non
     evaluate_files(*place, results, out, _nuscenes_config(options))
 
 
+def _names(options: Mapping[str, Any]) -> list[str] | None:
+    frames = options.get("frames")
+    if isinstance(frames, str):  # which is a sequence, too
+        raise ConfigError(f"frames: wants a list of names, not {frames!r}")
+    return None if frames is None else list(frames)
+
+
 def _kitti_files(results: Path, out: Path, options: Mapping[str, Any]) -> None:
     from bevkd.eval.kitti import evaluate_files
 
-    evaluate_files(options["labels"], results, out, options.get("frames"))
+    evaluate_files(options["labels"], results, out, _names(options))
 
 
 def _waymo_files(results: Path, out: Path, options: Mapping[str, Any]) -> None:
@@ -108,7 +125,7 @@ def _nuscenes_arrays(results: Frames, _folder: Path, out: Path, options: Mapping
 def _kitti_arrays(results: Frames, folder: Path, out: Path, options: Mapping[str, Any]) -> None:
     root = Path(options["root"])
     kitti_results(results, root, folder / "results")
-    frames = options.get("frames")
+    frames = _names(options)
     names = None if frames is None else [frame_name(frame, root) for frame in frames]
     _kitti_files(folder / "results", out, {"labels": root / "label_2", "frames": names})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +10,18 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bevkd.api.checks import Arrays, check_poses, check_principal_points, cloud, finite, given, pictures
+from bevkd.api.checks import (
+    Arrays,
+    check_axes,
+    check_intrinsics,
+    check_poses,
+    check_principal_points,
+    cloud,
+    finite,
+    given,
+    pictures,
+    sweeps_of,
+)
 from bevkd.data.inputs.base import Change
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.points import Points, in_view, merge_sweeps
@@ -29,6 +41,7 @@ class PlainFrame:
     Args:
         reads: what it reads.
         points, images, calibration, ages: as of `Model.predict`.
+        most_intensity: that the format of its data set holds.
 
     Raises:
         ConfigError: what the network reads is missing, or an array cannot be what it is given for.
@@ -41,8 +54,11 @@ class PlainFrame:
         images: Arrays | None,
         calibration: Mapping[str, Any] | None,
         ages: ArrayLike | None,
+        most_intensity: float = math.inf,
     ) -> None:
-        self.reads, self.calibration = reads, dict(calibration or {})
+        if calibration is not None and not isinstance(calibration, Mapping):
+            raise ConfigError(f"calibration: wants a mapping with {', '.join(_KEYS)}, got {type(calibration).__name__}")
+        self.reads, self.calibration, self._most = reads, dict(calibration or {}), most_intensity
         for key in self.calibration:
             if key not in _KEYS:
                 raise ConfigError(f"calibration: unknown key {key!r}{nearest(key, _KEYS)}; known: {', '.join(_KEYS)}")
@@ -61,15 +77,17 @@ class PlainFrame:
 
     def _read_cameras(self, count: int) -> None:
         self.raw.intrinsics = self._calibration("intrinsics", (count, 3, 3))
-        if not np.allclose(self.raw.intrinsics[:, 2], [0, 0, 1]):
-            raise ConfigError("calibration['intrinsics']: the last row of each is 0, 0, 1")
+        check_intrinsics(self.raw.intrinsics)
         self.raw.ego_from_camera = self._calibration("ego_from_camera", (count, 4, 4))
         check_poses("ego_from_camera", self.raw.ego_from_camera)
+        check_axes(self.raw.ego_from_camera)
 
     def _read_points(self, points: Arrays, ages: ArrayLike | None) -> None:
         lidar = self.reads.get(Lidar)
-        if isinstance(points, list | tuple):
-            merged, key = self._sweeps([cloud(f"points[{n}]", one) for n, one in enumerate(points)], ages, lidar)
+        sweeps = sweeps_of(points)
+        if sweeps is not None:
+            clouds = [cloud(f"points[{n}]", one, self._most) for n, one in enumerate(sweeps)]
+            merged, key = self._sweeps(clouds, ages, lidar)
         else:
             merged, key = self._one_array(points, ages, lidar)
         if lidar is not None:
@@ -79,9 +97,11 @@ class PlainFrame:
 
     def _one_array(self, points: Arrays, ages: ArrayLike | None, lidar: Lidar | None) -> tuple[Points, Points]:
         """Merged points and those of the key sweep, of one array: a sweep, or several with ages in a fifth column."""
-        sweeps = cloud("points", points)
+        sweeps = cloud("points", points, self._most)
         if sweeps.shape[1] == 4:
             return self._sweeps([sweeps], ages, lidar)
+        if sweeps.shape[1] > 5:
+            raise ConfigError(f"points: wants (N, 4), or (N, 5) with the age of each point, got {sweeps.shape}")
         if ages is not None:
             raise ConfigError("ages belong to a list of sweeps; here they are the fifth column of points")
         age = sweeps[:, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from numpy.typing import ArrayLike
 from bevkd.api.checks import Arrays
 from bevkd.api.detections import Detections
 from bevkd.api.frame import PlainFrame
-from bevkd.config import RunConfig, load_rows, run_dir
+from bevkd.config import RunConfig, load_rows, load_scale, run_dir
 from bevkd.data import collate
 from bevkd.data.reads import Camera, Lidar, Projected, reads_of
 from bevkd.errors import CheckpointError, ConfigError, nearest
 from bevkd.models.detector import Detector
+from bevkd.registry import lookup
 from bevkd.train.checkpoint import MODEL, load_detector
 from bevkd.train.optim import mixed, thread_count
 
@@ -47,6 +49,7 @@ class Model:
         for one in self._reads.inputs:
             if not isinstance(one, Lidar | Camera | Projected):
                 raise ConfigError(f"run {run.run!r} reads {one.name!r}, which has no form as plain arrays")
+        self._most_intensity = float(getattr(lookup("reader", run.data.kind), "most_intensity", math.inf))
         lidar = self._reads.get(Lidar)
         self.sensors: tuple[str, ...] = self._reads.sensors
         self.classes: tuple[str, ...] = tuple(name for task in run.model.head.tasks for name in task)
@@ -67,8 +70,9 @@ class Model:
 
         Args:
             points: the key sweep, an array (N, 4): x, y, z (m), intensity as in the data set that the model was trained
-                on; or a list of sweeps, the key sweep first, then earlier ones, newest first; or sweeps that are merged
-                already, one array (N, 5) with the age of each point (s) as its fifth column.
+                on; or a list (or stack) of sweeps, the key sweep first, then earlier ones, newest first; or sweeps that
+                are merged already, one array (N, 5) with the age of each point (s) as its fifth column. Lists and
+                tensors will do for arrays, here and below.
             images: RGB, uint8, (n, H, W, 3), or a list of n images of any sizes.
             calibration: `intrinsics` (n, 3, 3), of the images as they are given; `ego_from_camera` (n, 4, 4);
                 `ego_from_lidar` (4, 4), or (S, 4, 4) for a list of sweeps, through which each moves to the ego frame of
@@ -82,7 +86,7 @@ class Model:
         Raises:
             ConfigError: something is missing, or an array cannot be what it is given for.
         """
-        frame = PlainFrame(self._reads, points, images, calibration, ages)
+        frame = PlainFrame(self._reads, points, images, calibration, ages, self._most_intensity)
         batch = collate([frame.sample(self.run.model.grid.area)]).to(self.device)
         train = self.run.train
         with thread_count(train.threads), torch.inference_mode():
@@ -113,12 +117,24 @@ def load(
         device: such as "cpu" or "cuda:1"; by default a GPU where there is one.
 
     Raises:
-        ConfigError: no such run.
+        ConfigError: no such run, scale or device.
         CheckpointError: the run is not trained, or its model cannot be read.
     """
+    if not isinstance(run_or_path, str | Path):
+        raise ConfigError(f"load: wants the id of a run, or a path, not {type(run_or_path).__name__}")
+    where = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = _model_file(run_or_path, scale, seed, runs)
     detector, run = load_detector(path)
-    return Model(detector, run, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Model(detector, run, where)
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)  # a device may have a name and not be there
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device {str(name)!r}: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def _model_file(run_or_path: str | Path, scale: str, seed: int, runs: str | Path) -> Path:
@@ -129,7 +145,10 @@ def _model_file(run_or_path: str | Path, scale: str, seed: int, runs: str | Path
         return path / MODEL
     name = str(run_or_path)
     if isinstance(run_or_path, Path) or len(path.parts) != 1 or path.suffix == Path(MODEL).suffix:
-        raise CheckpointError(f"no trained model at {path}: wants a {MODEL}, or the folder of one")
+        inside = sorted(str(one.parent) for one in path.glob(f"*/{MODEL}")) if name else []
+        hint = f"; there is one in {' and '.join(inside)}" if inside else ""
+        raise CheckpointError(f"no trained model at {name!r}: wants a {MODEL}, or the folder of one{hint}")
+    load_scale(scale)  # a typo is said as such
     folder = run_dir(name, scale, seed, runs)
     if (folder / MODEL).is_file():
         return folder / MODEL

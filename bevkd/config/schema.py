@@ -38,6 +38,12 @@ class GridConfig:
     """BEV grid in the ego frame: half side (m), cell (m), and the height range that encoders see (m).
 
     A LiDAR whose labels cover one side only has another range along x or y, given by its two ends.
+
+    Attributes:
+        reach: half side of the square around the vehicle (m).
+        x, y: ends of another range than that square's (m); null: as `reach` says.
+        cell: side of a cell (m).
+        z_min, z_max: heights that encoders look at (m).
     """
 
     reach: float = Field(default=54.0, gt=0)
@@ -67,7 +73,12 @@ class GridConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class NormConfig:
-    """Of every batch norm outside of the image backbone, unless a stage has its own."""
+    """Of every batch norm outside of the image backbone, unless a stage has its own.
+
+    Attributes:
+        eps: added to variances.
+        momentum: share of a batch in the running statistics.
+    """
 
     eps: float = 1e-3
     momentum: float = 0.01
@@ -144,6 +155,8 @@ class ImageAugmentConfig:
         scale: range of factors, for images whose factor at test time is `test_scale`.
         rotate_deg: largest angle.
         flip: probability.
+        enabled: none of it otherwise.
+        test_scale: factor from an image as it is stored to the one at test time, for which `scale` was chosen.
     """
 
     enabled: bool = False
@@ -159,7 +172,13 @@ class ImageAugmentConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class BEVAugmentConfig:
-    """BEV augmentation: one matrix for points, boxes and camera frustum."""
+    """BEV augmentation: one matrix for points, boxes and camera frustum.
+
+    Attributes:
+        rotate_deg: largest angle about the z axis.
+        scale: range of factors of all lengths.
+        translate_std: standard deviation of a shift along each axis (m).
+    """
 
     rotate_deg: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
@@ -173,6 +192,11 @@ class AugmentConfig:
     """Augmentation. With `variants` > 0 every sample has that many fixed, replayable augmentations (teacher caches
     need them); 0 draws a new one each epoch from (seed, epoch, sample). Unlabelled frames are many and each is seen a
     few times only: `unlabelled_variants` > 0 gives them fewer fixed augmentations than the labelled ones.
+
+    Attributes:
+        variants: fixed augmentations of every sample; 0: a new one each epoch.
+        bev: of the scene: points, boxes and cameras alike.
+        image: of each camera's picture.
     """
 
     variants: int = Field(default=0, ge=0)
@@ -198,6 +222,7 @@ class DataConfig:
         classes: that are learnt.
         cbgs: class-balanced sampling.
         image_mean, image_std: of the normalisation, per RGB channel of 0 to 255.
+        augment: of training frames.
     """
 
     kind: str = "nuscenes"  # the reader

@@ -69,7 +69,11 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SwitchOff(Moment):
-    """Parts of the data side that end before the training does, such as ground-truth pasting."""
+    """Parts of the data side that end before the training does, such as ground-truth pasting.
+
+    Attributes:
+        what: what is switched off.
+    """
 
     what: tuple[Literal["gt_paste", "cbgs", "augment.image", "augment.bev"], ...] = Field(min_length=1)
 
@@ -124,6 +128,8 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints to resume from.
         log_every: steps between lines of the log.
         threads: of each process.
+        optimizer: how weights move.
+        schedule: how the learning rate goes.
     """
 
     steps: int = Field(default=0, ge=0)

@@ -16,6 +16,12 @@ class CostConfig:
 
     `per_step` is by model; a distilled run costs `distilled` times as much per step, and reading a frame's teacher
     targets is part of that. `start` is what any job pays for starting up.
+
+    Attributes:
+        start: of every job.
+        simulate, convert, cache, evaluate, report: of one job of this kind.
+        distilled: factor of a step with a teacher.
+        per_step: model -> seconds of a training step.
     """
 
     start: float = 5.0
@@ -30,7 +36,13 @@ class CostConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class BenchConfig:
-    """How many steps a benchmark of one scale takes, and how often it is repeated."""
+    """How many steps a benchmark of one scale takes, and how often it is repeated.
+
+    Attributes:
+        warmup: steps before any is timed.
+        steps: that are timed.
+        repeats: each in a process of its own.
+    """
 
     warmup: int = Field(default=50, ge=0)
     steps: int = Field(default=200, ge=1)
@@ -40,7 +52,11 @@ class BenchConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class WorkflowConfig:
-    """config/config.yaml. Threads, memory and partitions are not here: they belong to rules and profiles."""
+    """config/config.yaml. Threads, memory and partitions are not here: they belong to rules and profiles.
+
+    Attributes:
+        scale: what is made: a file of config/scales.
+    """
 
     scale: str = "sim"
     seed: int = 0  # of the simulated data set

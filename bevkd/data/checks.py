@@ -64,6 +64,11 @@ def check_size(found: tuple[int, int], known: tuple[int, int], path: str | Path,
         )  # fmt: skip
 
 
+def off_centre(intrinsics: NDArray[np.float64], size: tuple[int, int]) -> bool:
+    """Whether a principal point (3, 3) is far off the middle of an image (width, height) in both directions."""
+    return bool((np.abs(intrinsics[:2, 2] / np.array(size) - 0.5) > _OFF_CENTRE).all())
+
+
 def check_centre(intrinsics: NDArray[np.float64], size: tuple[int, int], path: str | Path, token: str) -> None:
     """Whether a calibration can be that of an image: a resized one has its principal point far off in both directions.
 
@@ -75,7 +80,7 @@ def check_centre(intrinsics: NDArray[np.float64], size: tuple[int, int], path: s
     Raises:
         DataError: it cannot.
     """
-    if min(size) > 0 and (np.abs(intrinsics[:2, 2] / np.array(size) - 0.5) > _OFF_CENTRE).all():
+    if min(size) > 0 and off_centre(intrinsics, size):
         u, v = intrinsics[:2, 2]
         raise DataError(
             f"calibration does not fit an image of {size[0]}x{size[1]}: its principal point is ({u:.1f}, {v:.1f});"
@@ -84,19 +89,30 @@ def check_centre(intrinsics: NDArray[np.float64], size: tuple[int, int], path: s
         )  # fmt: skip
 
 
+def odd_points(points: Points, most: float) -> tuple[str, str] | None:
+    """A field and what is wrong with it, of points (P, 4+) that a format with intensities up to `most` cannot hold."""
+    if len(points) == 0:
+        return None
+    farthest = float(np.abs(points[:, :3]).max())
+    if farthest > FARTHEST_M:
+        return (
+            "points",
+            f"a point lies {farthest:g} m away, farther than any LiDAR sees: another unit, or another layout?",
+        )
+    low, high = float(points[:, 3].min()), float(points[:, 3].max())
+    if low < 0 or high > most:
+        return (
+            "intensity",
+            f"intensities from {low:g} to {high:g}, but the format holds 0 to {most:g}: another scale or layout?",
+        )
+    return None
+
+
 def check_points(points: Points, most: float, path: str | Path, token: str | None = None) -> None:
     """Whether points (P, 4+) are what their format holds: places within reach, intensities between 0 and `most`.
 
     Raises:
         DataError: they are not.
     """
-    if len(points) == 0:
-        return
-    farthest = float(np.abs(points[:, :3]).max())
-    if farthest > FARTHEST_M:
-        message = f"a point lies {farthest:g} m away, farther than any LiDAR sees: another unit, or another layout?"
-        raise DataError(message, file=path, token=token, field="points")
-    low, high = float(points[:, 3].min()), float(points[:, 3].max())
-    if low < 0 or high > most:
-        message = f"intensities from {low:g} to {high:g}, but the format holds 0 to {most:g}: another scale or layout?"
-        raise DataError(message, file=path, token=token, field="intensity")
+    if odd := odd_points(points, most):
+        raise DataError(odd[1], file=path, token=token, field=odd[0])

@@ -31,7 +31,11 @@ logger = logging.getLogger(__name__)
 
 CURRENT, PREVIOUS, MODEL = "checkpoint.pt", "checkpoint.prev.pt", "model.pt"
 STARTED = "init.json"  # what a training took from the weights that it started from
-_UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError)
+# A file of another kind makes the unpickler stumble in any of these ways.
+_UNREADABLE = (
+    *(RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile),
+    *(LookupError, ValueError, TypeError, AttributeError),
+)
 _CHECKPOINT_KEYS = {"version", "torch", "config", "teacher", "step", "model", "adapters", "optimizer", "precision"}
 _MODEL_KEYS = {"model", "config", "digest", "step", "teacher", "version"}
 
@@ -164,7 +168,9 @@ def read_model(path: Path) -> dict[str, Any]:
     try:
         return _read(path, _MODEL_KEYS)
     except _UNREADABLE as error:
-        raise CheckpointError(f"{path} cannot be read as a model: {error}") from error
+        # Of what torch says only what is no advice to read the file without precautions.
+        said = str(error) if isinstance(error, ValueError | OSError) else "it is damaged, or of another program"
+        raise CheckpointError(f"{path} cannot be read as a model: {said}") from error
 
 
 def read_config(path: str | Path) -> RunConfig:

@@ -149,8 +149,20 @@ def test_merged_points_and_the_ego_frame(trained: tuple[RunConfig, Path]) -> Non
         ({"images": 7}, "images: wants an array"),
         ({"images": []}, "images: none are given"),
         ({"images": np.zeros((6, 0, 16, 3), np.uint8)}, r"images\[0\]: wants RGB bytes"),
-        ({"points": [[1.0, 2.0, 3.0, 4.0]]}, r"points\[0\]: wants shape"),
+        ({"points": [[1.0, 2.0, 3.0, 4.0]]}, r"ages: wants shape \(1,\), got \(3,\)"),
+        ({"points": [1.0, 2.0, 3.0, 4.0]}, r"points: wants shape \(N, 4\)"),
         ({"points": "x.bin"}, "points: wants numbers"),
+        ({"points": np.ones((5, 4), complex)}, "points: wants numbers"),
+        ({"points": np.ones((4, 50))}, r"got \(4, 50\): transpose it"),
+        ({"points": np.ones((5, 6)), "ages": None}, r"wants \(N, 4\), or \(N, 5\) with the age"),
+        ({"points": np.full((5, 4), 1e5), "ages": None}, "farther than any LiDAR sees"),
+        ({"points": np.full((5, 4), 256.0), "ages": None}, "the format holds 0 to 255"),
+        ({"calibration": [np.eye(4)]}, "calibration: wants a mapping .*, got list"),
+        ({"images": np.zeros((90, 160, 3), np.uint8)}, r"one image: \[image\]"),
+        ({"images": [np.zeros((3, 90, 160), np.uint8)] * 6}, "the channels come last"),
+        ({"images": np.zeros((6, 256, 704, 3), np.uint8)}, "lies far from the middle of the image of 704 x 256"),
+        ({"calibration.intrinsics": np.tile(np.diag([0.0, 0.0, 1.0]), (6, 1, 1))}, "focal lengths"),
+        ({"calibration.ego_from_camera": np.tile(np.eye(4), (6, 1, 1))}, "y axes of the cameras do not point down"),
         ({"images": np.zeros((6, 3, 90, 160), np.uint8)}, r"images\[0\]: wants RGB bytes, uint8 \(H, W, 3\)"),
         ({"images": np.zeros((5, 90, 160, 3), np.uint8)}, r"intrinsics'\]: wants shape \(5, 3, 3\), got \(6, 3, 3\)"),
         ({"images": np.zeros((6, 20, 40, 3), np.uint8)}, "principal point .* lies outside of the image of 40 x 20"),
@@ -176,6 +188,28 @@ def test_arrays_that_cannot_be_say_why(trained: tuple[RunConfig, Path], change: 
         bevkd.load(out, device="cpu").predict(**arrays)
 
 
+@pytest.mark.parametrize("trained", ["fusion"], indirect=True)
+def test_numbers_come_in_any_form(trained: tuple[RunConfig, Path]) -> None:
+    """Double precision, nested lists, tensors, also those that want a gradient; images as tensors or as pictures."""
+    import torch
+    from PIL import Image
+
+    run, out = trained
+    model, frames = bevkd.load(out, device="cpu"), frames_of(run, "val")
+    arrays = max((frame_arrays(frames, i) for i in range(len(frames))), key=lambda one: len(one["points"]))
+    pose, points = arrays["calibration"]["ego_from_lidar"][0], np.array(arrays["points"][0][:, :4])
+    calibration = arrays["calibration"] | {"ego_from_lidar": pose}
+    expected = model.predict(points, arrays["images"], calibration)
+    for given in (
+        points.astype(np.float64), points.tolist(), [points], points[None], torch.from_numpy(points).requires_grad_()
+    ):  # fmt: skip
+        np.testing.assert_array_equal(model.predict(given, arrays["images"], calibration).boxes, expected.boxes)
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in calibration.items() if name != "image_size"}
+    pictures = [Image.fromarray(one) for one in arrays["images"]]
+    for images in (torch.from_numpy(arrays["images"]), list(torch.from_numpy(arrays["images"])), pictures):
+        np.testing.assert_array_equal(model.predict(points, images, tensors).boxes, expected.boxes)
+
+
 @pytest.mark.parametrize("trained", ["camera"], indirect=True)
 def test_runs_are_found_by_name_and_by_path(trained: tuple[RunConfig, Path], tmp_path: Path) -> None:
     run, out = trained
@@ -192,9 +226,18 @@ def test_runs_are_found_by_name_and_by_path(trained: tuple[RunConfig, Path], tmp
     for path in (tmp_path, "some/where", "model.pt", tmp_path / "model.pt"):
         with pytest.raises(CheckpointError, match="no trained model at"):
             bevkd.load(path)
-    (tmp_path / "model.pt").write_text("nothing")
-    with pytest.raises(CheckpointError, match="cannot be read as a model"):
-        bevkd.load(tmp_path)
+    for content in ("nothing", "abc", ""):
+        (tmp_path / "model.pt").write_text(content)
+        with pytest.raises(CheckpointError, match=r"cannot be read as a model: (?!.*weights_only)"):
+            bevkd.load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"there is one in .*seed0"):
+        bevkd.load(out.parent)
+    with pytest.raises(ConfigError, match="did you mean 'smoke'"):
+        bevkd.load(run.run, scale="smoek", runs=runs)
+    with pytest.raises(ConfigError, match="device 'gpu'"):
+        bevkd.load(out, device="gpu")
+    with pytest.raises(ConfigError, match="wants the id of a run, or a path, not int"):
+        bevkd.load(7)  # type: ignore[arg-type]
     (runs / "smoke" / "lidar_base" / "seed0").unlink()
 
 
@@ -284,6 +327,20 @@ def test_nuscenes_from_files_and_from_arrays(trained: tuple[RunConfig, Path], tm
             "finite",
         ),
         (("nuscenes", {"f": {"boxes": [[1] * 7]}}), {"truth": {"f": {}}}, "want labels or names"),
+        (("nuscenes", [{"boxes": []}]), {"truth": {}}, "not list"),
+        (("nuscenes", {"f": {"boxes": [[1] * 7, [1]], "names": []}}), {"truth": {"f": {}}}, "wants boxes of shape"),
+        (("nuscenes", {"f": {"boxes": [[1] * 7], "names": "car"}}), {"truth": {"f": {}}}, "wants a list of names"),
+        (("nuscenes", {"f": {"boxes": [[1] * 7], "names": ["car", "car"]}}), {"truth": {"f": {}}}, "1 names, .* got 2"),
+        (("nuscenes", {"f": {"boxes": [[1] * 7], "labels": [0.5]}}), {"truth": {"f": {}}}, "one integer for each"),
+        (("nuscenes", {"f": {"boxes": [], "score": [], "names": []}}), {"truth": {"f": {}}}, "'score' .*'scores'"),
+        (("nuscenes", "x.json"), {"root": "d", "version": "v", "split": "val", "max_range": "9"}, "number of metres"),
+        (("kitti", {}), {"root": "."}, "it is empty"),
+        (("kitti", "results"), {"labels": ".", "frames": "000001"}, "wants a list of names"),
+        (
+            ("waymo", {"f": {"boxes": [[1] * 7], "names": ["vehicle"]}}),
+            {"truth": {"f": {"boxes": [[1] * 7], "names": ["vehicle"], "difficulty": [0]}}},
+            "a difficulty is 1 or 2",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_says_why(arguments: Any, options: dict[str, Any], message: str) -> None:
@@ -337,6 +394,8 @@ def test_kitti_from_arrays(tmp_path: Path) -> None:
     for name in ("Car", "Pedestrian", "Cyclist"):
         assert metrics[name]["3d"] == expected[name]["3d"]
     assert metrics["Car"]["3d"]["hard"]["R11"] > 0
+    with pytest.raises(DataError, match=r"give .*training"):
+        bevkd.evaluate("kitti", found, root=root)
     with pytest.raises(DataError, match="999999"):
         bevkd.evaluate("kitti", found | {"999999": {"boxes": [], "names": []}}, root=root / "training")
 

@@ -1,4 +1,4 @@
-"""Walks through the guides, as a user takes them: the tutorial, and nuScenes mini of the README, both tiny."""
+"""Walks through the guides, as a user takes them, all tiny: the tutorial, nuScenes mini of the README, KITTI, Waymo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workflow_case import ROOT, environment
 
 from bevkd.cli import main
 from bevkd.io import read_json, write_json
-from bevkd.sim import SCALES, simulate_nuscenes
+from bevkd.sim import SCALES, WRITERS, simulate_nuscenes
 
 
 @pytest.mark.slow
@@ -71,4 +71,24 @@ def test_nuscenes_mini_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "mean_ap" in json.loads(
         (tmp_path / "results/runs/smoke/mini_student/seed0/metrics_mini_val.json").read_text()
     )
+    assert list((tmp_path / "pictures").rglob("*.png"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["KITTI", "Waymo"])
+def test_other_formats_word_for_word(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of docs/own_data.md, at smoke scale, on simulated files in the place of the real ones."""
+    monkeypatch.chdir(tmp_path)
+    write, scales = WRITERS[name.lower()]
+    write(scales["smoke"], tmp_path / "data" / name.lower(), 0)
+    text = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
+    section = next(part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.startswith(f"{name}\n"))
+    (block,) = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    lines = [line.split()[1:] for line in block.splitlines()]
+    assert [words[0] for words in lines] == ["doctor", "convert", "train", "predict", "view"]
+    for words in lines:
+        words += ["--scale", "smoke"] if "--run" in words else []
+        words[-2:] = ["--workers", "1"] if "--workers" in words else words[-2:]
+        assert main(words) == 0, words
+    assert list((tmp_path / "results" / "runs" / "smoke").rglob("metrics_val.json"))
     assert list((tmp_path / "pictures").rglob("*.png"))

@@ -7,5 +7,6 @@ A reader is a class with
   where some are not usual;
 - a constructor that takes the root of the data set (and `point_columns`, where a conversion may set it), and methods
   `lidar(filename, token)` and `image(filename, token)` that read what a row of `sensors` names: points (P, 4+) with x,
-  y, z, intensity in the sensor frame, and a decoded RGB image. A file name is what the reader's own `convert` wrote.
+  y, z, intensity in the sensor frame, and a decoded RGB image. A file name is what the reader's own `convert` wrote;
+- optionally an attribute `most_intensity`, which no point exceeds: the Python API compares what it is given with it.
 """

@@ -8,6 +8,7 @@ from PIL.Image import Image
 
 from bevkd.data.images import open_image
 from bevkd.data.kitti import convert_kitti
+from bevkd.data.kitti.convert import MOST_REFLECTANCE
 from bevkd.data.options import ConvertOptions
 from bevkd.data.points import Points, read_lidar
 from bevkd.registry import register
@@ -16,6 +17,8 @@ from bevkd.registry import register
 @register("reader", "kitti")
 class KittiReader:
     """Reader of KITTI object detection."""
+
+    most_intensity = MOST_REFLECTANCE
 
     def __init__(self, root: str | Path, point_columns: int = 4) -> None:
         self.root, self.point_columns = Path(root), point_columns

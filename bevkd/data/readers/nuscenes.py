@@ -8,6 +8,7 @@ from PIL.Image import Image
 
 from bevkd.data.images import open_image
 from bevkd.data.nuscenes import convert_nuscenes
+from bevkd.data.nuscenes.files import MOST_INTENSITY
 from bevkd.data.options import ConvertOptions
 from bevkd.data.points import Points, read_lidar
 from bevkd.registry import register
@@ -16,6 +17,8 @@ from bevkd.registry import register
 @register("reader", "nuscenes")
 class NuScenesReader:
     """Reader of nuScenes tables."""
+
+    most_intensity = MOST_INTENSITY
 
     def __init__(self, root: str | Path, point_columns: int = 5) -> None:
         self.root, self.point_columns = Path(root), point_columns

@@ -20,6 +20,8 @@ _OPEN_SEGMENTS = 8
 class WaymoReader:
     """Reader of Waymo Open Dataset v2 components; a file name is `<folder>/<segment>/<frame time>[/<camera>]`."""
 
+    most_intensity = 1.0  # of the hyperbolic tangent
+
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._segment = lru_cache(_OPEN_SEGMENTS)(self._open)

@@ -15,7 +15,13 @@ from bevkd.registry import register_settings
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PartConfig:
-    """One method of a combination; `weight` multiplies all its loss weights."""
+    """One method of a combination; `weight` multiplies all its loss weights.
+
+    Attributes:
+        kind: name of the method.
+        options: its own.
+        weight: factor of all its losses.
+    """
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -30,7 +36,11 @@ class PartConfig:
 @register_settings("method", "combine")
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CombineConfig(MethodSettings):
-    """The methods to combine, in order."""
+    """The methods to combine, in order.
+
+    Attributes:
+        methods: in order.
+    """
 
     methods: tuple[PartConfig, ...] = ()
 

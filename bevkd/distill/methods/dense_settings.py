@@ -15,7 +15,13 @@ from bevkd.registry import register_settings
 @register_settings("method", "dense")
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DenseConfig(MethodSettings):
-    """Options of `dense`; the weights go with a supervised heat-map loss weighted by 5."""
+    """Options of `dense`; the weights go with a supervised heat-map loss weighted by 5.
+
+    Attributes:
+        dense_weight: of the class scores of every cell.
+        regression_weight: of the boxes in cells where the teacher is confident.
+        per_task: confident by the best score of the task's own classes; otherwise of all classes.
+    """
 
     dense_weight: float = 20.0
     regression_weight: float = 2.0

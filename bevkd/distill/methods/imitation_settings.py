@@ -20,7 +20,13 @@ CELL = "cell index"
 @register_settings("method", "imitation")
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ImitationConfig(MethodSettings):
-    """Options of plain feature imitation; `features` are names of BEV maps of the networks."""
+    """Options of plain feature imitation; `features` are names of BEV maps of the networks.
+
+    Attributes:
+        weight: of the squared difference.
+        features: BEV maps that are compared.
+        mask: every cell, or those under boxes (`fg`).
+    """
 
     weight: float = 1.0
     features: tuple[str, ...] = ("low",)

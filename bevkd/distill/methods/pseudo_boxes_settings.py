@@ -13,7 +13,13 @@ from bevkd.registry import register_settings
 @register_settings("method", "pseudo_boxes")
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PseudoBoxesConfig(MethodSettings):
-    """Options: weight of the focal loss, and the Gaussians' overlap and smallest radius (CenterPoint's)."""
+    """Options: weight of the focal loss, and the Gaussians' overlap and smallest radius (CenterPoint's).
+
+    Attributes:
+        weight: of the focal loss.
+        min_overlap: IoU that a box within the radius of a Gaussian still has.
+        min_radius: of a Gaussian (cells).
+    """
 
     weight: float = 5.0
     min_overlap: float = 0.1

@@ -24,7 +24,13 @@ Level = Literal["low", "high"]
 
 @dataclass(frozen=True, config=_STRICT)
 class FeatureConfig:
-    """Feature loss: where the maps are compared (`nine` crucial points, every cell, cells under the mask)."""
+    """Feature loss: where the maps are compared (`nine` crucial points, every cell, cells under the mask).
+
+    Attributes:
+        enabled: in use.
+        points: nine crucial points of each box, every cell, or cells under the Gaussian mask.
+        level: map before (`low`) or after (`high`) the BEV encoder.
+    """
 
     enabled: bool = True
     points: Points = "nine"
@@ -33,7 +39,13 @@ class FeatureConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class RelationConfig:
-    """Relation loss; `complete` pools the map to at most 45 cells a side, `gaussian` takes the cells of one frame."""
+    """Relation loss; `complete` pools the map to at most 45 cells a side, `gaussian` takes the cells of one frame.
+
+    Attributes:
+        enabled: in use.
+        points: nine crucial points of each box, the pooled map, or cells under the Gaussian mask.
+        level: map before (`low`) or after (`high`) the BEV encoder.
+    """
 
     enabled: bool = True
     points: Points = "nine"
@@ -42,7 +54,15 @@ class RelationConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class ResponseConfig:
-    """Response loss and the Gaussian mask, which the `gaussian` variants of the other losses share."""
+    """Response loss and the Gaussian mask, which the `gaussian` variants of the other losses share.
+
+    Attributes:
+        enabled: in use.
+        student_temperature: what the student's logits are divided by.
+        student_eps: clip of the student's scores.
+        min_overlap: of the mask: IoU that a box within the radius of a Gaussian still has.
+        min_radius: of the mask's Gaussians (cells).
+    """
 
     enabled: bool = True
     teacher_temperature: float = 2.0  # the code halves the teacher's logits only
@@ -55,7 +75,11 @@ class ResponseConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class WeightConfig:
-    """Weights of the losses; none: the paper's for this path; 0 switches a loss off."""
+    """Weights of the losses; none: the paper's for this path; 0 switches a loss off.
+
+    Attributes:
+        feature, relation, response: none: the paper's.
+    """
 
     feature: float | None = None
     relation: float | None = None
@@ -65,7 +89,16 @@ class WeightConfig:
 @register_settings("method", "unidistill")
 @dataclass(frozen=True, config=_STRICT)
 class UniDistillConfig(MethodSettings):
-    """Options of UniDistill with the paper's defaults."""
+    """Options of UniDistill with the paper's defaults.
+
+    Attributes:
+        weights: of the three losses.
+        feature: feature loss.
+        relation: relation loss.
+        response: response loss, and the Gaussian mask.
+        adapter: layers between the student's features and the teacher's.
+        legacy_transpose: sample with x and y exchanged, as the public code does.
+    """
 
     weights: WeightConfig = WeightConfig()
     feature: FeatureConfig = FeatureConfig()

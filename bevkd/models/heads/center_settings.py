@@ -40,7 +40,16 @@ class CenterSettings(HeadSettings):
 @register_settings("loss", "center")
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class CenterLossSettings:
-    """Detection loss (UniDistill spec, 4.7)."""
+    """Detection loss (UniDistill spec, 4.7).
+
+    Attributes:
+        auto_scaling: learn the weights of heat map, boxes and IoU, in the place of the three below.
+        heatmap_weight: of the heat maps.
+        loc_weight: of the box errors (L1).
+        iou_aware_weight: of the predicted IoU.
+        iou_weight: of 1 - IoU in three dimensions; 0: not computed.
+        velocity_weight: of the velocity among the box errors.
+    """
 
     auto_scaling: bool = True
     heatmap_weight: float = 1.0
@@ -55,7 +64,16 @@ class CenterLossSettings:
 @register_settings("decode", "center")
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class CenterDecodeSettings:
-    """Heat maps to boxes (UniDistill spec, 4.8)."""
+    """Heat maps to boxes (UniDistill spec, 4.8).
+
+    Attributes:
+        score_threshold: detections with a lower score are left out.
+        centre_limit: largest |x| and |y| of a centre (m).
+        nms: what overlaps a better box is left out: by rotated IoU, or by distance of centres.
+        nms_iou: largest IoU of two boxes that both stay.
+        per_task: boxes that a task keeps.
+        max_boxes: of a frame.
+    """
 
     top_k: int = 1500  # per class
     score_threshold: float = 0.1

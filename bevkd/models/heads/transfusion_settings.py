@@ -13,7 +13,18 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class QuerySettings:
-    """Queries from the heat map, a transformer decoder, Hungarian matching."""
+    """Queries from the heat map, a transformer decoder, Hungarian matching.
+
+    Attributes:
+        proposals: queries of a frame.
+        channels: width of a query.
+        attention_heads: heads of each attention.
+        layers: decoder layers.
+        feedforward: hidden width of a layer.
+        branch_channels: hidden width of the branches that a query is read by.
+        dropout: in the decoder.
+        class_weight, heatmap_weight, box_weight: weight of this term of the loss.
+    """
 
     proposals: int = Field(default=200, ge=1)
     channels: int = Field(default=128, ge=1)
@@ -37,13 +48,17 @@ class TransFusionSettings(HeadSettings):
     """TransFusion's head; all classes are in one heat map, whatever their tasks."""
 
     kind: str = "transfusion"
-    query: QuerySettings = QuerySettings()
+    query: QuerySettings = QuerySettings()  # what it looks for, and how
 
 
 @register_settings("loss", "transfusion")
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TransFusionLossSettings:
-    """Of the box errors; the weights of the three terms belong to `head.query`."""
+    """Of the box errors; the weights of the three terms belong to `head.query`.
+
+    Attributes:
+        velocity_weight: of the velocity among the box errors.
+    """
 
     velocity_weight: float = 0.2
 
@@ -51,7 +66,13 @@ class TransFusionLossSettings:
 @register_settings("decode", "transfusion")
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TransFusionDecodeSettings:
-    """Queries to boxes."""
+    """Queries to boxes.
+
+    Attributes:
+        score_threshold: detections with a lower score are left out.
+        centre_limit: largest |x| and |y| of a centre (m).
+        max_boxes: of a frame.
+    """
 
     score_threshold: float = 0.0
     centre_limit: float = 61.2

@@ -48,7 +48,7 @@ class OptimizerSettings:
 class AdamSettings(OptimizerSettings):
     """Adam and its like; beta1 is the momentum."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)  # decay of the mean gradient and of its square
 
     def set_momentum(self, group: dict[str, Any], dip: float) -> None:
         """Lower beta1 by `dip`."""

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 @register_settings("optimizer", "sgd")
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SGD(OptimizerSettings):
-    """SGD; weight decay is part of the gradient."""
+    """SGD; weight decay is part of the gradient.
+
+    Attributes:
+        momentum: of the gradient.
+        nesterov: look ahead.
+    """
 
     kind: Literal["sgd"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)

@@ -17,7 +17,7 @@ class Constant(Schedule):
     """`lr` all the way."""
 
     kind: Literal["constant"] = "constant"
-    warmup: Warmup | None = None
+    warmup: Warmup | None = None  # a rise before
 
     def rates(self, step: int, line: Timeline, lr: float) -> Rates:
         """Rates of a step."""

@@ -15,7 +15,13 @@ from bevkd.train.schedules.base import STRICT, Rates, Schedule, Warmup, warmed
 @register_settings("schedule", "step")
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Steps(Schedule):
-    """`lr`, multiplied with `factor` at each of the moments `at`."""
+    """`lr`, multiplied with `factor` at each of the moments `at`.
+
+    Attributes:
+        at: when it drops.
+        factor: of each drop.
+        warmup: a rise before.
+    """
 
     kind: Literal["step"] = "step"
     at: tuple[Moment, ...] = Field(min_length=1)

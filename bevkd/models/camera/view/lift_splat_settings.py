@@ -12,7 +12,12 @@ from bevkd.registry import register_settings
 @register_settings("view_transform", "lift_splat")
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class LiftSplatSettings:
-    """Depth bins: bin i is the plane at `depth_min + i * depth_step` metres."""
+    """Depth bins: bin i is the plane at `depth_min + i * depth_step` metres.
+
+    Attributes:
+        depth_min, depth_max: nearest and farthest depth (m).
+        depth_step: width of a bin (m).
+    """
 
     kind: str = "lift_splat"
     depth_min: float = 2.0
