@@ -100,7 +100,7 @@ def convert_nuscenes(
     if not folder.is_dir():
         raise DataError("no such data set version", file=folder)
     source_of_tables = _digest(folder, options)
-    if not problems.collect and _is_current(root, out, version, source_of_tables):
+    if not problems.collect and _is_current(root, out, version, source_of_tables, workers):
         log.info("%s is up to date", out)
         return out
     tables = _read_tables(folder, workers, problems)
@@ -119,11 +119,12 @@ def convert_nuscenes(
     sample_scene = scene.rows_of(sample, "scene_token")
     all_records = sort_records(tables, sample_scene)
     problems.check()  # what follows goes along the links between tables
+    # Before files are looked at: one that comes in the meantime is another listing the next time.
+    folders = folders_of(tables["sample_data"])
+    source = _source(source_of_tables, listing_digest(root, folders, workers))
     present = find_files(root, tables["sample_data"], all_records, workers, options)
     records = all_records.select(present.records)
     look_into(root, tables, records, workers, options)
-    folders = folders_of(tables["sample_data"])
-    source = _source(source_of_tables, listing_digest(root, folders))
     key_frames = frame_columns(tables, all_records, present.records, sample_scene)
     if len(key_frames["token"]) == 0:
         raise DataError("no sensor file of any keyframe is there", file=root)
@@ -180,13 +181,13 @@ def _left_out(present: Present, frames: int) -> dict[str, Any]:
     return out | ({"missing_frames": frames} if frames else {})
 
 
-def _is_current(root: Path, out: Path, version: str, tables: str) -> bool:
+def _is_current(root: Path, out: Path, version: str, tables: str, workers: int) -> bool:
     """Whether `out` was made from these tables and from what now lies in the folders of the sensors."""
     try:
         folders = read_stamp(out).get("folders")
     except BevkdError:
         return False
-    return folders is not None and is_current(out, version, _source(tables, listing_digest(root, folders)))
+    return folders is not None and is_current(out, version, _source(tables, listing_digest(root, folders, workers)))
 
 
 def _source(tables: str, files: str) -> str:
