@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,28 +59,10 @@ def _single_threaded() -> Iterator[None]:
                 os.environ[name] = value
 
 
-@contextmanager
-def _not_interrupted() -> Iterator[None]:
-    """Processes that are started here leave Ctrl-C to this one, which ends them: else each prints a traceback."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, unit: str = "scenes") -> list[Result]:
     """The results of all jobs, in their order, whatever the number of processes; `unit` is what a job makes."""
     if workers == 1:
         return list(progress.track(map(work, jobs), "simulating", len(jobs), unit))
     with _single_threaded(), process_pool(min(workers, len(jobs))) as pool:
-        try:
-            with _not_interrupted():
-                results = pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
-            return list(progress.track(results, "simulating", len(jobs), unit))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+        results = pool.map(work, jobs, chunksize=max(1, min(8, len(jobs) // (4 * workers))))
+        return list(progress.track(results, "simulating", len(jobs), unit))
