@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,13 +106,9 @@ def convert_nuscenes(
         return out
     tables = _read_tables(folder, workers, problems)
     _check(tables)
-    splits: dict[str, list[str]] = {}
-    with problems.here():
-        splits = scene_splits(root, version, tables["scene"]["name"].tolist(), problems)
-    lists: dict[str, list[str]] = {}
-    with problems.here():
-        lists = scene_lists(root, version, tables["scene"]["name"].tolist(), problems)
-    split_of = {name: split for split, names in splits.items() for name in names}
+    names = tables["scene"]["name"].tolist()
+    splits = _read_splits(scene_splits, root, version, names, problems)
+    lists = _read_splits(scene_lists, root, version, names, problems)
 
     sample, scene = tables["sample"], tables["scene"]
     if len(sample) == 0:
@@ -129,15 +126,7 @@ def convert_nuscenes(
     if len(key_frames["token"]) == 0:
         raise DataError("no sensor file of any keyframe is there", file=root)
     between = sweep_frames(records, key_frames)
-    log_row = tables["log"].rows_of(scene, "log_token")
-    words: dict[str, NDArray[Any]] = {
-        "scene_name": scene["name"],
-        "description": scene["description"],
-        "location": tables["log"]["location"][log_row],
-        "weather": np.array([weather(text) for text in scene["description"]], dtype=object),
-        "lighting": np.array([lighting(text) for text in scene["description"]], dtype=object),
-        "split": np.array([split_of.get(name, "") for name in scene["name"]], dtype=object),
-    }
+    words = _scene_words(tables, splits)
     left = len(sample) - len(key_frames["token"])
     tokens = [t.decode() for t in key_frames["token"]]
     subsets, labelled = read_labelled(folder / "labelled.json", tokens, problems, absent=left > 0)
@@ -171,6 +160,29 @@ def convert_nuscenes(
         out, facts["frames"], facts["unlabelled"], len(records.row), len(boxes["frame"]),
     )  # fmt: skip
     return out
+
+
+def _read_splits(
+    read: Callable[..., dict[str, list[str]]], root: Path, version: str, scenes: list[str], problems: Problems
+) -> dict[str, list[str]]:
+    with problems.here():
+        return read(root, version, scenes, problems)
+    return {}
+
+
+def _scene_words(tables: dict[str, Table], splits: dict[str, list[str]]) -> dict[str, NDArray[Any]]:
+    """What is known per scene, by its row."""
+    scene = tables["scene"]
+    split_of = {name: split for split, names in splits.items() for name in names}
+    log_row = tables["log"].rows_of(scene, "log_token")
+    return {
+        "scene_name": scene["name"],
+        "description": scene["description"],
+        "location": tables["log"]["location"][log_row],
+        "weather": np.array([weather(text) for text in scene["description"]], dtype=object),
+        "lighting": np.array([lighting(text) for text in scene["description"]], dtype=object),
+        "split": np.array([split_of.get(name, "") for name in scene["name"]], dtype=object),
+    }
 
 
 def _left_out(present: Present, frames: int) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def look_into(root: Path, tables: dict[str, Table], records: Records, workers: i
 
     parts = [key[low : low + _STATS].tolist() for low in range(0, len(key), _STATS)]
     with ThreadPoolExecutor(max(1, 4 * workers)) as pool:
-        for errors in pool.map(look, parts):
+        for errors in progress.track(pool.map(look, parts), "opening files", len(parts), "parts"):
             for error in errors:
                 options.problems.add(error)
 
