@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.io import names_in, read_text
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,7 @@ def read_split(split: str, labels: Path) -> list[str]:
                 f"--split wants a file or the name of a list, not {split!r}{nearest(split, lists)}{known}"
             )
         path = lists[split]
-    try:
-        names = path.read_text(encoding="utf-8-sig").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", file=path) from error
+    names = read_text(path, "list").split()
     if not names:
         raise DataError("names no frame", file=path)
     seen: set[str] = set()
@@ -72,8 +70,8 @@ def choose(labels: Path, results: Path, wanted: Sequence[str] | None) -> Frames:
     Raises:
         DataError: no result file, or one without a label file.
     """
-    there = sorted(path.stem for path in results.glob("*.txt"))
-    labelled = {path.stem for path in labels.glob("*.txt")}
+    there = [name.removesuffix(".txt") for name in names_in(results, ".txt")]
+    labelled = {name.removesuffix(".txt") for name in names_in(labels, ".txt")}
     if not there:
         raise DataError("no result files", file=results)
     names = list(wanted) if wanted is not None else there

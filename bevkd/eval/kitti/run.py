@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bevkd.data.kitti.objects import OTHER, TYPES, Objects, read_folder
+from bevkd.data.kitti.objects import OTHER, Objects, read_folder
 from bevkd.errors import DataError
 from bevkd.eval.kitti.causes import oddities
 from bevkd.eval.kitti.frames import choose
@@ -55,7 +55,7 @@ def evaluate_files(
     place = {name: i for i, name in enumerate(chosen.names)}
     number = np.array([place[name] for name in chosen.found], dtype=np.int64)
     found = replace(found, frame=number[found.frame])
-    warnings = [*chosen.warnings, *_other_types(folder, chosen.found, found), *oddities(truth, found)]
+    warnings = [*chosen.warnings, *_other_types(found), *oddities(truth, found)]
     metrics = with_frames(evaluate(truth, found), len(chosen.names), warnings)
     write_json(out, metrics, indent=2)
     shown = metrics["mean"]["3d"]["moderate"]["R40"]
@@ -64,13 +64,10 @@ def evaluate_files(
     return metrics
 
 
-def _other_types(folder: Path, frames: Sequence[str], found: Objects) -> list[str]:
+def _other_types(found: Objects) -> list[str]:
     """Whether detections are of types that no class is scored for, because KITTI has none of the name."""
-    count = int((found.kind == OTHER).sum())
-    if not count:
+    other = found.kind == OTHER
+    if not other.any() or found.words is None:
         return []
-    lines = (line for name in frames for line in (folder / f"{name}.txt").read_text("utf-8-sig").splitlines() if line)
-    words = {line.split()[0] for line in lines if line.split()}
-    names = sorted(word for word in words if word.lower() not in TYPES)
-    shown = ", ".join(names[:5])
-    return [f"{count} of {len(found)} detections are of types that KITTI has not ({shown}) and do not count"]
+    shown = ", ".join(sorted(set(found.words[other].tolist()))[:5])
+    return [f"{other.sum()} of {len(found)} detections are of types that KITTI has not ({shown}) and do not count"]
