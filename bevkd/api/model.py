@@ -14,9 +14,11 @@ from bevkd.api.checks import Arrays
 from bevkd.api.detections import Detections
 from bevkd.api.frame import PlainFrame
 from bevkd.config import RunConfig, load_rows, load_scale, run_dir
+from bevkd.config.chain import find_row
 from bevkd.data import collate
 from bevkd.data.reads import Camera, Lidar, Projected, reads_of
-from bevkd.errors import CheckpointError, ConfigError, nearest
+from bevkd.errors import CheckpointError, ConfigError
+from bevkd.hints import how_to_train
 from bevkd.models.detector import Detector
 from bevkd.registry import lookup
 from bevkd.train.checkpoint import MODEL, load_detector
@@ -152,9 +154,8 @@ def _model_file(run_or_path: str | Path, scale: str, seed: int, runs: str | Path
     folder = run_dir(name, scale, seed, runs)
     if (folder / MODEL).is_file():
         return folder / MODEL
-    if name not in (rows := load_rows()):
-        raise ConfigError(f"unknown run {name!r}{nearest(name, rows)}, and no folder of this name holds a {MODEL}")
+    find_row(name, load_rows(), f"no folder {name} holds a {MODEL}")
     done = sorted(path.parent.name for path in folder.parent.glob(f"seed*/{MODEL}"))
     others = f"; trained are: {', '.join(done)}" if done else ""
-    command = f"bevkd train --run {name} --scale {scale} --seed {seed}"
-    raise CheckpointError(f"run {name!r} is not trained: there is no {folder / MODEL}{others}. {command} trains it")
+    how = how_to_train(name, scale, seed, Path(runs))
+    raise CheckpointError(f"run {name!r} is not trained: there is no {folder / MODEL}{others}{how}")

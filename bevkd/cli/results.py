@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,19 @@ from bevkd.errors import ConfigError
 
 Name = Annotated[str, typer.Argument(help="Which; `bevkd list tables` and `figures` name all, `results/parts` parts.")]
 Results = Annotated[Path | None, typer.Option(help="Results folder; default: that of the scale, above `--runs`.")]
-
 Page = Annotated[bool, typer.Option("--page", help="Then make the page anew, of what has been made so far.")]
+
+
+def _make(
+    make: Callable[..., list[Path]], name: str, scale: str, runs: Path, out: Path | None, seeds: int, page: bool
+) -> None:
+    from bevkd.config import first_seeds, load_rows
+    from bevkd.report import refresh_page
+
+    rows = first_seeds(load_rows(), seeds)
+    say(*(f"wrote {path}" for path in make(name, scale, runs, out, rows)))
+    if page:
+        refresh_page(scale, runs, out, rows)
 
 
 @app.command()
@@ -26,13 +38,9 @@ def table(
     page: Page = False,
 ) -> None:
     """Write one table: csv, md and tex."""
-    from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_table, refresh_page
+    from bevkd.report import make_table
 
-    rows = first_seeds(load_rows(), seeds)
-    say(*(f"wrote {path}" for path in make_table(name, scale, runs, out, rows)))
-    if page:
-        refresh_page(scale, runs, out, rows)
+    _make(make_table, name, scale, runs, out, seeds, page)
 
 
 @app.command()
@@ -45,13 +53,9 @@ def figure(
     page: Page = False,
 ) -> None:
     """Draw one figure: png and pdf."""
-    from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_figure, refresh_page
+    from bevkd.report import make_figure
 
-    rows = first_seeds(load_rows(), seeds)
-    say(*(f"wrote {path}" for path in make_figure(name, scale, runs, out, rows)))
-    if page:
-        refresh_page(scale, runs, out, rows)
+    _make(make_figure, name, scale, runs, out, seeds, page)
 
 
 @app.command()
@@ -64,13 +68,9 @@ def part(
     page: Page = False,
 ) -> None:
     """Finish a part of the results: test its claims, keep a record of its runs, and say by which code it was made."""
-    from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_part, refresh_page
+    from bevkd.report import make_part
 
-    rows = first_seeds(load_rows(), seeds)
-    say(*(f"wrote {path}" for path in make_part(name, scale, runs, out, rows)))
-    if page:
-        refresh_page(scale, runs, out, rows)
+    _make(make_part, name, scale, runs, out, seeds, page)
 
 
 @app.command()

@@ -329,6 +329,7 @@ class FrameDataset:
         sweeps = [lidar.sweeps, lidar.stride]
         made_of = [facts["source"], self.split, self.labelled_subset, sweeps, data.min_points, data.classes]
         made_of += [data.train_stride] * (data.train_stride > 1) + ["in view"] * lidar.in_view
+        made_of += [data.categories] * bool(data.categories)  # they decide the labels that are pasted
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
             self.require_targets()

@@ -149,8 +149,8 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(content)
 
 
-def write(results: Results) -> list[Path]:
-    """Write `report.html` into the results folder, and the figure of its first screen for print.
+def write(results: Results, figure: bool = True) -> list[Path]:
+    """Write `report.html` into the results folder and, if asked for, the figure of its first screen for print.
 
     Raises:
         ConfigError: what a page.yaml says is wrong.
@@ -158,4 +158,6 @@ def write(results: Results) -> list[Path]:
     """
     path, content = results.folder / "report.html", context(results)
     write_text(path, render(content))
+    if not figure:
+        return [path]
     return [path, *headlines.write(content["headlines"], content["titles"], results.folder / "figures")]

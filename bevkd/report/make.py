@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 from bevkd.config import RowConfig, first_seeds, load_rows
 from bevkd.errors import ConfigError, nearest
-from bevkd.io import write_json, write_text
+from bevkd.io import read_text, write_json, write_text
 from bevkd.provenance import provenance
 from bevkd.report.parts import ledger_file, part_file, parts_of
 from bevkd.report.runs import Runs, results_dir
@@ -17,6 +18,7 @@ from bevkd.report.spec import load_claims, load_figures, load_tables
 logger = logging.getLogger(__name__)
 
 RUNS = Path("results/runs")
+_ASKED = ".page.asked"  # who asked last for a new page
 
 
 def _place(scale: str, runs: Path, out: Path | None, rows: Mapping[str, RowConfig] | None) -> tuple[Runs, Path]:
@@ -147,7 +149,8 @@ def refresh_page(
 ) -> Path | None:
     """Write the page alone, below `out`, of what has been made so far; one process at a time.
 
-    For a workflow that is still running: joined ledgers, metrics and plots stay what they were until `make_report`.
+    For a workflow that is still running: joined ledgers, metrics, plots and figures stay what they were until
+    `make_report`. Of several processes that wait for their turn, the last one that asked does it for all of them.
 
     Returns:
         The page; None when it could not be made, which is logged: nobody waits for it, and `make_report` will tell.
@@ -158,9 +161,14 @@ def refresh_page(
     from bevkd.report.results import Results
 
     found, folder = _place(scale, runs, out, rows)
+    page, asked, mine = folder / "report.html", folder / _ASKED, uuid4().hex
     try:
-        with FileLock(folder / ".page.lock"):  # so that the last to write has seen what the others made
-            return html.write(Results(folder, scale, found.rows, partial=True))[0]
+        write_text(asked, mine)
+        with FileLock(folder / ".page.lock"):
+            # Whoever asked after this process began its page, or will, when all that this one made was there.
+            if read_text(asked) == mine:
+                html.write(Results(folder, scale, found.rows, partial=True), figure=False)
+        return page
     except Exception:  # whatever is half done at this moment must not cost the table that has just been made
         logger.warning("the page could not be made anew", exc_info=True)
         return None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import pandas as pd
 
 from bevkd.config import ConfigTree, config_tree
 from bevkd.errors import ConfigError, DataError
@@ -36,10 +35,10 @@ class Cell:
 
     file: Path
     line: int
-    fields: tuple[tuple[str, str], ...]
+    fields: Mapping[str, str]
 
     def __getitem__(self, name: str) -> str:
-        return dict(self.fields)[name]
+        return self.fields[name]
 
     @property
     def note(self) -> str:
@@ -61,30 +60,25 @@ class Cell:
 
 
 @cache
-def _load(tree: ConfigTree) -> pd.DataFrame:
-    """All published numbers, as text; the index holds the file and the line of each."""
-    parts = {}
+def _load(tree: ConfigTree) -> tuple[Cell, ...]:
+    """All published numbers, file by file."""
+    cells: list[Cell] = []
     for path in tree.files("reference").values():
         frame = read_text(path)
         missing = set(COLUMNS) - set(frame.columns)
         if missing:
             raise DataError("reference file lacks a column", file=path, field=sorted(missing)[0])
-        frame = frame.reindex(columns=[*COLUMNS, NOTE], fill_value="")
-        parts[path] = frame.apply(lambda column: column.str.strip()).set_axis(range(2, len(frame) + 2))
-    if not parts or all(part.empty for part in parts.values()):
+        lines = frame.reindex(columns=[*COLUMNS, NOTE], fill_value="").to_dict("records")
+        for line, fields in enumerate(lines, start=2):
+            cells.append(Cell(path, line, {str(name): text.strip() for name, text in fields.items()}))
+    if not cells:
         raise DataError("no published numbers", file=tree.file("reference"))
-    return pd.concat(parts)
+    return tuple(cells)
 
 
-def _cells(where: dict[str, str]) -> list[Cell]:
-    frame = _load(config_tree())
-    for name, text in where.items():
-        frame = frame[frame[name] == text]
-    names = list(frame.columns)
-    return [
-        Cell(file, line, tuple(zip(names, texts, strict=True)))
-        for (file, line), texts in zip(frame.index, frame.itertuples(index=False, name=None), strict=True)
-    ]
+def _cells(where: Mapping[str, str]) -> list[Cell]:
+    # A page asks some hundred times.
+    return [cell for cell in _load(config_tree()) if all(cell.fields[name] == text for name, text in where.items())]
 
 
 def published(paper: str | None = None, table: str | None = None) -> list[Cell]:

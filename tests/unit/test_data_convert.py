@@ -17,6 +17,7 @@ from PIL import Image
 from bevkd.config.schema import DataConfig, ModelConfig
 from bevkd.data import FrameDataset, Reads, convert_nuscenes
 from bevkd.data.index import FrameIndex, read_stamp
+from bevkd.data.nuscenes.files import find_files
 from bevkd.data.options import ConvertOptions
 from bevkd.data.reads import Camera, Lidar, Radar
 from bevkd.data.summary import summarise
@@ -293,6 +294,23 @@ def test_sweeps_that_arrive_later_enter_the_index(copy: Path, tmp_path: Path, sm
     gone.unlink()  # what goes is noticed as well
     convert_nuscenes(copy, VERSION, index)
     assert read_stamp(index)["missing_sweeps"] == 1
+
+
+def test_sweeps_that_arrive_during_a_conversion_enter_the_next_index(
+    copy: Path, tmp_path: Path, smoke_dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / "sweeps").unlink()
+
+    def find(*arguments: Any) -> Any:
+        found = find_files(*arguments)
+        shutil.copytree(smoke_dataset.root / "sweeps", copy / "sweeps", dirs_exist_ok=True)
+        return found
+
+    monkeypatch.setattr("bevkd.data.nuscenes.convert.find_files", find)
+    index = convert_nuscenes(copy, VERSION, tmp_path / "index")
+    assert sum(sweeps_per_frame(index)) < sum(sweeps_per_frame(smoke_dataset.index))
+    convert_nuscenes(copy, VERSION, index)
+    assert sweeps_per_frame(index) == sweeps_per_frame(smoke_dataset.index)
 
 
 @pytest.mark.parametrize("part", ["CAM_FRONT", "LIDAR_TOP", "RADAR_FRONT"])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bevkd.classes import CLASSES
+from bevkd.classes import CLASSES, LABELS
 from bevkd.cli import main
 from bevkd.config import identity, load_run
 from bevkd.config.schema import DataConfig, GridConfig, ModelConfig
@@ -135,6 +135,18 @@ def test_pasting_says_why_there_is_nothing_to_paste(own: tuple[Path, Path]) -> N
     data = data_of(*own, augment={"gt_paste": {"car": 3}})
     with pytest.raises(DataError, match="of unknown category"):
         FrameDataset(data, ModelConfig(), "train", train=True, seed=0)
+
+
+def test_what_is_pasted_has_the_labels_of_today(own: tuple[Path, Path], tmp_path: Path) -> None:
+    index = shutil.copytree(own[1], tmp_path / "index")
+    pasted = []
+    for label in ("car", "truck"):
+        data = data_of(own[0], index, categories={"my_car": label}, augment={"gt_paste": {"car": 3, "truck": 3}})
+        paste = FrameDataset(data, ModelConfig(), "train", train=True, seed=0)._paste
+        assert paste is not None
+        nothing = np.zeros((1, 5), np.float32), np.zeros((0, 9)), np.zeros(0, dtype=np.int64)
+        pasted.append({LABELS[one] for one in paste.paste(*nothing, np.random.default_rng(0))[2].tolist()})
+    assert pasted == [{"car"}, {"truck"}]
 
 
 def test_unlabelled_frames_are_no_way_around(own: tuple[Path, Path]) -> None:

@@ -346,6 +346,25 @@ def test_an_index_that_lost_a_part_is_made_again(copy: Path, tmp_path: Path) -> 
         convert_waymo(copy, out)
 
 
+def test_a_label_that_is_corrected_in_place_enters_the_index(copy: Path, tmp_path: Path) -> None:
+    """Neither size nor statistics of its file need change."""
+    out = convert_waymo(copy, tmp_path / "index")
+    before = FrameIndex.open(out, "train").boxes.boxes.copy()
+    path = sorted((copy / "training" / "lidar_box").glob("*.parquet"))[0]
+    name = "[LiDARBoxComponent].box.center.x"
+    table = pq.read_table(path)
+    values = table[name].to_pylist()
+    assert values[0] != values[1]
+    values[:2] = values[1::-1]
+    sizes = []
+    for content in (table, table.set_column(table.column_names.index(name), name, pa.array(values))):
+        pq.write_table(content, path, compression="none", use_dictionary=False)
+        convert_waymo(copy, out)
+        sizes.append(path.stat().st_size)
+    assert sizes[0] == sizes[1]
+    assert not np.array_equal(FrameIndex.open(out, "train").boxes.boxes, before, equal_nan=True)
+
+
 def test_points_without_the_pose_of_their_pixels_are_refused(copy: Path) -> None:
     path = sorted((copy / "training" / "lidar_pose").glob("*.parquet"))[0]
     time = pq.read_table(path)["key.frame_timestamp_micros"][0].as_py()

@@ -86,7 +86,7 @@ def test_a_split_is_looked_up_beside_the_labels(labels: Path, tmp_path: Path) ->
     assert f"{N - 2} of {N} result files are of other frames" in found["warnings"][0]
     with pytest.raises(ConfigError, match=r"did you mean 'val'.*known: val"):
         read_split("vall", labels)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="list is missing"):
         read_split(str(tmp_path / "nothing.txt"), labels)
     for text, message in (("", "names no frame"), ("000001\n000001\n", "entry 2 names a frame twice")):
         (sets / "val.txt").write_text(text)
@@ -148,3 +148,16 @@ def test_other_conventions_are_named(
     warnings = found.get("warnings", [])
     assert len(warnings) == bool(words)
     assert all(words in text for text in warnings)
+
+
+def test_every_file_may_come_from_any_editor(labels: Path, tmp_path: Path) -> None:
+    rows = cars(True)
+    for lines in rows.values():
+        lines[0][0] = "Vehicle"
+    results, split = write(tmp_path / "results", rows), tmp_path / "val.txt"
+    split.write_text("".join(f"{name}\n" for name in rows))
+    plain = evaluate_files(labels, results, tmp_path / "m.json", read_split(str(split), labels))
+    for path in (split, *results.glob("*.txt"), *labels.glob("*.txt")):
+        path.write_bytes(path.read_text().replace("\n", "\r\n").encode("utf-16"))
+    assert evaluate_files(labels, results, tmp_path / "m.json", read_split(str(split), labels)) == plain
+    assert "types that KITTI has not (Vehicle)" in plain["warnings"][0]

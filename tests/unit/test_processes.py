@@ -55,3 +55,42 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_job(tmp_path: Path, in
     while any(map(alive, workers)):
         assert time.monotonic() < deadline, "a worker outlives its parent"
         time.sleep(0.05)
+
+
+INTERRUPTED = """
+import time
+from bevkd.processes import process_pool
+
+if __name__ == "__main__":
+    try:
+        with process_pool(2) as pool:
+            pool.submit(len, "").result()
+            slow = [pool.submit(time.sleep, 600) for _ in range(8)]
+            print("begun", flush=True)
+            slow[0].result()
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 2.0])  # workers that start, and workers at work
+def test_ctrl_c_ends_workers_without_a_word(tmp_path: Path, wait_s: float) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(INTERRUPTED)
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "begun\n"
+        time.sleep(wait_s)
+        began = time.monotonic()
+        while parent.poll() is None and time.monotonic() - began < 60:
+            os.killpg(parent.pid, signal.SIGINT)
+            time.sleep(1.0)
+        assert parent.stdout.read() == "interrupted\n"
+    assert parent.returncode == 0

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
+from filelock import FileLock
 
 from bevkd.cli import main
-from bevkd.report import make_report, refresh_page
+from bevkd.io import write_text
+from bevkd.report import html, make, make_report, refresh_page
+from bevkd.report.results import Results
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 RUNS = Path("nowhere/runs")
@@ -38,7 +43,7 @@ def test_the_first_table_is_on_the_page_before_the_rest_is_done(tmp_path: Path) 
     assert 'id="table-unidistill_s1"' in text
     assert 'id="table-unidistill_s2"' not in text
     made = files(results).keys() - before.keys()
-    assert made <= {"report.html", ".page.lock"}, "ledgers, metrics and plots wait for the end"
+    assert made <= {"report.html", ".page.asked", ".page.lock"}, "ledgers, metrics and plots wait for the end"
 
 
 def test_a_page_that_cannot_be_made_costs_nothing_but_a_warning(kept: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -47,6 +52,29 @@ def test_a_page_that_cannot_be_made_costs_nothing_but_a_warning(kept: Path, capl
     assert refresh_page("sim", RUNS, kept) is None
     assert (kept / "report.html").read_text() == "before"
     assert "the page could not be made anew" in caplog.text
+
+
+def test_the_last_that_asked_makes_the_page_for_all_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    asked = Barrier(6)
+
+    def write(results: Results, figure: bool) -> list[Path]:
+        made.append(results.folder)
+        return [results.folder / "report.html"]
+
+    def ask(path: Path, text: str) -> None:
+        write_text(path, text)
+        asked.wait(60)
+
+    monkeypatch.setattr(html, "write", write)
+    monkeypatch.setattr(make, "write_text", ask)
+    with ThreadPoolExecutor(5) as pool:
+        with FileLock(tmp_path / ".page.lock"):
+            waiting = [pool.submit(refresh_page, "sim", RUNS, tmp_path) for _ in range(5)]
+            asked.wait(60)
+            assert made == []
+        assert [one.result() for one in waiting] == [tmp_path / "report.html"] * 5
+    assert made == [tmp_path]
 
 
 @pytest.mark.parametrize("command", ["table", "figure", "part"])

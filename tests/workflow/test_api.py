@@ -219,7 +219,7 @@ def test_runs_are_found_by_name_and_by_path(trained: tuple[RunConfig, Path], tmp
         (runs / "smoke" / "lidar_base").mkdir(exist_ok=True)
         (runs / "smoke" / "lidar_base" / "seed0").symlink_to(out)
         bevkd.load("lidar_base", scale="smoke", seed=1, runs=runs)
-    with pytest.raises(CheckpointError, match=r"bevkd train --run camera_base --scale smoke --seed 0 trains it"):
+    with pytest.raises(CheckpointError, match=r"train it with `bevkd train --run camera_base --scale smoke --runs "):
         bevkd.load("camera_base", scale="smoke", runs=runs)
     with pytest.raises(ConfigError, match="did you mean 'camera_base'"):
         bevkd.load("camera_bose", runs=runs)

@@ -193,6 +193,28 @@ def test_a_failed_job_shows_the_end_of_its_log(tmp_path: Path, capsys: pytest.Ca
     assert "Exiting because" not in err
 
 
+def test_a_run_goes_on_when_nobody_listens_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `make reproduce | head -1`."""
+    from console import Console
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        shown = Console(SimpleNamespace(), None)
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            shown.begin(plan(), ["5 jobs to do"])
+        finally:
+            signal.signal(signal.SIGINT, before)
+        shown.handle(event(LogEvent.JOB_INFO, jobid=1))
+        shown.handle(event(LogEvent.JOB_FINISHED, job_id=1))
+        shown.close()
+        stream.flush()  # as Python does at the end
+        assert shown.progress.done == {1}
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return with_fake_launcher(copy_repository(tmp_path_factory.mktemp("console")), train_seconds=0.3)

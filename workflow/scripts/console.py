@@ -12,10 +12,10 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 from progress import Progress, time_text
@@ -50,6 +50,18 @@ def end_jobs() -> None:
         with suppress(psutil.Error):
             if any(part.endswith("launch.py") for part in child.cmdline()):
                 child.terminate()
+
+
+@contextmanager
+def unheard(stream: TextIO) -> Iterator[None]:
+    """Around what is written to a stream: the pipe that it is may be closed, or the terminal gone. Work goes on, and
+    whatever is still said ends nowhere.
+    """
+    try:
+        yield
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())  # what waits in a buffer would fail once more at the end
 
 
 class Console(LogHandlerBase):
@@ -109,7 +121,8 @@ class Console(LogHandlerBase):
         if sys.stdout.isatty():
             from bar import Bar
 
-            self.bar = Bar(progress)
+            with unheard(sys.stdout):
+                self.bar = Bar(progress)
         self._next()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -147,7 +160,8 @@ class Console(LogHandlerBase):
         if not self.told:
             self.told = True
             if self.bar is not None:
-                self.bar.stop()
+                with unheard(sys.stdout):
+                    self.bar.stop()
             self._end()
         super().close()
 
@@ -235,7 +249,10 @@ class Console(LogHandlerBase):
 
     def _say(self, text: str, error: bool = False) -> None:
         """A line, above the bar where there is one."""
-        if self.bar is not None and self.bar.shown:
-            self.bar.say(text)
-        else:
-            print(text, file=sys.stderr if error else sys.stdout, flush=True)
+        above = self.bar is not None and self.bar.shown
+        stream = sys.stderr if error and not above else sys.stdout
+        with unheard(stream):
+            if above:
+                self.bar.say(text)
+            else:
+                print(text, file=stream, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,18 +101,14 @@ def convert_nuscenes(
     if not folder.is_dir():
         raise DataError("no such data set version", file=folder)
     source_of_tables = _digest(folder, options)
-    if not problems.collect and _is_current(root, out, version, source_of_tables):
+    if not problems.collect and _is_current(root, out, version, source_of_tables, workers):
         log.info("%s is up to date", out)
         return out
     tables = _read_tables(folder, workers, problems)
     _check(tables)
-    splits: dict[str, list[str]] = {}
-    with problems.here():
-        splits = scene_splits(root, version, tables["scene"]["name"].tolist(), problems)
-    lists: dict[str, list[str]] = {}
-    with problems.here():
-        lists = scene_lists(root, version, tables["scene"]["name"].tolist(), problems)
-    split_of = {name: split for split, names in splits.items() for name in names}
+    names = tables["scene"]["name"].tolist()
+    splits = _read_splits(scene_splits, root, version, names, problems)
+    lists = _read_splits(scene_lists, root, version, names, problems)
 
     sample, scene = tables["sample"], tables["scene"]
     if len(sample) == 0:
@@ -119,24 +116,17 @@ def convert_nuscenes(
     sample_scene = scene.rows_of(sample, "scene_token")
     all_records = sort_records(tables, sample_scene)
     problems.check()  # what follows goes along the links between tables
+    # Before files are looked at: one that comes in the meantime is another listing the next time.
+    folders = folders_of(tables["sample_data"])
+    source = _source(source_of_tables, listing_digest(root, folders, workers))
     present = find_files(root, tables["sample_data"], all_records, workers, options)
     records = all_records.select(present.records)
     look_into(root, tables, records, workers, options)
-    folders = folders_of(tables["sample_data"])
-    source = _source(source_of_tables, listing_digest(root, folders))
     key_frames = frame_columns(tables, all_records, present.records, sample_scene)
     if len(key_frames["token"]) == 0:
         raise DataError("no sensor file of any keyframe is there", file=root)
     between = sweep_frames(records, key_frames)
-    log_row = tables["log"].rows_of(scene, "log_token")
-    words: dict[str, NDArray[Any]] = {
-        "scene_name": scene["name"],
-        "description": scene["description"],
-        "location": tables["log"]["location"][log_row],
-        "weather": np.array([weather(text) for text in scene["description"]], dtype=object),
-        "lighting": np.array([lighting(text) for text in scene["description"]], dtype=object),
-        "split": np.array([split_of.get(name, "") for name in scene["name"]], dtype=object),
-    }
+    words = _scene_words(tables, splits)
     left = len(sample) - len(key_frames["token"])
     tokens = [t.decode() for t in key_frames["token"]]
     subsets, labelled = read_labelled(folder / "labelled.json", tokens, problems, absent=left > 0 or options.partial)
@@ -172,6 +162,29 @@ def convert_nuscenes(
     return out
 
 
+def _read_splits(
+    read: Callable[..., dict[str, list[str]]], root: Path, version: str, scenes: list[str], problems: Problems
+) -> dict[str, list[str]]:
+    with problems.here():
+        return read(root, version, scenes, problems)
+    return {}
+
+
+def _scene_words(tables: dict[str, Table], splits: dict[str, list[str]]) -> dict[str, NDArray[Any]]:
+    """What is known per scene, by its row."""
+    scene = tables["scene"]
+    split_of = {name: split for split, names in splits.items() for name in names}
+    log_row = tables["log"].rows_of(scene, "log_token")
+    return {
+        "scene_name": scene["name"],
+        "description": scene["description"],
+        "location": tables["log"]["location"][log_row],
+        "weather": np.array([weather(text) for text in scene["description"]], dtype=object),
+        "lighting": np.array([lighting(text) for text in scene["description"]], dtype=object),
+        "split": np.array([split_of.get(name, "") for name in scene["name"]], dtype=object),
+    }
+
+
 def _left_out(present: Present, frames: int) -> dict[str, Any]:
     """What the stamp says of files that are not there."""
     if frames:
@@ -180,13 +193,13 @@ def _left_out(present: Present, frames: int) -> dict[str, Any]:
     return out | ({"missing_frames": frames} if frames else {})
 
 
-def _is_current(root: Path, out: Path, version: str, tables: str) -> bool:
+def _is_current(root: Path, out: Path, version: str, tables: str, workers: int) -> bool:
     """Whether `out` was made from these tables and from what now lies in the folders of the sensors."""
     try:
         folders = read_stamp(out).get("folders")
     except BevkdError:
         return False
-    return folders is not None and is_current(out, version, _source(tables, listing_digest(root, folders)))
+    return folders is not None and is_current(out, version, _source(tables, listing_digest(root, folders, workers)))
 
 
 def _source(tables: str, files: str) -> str:

@@ -50,10 +50,10 @@ class Present:
 
 def folders_of(data: Table) -> list[str]:
     """The folders in which the files of `sample_data` lie, relative to the root."""
-    return sorted({os.path.dirname(name).decode() for name in data["filename"].tolist()})
+    return sorted({name.rpartition(b"/")[0].decode() for name in data["filename"].tolist()})
 
 
-def listing_digest(root: Path, folders: Iterable[str]) -> str:
+def listing_digest(root: Path, folders: Iterable[str], workers: int = 1) -> str:
     """SHA-256 over the names of all files of some folders, and over the sizes of point clouds and files of keyframes.
 
     What comes later, or is replaced, so makes another index. Of the rest, which are many, names say enough.
@@ -62,19 +62,23 @@ def listing_digest(root: Path, folders: Iterable[str]) -> str:
         DataError: a folder cannot be read.
     """
     total = hashlib.sha256()
-    for folder in folders:
-        total.update(folder.encode() + b"/")
-        try:
-            with os.scandir(root / folder) as entries:
-                key = folder.split("/")[0] == "samples"
-                sized = ((entry.name, _size(entry) if key or entry.name.endswith(".bin") else 0) for entry in entries)
-                names = sorted(f"{name} {size}" for name, size in sized)
-        except FileNotFoundError:
-            names = []
-        except OSError as error:
-            raise DataError(f"cannot be read: {reason(error)}", file=root / folder) from error
-        total.update("\n".join(names).encode())
+    with ThreadPoolExecutor(max(1, 4 * workers)) as pool:  # network file systems answer many questions at once
+        for listing in pool.map(lambda folder: _listing(root, folder), folders):
+            total.update(listing)
     return total.hexdigest()
+
+
+def _listing(root: Path, folder: str) -> bytes:
+    key = folder.split("/")[0] == "samples"
+    try:
+        with os.scandir(root / folder) as entries:
+            sized = ((entry.name, _size(entry) if key or entry.name.endswith(".bin") else 0) for entry in entries)
+            names = sorted(f"{name} {size}" for name, size in sized)
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        raise DataError(f"cannot be read: {reason(error)}", file=root / folder) from error
+    return f"{folder}/".encode() + "\n".join(names).encode(errors="surrogateescape")
 
 
 def _size(entry: os.DirEntry[str]) -> int:
@@ -176,7 +180,7 @@ def look_into(root: Path, tables: dict[str, Table], records: Records, workers: i
 
     parts = [key[low : low + _STATS].tolist() for low in range(0, len(key), _STATS)]
     with ThreadPoolExecutor(max(1, 4 * workers)) as pool:
-        for errors in pool.map(look, parts):
+        for errors in progress.track(pool.map(look, parts), "opening files", len(parts), "parts"):
             for error in errors:
                 options.problems.add(error)
 

@@ -45,7 +45,7 @@ FOLDERS = {
     "domain_adaptation_validation": "domain_val",
     "domain_adaptation_testing": "domain_test",
 }
-_LARGE = {"lidar", "lidar_pose", "camera_image"}  # components of hundreds of megabytes a segment
+_SENSOR_DATA = ("lidar", "lidar_pose", "camera_image")  # large; of the others every byte counts
 _SCHEMAS = {"frames": FRAMES, "sensors": SENSORS, "boxes": BOXES}
 
 
@@ -183,8 +183,10 @@ def _segments(root: Path, options: ConvertOptions) -> list[str]:
 
 
 def _digest(root: Path, segments: list[str], options: ConvertOptions) -> str:
-    """SHA-256 over all component files, and over unusual options: of range images and pictures, which are large, over
-    their sizes and footers. A footer holds offsets and statistics of its file.
+    """SHA-256 over the component files, and over unusual options.
+
+    Of sensor data, which are many gigabytes, sizes and footers say enough: a footer holds offsets and statistics. A
+    label that is corrected in place need change neither.
     """
     total = hashlib.sha256()
     for segment in segments:
@@ -195,8 +197,8 @@ def _digest(root: Path, segments: list[str], options: ConvertOptions) -> str:
             if path.is_file():
                 with reading(path, "component"), open(path, "rb") as stream:
                     size = path.stat().st_size
-                    stream.seek(max(0, size - 4096) if component in _LARGE else 0)
-                    total.update(f"{component} {size}".encode() + stream.read())
+                    stream.seek(max(0, size - 4096) if component in _SENSOR_DATA else 0)
+                    total.update(f"{component} {size}".encode() + hashlib.file_digest(stream, "sha256").digest())
     path = root / "labelled.json"
     total.update(read_bytes(path) if path.is_file() else b"-")
     if facts := options.facts():

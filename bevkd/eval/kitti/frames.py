@@ -42,7 +42,7 @@ def read_split(split: str, labels: Path) -> list[str]:
                 f"--split wants a file or the name of a list, not {split!r}{nearest(split, lists)}{known}"
             )
         path = lists[split]
-    names = read_text(path, "cannot be read: the list of frames").split()
+    names = read_text(path, "list").split()
     if not names:
         raise DataError("names no frame", file=path)
     seen: set[str] = set()

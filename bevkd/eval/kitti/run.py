@@ -67,8 +67,7 @@ def evaluate_files(
 def _other_types(found: Objects) -> list[str]:
     """Whether detections are of types that no class is scored for, because KITTI has none of the name."""
     other = found.kind == OTHER
-    if not (count := int(other.sum())):
+    if not other.any() or found.words is None:
         return []
-    assert found.words is not None
     shown = ", ".join(sorted(set(found.words[other].tolist()))[:5])
-    return [f"{count} of {len(found)} detections are of types that KITTI has not ({shown}) and do not count"]
+    return [f"{other.sum()} of {len(found)} detections are of types that KITTI has not ({shown}) and do not count"]
