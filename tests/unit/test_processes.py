@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,3 +47,18 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     while any(map(alive, workers)):
         assert time.monotonic() < deadline, "a worker outlives its parent"
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal to a group")
+def test_workers_say_nothing_when_interrupted(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, str(script)], env=env, text=True, start_new_session=True, **pipes) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline().split()
+        os.killpg(parent.pid, signal.SIGINT)
+        _, said = parent.communicate(timeout=60)
+    assert said.count("Traceback") == 1, said  # that of the parent, which has no command line around it
+    assert said.rstrip().endswith("KeyboardInterrupt")
