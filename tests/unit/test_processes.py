@@ -33,8 +33,8 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
-@pytest.mark.parametrize("interrupted", [True, False], ids=["Ctrl-C", "killed"])
-def test_workers_end_with_their_parent_in_the_middle_of_a_job(tmp_path: Path, interrupted: bool) -> None:
+@pytest.mark.parametrize("how", ["Ctrl-C", "asked", "killed"])
+def test_workers_end_with_their_parent_in_the_middle_of_a_job(tmp_path: Path, how: str) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     env = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -44,8 +44,9 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_job(tmp_path: Path, in
         workers = [int(pid) for pid in parent.stdout.readline().split()]
         assert workers
         assert all(map(alive, workers))
-        if interrupted:
-            os.killpg(parent.pid, signal.SIGINT)  # a terminal sends it to everybody
+        if how != "killed":
+            # A terminal sends it to everybody, another program to one.
+            (os.killpg if how == "Ctrl-C" else os.kill)(parent.pid, signal.SIGINT)
             assert parent.wait(60) != 0
             assert parent.stderr is not None
             assert parent.stderr.read().count("Traceback") == 1, "that of the caller; workers are silent"
