@@ -15,6 +15,7 @@ from bevkd.config.applied import applied
 from bevkd.data import FrameDataset, collate
 from bevkd.data.batch import Batch, Boxes
 from bevkd.data.index import read_stamp
+from bevkd.data.present import require_index
 from bevkd.errors import ConfigError
 from bevkd.io import digest, writing
 from bevkd.models.detector import Detector
@@ -92,7 +93,9 @@ def _frames(run: RunConfig, split: str) -> FrameDataset:
 
     Raises:
         ConfigError: the index is of another format, or its benchmark does not know a class of the network.
+        DataError: there is no index; the message names the command that makes it.
     """
+    require_index(run.data)
     facts = read_stamp(run.data.index)
     kind = facts["reader"]
     if kind != run.data.kind:
@@ -174,6 +177,7 @@ def _on(trained: RunConfig, plain: Mapping[str, Any]) -> RunConfig:
     run = applied(trained, plain)
     said = plain.get("data") or {}
     if run.data.kind == "nuscenes" and "index" in said and "version" not in said:
+        require_index(run.data)
         facts = read_stamp(run.data.index)
         if facts["reader"] == "nuscenes":
             run = replace(run, data=replace(run.data, version=facts["version"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from train_case import folder, tiny_model, tiny_run
 
+from bevkd import progress
 from bevkd.cli import main
 from bevkd.data import FrameDataset, convert_nuscenes
-from bevkd.errors import CheckpointError, ConfigError
+from bevkd.errors import CheckpointError, ConfigError, DataError
 from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
 from bevkd.eval.nuscenes.splits import official_splits
 from bevkd.io import read_json, write_json
 from bevkd.models.heads.center_settings import CenterDecodeSettings
 from bevkd.train import evaluate_run, train
 from bevkd.train.overfit import overfit
-from bevkd.train.predict import predict
+from bevkd.train.predict import apply_run, predict
 
 
 def test_submission_and_metrics(smoke_dataset: Any, tmp_path: Path) -> None:
@@ -62,7 +66,13 @@ def test_frames_without_detections_are_present(smoke_dataset: Any, tmp_path: Pat
     model = replace(tiny_model("lidar"), decode=CenterDecodeSettings(score_threshold=0.999))
     run = tiny_run(smoke_dataset, steps=1, model=model)
     train(run, folder(tmp_path, run))
-    summary = evaluate_run(folder(tmp_path, run), "val")
+    text = io.StringIO()
+    progress.show_on(Console(file=text, force_terminal=True, width=100, _environ={"TERM": "xterm"}))
+    try:
+        summary = evaluate_run(folder(tmp_path, run), "val")
+    finally:
+        progress.show_on(None)
+    assert "6/6 frames" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue()), "a terminal sees how far it is"
     results = read_json(folder(tmp_path, run) / "predictions_val.json")["results"]
     assert len(results) == 6
     assert all(found == [] for found in results.values())
@@ -77,6 +87,8 @@ def test_bad_requests(smoke_dataset: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="vla"):
         evaluate_run(folder(tmp_path, run), "vla")
     assert not list(folder(tmp_path, run).glob("*vla*"))
+    with pytest.raises(DataError, match=r"`bevkd convert --dataset nuscenes --root .* --out .*elsewhere"):
+        apply_run(folder(tmp_path, run), "val", {"data": {"index": str(tmp_path / "elsewhere")}})
 
 
 @pytest.mark.slow
