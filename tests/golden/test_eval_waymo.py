@@ -116,8 +116,8 @@ def test_bad_arrays_are_named(tmp_path: Path, change: dict[str, Any], message: s
 
 def test_broken_files_and_no_boxes(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no archive")
-    for name in ("text.npz", "nothing.npz"):
-        with pytest.raises(DataError, match="cannot be read"):
+    for name, message in (("text.npz", "cannot be read"), ("nothing.npz", "file is missing")):
+        with pytest.raises(DataError, match=message):
             read_sets(tmp_path / name)
     data = {name: values[:0] for name, values in reference.random_sets(0).items()}
     np.savez(tmp_path / "empty.npz", **data)  # type: ignore[arg-type]
