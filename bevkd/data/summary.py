@@ -82,14 +82,17 @@ def _boxes(folder: Path, own: Mapping[str, str | None]) -> list[str]:
     table = _columns(folder / "boxes.parquet", "category", "label", "num_lidar_pts", "num_radar_pts")
     if len(table) == 0:
         return [_NO_BOXES]
-    category = table["category"].cast(pa.string()).to_pylist()
-    labels = labels_of(category, table["label"].to_numpy().astype(np.int64), own)
     seen = table["num_lidar_pts"].cast(pa.int64()).fill_null(1).to_numpy() + table["num_radar_pts"].to_numpy()
+    plain = pa.table({"name": table["category"].cast(pa.string()), "label": table["label"], "empty": seen == 0})
+    groups = plain.group_by(["name", "label"]).aggregate([("empty", "count"), ("empty", "sum")])
+    category = groups["name"].to_pylist()
+    labels = labels_of(category, groups["label"].to_numpy().astype(np.int64), own)
     boxes: Counter[tuple[str, int]] = Counter()
     empty: Counter[tuple[str, int]] = Counter()
-    for name, label, points in zip(category, labels.tolist(), seen.tolist(), strict=True):
-        boxes[name, label] += 1
-        empty[name, label] += points == 0
+    counts = zip(groups["empty_count"].to_pylist(), groups["empty_sum"].to_pylist(), strict=True)
+    for name, label, (count, without) in zip(category, labels.tolist(), counts, strict=True):
+        boxes[name, label] += count
+        empty[name, label] += without
     rows = sorted(boxes, key=lambda row: (row[1] < 0, row[1], row[0]))
     names = {row: (row[0] or "(no name)", LABELS[row[1]] if row[1] >= 0 else _NO_CLASS) for row in rows}
     wide = [max([len(title), *(len(names[row][i]) for row in rows)]) for i, title in enumerate(("category", "class"))]
@@ -99,7 +102,7 @@ def _boxes(folder: Path, own: Mapping[str, str | None]) -> list[str]:
     if none:
         count = sum(boxes[row] for row in none)
         lines.append(
-            f"  {count} of {len(category)} boxes have no class; to learn them: data.classes, {{{none[0][0]}: CLASS}}"
+            f"  {count} of {len(table)} boxes have no class; to learn them: data.classes, {{{none[0][0]}: CLASS}}"
         )
     if len(none) == len(rows):
         lines.append(f"{_WARNING}no box has a class, nothing can be learnt from this data set as it is")
