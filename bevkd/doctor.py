@@ -16,7 +16,7 @@ from bevkd import __version__
 from bevkd.config.places import config_tree
 from bevkd.data.layout import recognise
 from bevkd.data.options import ConvertOptions, Problems
-from bevkd.data.summary import summarise, warnings_of
+from bevkd.data.summary import describe
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.io import reason
 from bevkd.registry import lookup
@@ -139,8 +139,9 @@ def examine_dataset(root: Path, version: str | None, options: ConvertOptions | N
             index = Path(folder) / "index"
             try:
                 lookup("reader", kind).convert(root, one, index, options=settings)
-                found.contents.append(summarise(index, root))
-                found.problems += warnings_of(found.contents[-1])
+                summary = describe(index, root)
+                found.contents.append(str(summary))
+                found.problems += summary.warnings
             except (DataError, OSError) as error:
                 if not problems.found:
                     problems.found.append(_typed(error))

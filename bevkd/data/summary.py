@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,31 @@ from bevkd.data.index import labels_of, read_stamp
 from bevkd.errors import DataError
 
 _NO_CLASS = "-"
-_WARNING = "  WARNING: "
 _UNLABELLED = ("test", "domain_")  # how splits begin whose labels are not published, or not all of them
-_NO_BOXES = "  no boxes"
 
 
-def summarise(folder: str | Path, name: str | Path | None = None) -> str:
+@dataclass(frozen=True)
+class Summary:
+    """An index in words.
+
+    Attributes:
+        lines: what it holds.
+        warnings: what a training would miss.
+    """
+
+    lines: list[str]
+    warnings: list[str]
+
+    def __str__(self) -> str:
+        return "\n".join([*self.lines, *(f"  WARNING: {text}" for text in self.warnings)])
+
+
+def summarise(folder: str | Path) -> str:
+    """What `describe` finds, as text."""
+    return str(describe(folder))
+
+
+def describe(folder: str | Path, name: str | Path | None = None) -> Summary:
     """An index in words; `name` stands for its folder.
 
     Raises:
@@ -39,16 +59,13 @@ def summarise(folder: str | Path, name: str | Path | None = None) -> str:
         lines.append(f"  labelled {_subsets(frames['labelled'].to_pylist(), facts['labelled_subsets'])}")
     lines.append(f"  sensors  {_sensors(folder)}")
     lines += _left_out(facts)
-    lines += _boxes(folder, facts.get("categories", {}))
+    boxes = _boxes(folder, facts.get("categories", {}))
+    if boxes is not None:
+        return Summary([*lines, *boxes.lines], boxes.warnings)
     unlabelled = all(split.startswith(_UNLABELLED) for split in splits if split)
-    if lines[-1] == _NO_BOXES and not unlabelled and facts.get("without_labels", 0) < facts["frames"]:
-        lines.append(f"{_WARNING}no frame has a box, nothing can be learnt from this data set")
-    return "\n".join(lines)
-
-
-def warnings_of(summary: str) -> list[str]:
-    """What a summary warns of."""
-    return [line.removeprefix(_WARNING) for line in summary.splitlines() if line.startswith(_WARNING)]
+    told = unlabelled or facts.get("without_labels", 0) >= facts["frames"]
+    warnings = [] if told else ["no frame has a box, nothing can be learnt from this data set"]
+    return Summary([*lines, "  no boxes"], warnings)
 
 
 def _subsets(held: list[list[int] | None], subsets: list[int]) -> str:
@@ -77,11 +94,11 @@ def _left_out(facts: Mapping[str, Any]) -> list[str]:
     return ["  missing  " + ", ".join(parts)] if parts else []
 
 
-def _boxes(folder: Path, own: Mapping[str, str | None]) -> list[str]:
-    """Lines of the table of boxes, by category."""
+def _boxes(folder: Path, own: Mapping[str, str | None]) -> Summary | None:
+    """The table of boxes, by category; None without any."""
     table = _columns(folder / "boxes.parquet", "category", "label", "num_lidar_pts", "num_radar_pts")
     if len(table) == 0:
-        return [_NO_BOXES]
+        return None
     seen = table["num_lidar_pts"].cast(pa.int64()).fill_null(1).to_numpy() + table["num_radar_pts"].to_numpy()
     plain = pa.table({"name": table["category"].cast(pa.string()), "label": table["label"], "empty": seen == 0})
     groups = plain.group_by(["name", "label"]).aggregate([("empty", "count"), ("empty", "sum")])
@@ -104,11 +121,12 @@ def _boxes(folder: Path, own: Mapping[str, str | None]) -> list[str]:
         lines.append(
             f"  {count} of {len(table)} boxes have no class; to learn them: data.classes, {{{none[0][0]}: CLASS}}"
         )
+    warnings = []
     if len(none) == len(rows):
-        lines.append(f"{_WARNING}no box has a class, nothing can be learnt from this data set as it is")
+        warnings.append("no box has a class, nothing can be learnt from this data set as it is")
     elif all(empty[row] == boxes[row] for row in rows if row[1] >= 0):
-        lines.append(f"{_WARNING}no box of a class has a point in it; training drops them unless data.min_points is 0")
-    return lines
+        warnings.append("no box of a class has a point in it; training drops them unless data.min_points is 0")
+    return Summary(lines, warnings)
 
 
 def _columns(path: Path, *names: str) -> pa.Table:
