@@ -108,12 +108,7 @@ Targets = dict[str, Target]
 
 
 class StoredTargets:
-    """Teacher values in the precision of their cache.
-
-    No dataclass: under mixed precision Fabric goes through the dataclasses, dictionaries, lists and tuples of a batch
-    before the step, and casts every floating tensor that it finds to bfloat16 ("bf16-mixed") or float16 ("16-mixed"),
-    whatever its precision: points, boxes and images too. It does not look into other classes.
-    """
+    """Teacher values by name, in the precision of their cache."""
 
     def __init__(self, values: Targets) -> None:
         self.values = values

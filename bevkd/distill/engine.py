@@ -20,9 +20,8 @@ from bevkd.models.outputs import BEVOutputs
 class DistillEngine(nn.Module):
     """Applies a method during training. Its parameters and state are those of the method's adapters, nothing else.
 
-    Losses run in float32. Under mixed precision what they and a live teacher are given has been rounded before: Fabric
-    casts all floating tensors of a batch, boxes and points too, to bfloat16 or float16. Stored targets keep their
-    precision (`StoredTargets`), and were made from a batch that was not rounded.
+    Losses run in float32. Under mixed precision a live teacher is given the same batch as those whose targets are
+    stored, in float32, and computes in the same precision (`bevkd.train.runtime.Autocast`).
 
     Args:
         method: the distillation method.
