@@ -1,7 +1,7 @@
 """Configuration: dataclasses with defaults, YAML files with differences, and what makes a run that run."""
 
 from bevkd.config.chain import first_seeds
-from bevkd.config.compose import load_model, load_run
+from bevkd.config.compose import load_model, load_run, rows_at
 from bevkd.config.identity import differences, identity, identity_digest, stored_run
 from bevkd.config.load import load_scale, run_dir
 from bevkd.config.papers import Paper, load_papers, load_rows, paper_of
@@ -52,6 +52,7 @@ __all__ = [
     "paper_of",
     "parse",
     "read_yaml",
+    "rows_at",
     "run_dir",
     "stored_run",
     "to_plain",

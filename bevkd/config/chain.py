@@ -31,7 +31,7 @@ def find_row(run: str, rows: Mapping[str, RowConfig], where: str = "") -> RowCon
 def needed_by(row: RowConfig, seed: int) -> list[Pair]:
     """(run, seed) pairs that must be trained before a seed of a row."""
     out = [(row.teacher, row.teacher_seed)] if row.teacher is not None else []
-    return out + ([(row.init.run, row.init.seed_for(seed))] if row.init is not None else [])
+    return out + [(init.run, init.seed_for(seed)) for init in row.inits]
 
 
 def with_needed(pairs: Iterable[Pair], rows: Mapping[str, RowConfig]) -> list[Pair]:
@@ -63,8 +63,7 @@ def check_chains(chosen: Mapping[str, RowConfig], rows: Mapping[str, RowConfig],
     """
     for run, row in chosen.items():
         place = f"{where}: run {run!r}"
-        starts = row.init.run if row.init is not None else None
-        for what, other in (("teacher", row.teacher), ("init", starts)):
+        for what, other in (("teacher", row.teacher), *(("init", init.run) for init in row.inits)):
             if other is not None and other not in rows:
                 raise ConfigError(f"{place}: unknown {what} run {other!r}{nearest(other, rows)}")
         for seed in row.seeds:

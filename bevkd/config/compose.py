@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from bevkd import registry
-from bevkd.config.chain import find_row
+from bevkd.config.chain import check_chains, find_row
 from bevkd.config.classes import normalised_layer
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
-from bevkd.config.papers import load_rows
-from bevkd.config.places import config_tree
+from bevkd.config.papers import load_papers, load_rows
+from bevkd.config.places import ConfigTree, config_tree
 from bevkd.config.plain import Layer, merge, parse, read_yaml, to_plain
-from bevkd.config.rows import recipe_layers, row_layers
+from bevkd.config.rows import recipe_init, recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
 from bevkd.config.settings import override_advice
@@ -48,8 +48,29 @@ def row_of(run: str, scale: str) -> RowConfig:
     Raises:
         ConfigError: unknown run or scale.
     """
-    row = find_row(run, load_rows())
-    return replace(row, teacher_mode=load_scale(scale).teacher_mode or row.teacher_mode)
+    return _at(find_row(run, load_rows()), scale)
+
+
+def _at(row: RowConfig, scale: str) -> RowConfig:
+    init = recipe_init(row, scale) if row.init is None else row.init or None
+    return replace(row, teacher_mode=load_scale(scale).teacher_mode or row.teacher_mode, init=init)
+
+
+def rows_at(scale: str) -> dict[str, RowConfig]:
+    """All rows by run id, as a scale and the recipes have them there.
+
+    Raises:
+        ConfigError: as `load_rows`; unknown scale; weights to start from that no run has.
+    """
+    return _rows_at(config_tree(), scale)
+
+
+@cache
+def _rows_at(_tree: ConfigTree, scale: str) -> dict[str, RowConfig]:
+    rows = {run: _at(row, scale) for run, row in load_rows().items()}
+    for paper in load_papers().values():
+        check_chains({run: rows[run] for run in paper.rows}, rows, str(paper.file("recipe")))
+    return rows
 
 
 @cache

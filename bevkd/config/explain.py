@@ -11,9 +11,11 @@ import yaml
 
 from bevkd.config.compose import layers, load_run, row_of
 from bevkd.config.load import load_scale
-from bevkd.config.papers import load_papers
+from bevkd.config.models import lineage
+from bevkd.config.papers import load_papers, paper_of, recipes_of
 from bevkd.config.places import config_tree
 from bevkd.config.plain import ABSENT, Layer, joins, merge, to_plain, value_at
+from bevkd.config.schema import RowConfig
 from bevkd.config.settings import nearest_setting, setting_names
 from bevkd.errors import ConfigError, nearest
 from bevkd.io import read_text
@@ -85,7 +87,24 @@ def _row_layers(run: str, scale: str) -> list[Layer]:
     if mode := load_scale(scale).teacher_mode:
         file = config_tree().named("scales", scale)
         out.append(Layer(f"scale {scale}", {"row": {"teacher_mode": mode}}, file, (), ("row",)))
-    return out
+    return [*_init_layers(row_of(run, scale), scale), *out]
+
+
+def _init_layers(row: RowConfig, scale: str) -> list[Layer]:
+    """Where its recipe has a row start from: said before it says so itself."""
+    paper, models = paper_of(row.id), lineage(config_tree(), row.model)
+    return [
+        Layer(
+            f"recipe of {source.name}, part {number}",
+            {"row": {"init": to_plain(part)["init"]}},
+            source.file("recipe"),
+            ("parts", str(number)),
+            ("row",),
+        )
+        for source in (recipes_of(paper, load_papers()) if paper is not None else ())
+        for number, part in enumerate(source.recipe.parts)
+        if part.init is not None and part.applies(scale, row.dataset, models)
+    ]
 
 
 def _sources(said: Iterable[Layer], keys: Sequence[str]) -> list[Source]:

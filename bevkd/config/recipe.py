@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.training import InitConfig
+
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -20,6 +22,7 @@ class RecipePart:
         scales: names of scales.
         models: names of models; one that is `like` another counts as that one, too.
         datasets: names of data sets.
+        init: weights that rows start from which name none themselves (`init: []` in a row: from its seed alone).
         model: settings of the model, as in config/models.
         data: settings of the data.
         train: settings of the training.
@@ -28,6 +31,7 @@ class RecipePart:
     scales: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    init: InitConfig | tuple[InitConfig, ...] | None = None
     model: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from bevkd.config.papers import load_papers, paper_of, recipes_of
 from bevkd.config.places import config_tree
 from bevkd.config.plain import ABSENT, Layer, value_at
 from bevkd.config.schema import RowConfig
+from bevkd.config.training import InitConfig
 
 
 def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
@@ -28,6 +29,19 @@ def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
         for number, part in enumerate(source.recipe.parts)
         if part.applies(scale, row.dataset, models)
     ]
+
+
+def recipe_init(row: RowConfig, scale: str) -> InitConfig | tuple[InitConfig, ...] | None:
+    """The weights that a row's recipe has it start from, if it names some; those of the last part that applies."""
+    paper = paper_of(row.id)
+    if paper is None:
+        return None
+    models, found = lineage(config_tree(), row.model), None
+    for source in recipes_of(paper, load_papers()):
+        for part in source.recipe.parts:
+            if part.init is not None and part.applies(scale, row.dataset, models):
+                found = part.init
+    return found
 
 
 def row_layers(row: RowConfig, scale: str) -> list[Layer]:

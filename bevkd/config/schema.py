@@ -311,7 +311,8 @@ class RowConfig:
         teacher_seed: which of its trainings.
         teacher_mode: its targets are stored once, or computed in every step.
         method: how it teaches.
-        init: trained weights to start from.
+        init: trained weights to start from; several where parts of the network come from several runs. None: those of
+            the recipe, if it names some; an empty list: none at all.
         frames: learn from the labelled frames, or also from the others.
         labelled_subset: which of the data set's lists of labelled frames; -1: all are labelled.
         target: `all` is made by default; `demand`: when asked for by name.
@@ -329,13 +330,18 @@ class RowConfig:
     # depend on the company. 1, if dearer by the piece, where students read few of them.
     teacher_batch: int = Field(default=8, ge=1)
     method: MethodConfig | None = None
-    init: InitConfig | None = None
+    init: InitConfig | tuple[InitConfig, ...] | None = None
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0
     target: Annotated[RowTier, VOLATILE] = "all"
     doc: Annotated[str, VOLATILE] = ""
     # Merged into the rest when a run is resolved.
     set: Annotated[dict[str, Any], VOLATILE] = Field(default_factory=dict)
+
+    @property
+    def inits(self) -> tuple[InitConfig, ...]:
+        """Where its weights come from."""
+        return self.init if isinstance(self.init, tuple) else () if self.init is None else (self.init,)
 
     def unread(self) -> tuple[str, ...]:
         """Settings that mean nothing beside the others."""

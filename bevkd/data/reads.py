@@ -116,6 +116,21 @@ class Depth(Projected):
     target = True
 
 
+@dataclass(frozen=True)
+class Objects(Input):
+    """2D boxes and a label map of the objects in the images, `Batch.extra["objects"]`.
+
+    Attributes:
+        stride: side of a cell of the label map (pixels of the images); 0: no map.
+    """
+
+    name = "objects"
+    sensors = ("camera",)
+    needs = ("camera",)
+    target = True
+    stride: int = 0
+
+
 _Kind = TypeVar("_Kind", bound=Input)
 
 
@@ -181,7 +196,8 @@ class Reads:
 
 
 def reads_of(model: ModelConfig, data: DataConfig) -> Reads:
-    """What a detector of these settings reads of a frame, trained on this data: what its encoders' settings say.
+    """What a detector of these settings reads of a frame, trained on this data: what its encoders' settings say,
+    and those of a head that wants labels of its own.
 
     Raises:
         ConfigError: a sensor without an encoder, or two that want different things of one name.
@@ -189,4 +205,6 @@ def reads_of(model: ModelConfig, data: DataConfig) -> Reads:
     found: list[Input] = []
     for sensor in model.sensors:
         found += model.encoder(sensor).reads(model, data).inputs
+    if hasattr(model.head, "reads"):
+        found += model.head.reads(model, data).inputs
     return Reads.of(*found)

@@ -16,7 +16,7 @@ from bevkd.data.index import FRAMES, read_stamp, stamp
 from bevkd.errors import BevkdError, DataError
 from bevkd.io import atomic_folder, names_in
 
-_FILES = {f"{name}.parquet" for name in ("frames", "unlabelled", "sensors", "boxes")}
+_FILES = {f"{name}.parquet" for name in ("frames", "unlabelled", "sensors", "boxes", "objects")}
 
 
 def write_frames(

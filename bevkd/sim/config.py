@@ -239,3 +239,13 @@ WAYMO_SCALES: dict[str, SimConfig] = {
         camera=CameraConfig(height=1280, width=1920, horizon=0.5, fov_deg=50.0),
     ),
 }
+
+# nuImages: images alone. Two times of each scene, two seconds apart; `val` is held out to see what was learnt.
+_NUIMAGES = replace(_SIM, splits=SplitConfig(train=800, tune=0, val=60, keyframes_per_scene=2, keyframe_hz=0.5))
+NUIMAGES_SCALES: dict[str, SimConfig] = {
+    "smoke": replace(
+        SCALES["smoke"], splits=SplitConfig(train=8, tune=0, val=3, keyframes_per_scene=2, keyframe_hz=0.5)
+    ),
+    "sim": _NUIMAGES,
+    "paper": replace(SCALES["paper"], splits=_NUIMAGES.splits),
+}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bevkd.io import write_json, write_text
-from bevkd.sim.config import SimConfig
+from bevkd.sim.config import CameraConfig, SimConfig
 from bevkd.sim.jobs import fresh_root, run_jobs
 from bevkd.sim.labelled import draw_labelled
 from bevkd.sim.maps import tile_centre, write_mask
@@ -112,28 +114,39 @@ def _plan(config: SimConfig, names: list[str], root: Path, seed: int) -> tuple[l
         log = logs[i % count]
         slots[i] = used[log.location]
         used[log.location] += 1
-        begin = datetime.strptime(log.logfile.split("-", 1)[1], "%Y-%m-%d-%H-%M-%S%z")
-        start_us = round((begin.timestamp() + 60 + (i // count) * _SCENE_GAP_S) * 1e6)
+        start_us = log.start_us + (i // count) * _SCENE_GAP_S * 1_000_000
         jobs.append(SceneJob(i, name, seed, log, tile_centre(slots[i], columns), start_us, config, root))
     return jobs, slots, columns
 
 
-def _log(index: int, config: SimConfig, seed: int) -> Log:
+def drive(index: int, camera: CameraConfig, rng: np.random.Generator, name: Callable[..., str]) -> Log:
+    """One drive: drives take turns among the locations.
+
+    Args:
+        index: its number.
+        camera: of the vehicle.
+        rng: of its calibration.
+        name: token of a record of some names.
+    """
     location = list(LOCATIONS)[index % len(LOCATIONS)]
     vehicle, zone, drive_on_left = LOCATIONS[location]
     local = _FIRST_DAY + timedelta(days=index // 2, hours=4 * (index % 2), minutes=7 * (index % 5))
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xCA11B, index]))
     return Log(
         index,
-        token(seed, "log", index),
+        name("log", index),
         f"{vehicle}-{local:%Y-%m-%d-%H-%M-%S}{zone}",
         location,
         vehicle,
         f"{local:%Y-%m-%d}",
         drive_on_left,
-        calibrate(config.camera, rng),
-        {channel: token(seed, "calibrated_sensor", index, channel) for channel in CHANNELS},
+        calibrate(camera, rng),
+        {channel: name("calibrated_sensor", index, channel) for channel in CHANNELS},
     )
+
+
+def _log(index: int, config: SimConfig, seed: int) -> Log:
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xCA11B, index]))
+    return drive(index, config.camera, rng, partial(token, seed))
 
 
 def _fixed_tables(seed: int) -> dict[str, list[Record]]:
@@ -171,14 +184,4 @@ def _log_tables(logs: list[Log], seed: int) -> dict[str, list[Record]]:
                     "camera_intrinsic": [] if k is None else k.tolist(),
                 }
             )
-    rows: list[Record] = [
-        {
-            "token": log.token,
-            "logfile": log.logfile,
-            "vehicle": log.vehicle,
-            "date_captured": log.date,
-            "location": log.location,
-        }
-        for log in logs
-    ]
-    return {"log": rows, "calibrated_sensor": calibrated}
+    return {"log": [log.record() for log in logs], "calibrated_sensor": calibrated}

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ class Log:
     drive_on_left: bool
     calibrations: dict[str, Calibration]
     calibration_tokens: dict[str, str]
+
+    @property
+    def start_us(self) -> int:
+        """When its first scene starts: a minute after the drive."""
+        begin = datetime.strptime(self.logfile.split("-", 1)[1], "%Y-%m-%d-%H-%M-%S%z")
+        return round((begin.timestamp() + 60) * 1e6)
+
+    def record(self) -> Record:
+        """Its row of the table `log`."""
+        return {
+            "token": self.token,
+            "logfile": self.logfile,
+            "vehicle": self.vehicle,
+            "date_captured": self.date,
+            "location": self.location,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from bevkd.train.optim import set_schedule
 from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings, training_provenance
 from bevkd.train.setup import Training, check_classes, prepare
 from bevkd.train.snapshots import drop_others, missing, snapshot_steps
-from bevkd.train.start import Start, apply_start, read_start
+from bevkd.train.start import Start, apply_starts, digest_of, read_starts
 from bevkd.train.stream import derive_seed, timed_batches, worker_count
 from bevkd.train.teacher import teacher_digest
 from bevkd.train.window import Window
@@ -89,7 +89,7 @@ def train(
                 ckpt.drop_results(out)
             ckpt.drop_leftovers(out)
         fabric.barrier()
-        origin = _Origin(teacher_digest(run, out), read_start(run, out))
+        origin = _Origin(teacher_digest(run, out), read_starts(run, out))
         finished = (out / ckpt.MODEL).exists()
         state = ckpt.read_model(out / ckpt.MODEL) if finished else ckpt.load_checkpoint(out)
         if state is not None:
@@ -111,16 +111,16 @@ class _Origin:
 
     Attributes:
         teacher: digest of its teacher, "" without one.
-        start: weights that it starts from, if not fresh ones.
+        starts: weights that it starts from, if not fresh ones.
     """
 
     teacher: str
-    start: Start | None
+    starts: tuple[Start, ...]
 
     @property
     def init(self) -> str:
         """Digest of the weights that it starts from, "" for fresh ones."""
-        return self.start.digest if self.start is not None else ""
+        return digest_of(self.starts)
 
 
 def _fit(
@@ -220,8 +220,8 @@ def _begin(
     if state is not None:
         training.load_state(state, out / ckpt.CURRENT)
         logger.info("resuming %s at step %d of %d", out, int(state["step"]), training.line.steps)
-    elif origin.start is not None and run.row.init is not None:
-        taken = apply_start(training.detector, origin.start, run.row.init.parts)
+    elif origin.starts:
+        taken = apply_starts(training.detector, origin.starts, [init.parts for init in run.row.inits])
     if fabric.is_global_zero:
         drop_others(out, due)
         if taken is not None:

@@ -14,6 +14,7 @@ from bevkd.config import RunConfig, to_plain
 from bevkd.config.applied import applied
 from bevkd.data import FrameDataset, collate
 from bevkd.data.batch import Batch, Boxes
+from bevkd.data.image_frames import open_frames
 from bevkd.data.index import read_stamp
 from bevkd.data.present import require_index
 from bevkd.errors import ConfigError
@@ -27,7 +28,7 @@ from bevkd.train.optim import mixed, thread_count
 
 def test_frames(run: RunConfig, split: str) -> FrameDataset:
     """The frames of a split as a detector sees them at test time."""
-    return FrameDataset(run.data, run.model, split, train=False, seed=run.seed)
+    return open_frames(run.data, run.model, split, train=False, seed=run.seed)
 
 
 def forward(

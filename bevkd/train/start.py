@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bevkd.config import RunConfig, run_dir
-from bevkd.config.training import WHOLE
+from bevkd.config.training import WHOLE, InitConfig
 from bevkd.errors import ConfigError, nearest
 from bevkd.hints import how_to_train
 from bevkd.train.checkpoint import MODEL, other_shapes, read_model, shortened, weights_digest
@@ -39,22 +40,48 @@ class Start:
     where: str
 
 
-def read_start(run: RunConfig, out: Path) -> Start | None:
-    """The weights that a run starts from; None where it starts from its seed alone.
+def read_starts(run: RunConfig, out: Path) -> tuple[Start, ...]:
+    """The weights that a run starts from, one for each of its `inits`; none where it starts from its seed alone.
 
     Raises:
         ConfigError: they are not trained yet.
         CheckpointError: they are unreadable.
     """
-    init = run.row.init
-    if init is None:
-        return None
+    return tuple(_read(run, init, out) for init in run.row.inits)
+
+
+def _read(run: RunConfig, init: InitConfig, out: Path) -> Start:
     path = run_dir(init.run, run.scale, init.seed_for(run.seed), runs_root(out)) / MODEL
     if not path.exists():
         how = how_to_train(init.run, run.scale, init.seed_for(run.seed), runs_root(out))
         raise ConfigError(f"run {run.run!r} starts from run {init.run!r}, which is not trained yet: no {path}{how}")
     weights = read_model(path)["model"]
     return Start(weights, weights_digest(weights), str(path))
+
+
+def digest_of(starts: Sequence[Start]) -> str:
+    """Digest of all that a run starts from, "" for nothing."""
+    return "+".join(start.digest for start in starts)
+
+
+def apply_starts(
+    network: nn.Module, starts: Sequence[Start], parts: Sequence[tuple[str, ...]]
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """Copy parts of trained weights of one or more runs into a network.
+
+    Returns:
+        What `apply_start` returns, of one run; a list of that, of several.
+
+    Raises:
+        MisfitError: as `apply_start`; or two runs have the same parameter.
+    """
+    records = [apply_start(network, start, names) for start, names in zip(starts, parts, strict=True)]
+    seen: dict[str, str] = {}
+    for record in records:
+        if twice := [name for name in record["taken"] if name in seen]:
+            raise MisfitError(f"init: {shortened(twice)} of both {seen[twice[0]]} and {record['from']}")
+        seen |= dict.fromkeys(record["taken"], record["from"])
+    return records[0] if len(records) == 1 else records
 
 
 def apply_start(network: nn.Module, start: Start, parts: tuple[str, ...]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from bevkd.config import RunConfig
 from bevkd.config.training import Timeline
 from bevkd.data import BatchPlan, FrameDataset, Reads, Sample, collate
 from bevkd.data.batch import Batch
+from bevkd.data.image_frames import open_frames
 from bevkd.errors import ConfigError
 from bevkd.train.workers import samples_ahead
 
@@ -37,7 +38,7 @@ def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
     Raises:
         DataError: no labelled frame has a box to learn from.
     """
-    frames = FrameDataset(
+    frames = open_frames(
         run.data,
         run.model,
         run.data.train_split,

@@ -14,10 +14,10 @@ from bevkd.config import (
     config_tree,
     first_seeds,
     identity_digest,
-    load_rows,
     load_run,
     paper_of,
     parse as parse_config,
+    rows_at,
     run_dir,
     to_plain,
 )
@@ -61,7 +61,7 @@ NUSCENES_TABLES = (
     " sensor visibility"
 ).split()
 
-ROWS = first_seeds(checked(load_rows), SETTINGS.seeds)
+ROWS = first_seeds(checked(rows_at, SCALE), SETTINGS.seeds)
 TABLES = checked(load_tables, SCALE)
 FIGURES = checked(load_figures, SCALE)
 CLAIMS = checked(load_claims, SCALE)
@@ -177,8 +177,9 @@ def training_inputs(wildcards):
         inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
     elif row.teacher:
         inputs["teacher"] = teacher_file(wildcards.run)
-    if row.init:
-        inputs["init"] = run_file(row.init.run, row.init.seed_for(int(wildcards.seed)), "model.pt")
+    if row.inits:
+        starts = [(init.run, init.seed_for(int(wildcards.seed))) for init in row.inits]
+        inputs["init"] = [run_file(*start, "model.pt") for start in starts]
     return inputs
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bevkd.data.options import Problems
 from bevkd.errors import DataError
+from bevkd.geometry.rle import check_record
 from bevkd.io import WIDE, reading
 
 _CHUNK = 1 << 22  # characters per read
@@ -182,6 +183,10 @@ def _column(kind: str, values: list[Any]) -> NDArray[Any]:
         if not all(type(value) is bool for value in values):
             raise TypeError("not true or false")
         return np.array(values, dtype=bool)
+    if kind == "mask":  # size and text of each; nuImages leaves some out
+        out = np.empty(len(values), dtype=object)
+        out[:] = [None if value is None else check_record(value) for value in values]
+        return out
     if kind == "matrix3":  # 3x3, or an empty list for sensors that are no camera
         if any(len(value) not in (0, 3) or any(len(row) != 3 for row in value) for value in values):
             raise ValueError("not 3x3")

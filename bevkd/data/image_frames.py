@@ -1,0 +1,94 @@
+"""Frames of which nothing but images and their 2D labels is known (nuImages)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevkd.classes import LABEL_INDEX
+from bevkd.config.schema import DataConfig, ModelConfig
+from bevkd.data.dataset import FrameDataset
+from bevkd.data.nuimages.objects import ObjectTable
+from bevkd.data.reads import Reads
+from bevkd.errors import ConfigError, DataError
+
+
+class ImageFrames(FrameDataset):
+    """Images of one split, each a frame with one camera. Arguments and errors as of `FrameDataset`.
+
+    Attributes:
+        objects: their 2D labels.
+
+    Raises:
+        ConfigError: a network that wants more than images and 2D labels.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        model: ModelConfig,
+        split: str,
+        *,
+        train: bool,
+        seed: int,
+        frames: Literal["labelled", "all"] = "labelled",
+        labelled_subset: int = 0,
+        reads: Reads | None = None,
+    ) -> None:
+        if model.kind != "image2d":
+            raise ConfigError(
+                f"data.kind nuimages has 2D labels alone: it wants model.kind image2d, not {model.kind!r}"
+            )
+        super().__init__(
+            data, model, split, train=train, seed=seed, frames=frames, labelled_subset=labelled_subset, reads=reads
+        )
+        table = ObjectTable(self.index.folder, self.tokens, self.categories)
+        self._of_class = np.isin(table.labels, [LABEL_INDEX[name] for name in data.classes])
+        self.objects = table
+
+    def labels_2d(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Boxes (M, 4) in pixels of the image as it is stored, and labels (M,), of the classes that are learnt."""
+        rows = self.objects.rows(i)
+        rows = rows[self._of_class[rows]]
+        return self.objects.boxes[rows], self.objects.labels[rows]
+
+    @property
+    def has_annotations(self) -> bool:
+        """Whether the split has any object at all: those of the test set are not published."""
+        return len(self.objects) > 0
+
+    def class_lists(self) -> list[list[int]]:
+        """See `FrameDataset.class_lists`."""
+        lists: list[list[int]] = [[] for _ in self.data.classes]
+        position = {LABEL_INDEX[name]: at for at, name in enumerate(self.data.classes)}
+        for i in range(len(self)):
+            for label in np.unique(self.labels_2d(i)[1]):
+                lists[position[int(label)]].append(i)
+        return lists
+
+    def require_targets(self, limit: int | None = None) -> None:
+        """Refuse to train where there is nothing to learn.
+
+        Raises:
+            DataError: no image (of the first `limit`) has an object of a class that is learnt.
+        """
+        if not any(len(self.labels_2d(i)[1]) for i in range(min(len(self), limit or len(self)))):
+            what = "no image has an object of a class that is learnt"
+            raise DataError(what, file=Path(self.data.index), field=self.split)
+
+    def target_counts(self, limit: int | None = None) -> Any:
+        """There are no boxes in 3D to count.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"index {self.data.index} is of nuimages, which has no boxes in 3D")
+
+
+def open_frames(data: DataConfig, model: ModelConfig, split: str, **options: Any) -> FrameDataset:
+    """The frames of a split, of the class that suits the kind of data set; arguments as of `FrameDataset`."""
+    kind = ImageFrames if data.kind == "nuimages" else FrameDataset
+    return kind(data, model, split, **options)
