@@ -164,7 +164,7 @@ _KEYS = [*(key for key in to_plain(RowConfig("", "", "")) if key != "id"), "like
 def _papers(tree: ConfigTree) -> dict[str, Paper]:
     reader = _Reader(tree)
     scales = [*tree.files("scales")]
-    papers = {name: reader.paper(name, scales) for name in reader.names}
+    papers = _paired({name: reader.paper(name, scales) for name in reader.names})
     rows = {run: row for paper in papers.values() for run, row in paper.rows.items()}
     recipes = {name: recipes_of(paper, papers) for name, paper in papers.items()}
     for paper in papers.values():
@@ -172,6 +172,20 @@ def _papers(tree: ConfigTree) -> dict[str, Paper]:
         users = [row for user in papers.values() if paper in recipes[user.name] for row in user.rows.values()]
         _check_recipe(paper, users, scales, tree)
     return papers
+
+
+def _paired(papers: dict[str, Paper]) -> dict[str, Paper]:
+    """The same with `teacher_seed: paired` spelt out: all seeds of the teacher's row, however few are trained."""
+    seeds = {run: row.seeds for paper in papers.values() for run, row in paper.rows.items()}
+
+    def spelt(row: RowConfig) -> RowConfig:
+        known = row.teacher_seed == "paired" and row.teacher in seeds
+        return replace(row, teacher_seed=seeds[str(row.teacher)]) if known else row
+
+    return {
+        name: replace(paper, rows={run: spelt(row) for run, row in paper.rows.items()})
+        for name, paper in papers.items()
+    }
 
 
 def recipes_of(paper: Paper, papers: Mapping[str, Paper]) -> list[Paper]:

@@ -308,7 +308,8 @@ class RowConfig:
         model: a file of config/models.
         seeds: that tables want.
         teacher: a run; none: plain training.
-        teacher_seed: which of its trainings.
+        teacher_seed: which of its trainings; `same`: that of the student's seed; `paired`: the teacher's seeds in turn,
+            so that intervals over seeds cover teachers, too; a list: these in turn.
         teacher_mode: its targets are stored once, or computed in every step.
         method: how it teaches.
         init: trained weights to start from; several where parts of the network come from several runs. None: those of
@@ -324,7 +325,7 @@ class RowConfig:
     model: Annotated[str, VOLATILE]
     seeds: Annotated[tuple[int, ...], VOLATILE] = (0,)
     teacher: str | None = None
-    teacher_seed: int = 0
+    teacher_seed: Literal["same", "paired"] | int | Annotated[tuple[int, ...], Field(min_length=1)] = 0
     teacher_mode: Literal["cached", "live"] = "cached"
     # Entries (frames under one augmentation) that its cache computes together, whichever of them are read: last bits
     # depend on the company. 1, if dearer by the piece, where students read few of them.
@@ -342,6 +343,23 @@ class RowConfig:
     def inits(self) -> tuple[InitConfig, ...]:
         """Where its weights come from."""
         return self.init if isinstance(self.init, tuple) else () if self.init is None else (self.init,)
+
+    def teacher_seed_for(self, seed: int) -> int:
+        """Seed of the teacher that seed `seed` of the row learns from.
+
+        Raises:
+            ConfigError: `paired`, of a row that is none of the configuration: its teacher's seeds are not known.
+        """
+        if isinstance(self.teacher_seed, tuple):
+            return self.teacher_seed[seed % len(self.teacher_seed)]
+        if self.teacher_seed == "paired":
+            raise ConfigError(f"run {self.id!r}: teacher_seed 'paired' wants a row of the configuration")
+        return seed if self.teacher_seed == "same" else self.teacher_seed
+
+    @property
+    def teacher_seeds(self) -> tuple[int, ...]:
+        """The teacher's seeds that the row's seeds learn from, each once, in the order of the row; none without one."""
+        return () if self.teacher is None else tuple(dict.fromkeys(map(self.teacher_seed_for, self.seeds)))
 
     def unread(self) -> tuple[str, ...]:
         """Settings that mean nothing beside the others."""
@@ -361,3 +379,8 @@ class RunConfig:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @property
+    def teacher_seed(self) -> int:
+        """Which training of its teacher it learns from."""
+        return self.row.teacher_seed_for(self.seed)

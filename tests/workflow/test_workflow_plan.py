@@ -395,3 +395,30 @@ def test_conda_environment_names_what_bevkd_imports() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     wanted = re.findall(r'"([a-z0-9]+)', project.partition("dependencies = [")[2].partition("]")[0])
     assert set(wanted) - named <= {"snakemake", "dvc"}, "jobs run without the workflow tools"
+
+
+def test_students_wait_for_the_teacher_of_their_seed(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    runs = folder / "config" / "papers" / "label_efficiency" / "runs.yaml"
+    own = {
+        "pairs_teacher": {"model": "lidar_voxel", "seeds": [0, 1]},
+        "pairs": {"model": "camera", "seeds": [0, 1, 2], "teacher": "pairs_teacher", "teacher_seed": "paired"},
+    }
+    own["pairs"]["method"] = {"kind": "dense"}
+    own["pairs_live"] = {**own["pairs"], "teacher_mode": "live"}
+    content = yaml.safe_load(runs.read_text())
+    content["runs"] |= {name: {**row, "target": "demand", "dataset": "nuscenes_sim"} for name, row in own.items()}
+    runs.write_text(yaml.safe_dump(content))
+    wanted = [f"results/runs/smoke/{name}/seed{seed}/model.pt" for name in ("pairs", "pairs_live") for seed in range(3)]
+    plan = snakemake(folder, "--cores", "1", "--dry-run", "--config", "scale=smoke", "--", *wanted)
+    assert jobs(plan)["train"] == 8
+    assert jobs(plan)["cache_teacher"] == 2
+    for student in ("pairs", "pairs_live"):
+        for seed in range(3):
+            job = re.search(rf"input: (.*)\n    output: results/runs/smoke/{student}/seed{seed}/model\.pt", plan)
+            assert job is not None
+            wants = f"pairs_teacher_seed{seed % 2}_" if student == "pairs" else f"pairs_teacher/seed{seed % 2}/model.pt"
+            assert wants in job[1]
+    caches = re.findall(r"input: (.*)\n    output: results/cache/smoke/pairs_teacher_seed(\d)_", plan)
+    assert sorted(seed for _, seed in caches) == ["0", "1"]
+    assert all(f"pairs_teacher/seed{seed}/model.pt" in wants for wants, seed in caches)

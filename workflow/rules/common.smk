@@ -26,7 +26,7 @@ from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.config.weights import check_weights_there, weights_folder
 from bevkd.distill import cache_name, estimate_cache_bytes
-from bevkd.distill.cache_key import reads_cache, readers_of
+from bevkd.distill.cache_key import caches_of, reads_cache, readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
 from bevkd.report.parts import ledger_file, part_file, part_metrics, parts_of
@@ -94,8 +94,8 @@ def first_seed_digest(wildcards):
     return identity_digest(run_config(wildcards.run))
 
 
-# Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that
-# reads it, and all of them.
+# Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first training
+# that reads it, and the runs of all that do.
 DATASETS = {}
 SIMULATED = {}
 CACHES = {}
@@ -105,9 +105,9 @@ for _run in ROWS:
     DATASETS.setdefault(_config.data.index, _config.data)
     if _config.data.root == f"data/{_config.data.kind}_sim/{SCALE}":
         SIMULATED[_config.data.root] = _config.data.kind
-    if reads_cache(_config):
-        CACHES.setdefault(cache_name(_config), _run)
-        CACHE_READERS.setdefault(cache_name(_config), []).append(_run)
+    for _name, _readers in caches_of(_config).items():
+        CACHES.setdefault(_name, _readers[0])
+        CACHE_READERS.setdefault(_name, []).append(_run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 AWAITED = awaited(ROWS)
 
@@ -164,19 +164,27 @@ def index_of(run):
     return f"{run_config(run).data.index}/frames.parquet"
 
 
-def teacher_file(run):
-    """The teacher's weights of a run."""
-    return run_file(ROWS[run].teacher, ROWS[run].teacher_seed, "model.pt")
+def teacher_file(run, seed=None):
+    """The teacher's weights of a seed of a run (of its first when none is given)."""
+    row = ROWS[run]
+    return run_file(row.teacher, row.teacher_seed_for(row.seeds[0] if seed is None else int(seed)), "model.pt")
+
+
+def cache_inputs(wildcards):
+    """What a teacher cache is made from."""
+    reader = CACHES[wildcards.cache]
+    return {"index": index_of(reader.run), "teacher": teacher_file(reader.run, reader.seed)}
 
 
 def training_inputs(wildcards):
     """What a training reads: the index; when distilled, the teacher's targets or its weights; weights to start from."""
-    row, inputs = run_config(wildcards.run).row, {"index": index_of(wildcards.run)}
-    note_missing_weights(weights_folder(run_config(wildcards.run).model))
-    if reads_cache(run_config(wildcards.run)):
-        inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
+    config = run_config(wildcards.run, wildcards.seed)
+    row, inputs = config.row, {"index": index_of(wildcards.run)}
+    note_missing_weights(weights_folder(config.model))
+    if reads_cache(config):
+        inputs["cache"] = f"{CACHE}/{cache_name(config)}/manifest.json"
     elif row.teacher:
-        inputs["teacher"] = teacher_file(wildcards.run)
+        inputs["teacher"] = teacher_file(wildcards.run, wildcards.seed)
     if row.inits:
         starts = [(init.run, init.seed_for(int(wildcards.seed))) for init in row.inits]
         inputs["init"] = [run_file(*start, "model.pt") for start in starts]

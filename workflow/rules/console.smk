@@ -15,7 +15,7 @@ def work_of(job, cost, pages):
     """A job as it is shown, with its share of what so many pages cost."""
     wildcards = dict(job.wildcards_dict)
     if "cache" in wildcards:
-        wildcards["cache"] = f"of {ROWS[CACHES[wildcards['cache']]].teacher}"
+        wildcards["cache"] = f"of {CACHES[wildcards['cache']].row.teacher}"
     if "number" in wildcards:
         wildcards |= {"number": f"at {wildcards['number']}", "parts": f"of {wildcards['parts']}"}
     if "seed" in wildcards:

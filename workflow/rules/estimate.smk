@@ -13,7 +13,7 @@ def part_of(job):
             return items[wildcards[kind]].part
     if "part" in wildcards:
         return PARTS[wildcards["part"]].paper
-    run = ROWS[CACHES[wildcards["cache"]]].teacher if "cache" in wildcards else wildcards.get("run")
+    run = CACHES[wildcards["cache"]].row.teacher if "cache" in wildcards else wildcards.get("run")
     return SHARED if run is None else paper_of(run).name
 
 
@@ -64,7 +64,7 @@ def estimate(todo, trainings, cores):
     order = sorted(seconds, key=lambda part: (part == SHARED, part))
     lines = [f"  {part:<20}{counts[part]:>5} trainings {seconds[part] / 60:>7.0f} CPU minutes" for part in order]
     total = sum(seconds.values())
-    caches = [run_config(CACHES[job.wildcards_dict["cache"]]) for job in todo if job.rule.name == "cache_teacher"]
+    caches = [CACHES[job.wildcards_dict["cache"]] for job in todo if job.rule.name == "cache_teacher"]
     if caches:
         size = sum(estimate_cache_bytes(run, readers_of(run)) for run in caches)
         lines.append(f"  {len(caches)} teacher caches, about {size / 1e9:.1f} GB on disk")
