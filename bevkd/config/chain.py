@@ -64,7 +64,8 @@ def check_chains(chosen: Mapping[str, RowConfig], rows: Mapping[str, RowConfig],
     for run, row in chosen.items():
         place = f"{where}: run {run!r}"
         starts = row.init.run if row.init is not None else None
-        for what, other in (("teacher", row.teacher), ("init", starts)):
+        tuned = row.method.factor_from if row.method is not None else ""
+        for what, other in (("teacher", row.teacher), ("init", starts), ("method.factor_from", tuned or None)):
             if other is not None and other not in rows:
                 raise ConfigError(f"{place}: unknown {what} run {other!r}{nearest(other, rows)}")
         for seed in row.seeds:
