@@ -63,7 +63,9 @@ def check_chains(chosen: Mapping[str, RowConfig], rows: Mapping[str, RowConfig],
     """
     for run, row in chosen.items():
         place = f"{where}: run {run!r}"
-        for what, other in (("teacher", row.teacher), *(("init", init.run) for init in row.inits)):
+        starts = (("init", init.run) for init in row.inits)
+        tuned = row.method.factor_from if row.method is not None else ""
+        for what, other in (("teacher", row.teacher), *starts, ("method.factor_from", tuned or None)):
             if other is not None and other not in rows:
                 raise ConfigError(f"{place}: unknown {what} run {other!r}{nearest(other, rows)}")
         for seed in row.seeds:

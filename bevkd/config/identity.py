@@ -37,7 +37,7 @@ def identity(run: RunConfig) -> dict[str, Any]:
     method = run.row.method
     if method is not None:
         options = parse_options(method.kind, method.options)
-        found["row"]["method"] = {"kind": method.kind, "options": _read(options, frozenset())}
+        found["row"]["method"] = _read(method, frozenset()) | {"options": _read(options, frozenset())}
     # Augmentation is the student's, also that of what its teacher alone looks at.
     if run.row.teacher is not None and (augment := _read(run.data.augment, _taught(run))):
         found.setdefault("data", {})["augment"] = augment

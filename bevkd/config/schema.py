@@ -292,10 +292,14 @@ class MethodConfig:
     Attributes:
         kind: its name.
         options: see below.
+        factor: of all its weighted losses, on top of the weights of the options, which are the paper's.
+        factor_from: the row on whose trials the factor was chosen (docs/comparisons.md); "" where nothing was.
     """
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
+    factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    factor_from: Annotated[str, VOLATILE] = ""
 
 
 @dataclass(frozen=True, config=_STRICT)

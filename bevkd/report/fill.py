@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from bevkd.errors import DataError
 from bevkd.io import write_if_other
+from bevkd.report import clipping
 from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs, kept_config, not_trained
 from bevkd.report.spec import UNSEEDED, Artefact, Pool, RowSpec, TableConfig, pool
 from bevkd.report.stats import paired, sample_std
-from bevkd.report.tables import Row, Table, Value, context_rows, not_run, published, seeds_text
+from bevkd.report.tables import Row, Table, Value, context_rows, factor_of, not_run, published, seeds_text
 
 logger = logging.getLogger(__name__)
 Found = dict[tuple[int, int], dict[str, float]]
@@ -48,7 +50,7 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
         ours = [v[column.key] for v in found[kind if kind in UNSEEDED else None].values()]
         values[column.key] = Value(paper[column.key], sum(ours) / len(ours), sample_std(ours))
     delta = None
-    if spec.delta is not None and row.against is not None:
+    if spec.delta is not None and row.against is not None and _is_there(spec, runs, row.against):
         mine, rival = (
             {k: v[spec.delta] for k, v in pooled(runs, which, spec.split, [spec.delta]).items()}
             for which in (row.run, row.against)
@@ -58,10 +60,26 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
         except ValueError as error:
             raise DataError(f"table {spec.name!r}, row {row.label!r}: {error} with {row.against!r}") from error
     ids = pool(row.run)
-    seeds = seeds_text(spec, ids, runs.rows)
+    seeds = seeds_text(spec, row.group, ids, runs.rows)
     links = " ".join(publish_config(runs, run, results) for run in ids)
     n = len(next(iter(found.values())))  # of seeds, where there are any
-    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, notes)
+    factor = factor_of(ids, runs.rows)
+    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, notes, factor)
+
+
+def _of_group(spec: TableConfig, group: str, runs: Runs) -> Runs:
+    """The runs with the seeds that a group shows."""
+    rows = dict(runs.rows)
+    for row in spec.row_specs(runs.rows):
+        if row.group == group:
+            for run in (*pool(row.run), *pool(row.against or ())):
+                rows[run] = replace(rows[run], seeds=spec.shown_seeds(group, run, runs.rows))
+    return replace(runs, rows=rows)
+
+
+def _is_there(spec: TableConfig, runs: Runs, which: Pool) -> bool:
+    """Whether to read runs: also those that are missing, for the error, unless the table is one of trials."""
+    return spec.target != "tuning" or _has_metrics(runs, which, spec.split)
 
 
 def publish_config(runs: Runs, run: str, results: Path) -> str:
@@ -81,7 +99,7 @@ def publish_config(runs: Runs, run: str, results: Path) -> str:
 def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
     """Read every number of a table.
 
-    A table of `tuning` rows shows those that have been run and names the others; any other table wants all its runs.
+    A table of tier `tuning` shows what has been run and names the rest; any other table wants all its runs.
 
     Raises:
         ConfigError: a run is unknown, or a selector does not fit exactly one published number.
@@ -91,20 +109,21 @@ def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
     wanted = spec.row_specs(runs.rows)
     rows, absent = [], []
     for row in wanted:
-        if spec.rows == "tuning" and not _has_metrics(runs, row, spec.split):
+        if not _is_there(spec, shown := _of_group(spec, row.group, runs), row.run):
             absent.append(row)
             continue
-        rows.append(_row(spec, row, runs, results))
+        rows.append(_row(spec, row, shown, results))
     if not rows:
         raise DataError(f"table {spec.name!r}: none of its runs has metrics", file=runs.root / runs.scale)
     if absent:
         logger.warning("table %s: %d tuning runs have no metrics. %s", spec.name, len(absent), not_run(absent)[0])
-    return Table(spec, tuple(rows), (*spec.notes, *not_run(absent)), context_rows(spec))
+    found = Table(spec, tuple(rows), (*spec.notes, *not_run(absent)), context_rows(spec))
+    return clipping.remarked(found, runs.rows, lambda run: clipping.measured(runs, run))
 
 
-def _has_metrics(runs: Runs, row: RowSpec, split: str) -> bool:
+def _has_metrics(runs: Runs, which: Pool, split: str) -> bool:
     return all(
         runs.config_file(run).exists() and runs.file("metrics", run, seed, split).exists()
-        for run in pool(row.run)
+        for run in pool(which)
         for seed in runs.row(run).seeds
     )

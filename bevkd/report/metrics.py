@@ -63,9 +63,9 @@ class Metric:
             three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. Any of these for a group of
             objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`. Costs: see `_costs`.
             Of a network: `params`, `macs`, `latency`. Of the response: `<border|background>_heat`, `false_positives`.
-            Of the training log: `det_loss[_mean]`.
+            Of the training log: `det_loss[_mean]`; `clipped`, `clip_scale`, `kd_share`, see `bevkd.report.course`.
         unit: unit of the printed value.
-        higher_is_better: direction.
+        higher_is_better: direction; None: neither way.
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
@@ -74,7 +74,7 @@ class Metric:
 
     key: str
     unit: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     field: tuple[str, ...]
     factor: float = 100.0
     file: Source = "metrics"
@@ -83,7 +83,7 @@ class Metric:
     @property
     def arrow(self) -> str:
         """Direction sign as the papers print it."""
-        return "↑" if self.higher_is_better else "↓"
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
     @property
     def shown(self) -> Shown:
@@ -133,6 +133,15 @@ _LOSSES = {
     key: Metric(key, "training loss", False, ("det", part), factor=1.0, file="log", digits=2)
     for key, part in (("det_loss", "end"), ("det_loss_mean", "all"))
 }
+# How a training went, see `bevkd.report.course`.
+_COURSE = {
+    key: Metric(key, unit, None, ("course", key), factor=factor, file="log", digits=digits)
+    for key, unit, factor, digits in (
+        ("clipped", "% of steps", 100.0, 0),
+        ("clip_scale", "of the gradient", 1.0, 2),
+        ("kd_share", "% of the detection loss", 100.0, 0),
+    )
+}
 # Mean of the best class score around and away from objects, relative to that on objects; and what share of the
 # best-scored detections, as many as there are annotations, is false.
 _RESPONSE = {
@@ -152,7 +161,7 @@ _PROFILE = {
         ("latency", "ms", "latency_ms", 1.0, 1),
     )
 }
-METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _RESPONSE | _PROFILE
+METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _COURSE | _RESPONSE | _PROFILE
 
 
 def metric(key: str) -> Metric:

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bevkd.io import write_text
+from bevkd.report import factors
 from bevkd.report.frames import to_csv
 from bevkd.report.metrics import Shown, metric
 from bevkd.report.tables import Row, Table, to_frame
@@ -95,12 +96,12 @@ def _panels(table: Table) -> list[Grid]:
         gain = metric(str(spec.delta)).shown if compared else None
         head = ["", *[f"Δ {spec.delta} paired [95 % CI]"] * compared]
         for key in keys:
-            name = f"{column_name(key)} {metric(key).arrow}"
+            name = f"{column_name(key)} {metric(key).arrow}".rstrip()
             head += [f"{name} paper", f"{name} ours"] if key in printed else [f"{name} ours"]
         head += [*["role"] * with_role, "n"]
         rows = []
         for row in table.rows:
-            cells = [row.label, *([delta_text(row, gain)] if gain else [])]
+            cells = [factors.row_name(table, row), *([delta_text(row, gain)] if gain else [])]
             for key in keys:
                 value, shown = row.values[key], metric(key).shown
                 cells += [shown.text(value.paper) + mark(table, row, key)] * (key in printed)
@@ -144,7 +145,7 @@ def remarks(table: Table) -> list[str]:
     split = {"report": "held-out report split", "tune": "tune split"}[table.spec.split]
     source = f" Paper: {table.spec.published_split}." if table.spec.published_split and printed else ""
     marked = [f"{raised(i)} {text}" for i, text in enumerate(footnotes(table), 1)]
-    return [how, f"{units_text(table)} Ours: {split}.{source}", *marked, *table.notes]
+    return [how, f"{units_text(table)} Ours: {split}.{source}", *marked, *factors.remarks(table), *table.notes]
 
 
 def to_markdown(table: Table) -> str:

@@ -12,7 +12,7 @@ from bevkd.config import RowConfig, RunConfig
 from bevkd.config.chain import find_row
 from bevkd.errors import DataError
 from bevkd.io import read_json
-from bevkd.report import ledger, tables
+from bevkd.report import clipping, ledger, tables
 from bevkd.report.claims import Finding
 from bevkd.report.counts import DatasetRecord, read_dataset
 from bevkd.report.misfits import has_other_settings, is_of_other_settings, misfit, table_file
@@ -100,7 +100,14 @@ class Results:
         names = list(load_tables(self.scale))
         specs.sort(key=lambda spec: (not spec.published, names.index(spec.name)))
         files = [(spec, table_file(self.folder, spec.name)) for spec in specs]
-        return [tables.read(spec, file, self.rows) for spec, file in files if self._there(file, target)]
+        found = [tables.read(spec, file, self.rows) for spec, file in files if self._there(file, target)]
+        return [clipping.remarked(table, self.rows, self._clipped) for table in found]
+
+    def _clipped(self, run: str) -> float | None:
+        """Share of the steps of a run that were clipped; None: not known."""
+        if not record_file(self.folder, run).exists():
+            return None
+        return clipping.mean_of([seed.clipped for seed in read_record(self.folder, run).seeds])
 
     def figures(self, target: Target) -> list[tuple[FigureConfig, Path]]:
         """Figures of a target and their images; those of other targets than `all` where they are.

@@ -101,7 +101,12 @@ class ContextSpec:
 
 @dataclass(frozen=True, config=_STRICT)
 class TableConfig:
-    """A table. `rows: tuning` means every experiment row whose target is `tuning`, after those of `also`."""
+    """A table. `rows: tuning` means every row of target `tuning` without a method, after those of `also`.
+
+    With `chooses: factor` the rows of a group that have a method are trials of the factor of its losses, of which the
+    rule of `bevkd.report.factors` marks one by the metric of `delta`; numbers are of the seeds that all of the group
+    have.
+    """
 
     name: str
     title: str
@@ -116,6 +121,7 @@ class TableConfig:
     published: Selector = Field(default_factory=dict)
     published_split: str = ""  # what the paper evaluated on, for the header
     delta: str | None = None
+    chooses: Literal["factor"] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -134,6 +140,8 @@ class TableConfig:
                     raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
         if self.delta is not None and self.delta not in keys:
             raise ValueError(f"delta {self.delta!r} is not a column")
+        if self.chooses is not None and (self.delta is None or self.rows == "tuning"):
+            raise ValueError("what chooses needs rows and the metric that it chooses by, as delta")
         if self.also and self.rows != "tuning":
             raise ValueError("also belongs to tuning tables")
         if self.rows != "tuning":
@@ -150,9 +158,25 @@ class TableConfig:
         tried = [
             RowSpec(label=row.doc or row.id, run=row.id, group=row.model)
             for row in rows.values()
-            if row.target == "tuning"
+            if row.target == "tuning" and row.method is None
         ]
         return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
+
+    def shown_seeds(self, group: str, run: str, rows: Mapping[str, RowConfig]) -> tuple[int, ...]:
+        """Seeds of a run that a row of the group shows: all of them, or, where the table chooses, those that all runs
+        of the group have.
+
+        Raises:
+            ConfigError: they share none.
+        """
+        if self.chooses is None:
+            return rows[run].seeds
+        beside = [row for row in self.row_specs(rows) if row.group == group]
+        runs = [one for row in beside for one in (*pool(row.run), *pool(row.against or ()))]
+        found = tuple(seed for seed in rows[run].seeds if all(seed in rows[one].seeds for one in runs))
+        if not found:
+            raise ConfigError(f"table {self.name!r}, group {group!r}: its runs share no seed")
+        return found
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
         """(run, seed) pairs that the table prints numbers of.
@@ -371,7 +395,8 @@ class ClaimConfig:
         return (metric(self.metric).file,)
 
     def __post_init__(self) -> None:
-        metric(self.metric)
+        if metric(self.metric).higher_is_better is None:
+            raise ValueError(f"of {self.metric} neither more nor less is better")
         if (self.kind == "no_difference") != (self.margin is not None):
             raise ValueError("margin belongs to no_difference, and only there")
         if (self.over == "repeats") != (self.artefacts == ("cost",)):

@@ -40,6 +40,7 @@ class Row:
         n: repetitions behind `ours`; 0: none of ours.
         config: resolved configs, relative to the results folder.
         notes: what is to be said of a published cell, by metric.
+        factor: of the losses of its method; None without one.
     """
 
     group: str
@@ -52,6 +53,7 @@ class Row:
     seeds: str = ""
     config: str = ""
     notes: dict[str, str] = field(default_factory=dict)
+    factor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,16 @@ class Table:
     context: tuple[Row, ...] = ()
 
 
-def seeds_text(spec: TableConfig, runs: Iterable[str], rows: Mapping[str, RowConfig]) -> str:
-    """The seeds behind a row, run by run: the first one where no column comes from several."""
+def seeds_text(spec: TableConfig, group: str, runs: Iterable[str], rows: Mapping[str, RowConfig]) -> str:
+    """The seeds behind a row of a group, run by run: the first one where no column comes from several."""
     last = 1 if set(spec.artefacts) <= UNSEEDED else None
-    return "; ".join(",".join(map(str, rows[run].seeds[:last])) for run in runs)
+    return "; ".join(",".join(map(str, spec.shown_seeds(group, run, rows)[:last])) for run in runs)
+
+
+def factor_of(runs: Iterable[str], rows: Mapping[str, RowConfig]) -> float | None:
+    """Factor of the losses of some runs of one method; None without a method, or of runs that are no more."""
+    methods = [row.method for run in runs if (row := rows.get(run)) is not None]
+    return methods[0].factor if methods and methods[0] is not None else None
 
 
 def published(spec: TableConfig, row: RowSpec | ContextSpec) -> tuple[dict[str, float], dict[str, str]]:
@@ -147,17 +155,23 @@ def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
     """
     frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"])
     known = {(row.group, row.role, row.label): row for row in spec.rows} if spec.rows != "tuning" else {}
-    found = tuple(_row(spec, line, known) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
+    found = tuple(_row(spec, line, known, rows) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
     shown = {row.run for row in found}
-    absent = [row for row in spec.row_specs(rows) if spec.rows == "tuning" and " ".join(pool(row.run)) not in shown]
+    absent = [row for row in spec.row_specs(rows) if spec.target == "tuning" and " ".join(pool(row.run)) not in shown]
     return Table(spec, found, (*spec.notes, *not_run(absent)), context_rows(spec))
 
 
-def _row(spec: TableConfig, line: Mapping[Any, Any], known: Mapping[tuple[str, str, str], RowSpec]) -> Row:
+def _row(
+    spec: TableConfig,
+    line: Mapping[Any, Any],
+    known: Mapping[tuple[str, str, str], RowSpec],
+    rows: Mapping[str, RowConfig],
+) -> Row:
     values = {c.key: Value(line[f"{c.key}_paper"], line[f"{c.key}_ours"], line[f"{c.key}_std"]) for c in spec.columns}
     delta, place = None, (line["group"], line["role"], line["row"])
     if spec.delta is not None and not math.isnan(line[f"{spec.delta}_delta"]):
         mean, low, high = (line[f"{spec.delta}_delta{end}"] for end in ("", "_low", "_high"))
         delta = Interval(mean, low, high, line["n"])
     notes = published(spec, known[place])[1] if place in known else {}
-    return Row(*place, line["run"], values, delta, line["n"], line["seeds"], line["config"], notes)
+    factor = factor_of(line["run"].split(), rows)
+    return Row(*place, line["run"], values, delta, line["n"], line["seeds"], line["config"], notes, factor)
