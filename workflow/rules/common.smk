@@ -324,13 +324,14 @@ def outputs_of(target):
 
 
 def preview_outputs():
-    """The tables of the preview."""
-    return [f"{RESULTS}/tables/{name}{end}" for name in of_target(TABLES, "preview") for end in SUFFIXES["table"]]
-
-
-def page_option(table):
-    """Has the page made anew after a table, unless the page does not show it."""
-    return "" if TABLES[table].target == "preview" else "--page"
+    """The tables and figures of the preview."""
+    items = {"table": TABLES, "figure": FIGURES}
+    return [
+        f"{RESULTS}/{kind}s/{name}{end}"
+        for kind in items
+        for name in of_target(items[kind], "preview")
+        for end in SUFFIXES[kind]
+    ]
 
 
 def results_folder(wildcards, output):

@@ -55,8 +55,10 @@ def begin_console(log):
     left, cores = progress.left(), core_count()
     head = [f"{len(progress.work)} jobs to do, {trainings} of them trainings"]
     head[0] += f"; about {time_text(left)} on {cores} cores" if left else f" on {cores} cores"
-    if any(page_option(progress.work[job].which) for job in progress.tables if progress.work[job].what == "table"):
-        head.append(f"the page is made anew after each table: {RESULTS}/report.html")
+    tiers = {TABLES[progress.work[job].which].target for job in progress.tables if progress.work[job].what == "table"}
+    pages = [f"{RESULTS}/preview.html"] * ("preview" in tiers) + [f"{RESULTS}/report.html"] * bool(tiers - {"preview"})
+    if pages:
+        head.append(f"the page is made anew after each table: {' and '.join(pages)}")
     head.append(f"logs of jobs: {LOGS}; Snakemake's own text: {' '.join(map(os.path.relpath, log))}")
     head.append("Ctrl-C stops; the same command goes on")
     CONSOLE.begin(progress, head)

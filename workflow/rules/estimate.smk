@@ -7,7 +7,7 @@ from schedule import Planned, ends
 
 SHARED = "data and pages"  # what no paper has for itself
 DATA = ("simulate", "convert")  # rules that use several cores
-PAGES = ("table", "figure", "part", "report")
+PAGES = ("table", "figure", "part", "report", "report_preview")
 
 
 def part_of(job):

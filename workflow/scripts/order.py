@@ -1,4 +1,4 @@
-"""The order in which tables should stand: headlines, then what is cheap by what is still missing, printed ones before."""
+"""The order in which tables should stand: headlines first, then what is cheap by what is still missing."""
 
 from __future__ import annotations
 

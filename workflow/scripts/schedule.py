@@ -1,4 +1,4 @@
-"""When the jobs of a plan would end, by their estimated costs: what Snakemake's greedy scheduler does, without the jobs."""
+"""When the jobs of a plan would end, by their estimated costs: Snakemake's greedy scheduler without the jobs."""
 
 from __future__ import annotations
 
