@@ -57,10 +57,11 @@ rule extended:
         [outputs_of(tier) for tier in tiers_of("extended")],
 
 
-# A first look: single seeds, of runs that the default target makes anyway.
+# A first look, results/preview.html: single seeds, of runs that the default target makes anyway.
 rule preview:
     input:
         preview_outputs(),
+        f"{RESULTS}/preview.html",
     localrule: True
 
 

@@ -134,7 +134,7 @@ def _source(made: Mapping[str, Any]) -> str:
     return str(made.get("source") or "")
 
 
-def render(content: dict[str, Any]) -> str:
+def render(content: dict[str, Any], template: str = "report.html.j2") -> str:
     """The page."""
     environment = Environment(
         loader=PackageLoader("bevkd.report", "templates"),
@@ -146,7 +146,7 @@ def render(content: dict[str, Any]) -> str:
     environment.filters |= {"minutes": _minutes, "plain": _plain, "origin": _origin, "raised": raised, "shown": _ledger}
     environment.filters |= {"code": _code, "day": _day, "versions": _versions, "machine": _machine, "source": _source}
     environment.globals |= {"remarks": remarks, "verdict_names": story.VERDICTS}
-    return environment.get_template("report.html.j2").render(content)
+    return environment.get_template(template).render(content)
 
 
 def write(results: Results, figure: bool = True) -> list[Path]:

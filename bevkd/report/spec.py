@@ -21,6 +21,7 @@ from bevkd.config.families import entries
 from bevkd.config.plain import check_keys, read_mapping
 from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
+from bevkd.report import preview
 from bevkd.report.comparisons import claims_of, columns, labelled, printed_only, published_of, stand_ins, table_rows
 from bevkd.report.metrics import METRICS, Source, metric
 
@@ -444,7 +445,6 @@ def reads(item: Item, rows: Mapping[str, RowConfig]) -> dict[Artefact, list[Need
     return {kind: first_of(needs, rows) if kind in UNSEEDED else needs for kind in item.artefacts}
 
 
-PREVIEW = "Preview: n = 1, a single seed, which shows that everything runs and nothing about the method."
 _TABLES = ("defaults", "columns", "tables")
 _SHORT = ("labels", "show", "group", "printed", "at")
 
@@ -468,7 +468,7 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
     plain |= published_of(plain.get("published"), paper.recipe.paper)
     plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published'].get('table', '')}")
     if plain.get("target") == "preview":
-        plain["notes"] = [*plain.get("notes", ()), PREVIEW]
+        plain["notes"] = [*plain.get("notes", ()), preview.NOTE]
     if scale is not None:
         plain["notes"] = [*plain.get("notes", ()), *load_scale(scale).notes]
     return stand_ins(plain, there) | {"name": name, "part": paper.name}
@@ -476,6 +476,8 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
 
 def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
     """All tables by name, paper by paper; with a scale, of the runs that stand for others there.
+
+    A paper that has no table of target `preview` gets one of its first headline comparison.
 
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, a name used twice.
@@ -492,6 +494,10 @@ def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
             whole = merge(content.get("defaults", {}), table)
             plain = _table(name, whole, paper, shared | content.get("columns", {}), scale, where)
             out[name] = parse(TableConfig, plain, where)
+        derived = preview.table(paper, load_rows(), scale)
+        if derived is not None and not any(t.target == "preview" for t in out.values() if t.part == paper.name):
+            name, where = preview.name_of(paper), f"{path}: table {preview.name_of(paper)!r}, of the first headline"
+            out[name] = parse(TableConfig, _table(name, derived, paper, shared, scale, where), where)
     return out
 
 
@@ -515,10 +521,13 @@ def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str
 def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
     """All figures by name, paper by paper; with a scale, of the runs that stand for others there.
 
+    Every table of the preview gets a picture of what its runs detect, of the same name.
+
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
     out: dict[str, FigureConfig] = {}
+    tables = load_tables(scale)
     for paper in load_papers().values():
         path = paper.file("figures")
         for name, figure in entries(read_mapping(path, ("figures",)).get("figures", {}), str(path)).items():
@@ -526,6 +535,11 @@ def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
             if name in out:
                 raise ConfigError(f"{where}: also a figure of {out[name].part!r}")
             out[name] = _figure(name, figure, paper, scale, where)
+        for table in tiers.of_target(tables, "preview").values():
+            if table.part == paper.name:
+                where = f"{path}: figure {table.name!r}, of the preview"
+                drawn = preview.figure(paper, table.row_specs(load_rows()))
+                out[table.name] = _figure(table.name, drawn, paper, scale, where)
     return out
 
 

@@ -14,6 +14,7 @@ from bevkd.config import (
     config_tree,
     first_seeds,
     identity_digest,
+    load_papers,
     load_run,
     paper_of,
     parse as parse_config,
@@ -29,11 +30,12 @@ from bevkd.distill import cache_name, estimate_cache_bytes
 from bevkd.distill.cache_key import caches_of, reads_cache, readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
+from bevkd.report.pages import headline_table
 from bevkd.report.parts import ledger_file, part_file, part_metrics, parts_of
 from bevkd.report.runs import results_dir
 from bevkd.report.spec import load_claims, load_figures, load_tables, reads
 from launch import devices, prepare_environment
-from order import HEADLINE, PRINTED, STEP, in_order, levels
+from order import PRINTED, STEP, in_order, levels
 from rate_limit import end_rate_limit
 from targets import Suggestion, items_of, stop
 
@@ -110,6 +112,11 @@ for _run in ROWS:
         CACHE_READERS.setdefault(_name, []).append(_run)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 AWAITED = awaited(ROWS)
+
+
+def indices_of(root):
+    """The indices of a data set."""
+    return [index for index, data in DATASETS.items() if data.root == root]
 
 
 def dataset_files(wildcards):
@@ -326,13 +333,14 @@ def outputs_of(target):
 
 
 def preview_outputs():
-    """The tables of the preview."""
-    return [f"{RESULTS}/tables/{name}{end}" for name in of_target(TABLES, "preview") for end in SUFFIXES["table"]]
-
-
-def page_option(table):
-    """Has the page made anew after a table, unless the page does not show it."""
-    return "" if TABLES[table].target == "preview" else "--page"
+    """The tables and figures of the preview."""
+    items = {"table": TABLES, "figure": FIGURES}
+    return [
+        f"{RESULTS}/{kind}s/{name}{end}"
+        for kind in items
+        for name in of_target(items[kind], "preview")
+        for end in SUFFIXES[kind]
+    ]
 
 
 def results_folder(wildcards, output):
