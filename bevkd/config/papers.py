@@ -153,6 +153,10 @@ class _Reader:
             where = f"{self._file(name, 'runs')}: run {run!r}"
             at[run] = check_keys(plain.pop("at", {}), scales, f"{where}: at")
             rows[run] = parse(RowConfig, {"id": run, **plain}, where)
+            check_keys(rows[run].same_as, scales, f"{where}: same_as")
+            for other in rows[run].same_as.values():
+                if other not in self.owner:
+                    raise ConfigError(f"{where}: same_as: unknown run {other!r}{nearest(other, self.owner)}")
             pieces[run] = tuple(self.pieces(run))
         return Paper(name, self.tree, self.recipes[name], rows, at, self.comparisons[name], pieces)
 
@@ -236,6 +240,11 @@ def load_rows() -> dict[str, RowConfig]:
         ConfigError: unknown keys or names, a run defined twice, an unknown teacher.
     """
     return {run: row for paper in load_papers().values() for run, row in paper.rows.items()}
+
+
+def stand_ins_at(scale: str | None) -> dict[str, str]:
+    """The runs that are other runs at a scale, by id."""
+    return {run: row.same_as[scale] for run, row in load_rows().items() if scale in row.same_as}
 
 
 def paper_of(run: str) -> Paper | None:

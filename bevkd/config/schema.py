@@ -321,6 +321,7 @@ class RowConfig:
         frames: learn from the labelled frames, or also from the others.
         labelled_subset: which of the data set's lists of labelled frames; -1: all are labelled.
         target: `all` is made by default; `demand`: when asked for by name.
+        same_as: scale -> the run that stands for this one there, in tables, figures and claims.
         doc: what the row is for.
     """
 
@@ -339,6 +340,7 @@ class RowConfig:
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0
     target: Annotated[RowTier, VOLATILE] = "all"
+    same_as: Annotated[dict[str, str], VOLATILE] = Field(default_factory=dict)
     doc: Annotated[str, VOLATILE] = ""
     # Merged into the rest when a run is resolved.
     set: Annotated[dict[str, Any], VOLATILE] = Field(default_factory=dict)

@@ -104,11 +104,13 @@ class InitConfig:
         run: the run that was trained before.
         seed: its seed; `same`: that of the run which starts.
         parts: of the network (see `bevkd.train.parts`); `all` takes every parameter. What is taken must fit exactly.
+        scales: where this holds; at others it is as if it were not said. None: everywhere.
     """
 
     run: str
     seed: Literal["same"] | int = "same"
     parts: tuple[str, ...] = Field(default=(WHOLE,), min_length=1)
+    scales: Annotated[tuple[str, ...], VOLATILE] = ()
 
     def seed_for(self, seed: int) -> int:
         """Seed of the weights that seed `seed` of the row starts from."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from bevkd.config import Paper, RowConfig
 from bevkd.config.comparisons import Comparison, pool
+from bevkd.config.papers import stand_ins_at
 from bevkd.config.plain import read_mapping
 from bevkd.report.comparisons import stand_ins
 
@@ -68,7 +69,7 @@ def table(paper: Paper, rows: Mapping[str, RowConfig], scale: str | None) -> dic
         "title": f"{title_of(paper)}, a first look",
         "caption": "The first headline comparison, one seed.",
         "columns": list(dict.fromkeys([metric, *_BESIDE.get(metric, ())])),
-        "rows": [stand_ins(row, item.at.get(scale or "", {})) for row in shown],
+        "rows": [stand_ins(row, stand_ins_at(scale) | item.at.get(scale or "", {})) for row in shown],
         "delta": metric,
     }
 

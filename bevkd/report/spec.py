@@ -18,6 +18,7 @@ from bevkd.config import Paper, RowConfig, config_tree, load_papers, load_rows, 
 from bevkd.config.chain import find_row
 from bevkd.config.comparisons import Pool, Selector, pool
 from bevkd.config.families import entries
+from bevkd.config.papers import stand_ins_at
 from bevkd.config.plain import check_keys, read_mapping
 from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
@@ -471,7 +472,7 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
         plain["notes"] = [*plain.get("notes", ()), preview.NOTE]
     if scale is not None:
         plain["notes"] = [*plain.get("notes", ()), *load_scale(scale).notes]
-    return stand_ins(plain, there) | {"name": name, "part": paper.name}
+    return stand_ins(plain, stand_ins_at(scale) | there) | {"name": name, "part": paper.name}
 
 
 def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
@@ -511,7 +512,7 @@ def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str
         plain["panels"] = [{"title": title, "curves": labelled(part, "run")} for title, part in plain["panels"].items()]
     for key, of in (("columns", "run"), ("curves", "run"), ("series", "runs")):
         plain |= {key: labelled(plain[key], of)} if key in plain else {}
-    runs = plain.pop("at", {}).get(scale, {})
+    runs = stand_ins_at(scale) | plain.pop("at", {}).get(scale, {})
     item: FigureConfig = parse(_FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)
     for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
         metric(key)

@@ -32,7 +32,7 @@ def seconds_of(job, cost):
     if name in DATA:
         return cost.start + cost.of(name, job.params.reader)
     if name == "cache_teacher":
-        run = CACHES[wildcards["cache"]]
+        run = CACHES[wildcards["cache"]].run
         return cost.start + cache_entries(run) * cost.of("cache", ROWS[ROWS[run].teacher].model)
     if name in ("evaluate", "evaluate_snapshot", "response"):
         return cost.start + cost.of("evaluate" if name != "response" else name, ROWS[wildcards["run"]].model)
