@@ -152,6 +152,7 @@ class _Reader:
             plain = dict(self.resolve(run))
             where = f"{self._file(name, 'runs')}: run {run!r}"
             at[run] = check_keys(plain.pop("at", {}), scales, f"{where}: at")
+            plain["same_as"] = self.raw[name][run].get("same_as", {})  # what is like a row is not what it is elsewhere
             rows[run] = parse(RowConfig, {"id": run, **plain}, where)
             check_keys(rows[run].same_as, scales, f"{where}: same_as")
             for other in rows[run].same_as.values():
