@@ -11,7 +11,7 @@ from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs, kept_config, not_trained
 from bevkd.report.spec import UNSEEDED, Artefact, Pool, RowSpec, TableConfig, pool
 from bevkd.report.stats import paired, sample_std
-from bevkd.report.tables import Row, Table, Value, context_rows, not_run, published, seeds_text
+from bevkd.report.tables import Row, Table, Value, context_rows, not_run, protocol_text, published, seeds_text
 
 logger = logging.getLogger(__name__)
 Found = dict[tuple[int, int], dict[str, float]]
@@ -61,7 +61,8 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
     seeds = seeds_text(spec, ids, runs.rows)
     links = " ".join(publish_config(runs, run, results) for run in ids)
     n = len(next(iter(found.values())))  # of seeds, where there are any
-    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, notes)
+    protocol = protocol_text(ids, {run: runs.config(run).row for run in ids})  # as they were trained
+    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, protocol, notes)
 
 
 def publish_config(runs: Runs, run: str, results: Path) -> str:

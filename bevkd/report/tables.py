@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from bevkd.config import RowConfig
+from bevkd.config.protocols import protocols_of_row
 from bevkd.report.frames import read_csv
 from bevkd.report.reference import select
 from bevkd.report.spec import UNSEEDED, ContextSpec, RowSpec, TableConfig, pool
 from bevkd.report.stats import Interval
 
 _HEAD = ("group", "role", "row", "run")
-_TAIL = ("n", "seeds", "config")
+_TAIL = ("n", "seeds", "config", "protocol")
 CONTEXT = "context"  # the role of published rows without a run of ours
 
 
@@ -39,6 +40,7 @@ class Row:
         delta: the paired difference.
         n: repetitions behind `ours`; 0: none of ours.
         config: resolved configs, relative to the results folder.
+        protocol: how its runs are trained, see `bevkd.config.protocols`; several are joined by +.
         notes: what is to be said of a published cell, by metric.
     """
 
@@ -51,6 +53,7 @@ class Row:
     n: int = 0
     seeds: str = ""
     config: str = ""
+    protocol: str = ""
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -122,7 +125,7 @@ def to_frame(table: Table) -> pd.DataFrame:
         if table.spec.delta is not None and row.delta is not None:
             ends = {"": row.delta.mean, "_low": row.delta.low, "_high": row.delta.high}
             line |= {f"{table.spec.delta}_delta{end}": number for end, number in ends.items()}
-        lines.append(line | dict(zip(_TAIL, (row.n, row.seeds, row.config), strict=True)))
+        lines.append(line | dict(zip(_TAIL, (row.n, row.seeds, row.config, row.protocol), strict=True)))
     return pd.DataFrame(lines, columns=header(table.spec)).astype(dict.fromkeys(_numbers(table.spec), "float64"))
 
 
@@ -145,19 +148,30 @@ def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
         ColumnsError: the columns are not those of the table.
         DataError: the file is missing or damaged.
     """
-    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"])
+    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"], ["protocol"])
     known = {(row.group, row.role, row.label): row for row in spec.rows} if spec.rows != "tuning" else {}
-    found = tuple(_row(spec, line, known) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
+    found = tuple(_row(spec, line, known, rows) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
     shown = {row.run for row in found}
     absent = [row for row in spec.row_specs(rows) if spec.rows == "tuning" and " ".join(pool(row.run)) not in shown]
     return Table(spec, found, (*spec.notes, *not_run(absent)), context_rows(spec))
 
 
-def _row(spec: TableConfig, line: Mapping[Any, Any], known: Mapping[tuple[str, str, str], RowSpec]) -> Row:
+def protocol_text(runs: Iterable[str], rows: Mapping[str, RowConfig]) -> str:
+    """The protocols of some runs' rows, joined by +, those that are known."""
+    return "+".join(dict.fromkeys(one for run in runs if run in rows for one in protocols_of_row(rows[run])))
+
+
+def _row(
+    spec: TableConfig,
+    line: Mapping[Any, Any],
+    known: Mapping[tuple[str, str, str], RowSpec],
+    rows: Mapping[str, RowConfig],
+) -> Row:
     values = {c.key: Value(line[f"{c.key}_paper"], line[f"{c.key}_ours"], line[f"{c.key}_std"]) for c in spec.columns}
     delta, place = None, (line["group"], line["role"], line["row"])
     if spec.delta is not None and not math.isnan(line[f"{spec.delta}_delta"]):
         mean, low, high = (line[f"{spec.delta}_delta{end}"] for end in ("", "_low", "_high"))
         delta = Interval(mean, low, high, line["n"])
     notes = published(spec, known[place])[1] if place in known else {}
-    return Row(*place, line["run"], values, delta, line["n"], line["seeds"], line["config"], notes)
+    protocol = line["protocol"] or protocol_text(line["run"].split(), rows)
+    return Row(*place, line["run"], values, delta, line["n"], line["seeds"], line["config"], protocol, notes)
