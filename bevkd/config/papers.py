@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bevkd.config.chain import check_chains
-from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls
+from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls, with_protocols
 from bevkd.config.families import entries, fill, inherited, likes, places
 from bevkd.config.models import lineage
 from bevkd.config.places import ConfigTree, config_tree
@@ -176,7 +176,10 @@ def _papers(tree: ConfigTree) -> dict[str, Paper]:
         check_chains(paper.rows, rows, str(paper.file("runs")))
         users = [row for user in papers.values() if paper in recipes[user.name] for row in user.rows.values()]
         _check_recipe(paper, users, scales, tree)
-    return papers
+    return {
+        name: replace(paper, comparisons=with_protocols(paper.comparisons, rows, str(paper.file("claims"))))
+        for name, paper in papers.items()
+    }
 
 
 def _paired(papers: dict[str, Paper]) -> dict[str, Paper]:

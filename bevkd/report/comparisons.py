@@ -222,4 +222,5 @@ def claims_of(
             "over": item.over,
             "target": item.target,
             "published": cells,
+            "protocol": item.protocol,
         }

@@ -13,7 +13,17 @@ from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs, kept_config, not_trained
 from bevkd.report.spec import UNSEEDED, Artefact, Pool, RowSpec, TableConfig, pool
 from bevkd.report.stats import paired, sample_std
-from bevkd.report.tables import Row, Table, Value, context_rows, factor_of, not_run, published, seeds_text
+from bevkd.report.tables import (
+    Row,
+    Table,
+    Value,
+    context_rows,
+    factor_of,
+    not_run,
+    protocol_text,
+    published,
+    seeds_text,
+)
 
 logger = logging.getLogger(__name__)
 Found = dict[tuple[int, int], dict[str, float]]
@@ -63,8 +73,9 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
     seeds = seeds_text(spec, row.group, ids, runs.rows)
     links = " ".join(publish_config(runs, run, results) for run in ids)
     n = len(next(iter(found.values())))  # of seeds, where there are any
+    protocol = protocol_text(ids, {run: runs.config(run).row for run in ids})  # as they were trained
     factor = factor_of(ids, runs.rows)
-    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, notes, factor)
+    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, protocol, notes, factor)
 
 
 def _of_group(spec: TableConfig, group: str, runs: Runs) -> Runs:

@@ -101,7 +101,7 @@ def make_part(
         raise ConfigError(f"no part of the results is called {name!r}{nearest(name, parts)}; known: {', '.join(parts)}")
     part = parts[name]
     found, results = _place(scale, runs, out, rows)
-    findings = [claims.answer(claim, found) for claim in part.claims.values()]
+    findings = claims.corrected([claims.answer(claim, found) for claim in part.claims.values()])
     for finding in findings:
         logger.info("%s: %s (%s)", finding.claim, finding.verdict, finding.note)
     trained = [run for run in part.runs(found.rows) if part.target != "tuning" or found.config_file(run).exists()]

@@ -70,6 +70,7 @@ class Metric:
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
         file: which kind of file holds it; values of costs may be null there.
+        unlearnt: printed value from which on the score of an error is 0 (the devkit clips it); none: never.
     """
 
     key: str
@@ -79,6 +80,11 @@ class Metric:
     factor: float = 100.0
     file: Source = "metrics"
     digits: int = 1
+    unlearnt: float | None = None
+
+    def is_learnt(self, value: float) -> bool:
+        """Whether a printed value scores anything; also where there is none."""
+        return self.unlearnt is None or not value >= self.unlearnt
 
     @property
     def arrow(self) -> str:
@@ -98,7 +104,9 @@ def _known() -> dict[str, Metric]:
         "mAP": Metric("mAP", "%", True, ("mean_ap",)),
         "NDS": Metric("NDS", "%", True, ("nd_score",)),
     }
-    table |= {key: Metric(key, unit, False, ("tp_errors", name)) for key, (name, unit) in _ERRORS.items()}
+    table |= {
+        key: Metric(key, unit, False, ("tp_errors", name), unlearnt=100.0) for key, (name, unit) in _ERRORS.items()
+    }
     table |= {f"AP_{name}": Metric(f"AP_{name}", "%", True, ("mean_dist_aps", name)) for name in CLASSES}
     for kind, name, level in product(("2d", "bev", "3d", "aos"), (*KITTI_CLASSES, "mean"), KITTI_LEVELS):
         key = f"{kind}_{name}_{level}"

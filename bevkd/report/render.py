@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from bevkd.config.protocols import PROTOCOLS, WORDING
 from bevkd.io import write_text
 from bevkd.report import factors
 from bevkd.report.frames import to_csv
@@ -20,6 +21,10 @@ _UNSEEDED_HOW = {
     "cost": "Costs of training: over the repeats of a benchmark, of the first seed.",
     "profile": "Size, multiply-accumulates and latency: of the network for one frame.",
 }
+UNLEARNT = "†"  # marks an error so large that it scores nothing
+_NOT_LEARNT = (
+    f"{UNLEARNT} Not learnt: an error of 1 (m, rad, m/s, or as a fraction) or more scores 0, whatever its size."
+)
 CONTEXT_TITLE = "Published, without a run of ours"
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -87,6 +92,7 @@ def grids(table: Table) -> list[Grid]:
 def _panels(table: Table) -> list[Grid]:
     spec = table.spec
     with_role = any(row.role for row in table.rows)
+    mixed = len({row.protocol for row in table.rows}) > 1
     out = []
     for panel in dict.fromkeys(column.panel for column in spec.columns):
         keys = [c.key for c in spec.columns if c.panel == panel]
@@ -98,15 +104,15 @@ def _panels(table: Table) -> list[Grid]:
         for key in keys:
             name = f"{column_name(key)} {metric(key).arrow}".rstrip()
             head += [f"{name} paper", f"{name} ours"] if key in printed else [f"{name} ours"]
-        head += [*["role"] * with_role, "n"]
+        head += [*["role"] * with_role, *["protocol"] * mixed, "n"]
         rows = []
         for row in table.rows:
             cells = [factors.row_name(table, row), *([delta_text(row, gain)] if gain else [])]
             for key in keys:
                 value, shown = row.values[key], metric(key).shown
                 cells += [shown.text(value.paper) + mark(table, row, key)] * (key in printed)
-                cells += [ours_text(value.ours, value.std, shown)]
-            rows.append((*cells, *[row.role] * with_role, str(row.n)))
+                cells += [ours_text(value.ours, value.std, shown) + UNLEARNT * (not metric(key).is_learnt(value.ours))]
+            rows.append((*cells, *[row.role] * with_role, *[row.protocol] * mixed, str(row.n)))
         runs = tuple(row.run.split()[0] for row in table.rows)
         out.append(Grid(panel, tuple(head), tuple(rows), _sizes(table.rows), runs, gain is not None))
     return out
@@ -136,6 +142,12 @@ def units_text(table: Table) -> str:
     return "Units: " + ", ".join(f"{key} {unit}" for key, unit in units.items()) + "."
 
 
+def protocol_notes(table: Table) -> list[str]:
+    """What the protocols of the rows mean, each once."""
+    held = [one for row in table.rows for one in row.protocol.split("+")]
+    return [f"{WORDING[one][:1].upper()}{WORDING[one][1:]}." for one in PROTOCOLS if one in held]
+
+
 def remarks(table: Table) -> list[str]:
     """The lines below a table: how to read it, units, notes."""
     printed = any(not math.isnan(v.paper) for row in table.rows for v in row.values.values())
@@ -145,7 +157,9 @@ def remarks(table: Table) -> list[str]:
     split = {"report": "held-out report split", "tune": "tune split"}[table.spec.split]
     source = f" Paper: {table.spec.published_split}." if table.spec.published_split and printed else ""
     marked = [f"{raised(i)} {text}" for i, text in enumerate(footnotes(table), 1)]
-    return [how, f"{units_text(table)} Ours: {split}.{source}", *marked, *factors.remarks(table), *table.notes]
+    unlearnt = any(not metric(key).is_learnt(value.ours) for row in table.rows for key, value in row.values.items())
+    said = [*protocol_notes(table), *[_NOT_LEARNT] * unlearnt]
+    return [how, f"{units_text(table)} Ours: {split}.{source}", *said, *marked, *factors.remarks(table), *table.notes]
 
 
 def to_markdown(table: Table) -> str:
@@ -174,7 +188,15 @@ def _config_links(table: Table) -> str:
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
-_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "—": "--", "→": r"$\to$", "×": r"$\times$"}
+_LATEX |= {
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "Δ": r"$\Delta$",
+    "—": "--",
+    "→": r"$\to$",
+    "†": r"$\dagger$",
+    "×": r"$\times$",
+}
 _LATEX |= {chr(small): rf"\textsuperscript{{{chr(digit)}}}" for digit, small in _RAISED.items()}
 
 

@@ -20,6 +20,7 @@ from bevkd.config.comparisons import Pool, Selector, pool
 from bevkd.config.families import entries
 from bevkd.config.papers import stand_ins_at
 from bevkd.config.plain import check_keys, read_mapping
+from bevkd.config.protocols import Protocol
 from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
 from bevkd.report import preview
@@ -389,6 +390,7 @@ class ClaimConfig:
     target: Tier = "all"
     source: str = ""  # where the paper says so
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
+    protocol: Protocol = "published"
     part: str = ""  # the paper (folder of config/papers) that it belongs to
 
     @property

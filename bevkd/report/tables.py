@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from bevkd.config import RowConfig
+from bevkd.config.protocols import protocols_of_row
 from bevkd.report.frames import read_csv
 from bevkd.report.reference import select
 from bevkd.report.spec import UNSEEDED, ContextSpec, RowSpec, TableConfig, pool
 from bevkd.report.stats import Interval
 
 _HEAD = ("group", "role", "row", "run")
-_TAIL = ("n", "seeds", "config")
+_TAIL = ("n", "seeds", "config", "protocol")
 CONTEXT = "context"  # the role of published rows without a run of ours
 
 
@@ -39,6 +40,7 @@ class Row:
         delta: the paired difference.
         n: repetitions behind `ours`; 0: none of ours.
         config: resolved configs, relative to the results folder.
+        protocol: how its runs are trained, see `bevkd.config.protocols`; several are joined by +.
         notes: what is to be said of a published cell, by metric.
         factor: of the losses of its method; None without one.
     """
@@ -52,6 +54,7 @@ class Row:
     n: int = 0
     seeds: str = ""
     config: str = ""
+    protocol: str = ""
     notes: dict[str, str] = field(default_factory=dict)
     factor: float | None = None
 
@@ -130,7 +133,7 @@ def to_frame(table: Table) -> pd.DataFrame:
         if table.spec.delta is not None and row.delta is not None:
             ends = {"": row.delta.mean, "_low": row.delta.low, "_high": row.delta.high}
             line |= {f"{table.spec.delta}_delta{end}": number for end, number in ends.items()}
-        lines.append(line | dict(zip(_TAIL, (row.n, row.seeds, row.config), strict=True)))
+        lines.append(line | dict(zip(_TAIL, (row.n, row.seeds, row.config, row.protocol), strict=True)))
     return pd.DataFrame(lines, columns=header(table.spec)).astype(dict.fromkeys(_numbers(table.spec), "float64"))
 
 
@@ -153,12 +156,17 @@ def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
         ColumnsError: the columns are not those of the table.
         DataError: the file is missing or damaged.
     """
-    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"])
+    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"], ["protocol"])
     known = {(row.group, row.role, row.label): row for row in spec.rows} if spec.rows != "tuning" else {}
     found = tuple(_row(spec, line, known, rows) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
     shown = {row.run for row in found}
     absent = [row for row in spec.row_specs(rows) if spec.target == "tuning" and " ".join(pool(row.run)) not in shown]
     return Table(spec, found, (*spec.notes, *not_run(absent)), context_rows(spec))
+
+
+def protocol_text(runs: Iterable[str], rows: Mapping[str, RowConfig]) -> str:
+    """The protocols of some runs' rows, joined by +, those that are known."""
+    return "+".join(dict.fromkeys(one for run in runs if run in rows for one in protocols_of_row(rows[run])))
 
 
 def _row(
@@ -173,5 +181,8 @@ def _row(
         mean, low, high = (line[f"{spec.delta}_delta{end}"] for end in ("", "_low", "_high"))
         delta = Interval(mean, low, high, line["n"])
     notes = published(spec, known[place])[1] if place in known else {}
+    protocol = line["protocol"] or protocol_text(line["run"].split(), rows)
     factor = factor_of(line["run"].split(), rows)
-    return Row(*place, line["run"], values, delta, line["n"], line["seeds"], line["config"], notes, factor)
+    return Row(
+        *place, line["run"], values, delta, line["n"], line["seeds"], line["config"], protocol, notes, factor
+    )

@@ -23,6 +23,7 @@ from bevkd.config import (
     to_plain,
 )
 from bevkd.config.chain import awaited, with_needed
+from bevkd.config.comparisons import check_lengths
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.config.weights import check_weights_there, weights_folder
@@ -110,6 +111,9 @@ for _run in ROWS:
     for _name, _readers in caches_of(_config).items():
         CACHES.setdefault(_name, _readers[0])
         CACHE_READERS.setdefault(_name, []).append(_run)
+for _paper in load_papers().values():
+    _file = str(_paper.file("claims"))
+    checked(check_lengths, _paper.comparisons, SCALE, lambda run: run_config(run).train, _file)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 AWAITED = awaited(ROWS)
 
