@@ -293,7 +293,7 @@ class MethodConfig:
         kind: its name.
         options: see below.
         factor: of all its weighted losses, on top of the weights of the options, which are the paper's.
-        factor_from: the row on whose trials the factor was chosen (docs/comparisons.md); "" where nothing was.
+        factor_from: the row on whose trials the factor was chosen (docs/tuning.md); "" where nothing was.
     """
 
     kind: str
