@@ -20,6 +20,7 @@ include: "workflow/rules/resources.smk"
 
 onstart:
     end_rate_limit(workflow.scheduler)
+    retry_only_crashes(workflow.scheduler)
     check_image_weights(workflow.dag)
     begin_console(workflow.logger_manager.get_logfile())
 

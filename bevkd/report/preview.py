@@ -75,7 +75,7 @@ def table(paper: Paper, rows: Mapping[str, RowConfig], scale: str | None) -> dic
 
 
 def figure(paper: Paper, shown: Iterable[Any]) -> dict[str, Any]:
-    """The picture of what the runs of a table of the preview detect in one frame: the teacher first, then as they stand.
+    """The picture of what the runs of a table of the preview detect in one frame, the teacher first.
 
     Args:
         paper: whose table it is.

@@ -38,6 +38,7 @@ from bevkd.report.spec import load_claims, load_figures, load_tables, reads
 from launch import devices, prepare_environment
 from order import PRINTED, STEP, in_order, levels
 from rate_limit import end_rate_limit
+from retries import retry_only_crashes
 from targets import Suggestion, items_of, stop
 
 
