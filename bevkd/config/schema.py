@@ -245,6 +245,9 @@ class DataConfig:
     # Images may have another size than their calibration was made for: intrinsics are scaled with them.
     rescale_images: Annotated[bool, CAMERA] = False
     min_points: int = 1  # LiDAR + radar points a training box must have
+    # Only boxes whose centre a camera sees, in training and (Waymo) in evaluation, where detections elsewhere are left
+    # out, too: as in Waymo's camera-only challenge, whose cameras do not look back.
+    boxes_in_view: bool = False
     # Training boxes that count: those with a corner in the grid's area and height and their centre in the area, or all
     # with such a corner (UniDistill spec, 3).
     box_range: Literal["centre", "corner"] = "centre"

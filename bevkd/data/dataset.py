@@ -92,7 +92,7 @@ class FrameDataset:
         self.index = FrameIndex.open(
             data.index,
             split,
-            sensors=reads.records,
+            sensors=tuple(dict.fromkeys((*reads.records, *(("camera",) if data.boxes_in_view else ())))),
             between=train and frames == "all",
             camera_sweeps=reads.camera_sweeps,
             categories=data.categories,
@@ -123,6 +123,8 @@ class FrameDataset:
         classes = np.array([LABEL_INDEX[name] for name in data.classes], dtype=np.int64)
         boxes = self.index.boxes
         self._of_classes = np.isin(boxes.labels, classes)
+        if data.boxes_in_view:
+            self._of_classes &= self._boxes_seen()
         self._usable = self._of_classes & (boxes.points >= data.min_points)
         self._images = data.augment.image if train and data.augment.image.enabled else None
         self._raw: dict[int, RawFrame] = {}
@@ -219,6 +221,23 @@ class FrameDataset:
         table, rows = self.index.boxes, self._all_rows(i)
         rows = rows[self._of_classes[rows] & (table.lidar_points[rows] > 0)]
         return np.nan_to_num(table.boxes[rows]), table.labels[rows], table.difficulty[rows]
+
+    def seen(self, i: int, centres: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which centres (M, 3+) in the ego frame of frame `i`, not augmented, a camera sees (M,).
+
+        Raises:
+            DataError: the frame has no camera.
+        """
+        return self._loader.seen(int(self._frames[i]), np.asarray(centres, dtype=np.float32), "data.boxes_in_view")
+
+    def _boxes_seen(self) -> NDArray[np.bool_]:
+        """Which boxes of the index a camera sees; those of frames that are not looked at count as not seen."""
+        table = self.index.boxes
+        out = np.zeros(len(table.labels), dtype=bool)
+        for i in range(len(self)):
+            rows = self._all_rows(i)
+            out[rows] = self.seen(i, table.boxes[rows])
+        return out
 
     @property
     def has_annotations(self) -> bool:
