@@ -37,3 +37,14 @@ def smoke_dataset(tmp_path_factory: pytest.TempPathFactory) -> SmokeDataset:
     simulate_nuscenes(SCALES["smoke"], folder / "data", seed=0)
     index = convert_nuscenes(folder / "data", "v1.0-sim", folder / "index")
     return SmokeDataset(folder / "data", "v1.0-sim", index)
+
+
+@pytest.fixture(scope="session")
+def smoke_images(tmp_path_factory: pytest.TempPathFactory) -> SmokeDataset:
+    """Simulated nuImages, once per test session; tests must not write into it."""
+    from bevkd.data.nuimages.convert import convert_nuimages
+    from bevkd.sim import NUIMAGES_SCALES, simulate_nuimages
+
+    folder = tmp_path_factory.mktemp("images")
+    simulate_nuimages(NUIMAGES_SCALES["smoke"], folder / "data", seed=0)
+    return SmokeDataset(folder / "data", "v1.0", convert_nuimages(folder / "data", None, folder / "index"))

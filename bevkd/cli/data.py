@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def simulate(
-    dataset: Annotated[str, typer.Option(help="Format to write: nuscenes, kitti or waymo.")],
+    dataset: Annotated[str, typer.Option(help="Format to write: nuscenes, kitti, waymo or nuimages.")],
     out: Annotated[Path, typer.Option(help="New folder.")],
     scale: Annotated[str, typer.Option(help="How much: smoke, sim (default) or paper.")] = "sim",
     seed: Annotated[int, typer.Option(help="Of the world: same seed, same bytes.")] = 0,
@@ -32,7 +32,7 @@ def simulate(
         raise ConfigError(f"unknown scale {scale!r}{nearest(scale, scales)}; known: {', '.join(scales)}")
     write(scales[scale], out, seed, workers=workers)
     splits = scales[scale].splits
-    parts = {name: getattr(splits, name) for name in ("train", "tune", "val")}
+    parts = {name: getattr(splits, name) for name in ("train", "tune", "val") if getattr(splits, name)}
     shares = ", ".join(f"{name} {count}" for name, count in parts.items())
     scenes = sum(parts.values())
     say(
@@ -85,10 +85,10 @@ def _options(
 
 @app.command()
 def convert(
-    dataset: Annotated[str, typer.Option(help="Format to read: nuscenes, kitti or waymo.")],
+    dataset: Annotated[str, typer.Option(help="Format to read: nuscenes, kitti, waymo or nuimages.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(help="Folder of the Parquet index.")],
-    version: Annotated[str | None, typer.Option(help="nuScenes: version, default v1.0-trainval.")] = None,
+    version: Annotated[str | None, typer.Option(help="nuScenes: version, default v1.0-trainval. nuImages: one of its versions, default all.")] = None,
     workers: Workers = 1,
     missing_labels: MissingLabels = "error",
     partial: Partial = False,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bevkd.data.kitti.files import CALIBRATION, CAMERA, IMAGES, LABELS, LIDAR
+from bevkd.data.nuimages.convert import found_versions
 from bevkd.data.waymo.components import COMPONENTS
 from bevkd.data.waymo.convert import FOLDERS
 from bevkd.io import names_in
@@ -52,6 +53,11 @@ def _held(root: Path, names: list[str]) -> tuple[tuple[str, ...], dict[str, dict
     """Versions of nuScenes tables; and of every format of which a folder holds something its files, by folder."""
     versions = tuple(name for name in names if _is_version(root / name))
     found: dict[str, dict[str, int]] = {}
+    if versions and set(versions) <= set(found_versions(root)):
+        versions = ()  # none of nuScenes
+        found["nuimages"] = {
+            f"samples/{channel}": len(names_in(root / "samples" / channel)) for channel in names_in(root / "samples")
+        }
     if versions:
         found["nuscenes"] = {
             f"{kind}/{channel}": len(names_in(root / kind / channel))
@@ -71,7 +77,7 @@ def _held(root: Path, names: list[str]) -> tuple[tuple[str, ...], dict[str, dict
         for kind, suffixes in _KITTI.items()
         if (root / folder / kind).is_dir()
     }
-    return versions, {name: files for name, files in found.items() if files or name == "nuscenes"}
+    return versions, {name: files for name, files in found.items() if files or name in ("nuscenes", "nuimages")}
 
 
 def _is_version(folder: Path) -> bool:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from bevkd.classes import LABELS
 from bevkd.data.index import labels_of, read_stamp
+from bevkd.data.nuimages.objects import FILE as OBJECTS_FILE
 from bevkd.errors import DataError
 
 _NO_CLASS = "-"
@@ -59,6 +60,8 @@ def describe(folder: str | Path, name: str | Path | None = None) -> Summary:
         lines.append(f"  labelled {_subsets(frames['labelled'].to_pylist(), facts['labelled_subsets'])}")
     lines.append(f"  sensors  {_sensors(folder)}")
     lines += _left_out(facts)
+    if "objects" in facts:
+        return _of_objects(folder, facts, lines)
     boxes = _boxes(folder, facts.get("categories", {}))
     if boxes is not None:
         return Summary([*lines, *boxes.lines], boxes.warnings)
@@ -66,6 +69,23 @@ def describe(folder: str | Path, name: str | Path | None = None) -> Summary:
     told = unlabelled or facts.get("without_labels", 0) >= facts["frames"]
     warnings = [] if told else ["no frame has a box, nothing can be learnt from this data set"]
     return Summary([*lines, "  no boxes"], warnings)
+
+
+def _of_objects(folder: Path, facts: Mapping[str, Any], lines: list[str]) -> Summary:
+    """Of a data set of images with 2D labels."""
+    table = _columns(folder / OBJECTS_FILE, "category", "label", "mask")
+    category = table["category"].cast(pa.string()).to_pylist()
+    labels = labels_of(category, table["label"].to_numpy().astype(np.int64), facts.get("categories", {})).tolist()
+    rows = Counter(zip(labels, category, strict=True))
+    wide = max([8, *map(len, category)])
+    more = [f"  {'category':{wide}}  {'class':20}  {'objects':>8}"]
+    for (label, name), count in sorted(rows.items(), key=lambda row: (row[0][0] < 0, row[0])):
+        more.append(f"  {name:{wide}}  {LABELS[label] if label >= 0 else _NO_CLASS:20}  {count:8}")
+    if outlined := table["mask"].null_count:
+        more.append(f"  {outlined} of {len(table)} objects have no mask")
+    if not any(label >= 0 for label in labels):
+        return Summary([*lines, *more], ["no object has a class, nothing can be learnt from this data set as it is"])
+    return Summary([*lines, *more], [])
 
 
 def _subsets(held: list[list[int] | None], subsets: list[int]) -> str:

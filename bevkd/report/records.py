@@ -22,6 +22,7 @@ MAIN = {
     "nuscenes": ("mAP", "NDS"),
     "kitti": ("3d_mean_moderate", "bev_mean_moderate"),
     "waymo": ("L2_AP_vehicle", "L2_AP_pedestrian", "L2_AP_cyclist", "LET_APL"),
+    "nuimages": ("mAP50",),
 }
 MORE = {"nuscenes": ("mATE", "mASE", "mAOE", "mAVE", "mAAE", *(f"AP_{name}" for name in CLASSES))}
 WINDOW = 0.05  # of the loss curve's moving average

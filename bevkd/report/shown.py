@@ -26,7 +26,7 @@ _KITTI_COLUMNS = tuple(product(("R40", "R11"), KITTI_LEVELS))
 
 
 def shown(metrics: Mapping[str, Any]) -> str:
-    """Tables of the metrics of nuScenes, KITTI or Waymo, whichever a file holds; "" where it holds none of them."""
+    """Tables of the metrics of nuScenes, KITTI, Waymo or nuImages, whichever a file holds; "" where it holds none of them."""
     if "nd_score" in metrics:
         tables = [_nuscenes(metrics)]
     elif KITTI_CLASSES[0] in metrics:
@@ -35,6 +35,8 @@ def shown(metrics: Mapping[str, Any]) -> str:
         tables = [_waymo(metrics, "Waymo")]
         if "LET" in metrics:
             tables.append(_waymo(metrics["LET"], "Waymo, longitudinal error tolerant"))
+    elif "mAP50" in metrics:
+        tables = [_nuimages(metrics)]
     else:
         return ""
     out = StringIO()
@@ -82,6 +84,12 @@ def _kitti(metrics: Mapping[str, Any]) -> Table:
     ]
     columns = [f"{way} {level}" for way, level in _KITTI_COLUMNS]
     return _table("KITTI: AP and AOS in %, forty and eleven recall positions", "class", columns, rows)
+
+
+def _nuimages(metrics: Mapping[str, Any]) -> Table:
+    rows = [(name, [_percent(ap), str(metrics["objects"][name])]) for name, ap in metrics["AP50"].items()]
+    title = f"nuImages: mAP of 2D boxes at IoU 0.5: {_percent(metrics['mAP50'])} %"
+    return _table(title, "class", ["AP %", "objects"], rows)
 
 
 def _waymo(metrics: Mapping[str, Any], title: str) -> Table:

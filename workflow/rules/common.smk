@@ -133,6 +133,7 @@ def dataset_files(wildcards):
     if data.root in SIMULATED:
         return {"root": data.root}
     marks = {"kitti": ["training/calib"], "waymo": ["training/vehicle_pose"]}
+    marks["nuimages"] = [f"v1.0-{split}/object_ann.json" for split in ("train", "val")]
     marks["nuscenes"] = [f"{data.version}/{table}.json" for table in NUSCENES_TABLES]
     files = [f"{data.root}/{mark}" for mark in marks.get(data.kind, [])]
     if any(not Path(file).exists() for file in files):

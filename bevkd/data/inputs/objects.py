@@ -45,12 +45,18 @@ class ImageObjects:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Labels of an image as they are on disk: objects, size (height, width) of the image that they were made for, and
-    the matrix (3, 3) from its pixels to those of the file.
+    """Labels of an image before augmentation.
+
+    Attributes:
+        boxes: (M, 4) in pixels of the size that they were made for.
+        labels: (M,) class index or -1.
+        map: (H, W) see `label_map`; or None.
+        scale: (3, 3) from those pixels to those of the file.
     """
 
-    objects: Objects
-    size: tuple[int, int]
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    map: NDArray[np.uint8] | None
     scale: NDArray[np.float64]
 
 
@@ -68,39 +74,20 @@ class ObjectsReader(InputReader[Declared]):
         assert raw.images is not None
         size = self.loader.index.sensors.size[self.loader.records(frame, "camera")[0]]
         scale = np.diag([raw.images[0].width / size[0], raw.images[0].height / size[1], 1.0])  # of resized images
-        raw.extra[KEY] = _Labelled(self.table.get(frame, self.declared.stride > 0), (int(size[1]), int(size[0])), scale)
+        found = self.table.get(frame, masks=self.declared.stride > 0)
+        seen = label_map(found, (int(size[1]), int(size[0]))) if self.declared.stride else None
+        raw.extra[KEY] = _Labelled(found.boxes, found.labels, seen, scale)
 
     def augment(self, frame: int, raw: RawFrame, sample: Sample, change: Change) -> None:
         """Both as the augmented image shows them; a box of which little is left is dropped."""
         assert sample.cameras is not None
-        labelled: _Labelled = raw.extra[KEY]
-        found, size = labelled.objects, sample.cameras.images.shape[1:3]
-        matrix = sample.cameras.image_aug[0] @ labelled.scale
+        found: _Labelled = raw.extra[KEY]
+        size = sample.cameras.images.shape[1:3]
+        matrix = sample.cameras.image_aug[0] @ found.scale
         boxes, kept = moved_boxes(found.boxes, matrix, size)
         kept &= found.labels >= 0
-        classes = self._map(found, matrix, labelled.size, size) if self.declared.stride else None
+        classes = None if found.map is None else moved_map(found.map, matrix, size, self.declared.stride)
         sample.extra[KEY] = {"boxes": boxes[kept], "labels": found.labels[kept], "classes": classes}
-
-    def _map(
-        self, found: Objects, matrix: NDArray[np.float64], source: tuple[int, int], size: tuple[int, int]
-    ) -> NDArray[np.uint8]:
-        """The class at the middle of each cell."""
-        labels = np.zeros(source, dtype=np.uint8)
-        for label, mask, box in zip(found.labels.tolist(), found.masks, found.boxes, strict=True):
-            if mask is not None:
-                labels[mask] = label + 1  # 0 for what is no detection class
-            else:
-                x0, y0, x1, y1 = np.round(box).astype(int)
-                labels[max(y0, 0) : y1, max(x0, 0) : x1] = UNKNOWN
-        stride = self.declared.stride
-        # Of a cell the pixel right and below of its middle; Pillow asks for the source of the middle of an output pixel.
-        step = np.diag([float(stride), float(stride), 1.0])
-        back = (np.linalg.inv(matrix) @ step)[:2].ravel().tolist()
-        out = (size[1] // stride, size[0] // stride)
-        picture = Image.fromarray(labels).transform(
-            out, Image.Transform.AFFINE, back, Image.Resampling.NEAREST, fillcolor=UNKNOWN
-        )
-        return np.asarray(picture)
 
     @staticmethod
     def collate(samples: Sequence[Sample], batch: Batch) -> None:
@@ -129,6 +116,36 @@ class ObjectsReader(InputReader[Declared]):
             image=count,
             classes=torch.zeros(shape, dtype=torch.uint8) if declared.stride else None,
         )
+
+
+def label_map(found: Objects, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """What is seen at each pixel of an image of a size (height, width): see `ImageObjects.classes`."""
+    out = np.zeros(size, dtype=np.uint8)
+    for label, mask, box in zip(found.labels.tolist(), found.masks, found.boxes, strict=True):
+        if mask is not None:
+            out[mask] = label + 1  # 0 for what is no detection class
+        else:
+            x0, y0, x1, y1 = np.clip(np.round(box), 0, None).astype(int)
+            out[y0:y1, x0:x1] = UNKNOWN
+    return out
+
+
+def moved_map(
+    labels: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int], stride: int
+) -> NDArray[np.uint8]:
+    """A label map as an augmented image shows it, at the middle of each of its cells.
+
+    Args:
+        labels: (H, W) of the source image.
+        matrix: (3, 3) source pixels to pixels of the augmented image.
+        size: height and width of that.
+        stride: side of a cell (pixels).
+    """
+    step = np.diag([float(stride), float(stride), 1.0])
+    back = (np.linalg.inv(matrix) @ step)[:2].ravel().tolist()  # Pillow adds the half cell
+    out = (size[1] // stride, size[0] // stride)
+    picture = Image.fromarray(labels)
+    return np.asarray(picture.transform(out, Image.Transform.AFFINE, back, fillcolor=UNKNOWN))
 
 
 def moved_boxes(

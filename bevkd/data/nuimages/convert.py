@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "v1.0-"
 SPLITS = ("train", "val", "test", "mini")  # a split is a version of its own
+MINI = "v1.0-mini"
 ALL = "v1.0"  # as a version: all of them that are there
 _TABLES: dict[str, dict[str, str]] = {
     "sensor": {"channel": "text", "modality": "text"},
@@ -78,7 +79,8 @@ def convert_nuimages(
 
     Args:
         root: folder with `v1.0-*` and `samples`.
-        version: one of the versions; None or `v1.0`: all that are there.
+        version: one of the versions; None or `v1.0`: all that are there; `v1.0-mini`, whose images the others hold, only
+            without them.
         out: the index folder.
         workers: not used: tables are read one after the other.
         options: where the folder differs from the format's rules.
@@ -89,7 +91,9 @@ def convert_nuimages(
     """
     root, out, options = Path(root), Path(out), options or ConvertOptions()
     there = found_versions(root)
-    versions = there if version in (None, ALL) else [str(version)]
+    # The images of `mini` are in the other versions, too.
+    every = [name for name in there if name != MINI] or there
+    versions = every if version in (None, ALL) else [str(version)]
     if not there or not set(versions) <= set(there):
         wanted = version or f"{PREFIX}*"
         raise DataError(f"no nuImages tables {wanted!r} here{nearest(wanted, there)}", file=root, field="object_ann")

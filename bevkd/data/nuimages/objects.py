@@ -63,7 +63,7 @@ class ObjectTable:
         try:
             table = pq.read_table(self.file)
         except FileNotFoundError:
-            raise DataError("index has no 2D labels; convert nuImages again", file=self.file) from None
+            raise DataError("index has no 2D labels, as that of nuImages has", file=self.file) from None
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"cannot be read as Parquet: {error}", file=self.file) from error
         category = table["category"].cast(pa.string()).to_pylist()
