@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
-from bevkd.errors import DataError
-from bevkd.io import write_if_other
+from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.io import read_json, write_if_other
+from bevkd.report.machines import mixture
 from bevkd.report.metrics import metric
+from bevkd.report.power import power
+from bevkd.report.reference import select
 from bevkd.report.runs import Runs, kept_config, not_trained
-from bevkd.report.spec import UNSEEDED, Artefact, Pool, RowSpec, TableConfig, pool
+from bevkd.report.spec import UNSEEDED, Artefact, ClaimConfig, Pool, RowSpec, TableConfig, load_claims, pool
 from bevkd.report.stats import paired, sample_std
 from bevkd.report.tables import Row, Table, Value, context_rows, not_run, protocol_text, published, seeds_text
 
@@ -62,7 +67,51 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
     links = " ".join(publish_config(runs, run, results) for run in ids)
     n = len(next(iter(found.values())))  # of seeds, where there are any
     protocol = protocol_text(ids, {run: runs.config(run).row for run in ids})  # as they were trained
-    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, protocol, notes)
+    known = None
+    if spec.power and delta is not None and row.against is not None:
+        known = power(delta, spec.power, _wanted(spec, row, runs))
+    return Row(row.group, row.role, row.label, " ".join(ids), values, delta, n, seeds, links, protocol, known, notes)
+
+
+def _wanted(spec: TableConfig, row: RowSpec, runs: Runs) -> float:
+    """The half-width that a row aims at, in printed units; NaN where it says none."""
+    if row.aim is None or not isinstance(row.aim, str):
+        return math.nan if row.aim is None else float(row.aim)
+    claims = load_claims(runs.scale)
+    if row.aim not in claims:
+        raise ConfigError(
+            f"table {spec.name!r}, row {row.label!r}: aim: no claim {row.aim!r}{nearest(row.aim, claims)}"
+        )
+    gain = relative_gain(claims[row.aim])
+    if math.isnan(gain):
+        raise ConfigError(f"table {spec.name!r}, row {row.label!r}: aim: claim {row.aim!r} has no published gain")
+    assert row.against is not None  # checked, as is the delta, when the table is parsed
+    assert spec.delta is not None
+    ours = [v[spec.delta] for v in pooled(runs, row.against, spec.split, [spec.delta]).values()]
+    return abs(gain) * sum(ours) / len(ours) / 3
+
+
+def relative_gain(claim: ClaimConfig) -> float:
+    """Published improvement as a share of the published baseline; NaN where none is printed.
+
+    Raises:
+        ConfigError: a selector does not fit exactly one published number.
+    """
+    gain, baseline = published_gain(claim)
+    return gain / baseline if baseline else math.nan
+
+
+def published_gain(claim: ClaimConfig) -> tuple[float, float]:
+    """Published improvement, positive where the arm is better, and published baseline; NaN where none is printed.
+
+    Raises:
+        ConfigError: a selector does not fit exactly one published number.
+    """
+    if claim.published is None:
+        return math.nan, math.nan
+    sign = 1.0 if metric(claim.metric).higher_is_better else -1.0
+    cells = [select({"paper": claim.paper, **where}).value for where in claim.published]
+    return sign * (cells[0] - cells[1]), cells[1]
 
 
 def publish_config(runs: Runs, run: str, results: Path) -> str:
@@ -100,7 +149,15 @@ def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
         raise DataError(f"table {spec.name!r}: none of its runs has metrics", file=runs.root / runs.scale)
     if absent:
         logger.warning("table %s: %d tuning runs have no metrics. %s", spec.name, len(absent), not_run(absent)[0])
-    return Table(spec, tuple(rows), (*spec.notes, *not_run(absent)), context_rows(spec))
+    mixed = mixture(_made(runs, run, seed) for row in rows for run in row.run.split() for seed in runs.row(run).seeds)
+    if mixed:
+        logger.warning("table %s: %s", spec.name, mixed)
+    return Table(spec, tuple(rows), (*spec.notes, *not_run(absent), *[mixed] * bool(mixed)), context_rows(spec))
+
+
+def _made(runs: Runs, run: str, seed: int) -> Any:
+    file = runs.folder(run, seed) / "provenance.json"
+    return read_json(file) if file.exists() else None
 
 
 def _has_metrics(runs: Runs, row: RowSpec, split: str) -> bool:

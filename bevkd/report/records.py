@@ -37,6 +37,7 @@ class SeedRecord:
         frames_per_second: frames of all steps over that time.
         metrics: on the report split, in printed units.
         made: what it was trained by and on, see `bevkd.provenance`, and its precision.
+        teacher_seed: which training of its teacher it learnt from.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class SeedRecord:
     frames_per_second: float | None
     metrics: dict[str, float]
     made: dict[str, Any] | None
+    teacher_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,12 @@ def make_record(runs: Runs, run: str) -> RunRecord:
         found = {key: round(value, 6) for key, value in metrics.get(seed, {}).items()}
         seeds.append(
             SeedRecord(
-                seed, round(seconds, 3), rate and round(rate, 4), found, read_json(made) if made.exists() else None
+                seed,
+                round(seconds, 3),
+                rate and round(rate, 4),
+                found,
+                read_json(made) if made.exists() else None,
+                config.row.teacher_seed_for(seed) if config.row.teacher is not None else None,
             )
         )
     at, values = runs.curves(run, "total", WINDOW)

@@ -88,6 +88,9 @@ class RowSpec:
     published: Selector | None = None  # added to the table's own selector; none: the papers print no such row
     unprinted: tuple[str, ...] = ()  # columns that the paper leaves empty in this row
     against: Pool | None = None  # run that the paired difference of `TableConfig.delta` is taken to
+    # In a table of power: the half-width that seeds are to reach (printed units), or the claim whose published relative
+    # gain it is a third of.
+    aim: float | str | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -117,6 +120,7 @@ class TableConfig:
     published: Selector = Field(default_factory=dict)
     published_split: str = ""  # what the paper evaluated on, for the header
     delta: str | None = None
+    power: tuple[int, ...] = ()  # numbers of seeds: half-widths with so many, from the spread of differences
     notes: tuple[str, ...] = ()
 
     @property
@@ -135,6 +139,10 @@ class TableConfig:
                     raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
         if self.delta is not None and self.delta not in keys:
             raise ValueError(f"delta {self.delta!r} is not a column")
+        if self.power and (self.delta is None or self.rows == "tuning" or min(self.power) < 2):
+            raise ValueError("power wants a delta, rows of its own, and two seeds at least")
+        if self.rows != "tuning" and any((row.aim is not None) > bool(self.power and row.against) for row in self.rows):
+            raise ValueError("aim belongs to rows with a difference, of a table with `power`")
         if self.also and self.rows != "tuning":
             raise ValueError("also belongs to tuning tables")
         if self.rows != "tuning":
