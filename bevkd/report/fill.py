@@ -75,16 +75,15 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
 
 def _wanted(spec: TableConfig, row: RowSpec, runs: Runs) -> float:
     """The half-width that a row aims at, in printed units; NaN where it says none."""
-    if row.aim is None or not isinstance(row.aim, str):
-        return math.nan if row.aim is None else float(row.aim)
+    aim = (spec.aims or {}).get(" ".join(pool(row.run)), math.nan)
+    if not isinstance(aim, str):
+        return aim
     claims = load_claims(runs.scale)
-    if row.aim not in claims:
-        raise ConfigError(
-            f"table {spec.name!r}, row {row.label!r}: aim: no claim {row.aim!r}{nearest(row.aim, claims)}"
-        )
-    gain = relative_gain(claims[row.aim])
+    if aim not in claims:
+        raise ConfigError(f"table {spec.name!r}, row {row.label!r}: aim: no claim {aim!r}{nearest(aim, claims)}")
+    gain = relative_gain(claims[aim])
     if math.isnan(gain):
-        raise ConfigError(f"table {spec.name!r}, row {row.label!r}: aim: claim {row.aim!r} has no published gain")
+        raise ConfigError(f"table {spec.name!r}, row {row.label!r}: aim: claim {aim!r} has no published gain")
     assert row.against is not None  # checked, as is the delta, when the table is parsed
     assert spec.delta is not None
     ours = [v[spec.delta] for v in pooled(runs, row.against, spec.split, [spec.delta]).values()]

@@ -88,9 +88,6 @@ class RowSpec:
     published: Selector | None = None  # added to the table's own selector; none: the papers print no such row
     unprinted: tuple[str, ...] = ()  # columns that the paper leaves empty in this row
     against: Pool | None = None  # run that the paired difference of `TableConfig.delta` is taken to
-    # In a table of power: the half-width that seeds are to reach (printed units), or the claim whose published relative
-    # gain it is a third of.
-    aim: float | str | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -121,6 +118,9 @@ class TableConfig:
     published_split: str = ""  # what the paper evaluated on, for the header
     delta: str | None = None
     power: tuple[int, ...] = ()  # numbers of seeds: half-widths with so many, from the spread of differences
+    # With it, run -> the half-width that its seeds are to reach (printed units), or the claim whose published relative
+    # gain that is a third of.
+    aims: dict[str, float | str] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -141,8 +141,9 @@ class TableConfig:
             raise ValueError(f"delta {self.delta!r} is not a column")
         if self.power and (self.delta is None or self.rows == "tuning" or min(self.power) < 2):
             raise ValueError("power wants a delta, rows of its own, and two seeds at least")
-        if self.rows != "tuning" and any((row.aim is not None) > bool(self.power and row.against) for row in self.rows):
-            raise ValueError("aim belongs to rows with a difference, of a table with `power`")
+        compared = [] if self.rows == "tuning" else [" ".join(pool(row.run)) for row in self.rows if row.against]
+        if set(self.aims or ()) - set(compared if self.power else ()):
+            raise ValueError("aims belong to rows with a difference, of a table with `power`")
         if self.also and self.rows != "tuning":
             raise ValueError("also belongs to tuning tables")
         if self.rows != "tuning":
