@@ -35,9 +35,8 @@ from pathlib import Path
 from bevkd.config import RowConfig
 from bevkd.errors import DataError
 from bevkd.report import significance
-from bevkd.report.fill import pooled
+from bevkd.report.fill import pooled, published_gain, relative_gain
 from bevkd.report.metrics import metric
-from bevkd.report.reference import select
 from bevkd.report.runs import Runs
 from bevkd.report.spec import ClaimConfig, Pool, pool
 from bevkd.report.stats import Interval, t_interval
@@ -174,12 +173,8 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
     learnt = any(map(metric(claim.metric).is_learnt, means))
     if not learnt:
         verdict, note = INCONCLUSIVE, f"not learnt ({_not_learnt(claim.metric, means)})"
-    paper_effect, target = math.nan, math.nan
-    if claim.published is not None:
-        sign = 1.0 if metric(claim.metric).higher_is_better else -1.0
-        cells = [select({"paper": claim.paper, **where}).value for where in claim.published]
-        paper_effect = sign * (cells[0] - cells[1])
-        target = abs(paper_effect / cells[1] * means[1]) / 3 if cells[1] and paper_effect else math.nan
+    paper_effect, share = published_gain(claim)[0], abs(relative_gain(claim))
+    target = share * means[1] / 3 if share else math.nan
     half = (effect.high - effect.low) / 2
     if half > target:
         shown = metric(claim.metric).shown

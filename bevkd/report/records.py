@@ -40,6 +40,7 @@ class SeedRecord:
         metrics: on the report split, in printed units.
         made: what it was trained by and on, see `bevkd.provenance`, and its precision.
         clipped, clip_scale, kd_share: how the training went, see `bevkd.report.course`.
+        teacher_seed: which training of its teacher it learnt from.
     """
 
     seed: int
@@ -50,6 +51,7 @@ class SeedRecord:
     clipped: float | None = None
     clip_scale: float | None = None
     kd_share: float | None = None
+    teacher_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def make_record(runs: Runs, run: str) -> RunRecord:
         found = {key: round(value, 6) for key, value in metrics.get(seed, {}).items()}
         course = {name: value and round(value, 4) for name, value in asdict(course_of(lines)).items()}
         known = read_json(made) if made.exists() else None
-        seeds.append(SeedRecord(seed, round(seconds, 3), rate and round(rate, 4), found, known, **course))
+        learnt_from = config.row.teacher_seed_for(seed) if config.row.teacher is not None else None
+        rate = rate and round(rate, 4)
+        seeds.append(SeedRecord(seed, round(seconds, 3), rate, found, known, **course, teacher_seed=learnt_from))
     at, values = runs.curves(run, "total", WINDOW)
     every = -(-len(at) // POINTS)
     kept = slice((len(at) - 1) % every, None, every)  # the last one always

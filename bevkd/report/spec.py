@@ -125,6 +125,10 @@ class TableConfig:
     published_split: str = ""  # what the paper evaluated on, for the header
     delta: str | None = None
     chooses: Literal["factor"] | None = None
+    power: tuple[int, ...] = ()  # numbers of seeds: half-widths with so many, from the spread of differences
+    # With it, run -> the half-width that its seeds are to reach (printed units), or the claim whose published relative
+    # gain that is a third of.
+    aims: dict[str, float | str] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -145,6 +149,11 @@ class TableConfig:
             raise ValueError(f"delta {self.delta!r} is not a column")
         if self.chooses is not None and (self.delta is None or self.rows == "tuning"):
             raise ValueError("what chooses needs rows and the metric that it chooses by, as delta")
+        if self.power and (self.delta is None or self.rows == "tuning" or min(self.power) < 2):
+            raise ValueError("power wants a delta, rows of its own, and two seeds at least")
+        compared = [] if self.rows == "tuning" else [" ".join(pool(row.run)) for row in self.rows if row.against]
+        if set(self.aims or ()) - set(compared if self.power else ()):
+            raise ValueError("aims belong to rows with a difference, of a table with `power`")
         if self.also and self.rows != "tuning":
             raise ValueError("also belongs to tuning tables")
         if self.rows != "tuning":

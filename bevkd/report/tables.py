@@ -13,6 +13,7 @@ import pandas as pd
 from bevkd.config import RowConfig
 from bevkd.config.protocols import protocols_of_row
 from bevkd.report.frames import read_csv
+from bevkd.report.power import Power
 from bevkd.report.reference import select
 from bevkd.report.spec import UNSEEDED, ContextSpec, RowSpec, TableConfig, pool
 from bevkd.report.stats import Interval
@@ -40,6 +41,7 @@ class Row:
         delta: the paired difference.
         n: repetitions behind `ours`; 0: none of ours.
         config: resolved configs, relative to the results folder.
+        power: what the differences say of numbers of seeds, in a table of power.
         protocol: how its runs are trained, see `bevkd.config.protocols`; several are joined by +.
         notes: what is to be said of a published cell, by metric.
         factor: of the losses of its method; None without one.
@@ -55,6 +57,7 @@ class Row:
     seeds: str = ""
     config: str = ""
     protocol: str = ""
+    power: Power | None = None
     notes: dict[str, str] = field(default_factory=dict)
     factor: float | None = None
 
@@ -115,17 +118,23 @@ def context_rows(spec: TableConfig) -> tuple[Row, ...]:
 
 def header(spec: TableConfig) -> list[str]:
     """Column names of the CSV file."""
-    return [*_HEAD, *_numbers(spec), *_TAIL]
+    return [*_HEAD, *_numbers(spec), *_needed(spec), *_TAIL]
+
+
+def _needed(spec: TableConfig) -> list[str]:
+    return ["seeds_needed"] if spec.power else []
 
 
 def _numbers(spec: TableConfig) -> list[str]:
     names = [f"{column.key}_{part}" for column in spec.columns for part in ("paper", "ours", "std")]
-    return names + [f"{spec.delta}_delta{end}" for end in ("", "_low", "_high") if spec.delta is not None]
+    names += [f"{spec.delta}_delta{end}" for end in ("", "_low", "_high") if spec.delta is not None]
+    return names + (["sd", *(f"half_width_{n}" for n in spec.power), "wanted"] if spec.power else [])
 
 
 def to_frame(table: Table) -> pd.DataFrame:
     """One line per row; `<metric>_paper`, `<metric>_ours`, `<metric>_std`, `n`. Context comes last."""
     lines: list[dict[str, Any]] = []
+    spec = table.spec
     for row in (*table.rows, *table.context):
         line: dict[str, Any] = dict(zip(_HEAD, (row.group, row.role, row.label, row.run), strict=True))
         for key, value in row.values.items():
@@ -133,6 +142,11 @@ def to_frame(table: Table) -> pd.DataFrame:
         if table.spec.delta is not None and row.delta is not None:
             ends = {"": row.delta.mean, "_low": row.delta.low, "_high": row.delta.high}
             line |= {f"{table.spec.delta}_delta{end}": number for end, number in ends.items()}
+        if spec.power:
+            line["seeds_needed"] = 0
+        if row.power is not None:
+            line |= {"sd": row.power.sd, "wanted": row.power.wanted, "seeds_needed": row.power.needed}
+            line |= {f"half_width_{n}": value for n, value in row.power.half_widths.items()}
         lines.append(line | dict(zip(_TAIL, (row.n, row.seeds, row.config, row.protocol), strict=True)))
     return pd.DataFrame(lines, columns=header(table.spec)).astype(dict.fromkeys(_numbers(table.spec), "float64"))
 
@@ -156,7 +170,7 @@ def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
         ColumnsError: the columns are not those of the table.
         DataError: the file is missing or damaged.
     """
-    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"], ["protocol"])
+    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n", *_needed(spec)], ["protocol"])
     known = {(row.group, row.role, row.label): row for row in spec.rows} if spec.rows != "tuning" else {}
     found = tuple(_row(spec, line, known, rows) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
     shown = {row.run for row in found}
@@ -182,7 +196,20 @@ def _row(
         delta = Interval(mean, low, high, line["n"])
     notes = published(spec, known[place])[1] if place in known else {}
     protocol = line["protocol"] or protocol_text(line["run"].split(), rows)
-    factor = factor_of(line["run"].split(), rows)
+    power = None
+    if spec.power and delta is not None:
+        widths = {n: line[f"half_width_{n}"] for n in spec.power}
+        power = Power(line["sd"], widths, line["wanted"], line["seeds_needed"])
     return Row(
-        *place, line["run"], values, delta, line["n"], line["seeds"], line["config"], protocol, notes, factor
+        *place,
+        run=line["run"],
+        values=values,
+        delta=delta,
+        n=line["n"],
+        seeds=line["seeds"],
+        config=line["config"],
+        protocol=protocol,
+        power=power,
+        notes=notes,
+        factor=factor_of(line["run"].split(), rows),
     )
