@@ -14,6 +14,9 @@ import yaml
 from workflow_case import ROOT, copy_repository, jobs, run, snakemake, with_fake_launcher
 
 from bevkd.config import load_rows
+from bevkd.config.chain import with_needed
+from bevkd.config.tiers import of_target
+from bevkd.report.spec import load_tables
 
 ROWS = load_rows()
 DEFAULT_RUNS = {(run_id, seed) for run_id, row in ROWS.items() if row.target == "all" for seed in row.seeds}
@@ -217,17 +220,13 @@ def test_an_unknown_setting_on_the_command_line_is_refused(clone: Path) -> None:
 def test_the_preview_trains_single_seeds_of_default_runs(clone: Path) -> None:
     plan = snakemake(clone, "preview", "--cores", "2", "--dry-run", "--config", "scale=smoke")
     trained = set(re.findall(r"output: results/runs/smoke/(\w+)/seed(\d+)/model.pt", plan))
-    assert {run_id for run_id, _ in trained} == {
-        "camera_base",
-        "unidistill_p2",
-        "camera_long",
-        "le_lc_to_c",
-        "fusion_long",
-    }
+    tables = of_target(load_tables("smoke"), "preview").values()
+    assert trained == {(run, str(seed)) for table in tables for run, seed in with_needed(table.needs(ROWS), ROWS)}
     assert {seed for _, seed in trained} == {"0"}
+    assert {run for run, _ in trained} <= {run for run, _ in DEFAULT_RUNS}
     counts = jobs(plan)
-    assert counts["table"] == 2
-    assert not {"claims", "report", "figure"} & set(counts)
+    assert (counts["table"], counts["figure"], counts["report_preview"]) == (len(tables), len(tables), 1)
+    assert not {"claims", "report", "part"} & set(counts)
 
 
 def test_a_changed_table_is_made_again_and_its_neighbours_are_not(tmp_path: Path) -> None:
