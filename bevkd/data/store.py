@@ -186,19 +186,18 @@ def _arrays(sample: Sample) -> Iterable[tuple[str, NDArray[Any]]]:
         yield f"extra.{name}", held
 
 
-def _pack(sample: Sample) -> list[bytes | memoryview]:
-    parts: list[bytes | memoryview] = []
+def _pack(sample: Sample) -> list[bytes]:
+    parts: list[bytes] = []
     facts, total, sums = [], 0, 0
     for name, held in _arrays(sample):
         if held.dtype.kind not in "biuf":
             raise UnstorableError(f"{name!r} is of {held.dtype}")
-        flat = np.ascontiguousarray(held).reshape(-1).view(np.uint8)
-        filler = -len(flat) % _ALIGN
-        flat = np.pad(flat, (0, filler)) if filler else flat
+        part = held.tobytes()
+        part += b"\0" * (-len(part) % _ALIGN)
         facts.append([name, held.dtype.str, list(held.shape)])
-        parts.append(flat.data)
-        sums = (sums + _sum(flat)) % 2**64
-        total += len(flat)
+        parts.append(part)
+        sums = (sums + _sum(np.frombuffer(part, dtype=np.uint8))) % 2**64
+        total += len(part)
     cameras = None if sample.cameras is None else [sample.cameras.mean, sample.cameras.std]
     who = [sample.token, sample.variant, sample.labelled, list(sample.inputs)]
     header = json.dumps({"format": FORMAT, "who": who, "cameras": cameras, "arrays": facts, "sum": sums, "size": total})
