@@ -20,6 +20,7 @@ include: "workflow/rules/resources.smk"
 
 onstart:
     end_rate_limit(workflow.scheduler)
+    retry_only_crashes(workflow.scheduler)
     check_image_weights(workflow.dag)
     begin_console(workflow.logger_manager.get_logfile())
 
@@ -57,10 +58,11 @@ rule extended:
         [outputs_of(tier) for tier in tiers_of("extended")],
 
 
-# A first look: single seeds, of runs that the default target makes anyway.
+# A first look, results/preview.html: single seeds, of runs that the default target makes anyway.
 rule preview:
     input:
         preview_outputs(),
+        f"{RESULTS}/preview.html",
     localrule: True
 
 

@@ -1,4 +1,7 @@
-"""Writes docs/command_line.md and docs/config.md from the code: `make docs`. A test says when they are out of date."""
+"""Writes docs/command_line.md and docs/config.md from the code, and marked blocks of docs/protocols.md: `make docs`.
+
+A test says when they are out of date.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from bevkd import registry
-from bevkd.config import BenchConfig, InitConfig, MethodConfig, RunConfig, WorkflowConfig, to_plain
+from bevkd.config import BenchConfig, InitConfig, MethodConfig, RunConfig, WorkflowConfig, load_rows, to_plain
 from bevkd.config.identity import _ABSENT, field_facts
 from bevkd.config.marks import ReadFor, Volatile
 from bevkd.config.models import ModelFile
+from bevkd.config.protocols import WORDING
 from bevkd.config.recipe import Recipe, RecipePart
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.stages import Stage
 from bevkd.config.training import Moment, ParameterGroup, SwitchOff
 from bevkd.config.workflow import CostConfig
 from bevkd.distill.methods.combine_settings import PartConfig
+from bevkd.report.render import grids, remarks
+from bevkd.report.spec import load_tables
+from bevkd.report.tables import read as read_table
 from bevkd.train.schedules.base import Warmup
 
 HERE = Path(__file__).resolve().parent
@@ -230,7 +237,36 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"command_line.md": command_line, "config.md": config}
+def protocols() -> str:
+    """The guide to protocols, with what the code and the measured spread say in its marked blocks."""
+    text = (HERE / "protocols.md").read_text(encoding="utf-8")
+    wording = ["| protocol | what |", "|---|---|", *(f"| `{name}` | {words} |" for name, words in WORDING.items())]
+    for name, lines in {"protocols": wording, "power": _power()}.items():
+        block = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+        inside = "\n".join(["", *lines, "", ""])
+        text, found = block.subn(lambda match, inside=inside: f"{match[1]}{inside}{match[2]}", text)
+        assert found == 1, name
+    return text
+
+
+def _power() -> list[str]:
+    """The table of power as it was measured."""
+    file = HERE.parent / "results" / "tables" / "power.csv"
+    if not file.exists():
+        return ["Not measured yet."]
+    table = read_table(load_tables()["power"], file, load_rows())
+    (grid,) = grids(table)
+    lines = [f"| {' | '.join(grid.head)} |", "|" + " :-- |" + " --: |" * (len(grid.head) - 1)]
+    place = 0
+    for group, size in grid.groups:
+        lines += [
+            f"| {' | '.join([f'{group}: {cells[0]}', *cells[1:]])} |" for cells in grid.rows[place : place + size]
+        ]
+        place += size
+    return [*lines, "", " ".join(remarks(table))]
+
+
+PAGES = {"command_line.md": command_line, "config.md": config, "protocols.md": protocols}
 
 if __name__ == "__main__":
     for file, make in PAGES.items():

@@ -25,7 +25,7 @@ def _make(
     rows = first_seeds(load_rows(), seeds)
     say(*(f"wrote {path}" for path in make(name, scale, runs, out, rows)))
     if page:
-        refresh_page(scale, runs, out, rows)
+        refresh_page(scale, runs, out, rows, after=name)
 
 
 @app.command()
@@ -79,12 +79,14 @@ def report(
     out: Results = None,
     seeds: Seeds = 0,
     partial: Annotated[bool, typer.Option("--partial", help="Leave out what has not been made, and say so.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Instead preview.html: the first look, one seed.")] = False,
 ) -> None:
     """Gather tables, figures, ledger and records in one HTML page; needs no run and no data set."""
     from bevkd.config import first_seeds, load_rows
-    from bevkd.report import make_report
+    from bevkd.report import make_preview, make_report
 
-    say(*(f"wrote {path}" for path in make_report(scale, out, first_seeds(load_rows(), seeds), partial)))
+    make = make_preview if preview else make_report
+    say(*(f"wrote {path}" for path in make(scale, out, first_seeds(load_rows(), seeds), partial)))
 
 
 @app.command()

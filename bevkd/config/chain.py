@@ -30,7 +30,7 @@ def find_row(run: str, rows: Mapping[str, RowConfig], where: str = "") -> RowCon
 
 def needed_by(row: RowConfig, seed: int) -> list[Pair]:
     """(run, seed) pairs that must be trained before a seed of a row."""
-    out = [(row.teacher, row.teacher_seed)] if row.teacher is not None else []
+    out = [(row.teacher, row.teacher_seed_for(seed))] if row.teacher is not None else []
     return out + [(init.run, init.seed_for(seed)) for init in row.inits]
 
 
@@ -63,13 +63,15 @@ def check_chains(chosen: Mapping[str, RowConfig], rows: Mapping[str, RowConfig],
     """
     for run, row in chosen.items():
         place = f"{where}: run {run!r}"
-        for what, other in (("teacher", row.teacher), *(("init", init.run) for init in row.inits)):
+        starts = (("init", init.run) for init in row.inits)
+        tuned = row.method.factor_from if row.method is not None else ""
+        for what, other in (("teacher", row.teacher), *starts, ("method.factor_from", tuned or None)):
             if other is not None and other not in rows:
                 raise ConfigError(f"{place}: unknown {what} run {other!r}{nearest(other, rows)}")
         for seed in row.seeds:
             for other, needed in needed_by(row, seed):
                 if needed not in rows[other].seeds:
-                    what = "teacher" if (other, needed) == (row.teacher, row.teacher_seed) else "init"
+                    what = "teacher" if (other, needed) == (row.teacher, row.teacher_seed_for(seed)) else "init"
                     raise ConfigError(f"{place}: {what} {other!r} has no seed {needed}")
         if row.teacher is not None and row.method is None:
             raise ConfigError(f"{place}: a teacher needs a method")

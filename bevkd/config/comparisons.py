@@ -6,7 +6,7 @@ From a comparison follow the rows of its controls (`bevkd.config.papers`), rows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +15,10 @@ from pydantic.dataclasses import dataclass
 
 from bevkd.config.families import entries, fill, inherited
 from bevkd.config.plain import parse
+from bevkd.config.protocols import Differs, Protocol, check_starts, check_steps, protocol_of
+from bevkd.config.schema import RowConfig
 from bevkd.config.tiers import Tier
+from bevkd.config.training import TrainConfig
 from bevkd.errors import ConfigError, nearest
 
 # Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
@@ -56,6 +59,8 @@ class Comparison:
         margin: printed units; no_difference only.
         over: what is repeated, see `ClaimConfig`.
         target: tier of the claims.
+        protocol: how its arms are trained (`bevkd.config.protocols`); follows from their rows, what is said is checked.
+        differs: what its runs differ in on purpose; unsaid, they start from the same weights and train the same steps.
         pool: endings of run ids, pooled: every run stands for those with its id and these endings.
         at: scale -> run -> the run that stands for it there.
     """
@@ -76,8 +81,19 @@ class Comparison:
     margin: float | None = None
     over: Literal["seeds", "subsets", "repeats"] = "seeds"
     target: Tier = "all"
+    protocol: Protocol | None = None
+    differs: tuple[Differs, ...] = ()
     pool: tuple[str, ...] = ()
     at: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def compared(self, scale: str = "") -> list[tuple[str, list[str]]]:
+        """Place by place of its pools: the arm's run and those that it is compared with, as a scale has them."""
+        names = self.at.get(scale, {})
+        pools = [pool(runs) for runs in (self.arm, self.baseline, *self.controls.values())]
+        return [
+            (runs[0], list(runs[1:]))
+            for runs in ([names.get(r, r) for r in place] for place in zip(*pools, strict=False))
+        ]
 
 
 def _metrics(value: Any, named: Mapping[str, Any]) -> Any:
@@ -132,3 +148,41 @@ def made_controls(
             run = item.controls.get(kind)
             if kind in kinds and isinstance(run, str):
                 yield run, fill(kinds[kind], words, f"{where}: comparison {name!r}, control {kind!r}"), kind
+
+
+def with_protocols(
+    comparisons: Mapping[str, Comparison], rows: Mapping[str, RowConfig], where: str
+) -> dict[str, Comparison]:
+    """The comparisons with the protocol that follows from their rows; those without a claim are only shown.
+
+    Raises:
+        ConfigError: what is said of a protocol is not so, or the compared runs start from different weights.
+    """
+    out = {}
+    for name, item in comparisons.items():
+        place = f"{where}: comparison {name!r}"
+        known = [run for run in pool(item.arm) if run in rows], [run for run in pool(item.baseline) if run in rows]
+        for first, others in item.compared():
+            if item.metrics:
+                check_starts(first, others, rows, item.differs, place)
+        out[name] = replace(item, protocol=protocol_of(*known, rows, item.protocol, place))
+    return out
+
+
+def check_lengths(
+    comparisons: Mapping[str, Comparison], scale: str, train: Callable[[str], TrainConfig], where: str
+) -> None:
+    """Compared runs train the same steps at a scale, also those that stand for others there.
+
+    Args:
+        comparisons: those of a paper.
+        scale: scale name.
+        train: the resolved settings of a run's training there.
+        where: their file, for messages.
+
+    Raises:
+        ConfigError: two do not; the message names both.
+    """
+    for name, item in comparisons.items():
+        for first, others in item.compared(scale) if item.metrics else ():
+            check_steps(first, others, train, item.differs, f"{where}: comparison {name!r} at scale {scale!r}")

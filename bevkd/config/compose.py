@@ -52,8 +52,15 @@ def row_of(run: str, scale: str) -> RowConfig:
 
 
 def _at(row: RowConfig, scale: str) -> RowConfig:
-    init = recipe_init(row, scale) if row.init is None else row.init or None
-    return replace(row, teacher_mode=load_scale(scale).teacher_mode or row.teacher_mode, init=init)
+    said = tuple(replace(init, scales=()) for init in row.inits if not init.scales or scale in init.scales)
+    if row.init is None or (row.inits and not said):
+        init = recipe_init(row, scale)
+    else:
+        init = said[0] if len(said) == 1 else said or None
+    # What is another run there is made for whatever names it: nothing does.
+    target = "demand" if scale in row.same_as else row.target
+    mode = load_scale(scale).teacher_mode or row.teacher_mode
+    return replace(row, teacher_mode=mode, init=init, target=target)
 
 
 def rows_at(scale: str) -> dict[str, RowConfig]:

@@ -31,10 +31,13 @@ _ABSENT = object()
 def identity(run: RunConfig) -> dict[str, Any]:
     """The settings that determine the result of a run, as JSON-like data without what is default or not read."""
     found: dict[str, Any] = _read(run, _sensors(run))
+    if run.row.teacher is not None:  # the training that this seed learns from, in whatever way the row says so
+        found["row"].pop("teacher_seed", None)
+        found["row"] |= {"teacher_seed": run.teacher_seed} if run.teacher_seed else {}
     method = run.row.method
     if method is not None:
         options = parse_options(method.kind, method.options)
-        found["row"]["method"] = {"kind": method.kind, "options": _read(options, frozenset())}
+        found["row"]["method"] = _read(method, frozenset()) | {"options": _read(options, frozenset())}
     # Augmentation is the student's, also that of what its teacher alone looks at.
     if run.row.teacher is not None and (augment := _read(run.data.augment, _taught(run))):
         found.setdefault("data", {})["augment"] = augment
@@ -93,7 +96,7 @@ def _taught(run: RunConfig) -> frozenset[str]:
     assert run.row.teacher is not None
     try:
         tree = config_tree()
-        return _sensors(run) | _looked_at(tree, run.row.teacher, run.scale, run.row.teacher_seed)
+        return _sensors(run) | _looked_at(tree, run.row.teacher, run.scale, run.teacher_seed)
     except ConfigError:
         return frozenset(ENCODERS)
 

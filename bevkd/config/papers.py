@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bevkd.config.chain import check_chains
-from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls
+from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_controls, with_protocols
 from bevkd.config.families import entries, fill, inherited, likes, places
 from bevkd.config.models import lineage
 from bevkd.config.places import ConfigTree, config_tree
@@ -152,7 +152,12 @@ class _Reader:
             plain = dict(self.resolve(run))
             where = f"{self._file(name, 'runs')}: run {run!r}"
             at[run] = check_keys(plain.pop("at", {}), scales, f"{where}: at")
+            plain["same_as"] = self.raw[name][run].get("same_as", {})  # what is like a row is not what it is elsewhere
             rows[run] = parse(RowConfig, {"id": run, **plain}, where)
+            check_keys(rows[run].same_as, scales, f"{where}: same_as")
+            for other in rows[run].same_as.values():
+                if other not in self.owner:
+                    raise ConfigError(f"{where}: same_as: unknown run {other!r}{nearest(other, self.owner)}")
             pieces[run] = tuple(self.pieces(run))
         return Paper(name, self.tree, self.recipes[name], rows, at, self.comparisons[name], pieces)
 
@@ -164,14 +169,31 @@ _KEYS = [*(key for key in to_plain(RowConfig("", "", "")) if key != "id"), "like
 def _papers(tree: ConfigTree) -> dict[str, Paper]:
     reader = _Reader(tree)
     scales = [*tree.files("scales")]
-    papers = {name: reader.paper(name, scales) for name in reader.names}
+    papers = _paired({name: reader.paper(name, scales) for name in reader.names})
     rows = {run: row for paper in papers.values() for run, row in paper.rows.items()}
     recipes = {name: recipes_of(paper, papers) for name, paper in papers.items()}
     for paper in papers.values():
         check_chains(paper.rows, rows, str(paper.file("runs")))
         users = [row for user in papers.values() if paper in recipes[user.name] for row in user.rows.values()]
         _check_recipe(paper, users, scales, tree)
-    return papers
+    return {
+        name: replace(paper, comparisons=with_protocols(paper.comparisons, rows, str(paper.file("claims"))))
+        for name, paper in papers.items()
+    }
+
+
+def _paired(papers: dict[str, Paper]) -> dict[str, Paper]:
+    """The same with `teacher_seed: paired` spelt out: all seeds of the teacher's row, however few are trained."""
+    seeds = {run: row.seeds for paper in papers.values() for run, row in paper.rows.items()}
+
+    def spelt(row: RowConfig) -> RowConfig:
+        known = row.teacher_seed == "paired" and row.teacher in seeds
+        return replace(row, teacher_seed=seeds[str(row.teacher)]) if known else row
+
+    return {
+        name: replace(paper, rows={run: spelt(row) for run, row in paper.rows.items()})
+        for name, paper in papers.items()
+    }
 
 
 def recipes_of(paper: Paper, papers: Mapping[str, Paper]) -> list[Paper]:
@@ -222,6 +244,11 @@ def load_rows() -> dict[str, RowConfig]:
         ConfigError: unknown keys or names, a run defined twice, an unknown teacher.
     """
     return {run: row for paper in load_papers().values() for run, row in paper.rows.items()}
+
+
+def stand_ins_at(scale: str | None) -> dict[str, str]:
+    """The runs that are other runs at a scale, by id."""
+    return {run: row.same_as[scale] for run, row in load_rows().items() if scale in row.same_as}
 
 
 def paper_of(run: str) -> Paper | None:

@@ -245,6 +245,9 @@ class DataConfig:
     # Images may have another size than their calibration was made for: intrinsics are scaled with them.
     rescale_images: Annotated[bool, CAMERA] = False
     min_points: int = 1  # LiDAR + radar points a training box must have
+    # Only boxes whose centre a camera sees, in training and (Waymo) in evaluation, where detections elsewhere are left
+    # out, too: as in Waymo's camera-only challenge, whose cameras do not look back.
+    boxes_in_view: bool = False
     # Training boxes that count: those with a corner in the grid's area and height and their centre in the area, or all
     # with such a corner (UniDistill spec, 3).
     box_range: Literal["centre", "corner"] = "centre"
@@ -254,6 +257,9 @@ class DataConfig:
     # Compute only the pixels that are kept: faster, with other rounding of some.
     crop_in_resize: Annotated[bool, CAMERA] = False
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
+    # GB of prepared samples that are kept on disk beside an index, of frames whose augmentations are fixed and of those
+    # at test time: a run reads what another has made. 0: none.
+    store_gb: Annotated[float, VOLATILE] = Field(default=0.0, ge=0)
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
 
@@ -292,10 +298,14 @@ class MethodConfig:
     Attributes:
         kind: its name.
         options: see below.
+        factor: of all its weighted losses, on top of the weights of the options, which are the paper's.
+        factor_from: the row on whose trials the factor was chosen (docs/tuning.md); "" where nothing was.
     """
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
+    factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    factor_from: Annotated[str, VOLATILE] = ""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -308,7 +318,8 @@ class RowConfig:
         model: a file of config/models.
         seeds: that tables want.
         teacher: a run; none: plain training.
-        teacher_seed: which of its trainings.
+        teacher_seed: which of its trainings; `same`: that of the student's seed; `paired`: the teacher's seeds in turn,
+            so that intervals over seeds cover teachers, too; a list: these in turn.
         teacher_mode: its targets are stored once, or computed in every step.
         method: how it teaches.
         init: trained weights to start from; several where parts of the network come from several runs. None: those of
@@ -316,6 +327,7 @@ class RowConfig:
         frames: learn from the labelled frames, or also from the others.
         labelled_subset: which of the data set's lists of labelled frames; -1: all are labelled.
         target: `all` is made by default; `demand`: when asked for by name.
+        same_as: scale -> the run that stands for this one there, in tables, figures and claims.
         doc: what the row is for.
     """
 
@@ -324,7 +336,7 @@ class RowConfig:
     model: Annotated[str, VOLATILE]
     seeds: Annotated[tuple[int, ...], VOLATILE] = (0,)
     teacher: str | None = None
-    teacher_seed: int = 0
+    teacher_seed: Literal["same", "paired"] | int | Annotated[tuple[int, ...], Field(min_length=1)] = 0
     teacher_mode: Literal["cached", "live"] = "cached"
     # Entries (frames under one augmentation) that its cache computes together, whichever of them are read: last bits
     # depend on the company. 1, if dearer by the piece, where students read few of them.
@@ -334,6 +346,7 @@ class RowConfig:
     frames: Literal["labelled", "all"] = "labelled"
     labelled_subset: int = 0
     target: Annotated[RowTier, VOLATILE] = "all"
+    same_as: Annotated[dict[str, str], VOLATILE] = Field(default_factory=dict)
     doc: Annotated[str, VOLATILE] = ""
     # Merged into the rest when a run is resolved.
     set: Annotated[dict[str, Any], VOLATILE] = Field(default_factory=dict)
@@ -342,6 +355,23 @@ class RowConfig:
     def inits(self) -> tuple[InitConfig, ...]:
         """Where its weights come from."""
         return self.init if isinstance(self.init, tuple) else () if self.init is None else (self.init,)
+
+    def teacher_seed_for(self, seed: int) -> int:
+        """Seed of the teacher that seed `seed` of the row learns from.
+
+        Raises:
+            ConfigError: `paired`, of a row that is none of the configuration: its teacher's seeds are not known.
+        """
+        if isinstance(self.teacher_seed, tuple):
+            return self.teacher_seed[seed % len(self.teacher_seed)]
+        if self.teacher_seed == "paired":
+            raise ConfigError(f"run {self.id!r}: teacher_seed 'paired' wants a row of the configuration")
+        return seed if self.teacher_seed == "same" else self.teacher_seed
+
+    @property
+    def teacher_seeds(self) -> tuple[int, ...]:
+        """The teacher's seeds that the row's seeds learn from, each once, in the order of the row; none without one."""
+        return () if self.teacher is None else tuple(dict.fromkeys(map(self.teacher_seed_for, self.seeds)))
 
     def unread(self) -> tuple[str, ...]:
         """Settings that mean nothing beside the others."""
@@ -361,3 +391,8 @@ class RunConfig:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = Field(default_factory=TrainConfig)
+
+    @property
+    def teacher_seed(self) -> int:
+        """Which training of its teacher it learns from."""
+        return self.row.teacher_seed_for(self.seed)

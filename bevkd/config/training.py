@@ -104,11 +104,13 @@ class InitConfig:
         run: the run that was trained before.
         seed: its seed; `same`: that of the run which starts.
         parts: of the network (see `bevkd.train.parts`); `all` takes every parameter. What is taken must fit exactly.
+        scales: where this holds; at others it is as if it were not said. None: everywhere.
     """
 
     run: str
     seed: Literal["same"] | int = "same"
     parts: tuple[str, ...] = Field(default=(WHOLE,), min_length=1)
+    scales: Annotated[tuple[str, ...], VOLATILE] = ()
 
     def seed_for(self, seed: int) -> int:
         """Seed of the weights that seed `seed` of the row starts from."""
@@ -151,6 +153,7 @@ class TrainConfig:
     # Processes that prepare samples; `auto`: as cores allow.
     workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
     threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
+    order: int = Field(default=0, ge=0)  # another order of the frames from the same seed; weights stay those of the seed
     reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
     frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
 

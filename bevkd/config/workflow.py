@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -10,28 +10,49 @@ from pydantic.dataclasses import dataclass
 _STRICT = ConfigDict(extra="forbid")
 
 
+# One number, or one by model, format or rule; what has none of its own costs as much as the mean of the others.
+Cost: TypeAlias = float | dict[str, float]
+
+
 @dataclass(frozen=True, config=_STRICT)
 class CostConfig:
     """CPU seconds of the jobs of one scale, for the estimate of a dry run; measured with one thread.
 
-    `per_step` is by model; a distilled run costs `distilled` times as much per step, and reading a frame's teacher
-    targets is part of that. `start` is what any job pays for starting up.
+    `python benchmarks/costs.py --write` sets them to what the jobs of the last run cost. A number may stand alone, or
+    by model (`cache`, `evaluate`, `response`), format of the data set (`simulate`, `convert`) or rule (`report`). A
+    distilled run costs `distilled` times as much per step, and reading a frame's teacher targets is part of that.
 
     Attributes:
-        start: of every job.
-        simulate, convert, cache, evaluate, report: of one job of this kind.
+        start: what any job pays for starting up.
+        simulate, convert: of making a data set, or its index.
+        cache: of one entry of a teacher cache (a frame under one augmentation), by the teacher's model.
+        evaluate, response: of one job, by the run's model.
+        report: of one table, figure, part of the results or page.
+        other: rule -> seconds of one of its jobs.
         distilled: factor of a step with a teacher.
         per_step: model -> seconds of a training step.
     """
 
     start: float = 5.0
-    simulate: float = 0.0
-    convert: float = 0.0
-    cache: float = 0.0
-    evaluate: float = 0.0
-    report: float = 0.0
+    simulate: Cost = 0.0
+    convert: Cost = 0.0
+    cache: Cost = 0.0
+    evaluate: Cost = 0.0
+    response: Cost = 0.0
+    report: Cost = 0.0
+    other: dict[str, float] = Field(default_factory=dict)
     distilled: float = 1.1
     per_step: dict[str, float] = Field(default_factory=dict)
+
+    def of(self, what: str, which: str = "") -> float:
+        """Seconds of one job or entry of a kind, of this model or format, without the start."""
+        cost: Cost = getattr(self, what) if what in _KINDS else self.other.get(what, 0.0)
+        if isinstance(cost, dict):
+            return cost.get(which, sum(cost.values()) / len(cost) if cost else 0.0)
+        return cost
+
+
+_KINDS = ("simulate", "convert", "cache", "evaluate", "response", "report")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -65,3 +86,5 @@ class WorkflowConfig:
     gpus_per_run: int = Field(default=1, ge=1)  # more than one: training through torchrun (DDP)
     cost: dict[str, CostConfig] = Field(default_factory=dict)  # by scale
     bench: dict[str, BenchConfig] = Field(default_factory=dict)  # by scale
+    # By scale: CPU minutes of the estimate of `all`, per paper; `a + b` share theirs, `other` is for any other paper
+    budget: dict[str, dict[str, float]] = Field(default_factory=dict)

@@ -15,7 +15,9 @@ from PIL.Image import Image
 
 from bevkd.data.checks import check_size
 from bevkd.data.index import FrameIndex
+from bevkd.data.points import Points, in_view
 from bevkd.data.reads import Reads
+from bevkd.errors import DataError
 from bevkd.geometry import invert
 from bevkd.registry import lookup
 
@@ -95,6 +97,21 @@ class FrameLoader:
         sensors = self.index.sensors
         rows = (sensors.position.get(row, -1) for row in self.index.key[frame])
         return [at for at in rows if at >= 0 and sensors.modality[at] == modality]
+
+    def seen(self, frame: int, points: Points, setting: str) -> NDArray[np.bool_]:
+        """Which points (P, 3+) of the ego frame lie in the image of some camera, as `setting` asks.
+
+        Raises:
+            DataError: the frame has no camera.
+        """
+        at, sensors = self.records(frame, "camera"), self.index.sensors
+        if not at:
+            raise DataError(
+                f"nobody knows what the cameras see where there are none: set {setting} to false",
+                file=self.index.folder, token=self.index.columns["token"][frame], field="camera",
+            )  # fmt: skip
+        poses = self.ego_from_sensor(frame, at)
+        return in_view(points, poses, sensors.intrinsics[at], sensors.size[at])
 
     def image(self, at: int) -> tuple[Image, NDArray[np.float64]]:
         """The image of a record, and the intrinsics (3, 3) of an image of its size.

@@ -74,7 +74,8 @@ class BatchPlan:
             if count and not len(frames):
                 kind = "labelled" if stream == _LABELLED else "unlabelled"
                 raise ConfigError(f"batches need {count} {kind} frames, and the data set has none")
-        self._orders: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._repeats = {stream: np.unique(frames, return_counts=True) for stream, frames, _ in self._parts}
+        self._orders: dict[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -83,12 +84,17 @@ class BatchPlan:
         return -(-len(frames) // count)
 
     def batch(self, step: int) -> list[tuple[int, int]]:
-        """(frame index, epoch) of every frame of a step, a pure function of the step."""
+        """(frame index, number of its earlier uses) of every frame of a step, a pure function of the step.
+
+        The number of uses decides the augmentation. It is the epoch where an epoch uses every frame once; with
+        class-balanced sampling it uses some of them several times, each time under another augmentation.
+        """
         out: list[tuple[int, int]] = []
         for stream, frames, count in self._parts:
             for position in range(step * count, (step + 1) * count):
                 epoch, place = divmod(position, len(frames))
-                out.append((int(frames[self._order(stream, epoch, len(frames))[place]]), epoch))
+                members, uses = self._order(stream, epoch, frames)
+                out.append((int(members[place]), int(uses[place])))
         return out
 
     def shard(self, step: int, rank: int, world_size: int) -> list[tuple[int, int]]:
@@ -103,9 +109,20 @@ class BatchPlan:
             )
         return self.batch(step)[rank::world_size]
 
-    def _order(self, stream: int, epoch: int, n: int) -> NDArray[np.int64]:
+    def _order(
+        self, stream: int, epoch: int, frames: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The frames of an epoch in the order of their use, and how often each was used before."""
         if (stream, epoch) not in self._orders:
             if len(self._orders) >= 8:  # only the newest epochs are asked for again
                 self._orders.clear()
-            self._orders[stream, epoch] = np.random.default_rng([stream, self.seed, epoch]).permutation(n)
+            order = np.random.default_rng([stream, self.seed, epoch]).permutation(len(frames))
+            members = frames[order]
+            known, counts = self._repeats[stream]
+            number = np.searchsorted(known, members)
+            by_frame = np.argsort(number, kind="stable")
+            start = np.cumsum(counts) - counts
+            rank = np.empty(len(members), dtype=np.int64)
+            rank[by_frame] = np.arange(len(members)) - start[number[by_frame]]
+            self._orders[stream, epoch] = (members, epoch * counts[number] + rank)
         return self._orders[stream, epoch]

@@ -69,9 +69,11 @@ class DistillMethod(nn.Module):
             stands in a module of its own, `<name>_settings.py`, look-ups need not load the method.
         wanted: the taps, and whether the teacher's boxes stand in on unlabelled frames. The engine computes no teacher
             part beyond what these read.
+        factor: of all weighted losses, as a row's `method.factor` says; applied by the engine, not in `weights`.
     """
 
     Settings: ClassVar[type[MethodSettings]]
+    factor: float = 1.0
 
     def __init__(self, config: MethodSettings, student: FeatureSpec, teacher: FeatureSpec) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From a row's `method: {kind, options}` to a `DistillMethod`."""
+"""From a row's `method: {kind, options, factor}` to a `DistillMethod`."""
 
 from __future__ import annotations
 
@@ -15,4 +15,5 @@ def build_method(config: MethodConfig, student: FeatureSpec, teacher: FeatureSpe
         ConfigError: unknown method or option, or networks that the method cannot connect.
     """
     method: DistillMethod = lookup("method", config.kind)(method_settings(config), student, teacher)
+    method.factor = config.factor
     return method

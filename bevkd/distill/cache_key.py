@@ -27,7 +27,7 @@ def teacher_config(run: RunConfig) -> RunConfig:
     """
     if run.row.teacher is None or run.row.method is None:
         raise ConfigError(f"run {run.run!r} has no teacher to cache")
-    return load_run(run.row.teacher, run.scale, run.row.teacher_seed)
+    return load_run(run.row.teacher, run.scale, run.teacher_seed)
 
 
 def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
@@ -59,7 +59,7 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
         "grid": settings_read(run.model.grid, ()),
         "precision": run.train.precision,
     }
-    return f"{row.teacher}_seed{row.teacher_seed}_{digest(content)}"
+    return f"{row.teacher}_seed{run.teacher_seed}_{digest(content)}"
 
 
 def reads_cache(run: RunConfig) -> bool:
@@ -72,6 +72,21 @@ def reads_cache(run: RunConfig) -> bool:
     if row.teacher is None or row.method is None or row.teacher_mode != "cached":
         return False
     return method_settings(row.method).uses_teacher
+
+
+def caches_of(run: RunConfig) -> dict[str, list[RunConfig]]:
+    """Name of a teacher cache -> the trainings of a run's row that read it: a cache for each seed of the teacher.
+
+    Raises:
+        ConfigError: unknown method or options.
+    """
+    if not reads_cache(run):
+        return {}
+    by_teacher: dict[int, list[RunConfig]] = {}
+    for seed in run.row.seeds:
+        one = replace(run, seed=seed)
+        by_teacher.setdefault(one.teacher_seed, []).append(one)
+    return {cache_name(runs[0]): runs for runs in by_teacher.values()}
 
 
 def readers_of(run: RunConfig) -> list[RunConfig]:
@@ -102,9 +117,8 @@ def _readers(_tree: ConfigTree, scale: str) -> dict[str, list[RunConfig]]:
     found: dict[str, list[RunConfig]] = {}
     for row in load_rows().values():
         if row.teacher is not None:
-            run = load_run(row.id, scale, row.seeds[0])
-            if reads_cache(run):
-                found.setdefault(cache_name(run), []).extend(replace(run, seed=seed) for seed in row.seeds)
+            for name, runs in caches_of(load_run(row.id, scale, row.seeds[0])).items():
+                found.setdefault(name, []).extend(runs)
     for name, runs in found.items():
         first = min((run.row.target for run in runs), key=get_args(RowTier).index)
         found[name] = [run for run in runs if run.row.target == first]

@@ -59,7 +59,8 @@ class DistillEngine(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, student: BEVOutputs, batch: Batch) -> dict[str, Tensor]:
-        """Weighted `total` (float32, with a graph) and the detached, unweighted losses by name.
+        """Weighted `total` (float32, with a graph), the method's factor included, and the detached, unweighted losses
+        by name.
 
         Raises:
             DataError: the batch lacks the targets of its teacher.
@@ -68,7 +69,8 @@ class DistillEngine(nn.Module):
         with full_precision(batch.labelled):
             losses = self.method.losses(student, targets, context)
             weights = self.method.weights()
-            total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+            factor = self.method.factor
+            total = torch.stack([factor * weights[name] * loss for name, loss in losses.items()]).sum()
         return {"total": total} | {name: loss.detach() for name, loss in losses.items()}
 
     def targets(self, batch: Batch) -> tuple[Targets, DistillContext]:

@@ -116,7 +116,8 @@ def _held(run: RunConfig) -> Wanted:
 def expected_entries(run: RunConfig, readers: Sequence[RunConfig] = ()) -> tuple[tuple[float, float], float]:
     """About how many labelled and unlabelled frame variants runs read together, and boxes per frame.
 
-    Without an index the frames are not known: then it is as if no run read any twice that another reads too.
+    Without an index the frames of a real data set are not known: then it is as if no run read any twice that another
+    reads too.
     """
     frames, boxes = _counts(run)
     augment = run.data.augment
@@ -142,7 +143,7 @@ def _counts(run: RunConfig) -> tuple[tuple[int | None, int | None], float]:
     """Labelled and unlabelled training frames and boxes per frame, as far as there is an index."""
     folder = Path(run.data.index)
     if not (folder / "frames.parquet").exists():
-        return (None, None), TYPICAL_BOXES
+        return _planned(run), TYPICAL_BOXES
     import pyarrow.parquet as pq
 
     table = pq.read_table(folder / "frames.parquet", columns=["split", "labelled"])
@@ -154,3 +155,15 @@ def _counts(run: RunConfig) -> tuple[tuple[int | None, int | None], float]:
     limit = run.train.frames_limit or len(chosen)
     boxes = pq.read_metadata(folder / "boxes.parquet").num_rows / max(1, len(splits))
     return (min(labelled, limit), max(0, len(chosen) - labelled)), boxes
+
+
+def _planned(run: RunConfig) -> tuple[int | None, int | None]:
+    """Labelled and unlabelled training frames of a simulated data set that has not been made; of a real one nothing."""
+    if run.data.root != f"data/{run.data.kind}_sim/{run.scale}":
+        return None, None
+    from bevkd.sim import WRITERS
+
+    config = WRITERS[run.data.kind][1][run.scale]
+    frames = config.splits.train * config.splits.keyframes_per_scene
+    labelled = (frames if run.row.labelled_subset < 0 else config.labelled.count) // run.data.train_stride
+    return min(labelled, run.train.frames_limit or frames), frames - labelled

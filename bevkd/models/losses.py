@@ -21,6 +21,7 @@ from bevkd.ranks import in_parts, one_over_ranks, rank_count, rank_mean
 
 _EPS = 1e-4
 _ALPHA = 0.25
+_ROT = slice(6, 8)  # sine and cosine of the yaw in the code of a box
 
 
 def binary_heatmap_loss(logits: Tensor, target: Tensor, counted: Tensor | float = 1.0) -> Tensor:
@@ -47,6 +48,21 @@ def gaussian_heatmap_loss(logits: Tensor, target: Tensor, counted: Tensor | floa
     weight = torch.where(peak, 1.0, (1 - target) ** 4) * counted
     wrong = torch.sigmoid(torch.where(peak, -logits, logits)).clamp(_EPS, 1 - _EPS)
     return -(wrong.square() * torch.log1p(-wrong) * weight).sum()
+
+
+def axis_error(code: Tensor, target: Tensor) -> Tensor:
+    """L1 (n,) between the doubled angles of codes (n, 10): that of predicted and true headings, front and rear alike.
+
+    Where an object looks the same from both ends, sine and cosine are asked to be a value and its negative at once. L1
+    is met by anything in between, also by zero, and with the sign the axis is lost. The doubled angle has no such sign:
+    its sine and cosine, `2 s c` and `c^2 - s^2` of the code, are learnt whatever the front is.
+    """
+
+    def doubled(rot: Tensor) -> Tensor:
+        sine, cosine = rot[:, 0], rot[:, 1]
+        return torch.stack([2 * sine * cosine, cosine**2 - sine**2], dim=1)
+
+    return (doubled(code[:, _ROT]) - doubled(target[:, _ROT])).abs().sum(dim=1)
 
 
 def depth_loss(
@@ -131,7 +147,10 @@ class DetectionLoss(nn.Module):
         code = torch.where(counts[:, None], values[:, :CODE_WIDTH], target.regression)
         per_value = self._distance(code - target.regression).sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
-        named = {"heatmap": heatmap, "loc": (per_value * per_value_weight).sum()}
+        loc = (per_value * per_value_weight).sum()
+        if weights.axis_weight > 0:
+            loc = loc + weights.axis_weight * (axis_error(code, target.regression).sum() / (count + _EPS * unit))
+        named = {"heatmap": heatmap, "loc": loc}
         if not head.iou_branch and weights.iou_weight == 0:
             return named
         truth = decode_cells(target.regression, target.positive, self.grid)

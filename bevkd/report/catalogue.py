@@ -48,6 +48,7 @@ def _runs(scale: str, runs: Path) -> list[Entry]:
                 "model": row.model,
                 "teacher": row.teacher or "",
                 "method": row.method.kind if row.method else "",
+                "factor": row.method.factor if row.method else None,
                 "paper": paper_of[run],
                 "target": row.target,
                 "doc": row.doc,

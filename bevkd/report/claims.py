@@ -10,22 +10,33 @@ Verdicts for `greater`, from the 95 % paired t interval of the improvement:
 Verdicts for `no_difference` read the interval as an equivalence test: *reproduced* when it lies within the margin,
 *contradicted* when it does not and excludes 0, *inconclusive* otherwise. Failing to find a difference is no proof.
 
-With `over: seeds`, intervals cover student seeds only: teacher, labelled frames and report frames are one fixed draw.
+With `over: seeds`, intervals cover student seeds, and the seeds of their teachers where these have several; labelled
+frames and report frames are one fixed draw. `covers` says what those of a claim do.
 With `over: subsets`, they cover the labelled subsets, each with its own teacher and the mean over its seeds. With
 `over: repeats`, they cover repeats of a benchmark on one machine, paired by their order.
-There is no correction for the number of claims.
+
+`verdict` has no correction for the number of claims. `verdict_holm` has: it is the same verdict where Holm's adjusted p
+is below 0.05, and *inconclusive* where not; see `bevkd.report.significance` for what is tested and which claims count.
+A declared null is no member of that family and keeps its verdict.
+
+`smallest_effect` is the smallest effect whose interval would have excluded 0 at the spread that was observed: half the
+width of the interval over the baseline. `target_half_width` is what it should be: a third of the published relative
+gain, of our baseline's mean. An error of 1 or more scores nothing (the devkit clips it): where both sides have one,
+nothing has been learnt that could be compared, and the claim is *inconclusive*.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bevkd.config import RowConfig
 from bevkd.errors import DataError
-from bevkd.report.fill import pooled
+from bevkd.report import significance
+from bevkd.report.fill import pooled, published_gain, relative_gain
 from bevkd.report.metrics import metric
-from bevkd.report.reference import select
 from bevkd.report.runs import Runs
 from bevkd.report.spec import ClaimConfig, Pool, pool
 from bevkd.report.stats import Interval, t_interval
@@ -35,7 +46,10 @@ VERDICTS = REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the ledger; positive effects point the way the claim does, in printed units (percent, x100)."""
+    """One line of the ledger; positive effects point the way the claim does, in printed units (percent, x100).
+
+    The last seven are empty in ledgers of before.
+    """
 
     paper: str
     claim: str
@@ -57,6 +71,13 @@ class Finding:
     than: str
     over: str
     note: str
+    protocol: str = ""
+    covers: str = ""
+    smallest_effect: float = math.nan
+    target_half_width: float = math.nan
+    p_value: float = math.nan
+    p_holm: float = math.nan
+    verdict_holm: str = ""
 
 
 def judge(
@@ -134,6 +155,7 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
     claim.needs(runs.rows)
     effect = improvement(claim, runs, claim.than)
     control, control_run, not_run = None, "", ""
+    tested: list[Interval] = []
     for rival in claim.controls:
         try:
             gain = improvement(claim, runs, rival)
@@ -142,15 +164,29 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
                 raise
             not_run = not_run or _named(rival)
             continue
+        tested.append(gain)
         # Every control has to be beaten: the one whose interval reaches lowest decides, whatever its mean.
         if control is None or _reach(gain) < _reach(control):
             control, control_run = gain, " ".join(pool(rival))
     verdict, note = judge(claim, effect, control, _named(tuple(control_run.split())), not_run)
-    paper_effect = math.nan
-    if claim.published is not None:
-        sign = 1.0 if metric(claim.metric).higher_is_better else -1.0
-        cells = [select({"paper": claim.paper, **where}).value for where in claim.published]
-        paper_effect = sign * (cells[0] - cells[1])
+    means = [_mean(runs, which, claim.metric) for which in (claim.better, claim.than)]
+    learnt = any(map(metric(claim.metric).is_learnt, means))
+    if not learnt:
+        verdict, note = INCONCLUSIVE, f"not learnt ({_not_learnt(claim.metric, means)})"
+    paper_effect, share = published_gain(claim)[0], abs(relative_gain(claim))
+    target = share * means[1] / 3 if share else math.nan
+    half = (effect.high - effect.low) / 2
+    if half > target:
+        shown = metric(claim.metric).shown
+        note += (
+            f"; could have seen {shown.text(half)} {shown.unit} at the least, a third of the published relative gain is"
+            f" {shown.text(target)}"
+        )
+    p_value, lacks_control = math.nan, claim.control == "due" and not claim.controls
+    if learnt and claim.margin is not None:
+        p_value = significance.of_equivalence(effect, claim.margin)
+    elif learnt and (effect.mean < 0 or not (not_run or lacks_control)):
+        p_value = significance.of_gain(effect, tested)
     return Finding(
         paper=claim.paper,
         claim=claim.id,
@@ -172,4 +208,52 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
         than=" ".join(pool(claim.than)),
         over=claim.over,
         note=note,
+        protocol=claim.protocol,
+        covers=covers(claim, runs.rows),
+        smallest_effect=half,
+        target_half_width=target,
+        p_value=p_value,
+        verdict_holm=verdict,
     )
+
+
+def _mean(runs: Runs, which: Pool, key: str) -> float:
+    found = [values[key] for values in pooled(runs, which, "report", [key]).values()]
+    return sum(found) / len(found)
+
+
+def _not_learnt(key: str, means: Sequence[float]) -> str:
+    shown = metric(key).shown
+    ours = " and ".join(map(shown.text, means))
+    return f"{ours} {shown.unit}; from {shown.text(metric(key).unlearnt or math.nan)} on an error scores 0"
+
+
+def covers(claim: ClaimConfig, rows: Mapping[str, RowConfig]) -> str:
+    """What the intervals of a claim vary over."""
+    if claim.over == "repeats":
+        return "repeats of a benchmark"
+    if claim.over == "subsets":
+        return "labelled subsets, each with its teacher"
+    pools = (claim.better, claim.than, *claim.waited_for(rows))
+    taught = [rows[run] for runs in pools for run in pool(runs) if rows[run].teacher is not None]
+    if not taught:
+        return "seeds"
+    fewest = min(len(row.teacher_seeds) for row in taught)
+    return "student seeds, one teacher" if fewest == 1 else f"student seeds, {fewest} teacher seeds"
+
+
+def corrected(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings of a part with Holm's correction over its claims of kind `greater`."""
+    family = [finding for finding in findings if finding.kind == "greater"]
+    adjusted = dict(
+        zip((f.claim for f in family), significance.holm([finding.p_value for finding in family]), strict=True)
+    )
+
+    def one(finding: Finding) -> Finding:
+        if finding.claim not in adjusted:
+            return finding
+        p = adjusted[finding.claim]
+        holds = finding.verdict != INCONCLUSIVE and p < significance.LEVEL
+        return replace(finding, p_holm=p, verdict_holm=finding.verdict if holds else INCONCLUSIVE)
+
+    return [one(finding) for finding in findings]

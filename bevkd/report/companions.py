@@ -53,7 +53,7 @@ def companions(rows: Mapping[str, RowConfig], row: RowConfig, scale: str, seed: 
     partners = partners_of(rows, row, scale)
     found: dict[tuple[str, int], list[str]] = {}
     if row.teacher is not None:
-        found.setdefault((row.teacher, row.teacher_seed), []).append("teacher")
+        found.setdefault((row.teacher, row.teacher_seed_for(seed)), []).append("teacher")
     for role, run in (("baseline", partners.baseline), ("distilled", partners.arm)):
         if run is not None:
             seeds = rows[run].seeds

@@ -18,6 +18,7 @@ from typing import Any
 from bevkd.config import RowConfig
 from bevkd.config.comparisons import Comparison, Pool, pool, pooled_ids
 from bevkd.config.families import fill, items
+from bevkd.config.papers import stand_ins_at
 from bevkd.config.plain import check_keys
 from bevkd.errors import ConfigError, nearest
 
@@ -119,7 +120,7 @@ def _compared(
                 row["against"] = item.baseline
             if (name, row["label"], row["run"]) not in seen:
                 seen.add((name, row["label"], row["run"]))
-                yield stand_ins(row, item.at.get(table["scale"], {}))
+                yield stand_ins(row, stand_ins_at(table["scale"]) | item.at.get(table["scale"], {}))
 
 
 def _by_role(block: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
@@ -200,7 +201,7 @@ def claims_of(
     Raises:
         ConfigError: a word of the statement, or a published cell, is not known.
     """
-    runs = item.at.get(scale or "", {})
+    runs = stand_ins_at(scale) | item.at.get(scale or "", {})
     for ending, key in item.metrics.items():
         cells = _cells(item, key, tables, where)
         source = item.source or (cells and f"Table {cells[0]['table']}")
@@ -221,4 +222,5 @@ def claims_of(
             "over": item.over,
             "target": item.target,
             "published": cells,
+            "protocol": item.protocol,
         }

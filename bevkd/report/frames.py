@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +33,12 @@ def read_text(path: Path) -> pd.DataFrame:
 
 
 def read_csv(
-    path: Path, what: str, columns: Sequence[str], numbers: Sequence[str], counts: Sequence[str]
+    path: Path,
+    what: str,
+    columns: Sequence[str],
+    numbers: Sequence[str],
+    counts: Sequence[str],
+    newer: Collection[str] = (),
 ) -> pd.DataFrame:
     """A CSV file with exactly these columns.
 
@@ -43,6 +48,7 @@ def read_csv(
         columns: names in order.
         numbers: those that hold floating-point numbers, NaN where empty.
         counts: those that hold integers.
+        newer: those that an older file may lack; they are empty then.
 
     Raises:
         ColumnsError: other columns.
@@ -52,6 +58,9 @@ def read_csv(
         frame = read_text(path)
     except FileNotFoundError:
         raise DataError(f"{what} has not been made", file=path) from None
+    for place, name in enumerate(columns):
+        if name in newer and name not in frame.columns:
+            frame.insert(min(place, len(frame.columns)), name, "")
     if list(frame.columns) != list(columns):
         raise ColumnsError(f"columns are not those of {what}", file=path)
     for name in (*numbers, *counts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -83,6 +84,12 @@ def _ledger(finding: Finding) -> Shown:
     return replace(shown, digits=max(2, shown.digits))
 
 
+def _p_values(finding: Finding) -> str:
+    """`0.012 (0.081)`: p of a claim and, where it has one, Holm's; a dash without a test."""
+    texts = ["<0.001" if p < 0.001 else f"{p:.3f}" for p in (finding.p_value, finding.p_holm) if not math.isnan(p)]
+    return f"{texts[0]} ({texts[1]})" if len(texts) == 2 else (texts or ["—"])[0]
+
+
 def context(results: Results) -> dict[str, Any]:
     """Everything that the template shows.
 
@@ -134,7 +141,7 @@ def _source(made: Mapping[str, Any]) -> str:
     return str(made.get("source") or "")
 
 
-def render(content: dict[str, Any]) -> str:
+def render(content: dict[str, Any], template: str = "report.html.j2") -> str:
     """The page."""
     environment = Environment(
         loader=PackageLoader("bevkd.report", "templates"),
@@ -144,9 +151,10 @@ def render(content: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"minutes": _minutes, "plain": _plain, "origin": _origin, "raised": raised, "shown": _ledger}
+    environment.filters |= {"p_values": _p_values}
     environment.filters |= {"code": _code, "day": _day, "versions": _versions, "machine": _machine, "source": _source}
     environment.globals |= {"remarks": remarks, "verdict_names": story.VERDICTS}
-    return environment.get_template("report.html.j2").render(content)
+    return environment.get_template(template).render(content)
 
 
 def write(results: Results, figure: bool = True) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ from bevkd.report.frames import read_csv
 
 _KINDS = {field.name: str(field.type) for field in fields(Finding)}
 _FLOATS = [name for name, kind in _KINDS.items() if kind == "float"]
+_NEWER = [field.name for field in fields(Finding) if field.default is not MISSING]  # older ledgers lack them
 _COUNTS = [name for name, kind in _KINDS.items() if kind == "int"]
 
 
@@ -28,7 +29,7 @@ def read(path: Path) -> list[Finding]:
     Raises:
         DataError: the file is missing or has other columns.
     """
-    frame = read_csv(path, "the claims ledger", list(_KINDS), _FLOATS, _COUNTS)
+    frame = read_csv(path, "the claims ledger", list(_KINDS), _FLOATS, _COUNTS, _NEWER)
     return [Finding(**{str(name): value for name, value in line.items()}) for line in frame.to_dict("records")]
 
 

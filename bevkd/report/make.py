@@ -26,6 +26,11 @@ def _place(scale: str, runs: Path, out: Path | None, rows: Mapping[str, RowConfi
     return found, results_dir(scale, Path(runs)) if out is None else Path(out)
 
 
+def _seen(target: str, rows: Mapping[str, RowConfig] | None) -> Mapping[str, RowConfig] | None:
+    """The rows as a tier sees them: in the preview with one seed each."""
+    return first_seeds(load_rows() if rows is None else rows, 1) if target == "preview" else rows
+
+
 def make_table(
     name: str,
     scale: str = "sim",
@@ -46,9 +51,7 @@ def make_table(
     specs = load_tables(scale)
     if name not in specs:
         raise ConfigError(f"unknown table {name!r}{nearest(name, specs)}; known: {', '.join(specs)}")
-    if specs[name].target == "preview":
-        rows = first_seeds(load_rows() if rows is None else rows, 1)
-    found, results = _place(scale, runs, out, rows)
+    found, results = _place(scale, runs, out, _seen(specs[name].target, rows))
     return render.write(fill.fill(specs[name], found, results), results / "tables")
 
 
@@ -70,7 +73,7 @@ def make_figure(
     specs = load_figures(scale)
     if name not in specs:
         raise ConfigError(f"unknown figure {name!r}{nearest(name, specs)}; known: {', '.join(specs)}")
-    found, results = _place(scale, runs, out, rows)
+    found, results = _place(scale, runs, out, _seen(specs[name].target, rows))
     return figures.write(specs[name], found, results / "figures")
 
 
@@ -98,7 +101,7 @@ def make_part(
         raise ConfigError(f"no part of the results is called {name!r}{nearest(name, parts)}; known: {', '.join(parts)}")
     part = parts[name]
     found, results = _place(scale, runs, out, rows)
-    findings = [claims.answer(claim, found) for claim in part.claims.values()]
+    findings = claims.corrected([claims.answer(claim, found) for claim in part.claims.values()])
     for finding in findings:
         logger.info("%s: %s (%s)", finding.claim, finding.verdict, finding.note)
     trained = [run for run in part.runs(found.rows) if part.target != "tuning" or found.config_file(run).exists()]
@@ -141,13 +144,39 @@ def make_report(
     return [*html.write(results), *summary.write(results)]
 
 
+def make_preview(
+    scale: str = "sim",
+    out: Path | None = None,
+    rows: Mapping[str, RowConfig] | None = None,
+    partial: bool = False,
+) -> list[Path]:
+    """Write `preview.html` from the tables and figures of the preview that lie below `out`.
+
+    Args:
+        scale: scale name.
+        out: the results folder.
+        rows: replaces the experiment rows.
+        partial: name what has not been made instead of raising an error.
+
+    Raises:
+        DataError: a table or figure of the preview has not been made.
+    """
+    from bevkd.report import first_look
+
+    folder = results_dir(scale) if out is None else Path(out)
+    return [first_look.write(folder, scale, load_rows() if rows is None else rows, partial)]
+
+
 def refresh_page(
     scale: str = "sim",
     runs: Path = RUNS,
     out: Path | None = None,
     rows: Mapping[str, RowConfig] | None = None,
+    after: str = "",
 ) -> Path | None:
     """Write the page alone, below `out`, of what has been made so far; one process at a time.
+
+    After a table or figure of the preview (its name is `after`) it is the page of the preview.
 
     For a workflow that is still running: joined ledgers, metrics, plots and figures stay what they were until
     `make_report`. Of several processes that wait for their turn, the last one that asked does it for all of them.
@@ -163,6 +192,8 @@ def refresh_page(
     found, folder = _place(scale, runs, out, rows)
     page, asked, mine = folder / "report.html", folder / _ASKED, uuid4().hex
     try:
+        if any(after in known and known[after].target == "preview" for known in (load_tables(), load_figures())):
+            return make_preview(scale, folder, found.rows, partial=True)[0]
         write_text(asked, mine)
         with FileLock(folder / ".page.lock"):
             # Whoever asked after this process began its page, or will, when all that this one made was there.

@@ -63,27 +63,33 @@ class Metric:
             three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. nuImages: `mAP50`. Any of these for a group of
             objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`. Costs: see `_costs`.
             Of a network: `params`, `macs`, `latency`. Of the response: `<border|background>_heat`, `false_positives`.
-            Of the training log: `det_loss[_mean]`.
+            Of the training log: `det_loss[_mean]`; `clipped`, `clip_scale`, `kd_share`, see `bevkd.report.course`.
         unit: unit of the printed value.
-        higher_is_better: direction.
+        higher_is_better: direction; None: neither way.
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
         file: which kind of file holds it; values of costs may be null there.
+        unlearnt: printed value from which on the score of an error is 0 (the devkit clips it); none: never.
     """
 
     key: str
     unit: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     field: tuple[str, ...]
     factor: float = 100.0
     file: Source = "metrics"
     digits: int = 1
+    unlearnt: float | None = None
+
+    def is_learnt(self, value: float) -> bool:
+        """Whether a printed value scores anything; also where there is none."""
+        return self.unlearnt is None or not value >= self.unlearnt
 
     @property
     def arrow(self) -> str:
         """Direction sign as the papers print it."""
-        return "↑" if self.higher_is_better else "↓"
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
     @property
     def shown(self) -> Shown:
@@ -99,7 +105,9 @@ def _known() -> dict[str, Metric]:
         "NDS": Metric("NDS", "%", True, ("nd_score",)),
         "mAP50": Metric("mAP50", "%", True, ("mAP50",)),
     }
-    table |= {key: Metric(key, unit, False, ("tp_errors", name)) for key, (name, unit) in _ERRORS.items()}
+    table |= {
+        key: Metric(key, unit, False, ("tp_errors", name), unlearnt=100.0) for key, (name, unit) in _ERRORS.items()
+    }
     table |= {f"AP_{name}": Metric(f"AP_{name}", "%", True, ("mean_dist_aps", name)) for name in CLASSES}
     for kind, name, level in product(("2d", "bev", "3d", "aos"), (*KITTI_CLASSES, "mean"), KITTI_LEVELS):
         key = f"{kind}_{name}_{level}"
@@ -134,6 +142,15 @@ _LOSSES = {
     key: Metric(key, "training loss", False, ("det", part), factor=1.0, file="log", digits=2)
     for key, part in (("det_loss", "end"), ("det_loss_mean", "all"))
 }
+# How a training went, see `bevkd.report.course`.
+_COURSE = {
+    key: Metric(key, unit, None, ("course", key), factor=factor, file="log", digits=digits)
+    for key, unit, factor, digits in (
+        ("clipped", "% of steps", 100.0, 0),
+        ("clip_scale", "of the gradient", 1.0, 2),
+        ("kd_share", "% of the detection loss", 100.0, 0),
+    )
+}
 # Mean of the best class score around and away from objects, relative to that on objects; and what share of the
 # best-scored detections, as many as there are annotations, is false.
 _RESPONSE = {
@@ -153,7 +170,7 @@ _PROFILE = {
         ("latency", "ms", "latency_ms", 1.0, 1),
     )
 }
-METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _RESPONSE | _PROFILE
+METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _COURSE | _RESPONSE | _PROFILE
 
 
 def metric(key: str) -> Metric:

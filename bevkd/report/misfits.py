@@ -62,6 +62,6 @@ def _other_repetitions(table: tables.Table, rows: Mapping[str, RowConfig]) -> st
         runs = row.run.split()
         if not set(runs) <= set(rows):
             return "runs"
-        if row.seeds != tables.seeds_text(table.spec, runs, rows):
+        if row.seeds != tables.seeds_text(table.spec, row.group, runs, rows):
             return "seeds"
     return ""

@@ -39,7 +39,7 @@ def parts_of(
 ) -> dict[str, Part]:
     """All parts by name: that of the paper, followed by the tier where this is not the default one.
 
-    Tables of the preview belong to none: they show single seeds.
+    Tables and figures of the preview belong to none: they show single seeds.
     """
     out: dict[str, Part] = {}
 
@@ -51,7 +51,8 @@ def parts_of(
         if table.target != "preview":
             part(table).tables[name] = table
     for name, figure in figures.items():
-        part(figure).figures[name] = figure
+        if figure.target != "preview":
+            part(figure).figures[name] = figure
     for name, claim in claims.items():
         part(claim).claims[name] = claim
     return out

@@ -12,6 +12,7 @@ import numpy as np
 from bevkd.classes import CLASSES
 from bevkd.config import identity_digest
 from bevkd.io import json_text, read_json, write_if_other
+from bevkd.report.course import course_of
 from bevkd.report.logs import read_lines, training_seconds
 from bevkd.report.runs import Runs
 from bevkd.report.stored import read_as
@@ -38,6 +39,8 @@ class SeedRecord:
         frames_per_second: frames of all steps over that time.
         metrics: on the report split, in printed units.
         made: what it was trained by and on, see `bevkd.provenance`, and its precision.
+        clipped, clip_scale, kd_share: how the training went, see `bevkd.report.course`.
+        teacher_seed: which training of its teacher it learnt from.
     """
 
     seed: int
@@ -45,6 +48,10 @@ class SeedRecord:
     frames_per_second: float | None
     metrics: dict[str, float]
     made: dict[str, Any] | None
+    clipped: float | None = None
+    clip_scale: float | None = None
+    kd_share: float | None = None
+    teacher_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,11 @@ class RunRecord:
         steps: of a training.
         seconds: mean over seeds.
         frames_per_second: mean over seeds.
-        weights: of the distillation losses.
+        weights: of the distillation losses, as published.
         metrics: mean over seeds, on the report split.
         seeds: one by one.
         curve: steps, and the smoothed total loss there, mean over seeds.
+        factor: of all distillation losses, on top of their weights.
     """
 
     run: str
@@ -76,6 +84,7 @@ class RunRecord:
     metrics: dict[str, float]
     seeds: tuple[SeedRecord, ...]
     curve: tuple[tuple[int, float], ...]
+    factor: float = 1.0
 
     @property
     def seed_ids(self) -> tuple[int, ...]:
@@ -100,11 +109,11 @@ def make_record(runs: Runs, run: str) -> RunRecord:
         rate = steps * config.train.frames_per_batch / seconds if seconds > 0 else None
         made = runs.folder(run, seed) / "provenance.json"
         found = {key: round(value, 6) for key, value in metrics.get(seed, {}).items()}
-        seeds.append(
-            SeedRecord(
-                seed, round(seconds, 3), rate and round(rate, 4), found, read_json(made) if made.exists() else None
-            )
-        )
+        course = {name: value and round(value, 4) for name, value in asdict(course_of(lines)).items()}
+        known = read_json(made) if made.exists() else None
+        learnt_from = config.row.teacher_seed_for(seed) if config.row.teacher is not None else None
+        rate = rate and round(rate, 4)
+        seeds.append(SeedRecord(seed, round(seconds, 3), rate, found, known, **course, teacher_seed=learnt_from))
     at, values = runs.curves(run, "total", WINDOW)
     every = -(-len(at) // POINTS)
     kept = slice((len(at) - 1) % every, None, every)  # the last one always
@@ -121,6 +130,7 @@ def make_record(runs: Runs, run: str) -> RunRecord:
         metrics={key: round(float(np.mean([v[key] for v in metrics.values()])), 6) for key in keys if evaluated},
         seeds=tuple(seeds),
         curve=curve,
+        factor=config.row.method.factor if config.row.method is not None else 1.0,
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from bevkd.config.protocols import PROTOCOLS, WORDING
 from bevkd.io import write_text
+from bevkd.report import factors
 from bevkd.report.frames import to_csv
 from bevkd.report.metrics import Shown, metric
+from bevkd.report.spec import TableConfig
 from bevkd.report.tables import Row, Table, to_frame
 
 _HOW = "Each cell of ours: mean ± sample standard deviation over n trained seeds; — where the paper prints no number."
@@ -19,7 +22,16 @@ _UNSEEDED_HOW = {
     "cost": "Costs of training: over the repeats of a benchmark, of the first seed.",
     "profile": "Size, multiply-accumulates and latency: of the network for one frame.",
 }
+UNLEARNT = "†"  # marks an error so large that it scores nothing
+_NOT_LEARNT = (
+    f"{UNLEARNT} Not learnt: an error of 1 (m, rad, m/s, or as a fraction) or more scores 0, whatever its size."
+)
 CONTEXT_TITLE = "Published, without a run of ours"
+_POWER = (
+    "Sd: of the paired differences. ±: half-width of the 95 % interval over so many paired seeds, which is the smallest"
+    " effect that they can tell from 0; wanted: a third of the published relative gain, of our baseline's mean, or as"
+    " the row says."
+)
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -86,6 +98,7 @@ def grids(table: Table) -> list[Grid]:
 def _panels(table: Table) -> list[Grid]:
     spec = table.spec
     with_role = any(row.role for row in table.rows)
+    mixed = len({row.protocol for row in table.rows}) > 1 or bool(spec.power)
     out = []
     for panel in dict.fromkeys(column.panel for column in spec.columns):
         keys = [c.key for c in spec.columns if c.panel == panel]
@@ -95,20 +108,36 @@ def _panels(table: Table) -> list[Grid]:
         gain = metric(str(spec.delta)).shown if compared else None
         head = ["", *[f"Δ {spec.delta} paired [95 % CI]"] * compared]
         for key in keys:
-            name = f"{column_name(key)} {metric(key).arrow}"
+            name = f"{column_name(key)} {metric(key).arrow}".rstrip()
             head += [f"{name} paper", f"{name} ours"] if key in printed else [f"{name} ours"]
-        head += [*["role"] * with_role, "n"]
+        head += [*["role"] * with_role, *["protocol"] * mixed, *_power_head(spec), "n"]
         rows = []
         for row in table.rows:
-            cells = [row.label, *([delta_text(row, gain)] if gain else [])]
+            cells = [factors.row_name(table, row), *([delta_text(row, gain)] if gain else [])]
             for key in keys:
                 value, shown = row.values[key], metric(key).shown
                 cells += [shown.text(value.paper) + mark(table, row, key)] * (key in printed)
-                cells += [ours_text(value.ours, value.std, shown)]
-            rows.append((*cells, *[row.role] * with_role, str(row.n)))
+                cells += [ours_text(value.ours, value.std, shown) + UNLEARNT * (not metric(key).is_learnt(value.ours))]
+            rows.append(
+                (*cells, *[row.role] * with_role, *[row.protocol] * mixed, *_power_cells(spec, row), str(row.n))
+            )
         runs = tuple(row.run.split()[0] for row in table.rows)
         out.append(Grid(panel, tuple(head), tuple(rows), _sizes(table.rows), runs, gain is not None))
     return out
+
+
+def _power_head(spec: TableConfig) -> list[str]:
+    if not spec.power:
+        return []
+    return ["sd of Δ", *(f"± with {n} seeds" for n in spec.power), "± wanted", "seeds needed"]
+
+
+def _power_cells(spec: TableConfig, row: Row) -> list[str]:
+    if row.power is None:
+        return [""] * len(_power_head(spec))
+    shown = replace(metric(str(spec.delta)).shown, digits=2)
+    found = (row.power.sd, *row.power.half_widths.values(), row.power.wanted)
+    return [*map(shown.text, found), str(row.power.needed or "—")]
 
 
 def _sizes(rows: Sequence[Row]) -> tuple[tuple[str, int], ...]:
@@ -135,6 +164,12 @@ def units_text(table: Table) -> str:
     return "Units: " + ", ".join(f"{key} {unit}" for key, unit in units.items()) + "."
 
 
+def protocol_notes(table: Table) -> list[str]:
+    """What the protocols of the rows mean, each once."""
+    held = [one for row in table.rows for one in row.protocol.split("+")]
+    return [f"{WORDING[one][:1].upper()}{WORDING[one][1:]}." for one in PROTOCOLS if one in held]
+
+
 def remarks(table: Table) -> list[str]:
     """The lines below a table: how to read it, units, notes."""
     printed = any(not math.isnan(v.paper) for row in table.rows for v in row.values.values())
@@ -144,7 +179,11 @@ def remarks(table: Table) -> list[str]:
     split = {"report": "held-out report split", "tune": "tune split"}[table.spec.split]
     source = f" Paper: {table.spec.published_split}." if table.spec.published_split and printed else ""
     marked = [f"{raised(i)} {text}" for i, text in enumerate(footnotes(table), 1)]
-    return [how, f"{units_text(table)} Ours: {split}.{source}", *marked, *table.notes]
+    unlearnt = any(not metric(key).is_learnt(value.ours) for row in table.rows for key, value in row.values.items())
+    if table.spec.power:
+        how = f"{_HOW.split(';')[0]}. {_POWER}"
+    said = [*protocol_notes(table), *[_NOT_LEARNT] * unlearnt]
+    return [how, f"{units_text(table)} Ours: {split}.{source}", *said, *marked, *factors.remarks(table), *table.notes]
 
 
 def to_markdown(table: Table) -> str:
@@ -173,7 +212,15 @@ def _config_links(table: Table) -> str:
 
 _LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
-_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "Δ": r"$\Delta$", "—": "--", "→": r"$\to$", "×": r"$\times$"}
+_LATEX |= {
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "Δ": r"$\Delta$",
+    "—": "--",
+    "→": r"$\to$",
+    "†": r"$\dagger$",
+    "×": r"$\times$",
+}
 _LATEX |= {chr(small): rf"\textsuperscript{{{chr(digit)}}}" for digit, small in _RAISED.items()}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from bevkd.config import RowConfig, RunConfig
 from bevkd.config.chain import find_row
 from bevkd.errors import DataError
 from bevkd.io import read_json
-from bevkd.report import ledger, tables
+from bevkd.report import clipping, ledger, tables
 from bevkd.report.claims import Finding
 from bevkd.report.counts import DatasetRecord, read_dataset
+from bevkd.report.machines import mixture
 from bevkd.report.misfits import has_other_settings, is_of_other_settings, misfit, table_file
 from bevkd.report.parts import Part, ledger_file, part_file, parts_of, runs_behind
 from bevkd.report.records import RunRecord, read_record, record_file
 from bevkd.report.runs import kept_config, read_config
 from bevkd.report.spec import FigureConfig, Target, load_claims, load_figures, load_tables
+from bevkd.report.tables import Table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Results:
             read_dataset(self.folder, index) for index in dict.fromkeys(self.config(r).data.index for r in self.runs())
         ]
 
-    def tables(self, target: Target) -> list[tables.Table]:
+    def tables(self, target: Target) -> list[Table]:
         """Tables of a target, what a paper prints first; those of other targets than `all` where they are.
 
         Raises:
@@ -100,7 +105,24 @@ class Results:
         names = list(load_tables(self.scale))
         specs.sort(key=lambda spec: (not spec.published, names.index(spec.name)))
         files = [(spec, table_file(self.folder, spec.name)) for spec in specs]
-        return [tables.read(spec, file, self.rows) for spec, file in files if self._there(file, target)]
+        found = [tables.read(spec, file, self.rows) for spec, file in files if self._there(file, target)]
+        return [self._with_machines(clipping.remarked(table, self.rows, self._clipped)) for table in found]
+
+    def _clipped(self, run: str) -> float | None:
+        """Share of the steps of a run that were clipped; None: not known."""
+        if not record_file(self.folder, run).exists():
+            return None
+        return clipping.mean_of([seed.clipped for seed in read_record(self.folder, run).seeds])
+
+    def _with_machines(self, table: Table) -> Table:
+        """A table, with a note (and a warning) where its rows were trained on different machines or libraries."""
+        names = dict.fromkeys(run for row in table.rows for run in row.run.split())
+        records = [read_record(self.folder, run) for run in names if record_file(self.folder, run).exists()]
+        mixed = mixture(seed.made for record in records for seed in record.seeds)
+        if not mixed:
+            return table
+        logger.warning("table %s: %s", table.spec.name, mixed)
+        return replace(table, notes=(*table.notes, mixed))
 
     def figures(self, target: Target) -> list[tuple[FigureConfig, Path]]:
         """Figures of a target and their images; those of other targets than `all` where they are.

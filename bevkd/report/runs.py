@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ from bevkd.config.chain import find_row
 from bevkd.errors import ConfigError, DataError
 from bevkd.hints import how_to_train
 from bevkd.io import read_json
+from bevkd.report.course import read_course
 from bevkd.report.logs import Array, curve, smooth
 from bevkd.report.metrics import Source, metric, value_of
 
@@ -140,9 +142,15 @@ class Runs:
         return {k: {key: value_of(one, key, file) for key in keys} for k, one in enumerate(repeats)}
 
     def _loss(self, run: str, seed: int, key: str) -> float:
-        """Mean of a logged loss over the schedule or its last tenth."""
+        """Mean of a logged loss over the schedule or its last tenth, or how the training went."""
         name, part = metric(key).field
-        steps, values = curve(self.file("log", run, seed, "report"), name, self.config(run).model.loss)
+        file = self.file("log", run, seed, "report")
+        if name == "course":
+            value = getattr(read_course(file), part)
+            if value is None and not (part == "kd_share" and self.row(run).method is None):
+                raise DataError(f"the training log of run {run!r} does not say it", file=file, field=part)
+            return math.nan if value is None else metric(key).factor * float(value)
+        steps, values = curve(file, name, self.config(run).model.loss)
         shown = values if part == "all" else values[steps > 0.9 * steps[-1]]
         return float(shown.mean())
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from bevkd.config import load_papers
 from bevkd.report.claims import Finding
+from bevkd.report.pages import PaperPage, load_page
 from bevkd.report.parts import Part
 from bevkd.report.pictures import Picture, picture
 from bevkd.report.render import Grid, grids
 from bevkd.report.results import Results
 from bevkd.report.spec import load_claims, pool
-from bevkd.report.story import PaperPage, load_page
 from bevkd.report.tables import Row, Table
 
 TIERS = {"all": "", "extended": "Extended study", "tuning": ""}

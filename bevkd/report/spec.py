@@ -18,9 +18,12 @@ from bevkd.config import Paper, RowConfig, config_tree, load_papers, load_rows, 
 from bevkd.config.chain import find_row
 from bevkd.config.comparisons import Pool, Selector, pool
 from bevkd.config.families import entries
+from bevkd.config.papers import stand_ins_at
 from bevkd.config.plain import check_keys, read_mapping
+from bevkd.config.protocols import Protocol
 from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
+from bevkd.report import preview
 from bevkd.report.comparisons import claims_of, columns, labelled, printed_only, published_of, stand_ins, table_rows
 from bevkd.report.metrics import METRICS, Source, metric
 
@@ -101,7 +104,12 @@ class ContextSpec:
 
 @dataclass(frozen=True, config=_STRICT)
 class TableConfig:
-    """A table. `rows: tuning` means every experiment row whose target is `tuning`, after those of `also`."""
+    """A table. `rows: tuning` means every row of target `tuning` without a method, after those of `also`.
+
+    With `chooses: factor` the rows of a group that have a method are trials of the factor of its losses, of which the
+    rule of `bevkd.report.factors` marks one by the metric of `delta`; numbers are of the seeds that all of the group
+    have.
+    """
 
     name: str
     title: str
@@ -116,6 +124,11 @@ class TableConfig:
     published: Selector = Field(default_factory=dict)
     published_split: str = ""  # what the paper evaluated on, for the header
     delta: str | None = None
+    chooses: Literal["factor"] | None = None
+    power: tuple[int, ...] = ()  # numbers of seeds: half-widths with so many, from the spread of differences
+    # With it, run -> the half-width that its seeds are to reach (printed units), or the claim whose published relative
+    # gain that is a third of.
+    aims: dict[str, float | str] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -134,6 +147,13 @@ class TableConfig:
                     raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
         if self.delta is not None and self.delta not in keys:
             raise ValueError(f"delta {self.delta!r} is not a column")
+        if self.chooses is not None and (self.delta is None or self.rows == "tuning"):
+            raise ValueError("what chooses needs rows and the metric that it chooses by, as delta")
+        if self.power and (self.delta is None or self.rows == "tuning" or min(self.power) < 2):
+            raise ValueError("power wants a delta, rows of its own, and two seeds at least")
+        compared = [] if self.rows == "tuning" else [" ".join(pool(row.run)) for row in self.rows if row.against]
+        if set(self.aims or ()) - set(compared if self.power else ()):
+            raise ValueError("aims belong to rows with a difference, of a table with `power`")
         if self.also and self.rows != "tuning":
             raise ValueError("also belongs to tuning tables")
         if self.rows != "tuning":
@@ -150,9 +170,25 @@ class TableConfig:
         tried = [
             RowSpec(label=row.doc or row.id, run=row.id, group=row.model)
             for row in rows.values()
-            if row.target == "tuning"
+            if row.target == "tuning" and row.method is None
         ]
         return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
+
+    def shown_seeds(self, group: str, run: str, rows: Mapping[str, RowConfig]) -> tuple[int, ...]:
+        """Seeds of a run that a row of the group shows: all of them, or, where the table chooses, those that all runs
+        of the group have.
+
+        Raises:
+            ConfigError: they share none.
+        """
+        if self.chooses is None:
+            return rows[run].seeds
+        beside = [row for row in self.row_specs(rows) if row.group == group]
+        runs = [one for row in beside for one in (*pool(row.run), *pool(row.against or ()))]
+        found = tuple(seed for seed in rows[run].seeds if all(seed in rows[one].seeds for one in runs))
+        if not found:
+            raise ConfigError(f"table {self.name!r}, group {group!r}: its runs share no seed")
+        return found
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
         """(run, seed) pairs that the table prints numbers of.
@@ -363,6 +399,7 @@ class ClaimConfig:
     target: Tier = "all"
     source: str = ""  # where the paper says so
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
+    protocol: Protocol = "published"
     part: str = ""  # the paper (folder of config/papers) that it belongs to
 
     @property
@@ -371,7 +408,8 @@ class ClaimConfig:
         return (metric(self.metric).file,)
 
     def __post_init__(self) -> None:
-        metric(self.metric)
+        if metric(self.metric).higher_is_better is None:
+            raise ValueError(f"of {self.metric} neither more nor less is better")
         if (self.kind == "no_difference") != (self.margin is not None):
             raise ValueError("margin belongs to no_difference, and only there")
         if (self.over == "repeats") != (self.artefacts == ("cost",)):
@@ -419,7 +457,6 @@ def reads(item: Item, rows: Mapping[str, RowConfig]) -> dict[Artefact, list[Need
     return {kind: first_of(needs, rows) if kind in UNSEEDED else needs for kind in item.artefacts}
 
 
-PREVIEW = "Preview: n = 1, a single seed, which shows that everything runs and nothing about the method."
 _TABLES = ("defaults", "columns", "tables")
 _SHORT = ("labels", "show", "group", "printed", "at")
 
@@ -443,14 +480,16 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
     plain |= published_of(plain.get("published"), paper.recipe.paper)
     plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published'].get('table', '')}")
     if plain.get("target") == "preview":
-        plain["notes"] = [*plain.get("notes", ()), PREVIEW]
+        plain["notes"] = [*plain.get("notes", ()), preview.NOTE]
     if scale is not None:
         plain["notes"] = [*plain.get("notes", ()), *load_scale(scale).notes]
-    return stand_ins(plain, there) | {"name": name, "part": paper.name}
+    return stand_ins(plain, stand_ins_at(scale) | there) | {"name": name, "part": paper.name}
 
 
 def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
     """All tables by name, paper by paper; with a scale, of the runs that stand for others there.
+
+    A paper that has no table of target `preview` gets one of its first headline comparison.
 
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, a name used twice.
@@ -467,6 +506,10 @@ def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
             whole = merge(content.get("defaults", {}), table)
             plain = _table(name, whole, paper, shared | content.get("columns", {}), scale, where)
             out[name] = parse(TableConfig, plain, where)
+        derived = preview.table(paper, load_rows(), scale)
+        if derived is not None and not any(t.target == "preview" for t in out.values() if t.part == paper.name):
+            name, where = preview.name_of(paper), f"{path}: table {preview.name_of(paper)!r}, of the first headline"
+            out[name] = parse(TableConfig, _table(name, derived, paper, shared, scale, where), where)
     return out
 
 
@@ -480,7 +523,7 @@ def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str
         plain["panels"] = [{"title": title, "curves": labelled(part, "run")} for title, part in plain["panels"].items()]
     for key, of in (("columns", "run"), ("curves", "run"), ("series", "runs")):
         plain |= {key: labelled(plain[key], of)} if key in plain else {}
-    runs = plain.pop("at", {}).get(scale, {})
+    runs = stand_ins_at(scale) | plain.pop("at", {}).get(scale, {})
     item: FigureConfig = parse(_FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)
     for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
         metric(key)
@@ -490,10 +533,13 @@ def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str
 def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
     """All figures by name, paper by paper; with a scale, of the runs that stand for others there.
 
+    Every table of the preview gets a picture of what its runs detect, of the same name.
+
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
     out: dict[str, FigureConfig] = {}
+    tables = load_tables(scale)
     for paper in load_papers().values():
         path = paper.file("figures")
         for name, figure in entries(read_mapping(path, ("figures",)).get("figures", {}), str(path)).items():
@@ -501,6 +547,11 @@ def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
             if name in out:
                 raise ConfigError(f"{where}: also a figure of {out[name].part!r}")
             out[name] = _figure(name, figure, paper, scale, where)
+        for table in tiers.of_target(tables, "preview").values():
+            if table.part == paper.name:
+                where = f"{path}: figure {table.name!r}, of the preview"
+                drawn = preview.figure(paper, table.row_specs(load_rows()))
+                out[table.name] = _figure(table.name, drawn, paper, scale, where)
     return out
 
 

@@ -1,67 +1,22 @@
 """What a reader learns first: each paper's question, its headline comparisons, and what the ledger says of them.
 
 Nothing here is a written finding: every number, count and verdict comes from the ledger, so that no sentence outlives
-its result. `config/papers/<paper>/page.yaml` holds a title, the question and which claims are headlines.
+its result. What a paper says of itself: `bevkd.report.pages`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass as checked
-
-from bevkd.config import Paper, RowConfig, parse
-from bevkd.config.plain import read_mapping
-from bevkd.errors import ConfigError, nearest
+from bevkd.config import RowConfig
 from bevkd.report.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED, Finding
 from bevkd.report.metrics import metric
-from bevkd.report.spec import ClaimConfig
+from bevkd.report.pages import PaperPage
 
 VERDICTS = (REPRODUCED, CONTRADICTED, INCONCLUSIVE)
 _SHOWN = 2  # headlines that a point spells out
-
-
-@checked(frozen=True, config=ConfigDict(extra="forbid"))
-class PaperPage:
-    """What the page says of a paper before its results.
-
-    Attributes:
-        title: heading of its section.
-        question: what was asked, in a sentence or two.
-        headline: claim id -> short name of the comparison.
-    """
-
-    title: str
-    question: str = ""
-    headline: dict[str, str] = field(default_factory=dict)
-
-
-def load_page(paper: Paper, claims: Mapping[str, ClaimConfig]) -> PaperPage:
-    """The `page.yaml` of a paper; without one, its name and the first claim of every comparison that has controls.
-
-    Raises:
-        ConfigError: unknown key, wrong type, or a headline that is no claim of the paper.
-    """
-    path = paper.file("page")
-    mine = {name: claim for name, claim in claims.items() if claim.part == paper.name}
-    first = {(claim.better, claim.than): claim for claim in reversed(mine.values()) if _tests_a_teacher(claim)}
-    plain = {
-        "title": paper.name.replace("_", " ").capitalize(),
-        "headline": {claim.id: claim.statement for claim in mine.values() if claim in first.values()},
-        **read_mapping(path, ("title", "question", "headline")),
-    }
-    page: PaperPage = parse(PaperPage, plain, str(path))
-    for name in page.headline:
-        if name not in mine:
-            raise ConfigError(f"{path}: headline: {paper.name!r} has no claim {name!r}{nearest(name, mine)}")
-    return page
-
-
-def _tests_a_teacher(claim: ClaimConfig) -> bool:
-    return claim.kind == "greater" and claim.target == "all" and bool(claim.controls)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,15 @@ from typing import Any
 import pandas as pd
 
 from bevkd.config import RowConfig
+from bevkd.config.protocols import protocols_of_row
 from bevkd.report.frames import read_csv
+from bevkd.report.power import Power
 from bevkd.report.reference import select
 from bevkd.report.spec import UNSEEDED, ContextSpec, RowSpec, TableConfig, pool
 from bevkd.report.stats import Interval
 
 _HEAD = ("group", "role", "row", "run")
-_TAIL = ("n", "seeds", "config")
+_TAIL = ("n", "seeds", "config", "protocol")
 CONTEXT = "context"  # the role of published rows without a run of ours
 
 
@@ -39,7 +41,10 @@ class Row:
         delta: the paired difference.
         n: repetitions behind `ours`; 0: none of ours.
         config: resolved configs, relative to the results folder.
+        power: what the differences say of numbers of seeds, in a table of power.
+        protocol: how its runs are trained, see `bevkd.config.protocols`; several are joined by +.
         notes: what is to be said of a published cell, by metric.
+        factor: of the losses of its method; None without one.
     """
 
     group: str
@@ -51,7 +56,10 @@ class Row:
     n: int = 0
     seeds: str = ""
     config: str = ""
+    protocol: str = ""
+    power: Power | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    factor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,10 +72,16 @@ class Table:
     context: tuple[Row, ...] = ()
 
 
-def seeds_text(spec: TableConfig, runs: Iterable[str], rows: Mapping[str, RowConfig]) -> str:
-    """The seeds behind a row, run by run: the first one where no column comes from several."""
+def seeds_text(spec: TableConfig, group: str, runs: Iterable[str], rows: Mapping[str, RowConfig]) -> str:
+    """The seeds behind a row of a group, run by run: the first one where no column comes from several."""
     last = 1 if set(spec.artefacts) <= UNSEEDED else None
-    return "; ".join(",".join(map(str, rows[run].seeds[:last])) for run in runs)
+    return "; ".join(",".join(map(str, spec.shown_seeds(group, run, rows)[:last])) for run in runs)
+
+
+def factor_of(runs: Iterable[str], rows: Mapping[str, RowConfig]) -> float | None:
+    """Factor of the losses of some runs of one method; None without a method, or of runs that are no more."""
+    methods = [row.method for run in runs if (row := rows.get(run)) is not None]
+    return methods[0].factor if methods and methods[0] is not None else None
 
 
 def published(spec: TableConfig, row: RowSpec | ContextSpec) -> tuple[dict[str, float], dict[str, str]]:
@@ -104,17 +118,23 @@ def context_rows(spec: TableConfig) -> tuple[Row, ...]:
 
 def header(spec: TableConfig) -> list[str]:
     """Column names of the CSV file."""
-    return [*_HEAD, *_numbers(spec), *_TAIL]
+    return [*_HEAD, *_numbers(spec), *_needed(spec), *_TAIL]
+
+
+def _needed(spec: TableConfig) -> list[str]:
+    return ["seeds_needed"] if spec.power else []
 
 
 def _numbers(spec: TableConfig) -> list[str]:
     names = [f"{column.key}_{part}" for column in spec.columns for part in ("paper", "ours", "std")]
-    return names + [f"{spec.delta}_delta{end}" for end in ("", "_low", "_high") if spec.delta is not None]
+    names += [f"{spec.delta}_delta{end}" for end in ("", "_low", "_high") if spec.delta is not None]
+    return names + (["sd", *(f"half_width_{n}" for n in spec.power), "wanted"] if spec.power else [])
 
 
 def to_frame(table: Table) -> pd.DataFrame:
     """One line per row; `<metric>_paper`, `<metric>_ours`, `<metric>_std`, `n`. Context comes last."""
     lines: list[dict[str, Any]] = []
+    spec = table.spec
     for row in (*table.rows, *table.context):
         line: dict[str, Any] = dict(zip(_HEAD, (row.group, row.role, row.label, row.run), strict=True))
         for key, value in row.values.items():
@@ -122,7 +142,12 @@ def to_frame(table: Table) -> pd.DataFrame:
         if table.spec.delta is not None and row.delta is not None:
             ends = {"": row.delta.mean, "_low": row.delta.low, "_high": row.delta.high}
             line |= {f"{table.spec.delta}_delta{end}": number for end, number in ends.items()}
-        lines.append(line | dict(zip(_TAIL, (row.n, row.seeds, row.config), strict=True)))
+        if spec.power:
+            line["seeds_needed"] = 0
+        if row.power is not None:
+            line |= {"sd": row.power.sd, "wanted": row.power.wanted, "seeds_needed": row.power.needed}
+            line |= {f"half_width_{n}": value for n, value in row.power.half_widths.items()}
+        lines.append(line | dict(zip(_TAIL, (row.n, row.seeds, row.config, row.protocol), strict=True)))
     return pd.DataFrame(lines, columns=header(table.spec)).astype(dict.fromkeys(_numbers(table.spec), "float64"))
 
 
@@ -145,19 +170,46 @@ def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
         ColumnsError: the columns are not those of the table.
         DataError: the file is missing or damaged.
     """
-    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n"])
+    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n", *_needed(spec)], ["protocol"])
     known = {(row.group, row.role, row.label): row for row in spec.rows} if spec.rows != "tuning" else {}
-    found = tuple(_row(spec, line, known) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
+    found = tuple(_row(spec, line, known, rows) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
     shown = {row.run for row in found}
-    absent = [row for row in spec.row_specs(rows) if spec.rows == "tuning" and " ".join(pool(row.run)) not in shown]
+    absent = [row for row in spec.row_specs(rows) if spec.target == "tuning" and " ".join(pool(row.run)) not in shown]
     return Table(spec, found, (*spec.notes, *not_run(absent)), context_rows(spec))
 
 
-def _row(spec: TableConfig, line: Mapping[Any, Any], known: Mapping[tuple[str, str, str], RowSpec]) -> Row:
+def protocol_text(runs: Iterable[str], rows: Mapping[str, RowConfig]) -> str:
+    """The protocols of some runs' rows, joined by +, those that are known."""
+    return "+".join(dict.fromkeys(one for run in runs if run in rows for one in protocols_of_row(rows[run])))
+
+
+def _row(
+    spec: TableConfig,
+    line: Mapping[Any, Any],
+    known: Mapping[tuple[str, str, str], RowSpec],
+    rows: Mapping[str, RowConfig],
+) -> Row:
     values = {c.key: Value(line[f"{c.key}_paper"], line[f"{c.key}_ours"], line[f"{c.key}_std"]) for c in spec.columns}
     delta, place = None, (line["group"], line["role"], line["row"])
     if spec.delta is not None and not math.isnan(line[f"{spec.delta}_delta"]):
         mean, low, high = (line[f"{spec.delta}_delta{end}"] for end in ("", "_low", "_high"))
         delta = Interval(mean, low, high, line["n"])
     notes = published(spec, known[place])[1] if place in known else {}
-    return Row(*place, line["run"], values, delta, line["n"], line["seeds"], line["config"], notes)
+    protocol = line["protocol"] or protocol_text(line["run"].split(), rows)
+    power = None
+    if spec.power and delta is not None:
+        widths = {n: line[f"half_width_{n}"] for n in spec.power}
+        power = Power(line["sd"], widths, line["wanted"], line["seeds_needed"])
+    return Row(
+        *place,
+        run=line["run"],
+        values=values,
+        delta=delta,
+        n=line["n"],
+        seeds=line["seeds"],
+        config=line["config"],
+        protocol=protocol,
+        power=power,
+        notes=notes,
+        factor=factor_of(line["run"].split(), rows),
+    )

@@ -87,6 +87,8 @@ class TrainLog:
         *,
         lr: float,
         grad_norm: float,
+        clipped: float = 0.0,
+        clip_scale: float = 1.0,
         data_s: float,
         compute_s: float,
         frames: int,
@@ -98,6 +100,8 @@ class TrainLog:
             losses: means over the window: "total", the detection terms, and distillation terms as "kd_<name>".
             lr: learning rate of the last step.
             grad_norm: mean norm of the gradients before clipping.
+            clipped: share of the steps whose gradient was clipped.
+            clip_scale: mean factor by which clipping scaled gradients; 1 in a step that was not clipped.
             data_s: time of this process spent waiting for data.
             compute_s: time spent in everything else.
             frames: frames of this process in the window.
@@ -108,6 +112,8 @@ class TrainLog:
         scalars = {
             "lr": lr,
             "grad_norm": grad_norm,
+            "clipped": clipped,
+            "clip_scale": clip_scale,
             "data_s": round(data_s, 6),
             "compute_s": round(compute_s, 6),
             "samples_per_s": round(frames / seconds, 3) if seconds > 0 else 0.0,

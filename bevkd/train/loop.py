@@ -135,6 +135,7 @@ def _fit(
 ) -> Path:
     config, fabric, steps = run.train, training.fabric, training.line.steps
     due = snapshot_steps(config.snapshots, steps)
+    limit = config.grad_clip or math.inf
     start, window = _begin(training, run, out, state, origin, due)
 
     def save(step: int) -> None:
@@ -174,7 +175,7 @@ def _fit(
             losses = forward_backward(fabric, training.module, batches, partial(seed, step))
             # Also the norm is needed, so that a bad loss of any process stops all of them: gradients are shared.
             grad_norm = fabric.clip_gradients(
-                training.module, training.optimizer, max_norm=config.grad_clip or math.inf, error_if_nonfinite=False
+                training.module, training.optimizer, max_norm=limit, error_if_nonfinite=False
             )
             assert grad_norm is not None
             _check_finite(fabric, config.precision, out, step, batches, losses, grad_norm)
@@ -182,7 +183,7 @@ def _fit(
             training.optimizer.zero_grad(set_to_none=True)
 
             done = step + 1
-            window.add(losses, grad_norm, sum(map(len, batches)), data_s, time.perf_counter() - began)
+            window.add(losses, grad_norm, limit, sum(map(len, batches)), data_s, time.perf_counter() - began)
             if done % config.log_every == 0 or done == steps:
                 window.reduce(fabric)
                 window.write(log, done, lr)

@@ -32,6 +32,11 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def data_seed(run: RunConfig) -> int:
+    """Seed of the order of the frames and of their augmentations: the run's, unless it asks for another order."""
+    return derive_seed(run.seed, "order", run.train.order) if run.train.order else run.seed
+
+
 def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
     """Training frames of a run, with what is to be read of them; default: what its network reads and is taught by.
 
@@ -43,7 +48,7 @@ def training_frames(run: RunConfig, reads: Reads | None = None) -> FrameDataset:
         run.model,
         run.data.train_split,
         train=True,
-        seed=run.seed,
+        seed=data_seed(run),
         frames=run.row.frames,
         labelled_subset=run.row.labelled_subset,
         reads=reads,
@@ -93,7 +98,7 @@ def batch_plan(run: RunConfig, frames: Frames) -> BatchPlan:
         np.flatnonzero(~labelled),
         config.frames_per_batch,
         config.unlabelled_per_batch,
-        run.seed,
+        data_seed(run),
         class_lists=class_lists,
     )
 
@@ -119,7 +124,7 @@ def entries_read(
     if run.data.augment.variants < 1:
         raise ConfigError("a cached teacher needs data.augment.variants > 0; use teacher_mode: live otherwise")
     seen = {sample for batch in batches for sample in batch}
-    return {(i, frames.variant_in(i, epoch, run.seed)) for i, epoch in seen}
+    return {(i, frames.variant_in(i, epoch, data_seed(run))) for i, epoch in seen}
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def teacher_path(run: RunConfig, out: Path) -> Path:
     row = run.row
     if row.teacher is None:
         raise ConfigError(f"run {run.run!r} has no teacher")
-    return run_dir(row.teacher, run.scale, row.teacher_seed, runs_root(out)) / MODEL
+    return run_dir(row.teacher, run.scale, run.teacher_seed, runs_root(out)) / MODEL
 
 
 def teacher_digest(run: RunConfig, out: Path) -> str:
@@ -67,7 +67,7 @@ def teacher_digest(run: RunConfig, out: Path) -> str:
         return ""
     path = teacher_path(run, out)
     if not path.exists():
-        how = how_to_train(str(run.row.teacher), run.scale, run.row.teacher_seed, runs_root(out))
+        how = how_to_train(str(run.row.teacher), run.scale, run.teacher_seed, runs_root(out))
         raise ConfigError(f"the teacher of run {run.run!r} is not trained yet: no {path}{how}")
     return file_digest(path)
 

@@ -20,10 +20,14 @@ class Window:
         if state is not None:  # times and frames are those of this process
             self.steps, self.sums = state["steps"], dict(state["sums"])
 
-    def add(self, losses: dict[str, Tensor], grad_norm: Tensor, frames: int, data_s: float, compute_s: float) -> None:
-        """Add a step: its losses, the norm of its gradient, frames of this process, and seconds."""
-        for name, value in (*losses.items(), ("grad_norm", grad_norm)):
-            term = value.detach().double()  # stays on its device: no synchronisation
+    def add(
+        self, losses: dict[str, Tensor], grad_norm: Tensor, limit: float, frames: int, data_s: float, compute_s: float
+    ) -> None:
+        """Add a step: its losses, the norm of its gradient and the limit of that, frames of this process, seconds."""
+        norm = grad_norm.detach().double()  # stays on its device: no synchronisation
+        clipping = {"grad_norm": norm, "clipped": (norm > limit).double(), "clip_scale": (limit / norm).clamp(max=1.0)}
+        for name, value in (losses | clipping).items():
+            term = value.detach().double()
             self.sums[name] = self.sums[name].to(term.device) + term if name in self.sums else term
         self.steps += 1
         self.frames += frames
@@ -42,9 +46,9 @@ class Window:
     def write(self, log: TrainLog, step: int, lr: float) -> None:
         """Log the means of the window and begin a new one."""
         means = {name: float(value) / self.steps for name, value in self.sums.items()}
-        norm = means.pop("grad_norm")
+        gradient = {name: means.pop(name) for name in ("grad_norm", "clipped", "clip_scale")}
         data_s, compute_s = self.data_s, self.compute_s
-        log.write(step, means, lr=lr, grad_norm=norm, data_s=data_s, compute_s=compute_s, frames=self.frames)
+        log.write(step, means, lr=lr, **gradient, data_s=data_s, compute_s=compute_s, frames=self.frames)
         self.steps, self.frames, self.data_s, self.compute_s = 0, 0, 0.0, 0.0
         self.sums = {}
 

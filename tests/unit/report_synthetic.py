@@ -75,7 +75,15 @@ def level(row: RowConfig) -> float:
 
 
 def write_run(
-    root: Path, row: RowConfig, seed: int, mean_ap: float, *, scale: str = "sim", steps: int = 100, tune: bool = True
+    root: Path,
+    row: RowConfig,
+    seed: int,
+    mean_ap: float,
+    *,
+    scale: str = "sim",
+    steps: int = 100,
+    tune: bool = True,
+    clipped: float = 0.2,
 ) -> Path:
     """Write config.yaml, metrics and log of one finished run; returns its folder."""
     folder = run_dir(row.id, scale, seed, root)
@@ -100,7 +108,9 @@ def write_run(
         for step in range(0, steps, 10):
             det = 10 * np.exp(-step / (steps * (0.5 - 0.1 * bool(row.method)))) + 2 + rng.normal(0, 0.3)
             losses = {"total": det + 1, "heatmap": det - 1, "loc": 4.0}  # "det" of these is det, at the default weights
+            losses |= {"det": det} | ({"kd_total": 0.5 * det * row.method.factor} if row.method else {})
             record = {"step": step + 10, "losses": losses, "lr": 1e-3, "data_s": 0.1, "compute_s": 0.9}
+            record |= {"grad_norm": 8.0, "clipped": clipped, "clip_scale": 1 - 0.5 * clipped}
             stream.write(json.dumps(record) + "\n")
     return folder
 

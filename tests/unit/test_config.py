@@ -125,6 +125,11 @@ ROW = {"dataset": "nuscenes_sim", "model": "camera"}
         ({"a": {**ROW, "teacher": "b", "method": {"kind": "dense"}}}, "run 'a': unknown teacher run 'b'"),
         ({"a": ROW, "b": {**ROW, "teacher": "a"}}, "run 'b': a teacher needs a method"),
         ({"a": ROW, "b": {**ROW, "teacher": "a", "teacher_seed": 9, "method": {"kind": "dense"}}}, "has no seed 9"),
+        ({"a": {**ROW, "method": {"kind": "dense", "factor": 0}}}, "run 'a': method.factor: .*greater than 0"),
+        (
+            {"abc": ROW, "b": {**ROW, "teacher": "abc", "method": {"kind": "dense", "factor_from": "abd"}}},
+            "run 'b': unknown method.factor_from run 'abd' .did you mean 'abc'",
+        ),
         ({"a": ROW, "f": {"for": {"x": ["a"]}, "each": {"{x}": ROW}}}, "'a' is defined twice"),
     ],
 )

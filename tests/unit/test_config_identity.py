@@ -127,6 +127,17 @@ def test_names_and_prose_do_not_count() -> None:
     assert identity(replace(run, row=replace(row, teacher_mode="live", teacher_batch=1))) == identity(run), "no teacher"
 
 
+def test_the_factor_of_a_method_counts_where_it_is_not_one() -> None:
+    run = load_run("unidistill_p4", "sim", 0)
+
+    def of(**changed: Any) -> dict[str, Any]:
+        return identity(replace(run, row=replace(run.row, method=replace(run.row.method, **changed))))
+
+    assert of(factor=1.0, factor_from="unidistill_p2") == identity(run)
+    assert of(factor=0.3) != identity(run)
+    assert of(factor=0.3, factor_from="unidistill_p2") == of(factor=0.3)
+
+
 def test_options_that_are_default_do_not_count() -> None:
     run = load_run("unidistill_p4", "sim", 0)
     method = replace(run.row.method, options={"legacy_transpose": False, "adapter": {"kernel": 1}})

@@ -71,3 +71,14 @@ def test_cbgs_replaces_the_labelled_stream() -> None:
     drawn = [i for step in range(plan.steps_per_epoch) for i, _ in plan.batch(step)]
     assert set(drawn) <= {0, 1, 2, 3, 9}
     assert drawn.count(9) >= 2
+
+
+def test_a_frame_used_twice_in_an_epoch_is_augmented_anew() -> None:
+    """Class-balanced epochs repeat frames: each use counts, so that no augmentation is seen twice in a row."""
+    plan = BatchPlan(range(4), [], 3, seed=0, class_lists=[[0], [0, 1, 2, 3], [0]])
+    uses: dict[int, list[int]] = {}
+    for step in range(40):
+        for frame, use in plan.batch(step):
+            uses.setdefault(frame, []).append(use)
+    assert max(map(len, uses.values())) > 2 * min(map(len, uses.values()))  # frames of rare classes come more often
+    assert all(sorted(numbers) == list(range(len(numbers))) for numbers in uses.values())

@@ -105,6 +105,25 @@ def test_total_is_the_weighted_sum_and_terms_carry_no_graph() -> None:
     assert not any(loss.requires_grad for name, loss in found.items() if name != "total")
 
 
+@pytest.mark.parametrize(("name", "options"), METHODS, ids=IDS)
+def test_a_factor_scales_total_and_gradient_and_nothing_else(name: str, options: dict[str, Any]) -> None:
+    found = []
+    for factor in (1.0, 0.3):
+        torch.manual_seed(0)
+        method = build_method(MethodConfig(name, options, factor=factor), spec("camera"), spec("lidar"))
+        student = make_outputs(2, 9, grad=True)
+        losses = DistillEngine(method, GRID, teacher=ToyTeacher())(student, batch_of([0, 1], [0, 0]))
+        gradient = torch.autograd.grad(losses["total"], leaves(student), allow_unused=True)
+        found.append((losses, method.weights(), [g for g in gradient if g is not None]))
+    (plain, weights, steep), (scaled, same, flat) = found
+    torch.testing.assert_close(scaled.pop("total"), 0.3 * plain.pop("total"))
+    assert weights == same, "published weights stay what they are"
+    assert plain.keys() == scaled.keys()
+    assert all(torch.equal(plain[key], scaled[key]) for key in plain), "losses are logged without weight and factor"
+    for one, other in zip(steep, flat, strict=True):
+        torch.testing.assert_close(other, 0.3 * one)
+
+
 def test_the_teacher_is_frozen_and_invisible() -> None:
     teacher = ToyTeacher().train()
     engine = DistillEngine(make("unidistill", {"adapter": {"enabled": True}}), GRID, teacher=teacher).train()

@@ -28,10 +28,10 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["command_line.md", "config.md"])
+@pytest.mark.parametrize("name", ["command_line.md", "config.md", "protocols.md"])
 def test_references_are_what_the_code_says(name: str) -> None:
     pages = generator().PAGES
-    assert set(pages) == {"command_line.md", "config.md"}
+    assert set(pages) == {"command_line.md", "config.md", "protocols.md"}
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == pages[name](), "out of date: run `make docs`"
 
 

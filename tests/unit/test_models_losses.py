@@ -13,7 +13,7 @@ from bevkd.data.batch import Batch, Boxes
 from bevkd.models import losses
 from bevkd.models.detector import build_detector
 from bevkd.models.heads.center_settings import CenterLossSettings, CenterSettings
-from bevkd.models.losses import DetectionLoss, binary_heatmap_loss, depth_loss, gaussian_heatmap_loss
+from bevkd.models.losses import DetectionLoss, axis_error, binary_heatmap_loss, depth_loss, gaussian_heatmap_loss
 from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 from bevkd.models.targets import TargetAssigner
 from bevkd.ranks import PartCounts, rank_mean
@@ -98,6 +98,73 @@ def test_regression_terms_by_hand() -> None:
     car["vel"] = car["vel"] - torch.tensor([1.0, -2.0])[:, None, None]
     overlap = (1.7 - 0.5) / (1.7 + 0.5)
     assert float(DetectionLoss(model)(outputs, batch)["iou"]) == pytest.approx(1 - overlap, rel=1e-4)
+
+
+def code_of(*yaws: float, length: float = 1.0) -> torch.Tensor:
+    """Codes (n, 10) of headings, with sine and cosine of some length."""
+    yaw = torch.tensor(yaws, dtype=torch.float64)
+    code = torch.zeros(len(yaws), 10, dtype=torch.float64)
+    code[:, 6], code[:, 7] = length * yaw.sin(), length * yaw.cos()
+    return code
+
+
+def test_the_axis_does_not_know_the_front() -> None:
+    truth = code_of(0.4, 0.4 + math.pi, 0.4 - math.pi)
+    assert axis_error(code_of(0.4, 0.4, 0.4), truth) == pytest.approx(torch.zeros(3), abs=1e-12)
+    across = axis_error(code_of(math.pi / 2), code_of(0.0))  # (0, -1) instead of (0, 1)
+    assert across == pytest.approx(2.0)
+    # Half a vector, the mean of nothing and the right answer, is no way out; nor is none.
+    assert axis_error(code_of(0.0, length=0.5), code_of(0.0)) == pytest.approx(0.75)
+    assert axis_error(code_of(0.0, length=0.0), code_of(0.0)) == pytest.approx(1.0)
+
+
+def test_an_axis_is_learnt_where_the_front_cannot_be() -> None:
+    """Of one and the same look half of the objects head one way, half the other."""
+
+    def learnt(axis_weight: float) -> float:
+        model = config("gaussian", axis_weight=axis_weight, velocity_weight=0.0)
+        batch = make_batch(model)
+        batch.boxes = batch.boxes.select(torch.tensor([0, 1]))
+        batch.boxes.labels[:] = 0
+        batch.boxes.boxes[:, 6] = torch.tensor([0.9, 0.9 - math.pi])
+        outputs = perfect_outputs(model, batch)
+        rot = torch.tensor([0.05, -0.05], requires_grad=True)  # (sine, cosine), far from the axis
+        size = outputs.heads[0].regression["rot"].shape
+        optimizer, loss = torch.optim.Adam([rot], lr=0.02), DetectionLoss(model)
+        for _ in range(300):
+            outputs.heads[0].regression["rot"] = rot[None, :, None, None].expand(size)
+            optimizer.zero_grad()
+            loss(outputs, batch)["total"].backward()
+            optimizer.step()
+        yaw = float(torch.atan2(rot[0], rot[1]).detach())
+        return abs((yaw - 0.9 + math.pi / 2) % math.pi - math.pi / 2)
+
+    assert learnt(1.0) < 0.02
+    assert learnt(0.0) > 0.5
+
+
+def test_a_wrong_front_is_left() -> None:
+    """From the opposite of any heading the sum of both errors falls all the way to the truth."""
+    yaw = torch.linspace(-math.pi, math.pi, 721, dtype=torch.float64)
+    truth = code_of(*yaw.tolist())
+    along = torch.linspace(-1, 1, 201, dtype=torch.float64)
+
+    def errors(weight: float) -> torch.Tensor:
+        return torch.stack([(r * truth - truth).abs().sum(1) + weight * axis_error(r * truth, truth) for r in along])
+
+    assert (errors(0.44).diff(dim=0) < 0).all()
+    assert not (errors(0.5).diff(dim=0) < 0).all()
+
+
+def test_the_axis_is_part_of_the_box_errors() -> None:
+    plain, own = config("gaussian"), config("gaussian", axis_weight=0.5)
+    batch = make_batch(plain)
+    outputs = random_outputs(plain, len(batch))
+    before, after = (DetectionLoss(model)(outputs, batch) for model in (plain, own))
+    assert float(after["loc"]) > float(before["loc"])
+    assert float(after["heatmap"]) == float(before["heatmap"])
+    perfect = DetectionLoss(own)(perfect_outputs(own, batch), batch)
+    assert float(perfect["loc"]) == pytest.approx(0, abs=1e-4)
 
 
 def test_the_iou_term_begins_below_a_loss_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,3 +266,113 @@ def test_costs_are_compared_repeat_by_repeat(tmp_path: Path):
         cost_file("plain", "sim", tmp_path / "runs").write_text(json.dumps(broken))
         with pytest.raises(DataError, match="not what a benchmark writes"):
             answer(dearer, runs)
+
+
+# --- what a line of the ledger says beside its verdict
+
+
+def test_the_ledger_says_what_it_could_have_seen(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[10.0, 12.0, 10.5], b=[10.0, 10.1, 10.2])
+    cells = load_claims()["path2_map"].published
+    finding = answer(claim(control="not_due", paper="UniDistill", published=cells), runs)
+    assert finding.smallest_effect == pytest.approx((finding.ci_high - finding.ci_low) / 2)
+    assert finding.target_half_width == pytest.approx((29.6 - 26.4) / 26.4 * 10.1 / 3)
+    assert finding.smallest_effect > finding.target_half_width
+    wide = (
+        f"could have seen {finding.smallest_effect:.1f} % at the least, a third of the published relative gain is 0.4"
+    )
+    assert finding.note == f"interval includes 0; {wide}"
+    narrow = answer(claim(control="not_due"), runs)
+    assert math.isnan(narrow.target_half_width)
+    assert narrow.note == "interval includes 0"
+    assert (finding.protocol, finding.covers) == ("published", "seeds")
+
+
+def test_intervals_say_what_they_cover(tmp_path: Path):
+    rows = {"t": row("t", (0, 1)), "b": row("b")}
+    rows["one"] = replace(row("one"), teacher="t")
+    rows["two"] = replace(row("two"), teacher="t", teacher_seed=(0, 1))
+    covers = claims.covers
+    assert covers(claim(better="one"), rows) == "student seeds, one teacher"
+    assert covers(claim(better="two"), rows) == "student seeds, 2 teacher seeds"
+    assert covers(claim(better="two", controls=["one"]), rows) == "student seeds, one teacher", "of the fewest"
+    assert covers(claim(better="b", than="t"), rows) == "seeds"
+    assert covers(claim(better="one", over="subsets"), rows) == "labelled subsets, each with its teacher"
+    assert covers(claim(metric="loss_time_live", over="repeats"), rows) == "repeats of a benchmark"
+
+
+def test_p_and_verdict_go_together(tmp_path: Path):
+    values = {"a": [20.0, 20.1, 20.2], "b": [10.0, 10.3, 10.1], "close": [19.9, 20.2, 20.1], "c": [30.0, 30.2, 30.1]}
+    runs = runs_with(tmp_path, **values)
+    good = answer(claim(id="good", controls=["b"]), runs)
+    open_ = answer(claim(id="open", controls=["close"]), runs)
+    bad = answer(claim(id="bad", than="c"), runs)
+    none_declared = answer(claim(id="none"), runs)
+    null = answer(claim(id="null", kind="no_difference", margin=2.0, than="close"), runs)
+    assert [f.verdict for f in (good, open_, bad, none_declared, null)] == [
+        *(REPRODUCED, INCONCLUSIVE, CONTRADICTED, INCONCLUSIVE, REPRODUCED),
+    ]
+    assert good.p_value < 0.05
+    assert open_.p_value > 0.05
+    assert bad.p_value < 0.05
+    assert math.isnan(none_declared.p_value), "one of its tests is missing"
+    assert null.p_value < 0.025
+    assert all(math.isnan(f.p_holm) for f in (good, open_, bad, null)), "a part has a family, a claim has none"
+
+
+def test_the_correction_is_over_the_gains_of_a_part(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[20.0, 21.5, 20.2], b=[18.0, 18.2, 18.1])
+    one = answer(claim(id="one", control="not_due"), runs)
+    assert one.verdict == REPRODUCED
+    assert 0.01 < one.p_value < 0.05
+    null = answer(claim(id="null", kind="no_difference", margin=9.0), runs)
+    assert null.verdict == REPRODUCED
+    alone = claims.corrected([one, null])
+    assert alone[0].p_holm == one.p_value, "a declared null is no member"
+    assert [f.verdict_holm for f in alone] == [REPRODUCED, null.verdict]
+    many = claims.corrected([one, replace(one, claim="two"), replace(one, claim="untested", p_value=math.nan)])
+    assert many[0].p_holm == pytest.approx(3 * one.p_value)
+    assert [(f.verdict, f.verdict_holm) for f in many[:2]] == [(REPRODUCED, INCONCLUSIVE)] * 2
+    assert math.isnan(many[2].p_holm)
+    assert many[2].verdict_holm == INCONCLUSIVE
+
+
+def test_errors_that_score_nothing_are_not_learnt(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[10.0, 10.1, 10.2], b=[10.0, 10.1, 10.2])
+
+    def error(run: str, values: list[float]) -> None:
+        for seed, value in enumerate(values):
+            path = runs.folder(run, seed) / "metrics_val.json"
+            content = json.loads(path.read_text())
+            content["tp_errors"]["orient_err"] = value
+            path.write_text(json.dumps(content))
+
+    error("a", [1.2, 1.21, 1.22])
+    error("b", [1.4, 1.41, 1.43])
+    turned = claim(metric="mAOE", control="not_due")
+    finding = answer(turned, runs)
+    assert finding.verdict == INCONCLUSIVE, "though the interval lies above 0"
+    assert finding.ci_low > 0
+    assert finding.note == "not learnt (1.210 and 1.413 rad; from 1.000 on an error scores 0)"
+    assert math.isnan(finding.p_value)
+    error("a", [0.9, 0.91, 0.92])
+    assert answer(turned, runs).verdict == REPRODUCED, "one side has learnt it"
+    assert answer(claim(control="not_due"), runs).note == "interval includes 0"
+
+
+def test_ledgers_of_before_are_read(tmp_path: Path):
+    runs = runs_with(tmp_path, a=[20.0, 20.9, 20.2], b=[18.0, 18.2, 18.1])
+    findings = claims.corrected([answer(claim(control="not_due"), runs)])
+    frame = ledger.to_frame(findings)
+    (tmp_path / "new.csv").write_text(frames.to_csv(frame))
+    (again,) = ledger.read(tmp_path / "new.csv")
+    assert (again.protocol, again.verdict_holm) == ("published", REPRODUCED)
+    assert again.p_holm == pytest.approx(findings[0].p_holm, abs=1e-4)
+    newer = ["protocol", "covers", "smallest_effect", "target_half_width", "p_value", "p_holm", "verdict_holm"]
+    (tmp_path / "old.csv").write_text(frames.to_csv(frame.drop(columns=newer)))
+    (old,) = ledger.read(tmp_path / "old.csv")
+    assert (old.effect, old.protocol, old.verdict_holm) == (again.effect, "", "")
+    assert math.isnan(old.p_value)
+    (tmp_path / "odd.csv").write_text(frames.to_csv(frame.drop(columns=["effect"])))
+    with pytest.raises(frames.ColumnsError):
+        ledger.read(tmp_path / "odd.csv")

@@ -43,12 +43,15 @@ def test_companions_of_every_run_are_its_teacher_and_comparison_partners(scale: 
             for one in others:
                 assert one.seed in ROWS[one.run].seeds
                 if one.role == "teacher":
-                    assert (one.run, one.seed) == (row.teacher, row.teacher_seed)
+                    assert (one.run, one.seed) == (row.teacher, row.teacher_seed_for(seed))
                 else:
                     assert (run, one.run) in known, f"{run} is not compared with {one.run}"
                     assert ROWS[one.run].target != "demand" or row.target == "demand" or scale == "paper"
             if row.teacher is not None:
-                assert any("teacher" in one.role for one in others) or (run, seed) == (row.teacher, row.teacher_seed)
+                assert any("teacher" in one.role for one in others) or (run, seed) == (
+                    row.teacher,
+                    row.teacher_seed_for(seed),
+                )
 
 
 def test_every_distilled_run_stands_beside_the_plain_student() -> None:

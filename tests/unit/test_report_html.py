@@ -80,7 +80,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Path:
     specs = [*load_tables().values(), *load_figures().values(), *load_claims().values()]
     items = [item for item in specs if item.target == "all"]
     needs = dict.fromkeys(need for item in items for need in item.needs(ROWS))
-    teachers = [(row.teacher, row.teacher_seed) for row in (ROWS[run] for run, _ in needs) if row.teacher]
+    teachers = [(row.teacher, seed) for row in (ROWS[run] for run, _ in needs) for seed in row.teacher_seeds]
     write_runs(runs, ROWS, needs | dict.fromkeys(teachers))
     read_from(smoke_dataset, runs)
     results = runs.parent

@@ -83,7 +83,7 @@ def test_commands_make_the_page_when_asked(command: str, tmp_path: Path, monkeyp
 
     asked: list[tuple[str, Path]] = []
     monkeypatch.setattr(bevkd.report, f"make_{command}", lambda *arguments: [])
-    monkeypatch.setattr(bevkd.report, "refresh_page", lambda scale, runs, out, rows: asked.append((scale, out)))
+    monkeypatch.setattr(bevkd.report, "refresh_page", lambda scale, runs, out, rows, after: asked.append((scale, out)))
     plain = [command, "any", "--scale", "smoke", "--out", str(tmp_path)]
     assert main(plain) == 0
     assert asked == []

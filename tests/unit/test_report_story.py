@@ -13,8 +13,9 @@ from bevkd.report import effects, story
 from bevkd.report.claims import Finding
 from bevkd.report.effects import Mark
 from bevkd.report.metrics import METRICS, metric
+from bevkd.report.pages import load_page
 from bevkd.report.spec import load_claims
-from bevkd.report.story import Headline, Point, load_page, points
+from bevkd.report.story import Headline, Point, points
 
 ROWS, CLAIMS, PAPERS = load_rows(), load_claims(), load_papers()
 NAN = math.nan

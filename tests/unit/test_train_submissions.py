@@ -154,6 +154,38 @@ def test_waymo_truth_does_not_depend_on_settings_of_training(waymo: Path) -> Non
     assert counts[0] == counts[1] == counts[2] > 10
 
 
+def test_waymo_for_cameras_counts_what_they_see(waymo: Path, tmp_path: Path) -> None:
+    """The cameras look to the front and the sides (115 degrees either way): nothing behind them counts."""
+    run = run_of("waymo", waymo)
+    every = FrameDataset(run.data, run.model, "val", train=False, seed=0)
+    own = replace(run, data=replace(run.data, boxes_in_view=True))
+    frames = FrameDataset(own.data, own.model, "val", train=False, seed=0)
+    submission = lookup("submission", "waymo")
+    metrics = submission.evaluate(
+        own, frames, submission.write(own, frames, perfect(every), tmp_path / "predictions_val"), tmp_path / "m.json"
+    )
+    assert value_of(metrics, "L2_AP_vehicle", tmp_path) == pytest.approx(100.0, abs=0.1)
+    with np.load(tmp_path / "predictions_val.npz") as arrays:
+        counted, found = arrays["gt_box"], arrays["pred_box"]
+    total = sum(len(every.annotations(i)[0]) for i in range(len(every)))
+    assert 5 < len(counted) == len(found) < 0.9 * total
+    angle = np.degrees(np.abs(np.arctan2(counted[:, 1], counted[:, 0] - 1.4)))
+    assert angle.max() < 120
+    train = FrameDataset(own.data, own.model, "train", train=True, seed=0)
+    taught = np.concatenate([train.boxes(i)[0] for i in range(len(train))])
+    assert np.degrees(np.abs(np.arctan2(taught[:, 1], taught[:, 0] - 1.4))).max() < 120
+
+
+@pytest.mark.parametrize("name", ["nuscenes", "kitti"])
+def test_other_benchmarks_count_every_box(name: str, waymo: Path) -> None:
+    run = run_of("waymo", waymo)
+    run = replace(run, data=replace(run.data, boxes_in_view=True))
+    head = replace(run.model.head, tasks=(("car",),))
+    run = replace(run, model=replace(run.model, head=head))
+    with pytest.raises(ConfigError, match=r"data\.boxes_in_view"):
+        lookup("submission", name).check(run, {"version": run.data.version})
+
+
 def test_waymo_refuses_other_classes_and_splits_without_labels(waymo: Path, tmp_path: Path) -> None:
     run = run_of("waymo", waymo)
     frames = FrameDataset(run.data, run.model, "val", train=False, seed=0)

@@ -106,6 +106,8 @@ def test_cheap_tables_come_first_and_headlines_before_the_rest() -> None:
     assert in_order(needs, costs.__getitem__, {}) == ["other", "small", "next", "big"]
     # 60 seconds count as 4: before the 5 of the smallest; what they leave to the others costs nothing more.
     assert in_order(needs, costs.__getitem__, {"big": 15.0}) == ["big", "small", "next", "other"]
+    # Headlines come first, whatever they cost, in their own order; those that nobody asked for are no tables here.
+    assert in_order(needs, costs.__getitem__, {}, ["next", "gone", "small"]) == ["next", "small", "other", "big"]
     assert levels(["small", "next"], needs) == {"a": 2, "b": 1}
 
 

@@ -17,6 +17,8 @@ from snakemake import __version__
 from snakemake.cli import parse_args
 from workflow_case import ROOT, copy_repository, environment, run, snakemake, with_fake_launcher
 
+from bevkd.config.workflow import CostConfig
+
 COUNTED = """
 import sys, threading
 started = []
@@ -115,8 +117,9 @@ def test_a_dry_run_ends_with_its_estimate_by_part(tmp_path: Path) -> None:
     assert wall == pytest.approx(minutes / 2, abs=1)
     start = next(i for i, line in enumerate(lines) if line.startswith("This was a dry-run"))
     parts = {}
-    assert re.fullmatch(r"  \d+ teacher caches, about [\d.]+ GB on disk", lines[-2])
-    for line in lines[start + 1 : -2]:
+    assert re.fullmatch(r"  \d+ teacher caches, about [\d.]+ GB on disk", lines[-3])
+    assert re.fullmatch(r"  headline tables: unidistill_s1 after \d+ minutes(, \w+ after \d+ minutes)+", lines[-2])
+    for line in lines[start + 1 : -3]:
         name, trainings, cost = re.fullmatch(r"  (.+?) +(\d+) trainings +(\d+) CPU minutes", line).groups()  # type: ignore[union-attr]
         parts[name] = (int(trainings), int(cost))
     assert {"datasets", "label_efficiency", "unidistill", "data and pages"} == set(parts)
@@ -149,7 +152,7 @@ def test_every_job_is_booked_where_it_belongs(tmp_path: Path) -> None:
     steps = dict.fromkeys(plain["cost"]["smoke"]["per_step"], 0.0)
     costs = {"simulate": 0, "convert": 0, "cache": 0, "report": 0, "evaluate": 0, "per_step": steps}
 
-    def estimated(*targets: str, **changed: float) -> dict[str, int]:
+    def estimated(*targets: str, **changed: Any) -> dict[str, int]:
         plain["cost"]["smoke"] = costs | {"start": 0} | changed
         path.write_text(yaml.safe_dump(plain, sort_keys=False))
         return by_part(snakemake(folder, *targets, "--dry-run", "--cores", "1", "--config", "scale=smoke"))
@@ -157,6 +160,14 @@ def test_every_job_is_booked_where_it_belongs(tmp_path: Path) -> None:
     metrics = "results/runs/smoke/lidar_base/seed0/snapshots/1of2/metrics_val.json"
     found = estimated(metrics, start=0.001, evaluate=6000)
     assert found == {"unidistill": 100, "data and pages": 0}
+    # By model, and data sets by format; what is not named costs the mean of the others.
+    found = estimated(metrics, start=0.001, evaluate={"lidar_pillar": 1200, "camera": 1}, simulate={"nuscenes": 600})
+    assert found == {"unidistill": 20, "data and pages": 10}
+    found = estimated(metrics, start=0.001, evaluate={"camera": 600, "fusion": 1200}, convert={"kitti": 60})
+    assert found == {"unidistill": 15, "data and pages": 1}
+    # A cache by its entries: 12 labelled frames under 4 augmentations, which twelve steps of four do not all hit.
+    found = estimated("run_unidistill_p4", start=0.001, cache={"lidar_pillar": 60})
+    assert 20 < found["unidistill"] <= 48
     # One minute a job; data set and index belong to no paper.
     found = estimated("table_kitti", start=60)
     assert found["data and pages"] == 2
@@ -165,6 +176,22 @@ def test_every_job_is_booked_where_it_belongs(tmp_path: Path) -> None:
     found = estimated("datasets", start=60)
     assert found["data and pages"] == 4, "two data sets with their indices"
     assert found["datasets"] == with_table + 2 + 1 + 1, "another run with its metrics and table, and the part itself"
+
+
+def test_what_a_job_costs_by_model_format_or_rule() -> None:
+    cost = CostConfig(evaluate={"camera": 2.0, "fusion": 4.0}, simulate=7.0, other={"image_weights": 90.0})
+    assert [cost.of("evaluate", model) for model in ("camera", "fusion", "unknown")] == [2.0, 4.0, 3.0]
+    assert (cost.of("simulate", "kitti"), cost.of("response", "camera")) == (7.0, 0.0)
+    assert (cost.of("image_weights"), cost.of("a rule without a price")) == (90.0, 0.0)
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_the_estimate_comes_last_whoever_shows_the_plan(
+    tmp_path: Path, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflow_case.environment", lambda: environment() | {"BEVKD_CONSOLE": asked})
+    plan = snakemake(copy_repository(tmp_path), "table_kitti", "--dry-run", "--cores", "all", "--config", "scale=smoke")
+    assert plan.splitlines()[-1].startswith("estimated cost: ")
 
 
 def test_a_plan_that_cannot_be_made_has_no_estimate(tmp_path: Path) -> None:

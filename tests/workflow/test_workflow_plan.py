@@ -14,6 +14,9 @@ import yaml
 from workflow_case import ROOT, copy_repository, jobs, run, snakemake, with_fake_launcher
 
 from bevkd.config import load_rows
+from bevkd.config.chain import with_needed
+from bevkd.config.tiers import of_target
+from bevkd.report.spec import load_tables
 
 ROWS = load_rows()
 DEFAULT_RUNS = {(run_id, seed) for run_id, row in ROWS.items() if row.target == "all" for seed in row.seeds}
@@ -217,17 +220,13 @@ def test_an_unknown_setting_on_the_command_line_is_refused(clone: Path) -> None:
 def test_the_preview_trains_single_seeds_of_default_runs(clone: Path) -> None:
     plan = snakemake(clone, "preview", "--cores", "2", "--dry-run", "--config", "scale=smoke")
     trained = set(re.findall(r"output: results/runs/smoke/(\w+)/seed(\d+)/model.pt", plan))
-    assert {run_id for run_id, _ in trained} == {
-        "camera_base",
-        "unidistill_p2",
-        "camera_long",
-        "le_lc_to_c",
-        "fusion_long",
-    }
+    tables = of_target(load_tables("smoke"), "preview").values()
+    assert trained == {(run, str(seed)) for table in tables for run, seed in with_needed(table.needs(ROWS), ROWS)}
     assert {seed for _, seed in trained} == {"0"}
+    assert {run for run, _ in trained} <= {run for run, _ in DEFAULT_RUNS}
     counts = jobs(plan)
-    assert counts["table"] == 2
-    assert not {"claims", "report", "figure"} & set(counts)
+    assert (counts["table"], counts["figure"], counts["report_preview"]) == (len(tables), len(tables), 1)
+    assert not {"claims", "report", "part"} & set(counts)
 
 
 def test_a_changed_table_is_made_again_and_its_neighbours_are_not(tmp_path: Path) -> None:
@@ -395,3 +394,30 @@ def test_conda_environment_names_what_bevkd_imports() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     wanted = re.findall(r'"([a-z0-9]+)', project.partition("dependencies = [")[2].partition("]")[0])
     assert set(wanted) - named <= {"snakemake", "dvc"}, "jobs run without the workflow tools"
+
+
+def test_students_wait_for_the_teacher_of_their_seed(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    runs = folder / "config" / "papers" / "label_efficiency" / "runs.yaml"
+    own = {
+        "pairs_teacher": {"model": "lidar_voxel", "seeds": [0, 1]},
+        "pairs": {"model": "camera", "seeds": [0, 1, 2], "teacher": "pairs_teacher", "teacher_seed": "paired"},
+    }
+    own["pairs"]["method"] = {"kind": "dense"}
+    own["pairs_live"] = {**own["pairs"], "teacher_mode": "live"}
+    content = yaml.safe_load(runs.read_text())
+    content["runs"] |= {name: {**row, "target": "demand", "dataset": "nuscenes_sim"} for name, row in own.items()}
+    runs.write_text(yaml.safe_dump(content))
+    wanted = [f"results/runs/smoke/{name}/seed{seed}/model.pt" for name in ("pairs", "pairs_live") for seed in range(3)]
+    plan = snakemake(folder, "--cores", "1", "--dry-run", "--config", "scale=smoke", "--", *wanted)
+    assert jobs(plan)["train"] == 8
+    assert jobs(plan)["cache_teacher"] == 2
+    for student in ("pairs", "pairs_live"):
+        for seed in range(3):
+            job = re.search(rf"input: (.*)\n    output: results/runs/smoke/{student}/seed{seed}/model\.pt", plan)
+            assert job is not None
+            wants = f"pairs_teacher_seed{seed % 2}_" if student == "pairs" else f"pairs_teacher/seed{seed % 2}/model.pt"
+            assert wants in job[1]
+    caches = re.findall(r"input: (.*)\n    output: results/cache/smoke/pairs_teacher_seed(\d)_", plan)
+    assert sorted(seed for _, seed in caches) == ["0", "1"]
+    assert all(f"pairs_teacher/seed{seed}/model.pt" in wants for wants, seed in caches)

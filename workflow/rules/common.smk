@@ -14,6 +14,7 @@ from bevkd.config import (
     config_tree,
     first_seeds,
     identity_digest,
+    load_papers,
     load_run,
     paper_of,
     parse as parse_config,
@@ -22,19 +23,22 @@ from bevkd.config import (
     to_plain,
 )
 from bevkd.config.chain import awaited, with_needed
+from bevkd.config.comparisons import check_lengths
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.config.weights import check_weights_there, weights_folder
 from bevkd.distill import cache_name, estimate_cache_bytes
-from bevkd.distill.cache_key import reads_cache, readers_of
+from bevkd.distill.cache_key import caches_of, reads_cache, readers_of
 from bevkd.errors import ConfigError
 from bevkd.io import digest
+from bevkd.report.pages import headline_table
 from bevkd.report.parts import ledger_file, part_file, part_metrics, parts_of
 from bevkd.report.runs import results_dir
 from bevkd.report.spec import load_claims, load_figures, load_tables, reads
 from launch import devices, prepare_environment
-from order import HEADLINE, PRINTED, STEP, in_order, levels
+from order import PRINTED, STEP, in_order, levels
 from rate_limit import end_rate_limit
+from retries import retry_only_crashes
 from targets import Suggestion, items_of, stop
 
 
@@ -94,8 +98,8 @@ def first_seed_digest(wildcards):
     return identity_digest(run_config(wildcards.run))
 
 
-# Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first run that
-# reads it, and all of them.
+# Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first training
+# that reads it, and the runs of all that do.
 DATASETS = {}
 SIMULATED = {}
 CACHES = {}
@@ -105,11 +109,19 @@ for _run in ROWS:
     DATASETS.setdefault(_config.data.index, _config.data)
     if _config.data.root == f"data/{_config.data.kind}_sim/{SCALE}":
         SIMULATED[_config.data.root] = _config.data.kind
-    if reads_cache(_config):
-        CACHES.setdefault(cache_name(_config), _run)
-        CACHE_READERS.setdefault(cache_name(_config), []).append(_run)
+    for _name, _readers in caches_of(_config).items():
+        CACHES.setdefault(_name, _readers[0])
+        CACHE_READERS.setdefault(_name, []).append(_run)
+for _paper in load_papers().values():
+    _file = str(_paper.file("claims"))
+    checked(check_lengths, _paper.comparisons, SCALE, lambda run: run_config(run).train, _file)
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 AWAITED = awaited(ROWS)
+
+
+def indices_of(root):
+    """The indices of a data set."""
+    return [index for index, data in DATASETS.items() if data.root == root]
 
 
 def dataset_files(wildcards):
@@ -165,19 +177,27 @@ def index_of(run):
     return f"{run_config(run).data.index}/frames.parquet"
 
 
-def teacher_file(run):
-    """The teacher's weights of a run."""
-    return run_file(ROWS[run].teacher, ROWS[run].teacher_seed, "model.pt")
+def teacher_file(run, seed=None):
+    """The teacher's weights of a seed of a run (of its first when none is given)."""
+    row = ROWS[run]
+    return run_file(row.teacher, row.teacher_seed_for(row.seeds[0] if seed is None else int(seed)), "model.pt")
+
+
+def cache_inputs(wildcards):
+    """What a teacher cache is made from."""
+    reader = CACHES[wildcards.cache]
+    return {"index": index_of(reader.run), "teacher": teacher_file(reader.run, reader.seed)}
 
 
 def training_inputs(wildcards):
     """What a training reads: the index; when distilled, the teacher's targets or its weights; weights to start from."""
-    row, inputs = run_config(wildcards.run).row, {"index": index_of(wildcards.run)}
-    note_missing_weights(weights_folder(run_config(wildcards.run).model))
-    if reads_cache(run_config(wildcards.run)):
-        inputs["cache"] = f"{CACHE}/{cache_name(run_config(wildcards.run))}/manifest.json"
+    config = run_config(wildcards.run, wildcards.seed)
+    row, inputs = config.row, {"index": index_of(wildcards.run)}
+    note_missing_weights(weights_folder(config.model))
+    if reads_cache(config):
+        inputs["cache"] = f"{CACHE}/{cache_name(config)}/manifest.json"
     elif row.teacher:
-        inputs["teacher"] = teacher_file(wildcards.run)
+        inputs["teacher"] = teacher_file(wildcards.run, wildcards.seed)
     if row.inits:
         starts = [(init.run, init.seed_for(int(wildcards.seed))) for init in row.inits]
         inputs["init"] = [run_file(*start, "model.pt") for start in starts]
@@ -319,13 +339,14 @@ def outputs_of(target):
 
 
 def preview_outputs():
-    """The tables of the preview."""
-    return [f"{RESULTS}/tables/{name}{end}" for name in of_target(TABLES, "preview") for end in SUFFIXES["table"]]
-
-
-def page_option(table):
-    """Has the page made anew after a table, unless the page does not show it."""
-    return "" if TABLES[table].target == "preview" else "--page"
+    """The tables and figures of the preview."""
+    items = {"table": TABLES, "figure": FIGURES}
+    return [
+        f"{RESULTS}/{kind}s/{name}{end}"
+        for kind in items
+        for name in of_target(items[kind], "preview")
+        for end in SUFFIXES[kind]
+    ]
 
 
 def results_folder(wildcards, output):

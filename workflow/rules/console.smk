@@ -8,23 +8,19 @@ if workflow.is_main_process and not workflow.output_settings.dryrun and console.
     CONSOLE = CONSOLE if CONSOLE.take_over(snakemake_logger) else None
 
 
-PAGES = ("table", "figure", "part", "report")  # what the cost of the report is shared by
-
-
-def work_of(job, cost, pages):
-    """A job as it is shown, with its share of what so many pages cost."""
+def work_of(job, cost):
+    """A job as it is shown."""
     wildcards = dict(job.wildcards_dict)
     if "cache" in wildcards:
-        wildcards["cache"] = f"of {ROWS[CACHES[wildcards['cache']]].teacher}"
+        wildcards["cache"] = f"of {CACHES[wildcards['cache']].row.teacher}"
     if "number" in wildcards:
         wildcards |= {"number": f"at {wildcards['number']}", "parts": f"of {wildcards['parts']}"}
     if "seed" in wildcards:
         wildcards["seed"] = f"seed {wildcards['seed']}"
     shown = [path for path in map(str, job.output) if path.endswith((".md", ".png", ".html"))]
-    seconds = 0.0 if cost is None else seconds_of(job, cost)
-    if cost is not None and job.rule.name in PAGES:
-        seconds = cost.start + cost.report / pages
-    return Work(job.rule.name.replace("_", " "), " ".join(wildcards.values()), seconds, (shown or [""])[0])
+    return Work(
+        job.rule.name.replace("_", " "), " ".join(wildcards.values()), seconds_of(job, cost), (shown or [""])[0]
+    )
 
 
 def progress_of(todo):
@@ -43,9 +39,8 @@ def progress_of(todo):
     order = {key: place for place, key in enumerate(wanted_items())}
     tables = [job for job in numbers if job.rule.name in ("table", "figure")]
     tables.sort(key=lambda job: order.get((job.rule.name, job.wildcards_dict[job.rule.name]), len(order)))
-    pages = sum(job.rule.name in PAGES for job in numbers)
     return Progress(
-        {number: work_of(job, cost, pages) for job, number in numbers.items()},
+        {number: work_of(job, cost) for job, number in numbers.items()},
         {numbers[job]: [numbers[other] for other in waits_for(job)] for job in tables},
         core_count(),
     )
@@ -60,8 +55,10 @@ def begin_console(log):
     left, cores = progress.left(), core_count()
     head = [f"{len(progress.work)} jobs to do, {trainings} of them trainings"]
     head[0] += f"; about {time_text(left)} on {cores} cores" if left else f" on {cores} cores"
-    if any(page_option(progress.work[job].which) for job in progress.tables if progress.work[job].what == "table"):
-        head.append(f"the page is made anew after each table: {RESULTS}/report.html")
+    tiers = {TABLES[progress.work[job].which].target for job in progress.tables if progress.work[job].what == "table"}
+    pages = [f"{RESULTS}/preview.html"] * ("preview" in tiers) + [f"{RESULTS}/report.html"] * bool(tiers - {"preview"})
+    if pages:
+        head.append(f"the page is made anew after each table: {' and '.join(pages)}")
     head.append(f"logs of jobs: {LOGS}; Snakemake's own text: {' '.join(map(os.path.relpath, log))}")
     head.append("Ctrl-C stops; the same command goes on")
     CONSOLE.begin(progress, head)

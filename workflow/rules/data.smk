@@ -1,8 +1,5 @@
 # Datasets: simulated when they are ours, indexed in any case. Real data are found, never made.
 
-# The smoke scale's take seconds, less than more processes would take to start.
-DATA_PROCESSES = 1 if SCALE == "smoke" else 8
-
 
 rule simulate:
     output:
@@ -11,19 +8,19 @@ rule simulate:
         f"{LOGS}/simulate/{{root}}.log",
     benchmark:
         f"{BENCHMARKS}/simulate/{{root}}.tsv"
-    priority: lambda wildcards: data_priority(*(index for index, data in DATASETS.items() if data.root == wildcards.root))
+    priority: lambda wildcards: data_priority(*indices_of(wildcards.root))
     conda:
         ENV
-    threads: DATA_PROCESSES
+    threads: lambda wildcards: data_processes(*indices_of(wildcards.root))
     resources:
         mem_mb=lambda wildcards, threads: 700 * threads,
         runtime=60,
     params:
-        format=lambda wildcards: SIMULATED[wildcards.root],
+        reader=lambda wildcards: SIMULATED[wildcards.root],
         scale=SCALE,
         seed=SETTINGS.seed,
     shell:
-        "python workflow/scripts/launch.py 0 simulate --dataset {params.format} --scale {params.scale} --seed {params.seed}"
+        "python workflow/scripts/launch.py 0 simulate --dataset {params.reader} --scale {params.scale} --seed {params.seed}"
         " --out {output.root} --workers {threads} > {log} 2>&1"
 
 
@@ -39,7 +36,7 @@ rule convert:
     priority: lambda wildcards: data_priority(wildcards.index)
     conda:
         ENV
-    threads: DATA_PROCESSES
+    threads: lambda wildcards: data_processes(wildcards.index)
     resources:
         mem_mb=lambda wildcards, threads: 700 * threads,
         runtime=60,

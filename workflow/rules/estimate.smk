@@ -2,7 +2,12 @@
 import atexit
 from collections import Counter
 
+from bevkd.distill.sizes import expected_entries
+from schedule import Planned, ends
+
 SHARED = "data and pages"  # what no paper has for itself
+DATA = ("simulate", "convert")  # rules that use several cores
+PAGES = ("table", "figure", "part", "report", "report_preview")
 
 
 def part_of(job):
@@ -13,32 +18,57 @@ def part_of(job):
             return items[wildcards[kind]].part
     if "part" in wildcards:
         return PARTS[wildcards["part"]].paper
-    run = ROWS[CACHES[wildcards["cache"]]].teacher if "cache" in wildcards else wildcards.get("run")
+    run = CACHES[wildcards["cache"]].row.teacher if "cache" in wildcards else wildcards.get("run")
     return SHARED if run is None else paper_of(run).name
 
 
 def seconds_of(job, cost):
     """Estimated CPU seconds of a job."""
-    name, run = job.rule.name, job.wildcards_dict.get("run")
-    if not job.rule.shellcmd:  # a name for its inputs
+    name, wildcards = job.rule.name, job.wildcards_dict
+    if cost is None or not job.rule.shellcmd:  # nothing is known, or it is a name for its inputs
         return 0.0
     if name == "train":
-        return training_seconds(run)
+        return training_seconds(wildcards["run"])
+    if name in DATA:
+        return cost.start + cost.of(name, job.params.reader)
+    if name == "cache_teacher":
+        run = CACHES[wildcards["cache"]].run
+        return cost.start + cache_entries(run) * cost.of("cache", ROWS[ROWS[run].teacher].model)
+    if name in ("evaluate", "evaluate_snapshot", "response"):
+        return cost.start + cost.of("evaluate" if name != "response" else name, ROWS[wildcards["run"]].model)
     if name == "bench":
-        settings = BENCH
-        ways = 3 if ROWS[run].teacher else 1
-        steps = ways * settings.repeats * (settings.warmup + settings.steps)
+        run, ways = wildcards["run"], 3 if ROWS[wildcards["run"]].teacher else 1
+        steps = ways * BENCH.repeats * (BENCH.warmup + BENCH.steps)
         return cost.start + steps * cost.per_step.get(ROWS[run].model, 0.0)
-    known = {
-        "simulate": cost.simulate,
-        "convert": cost.convert,
-        "cache_teacher": cost.cache,
-        "evaluate": cost.evaluate,
-        "evaluate_snapshot": cost.evaluate,
-        "response": cost.evaluate,
-        "report": cost.report,
-    }
-    return cost.start + known.get(name, 0.0)
+    return cost.start + (cost.of("report", name) if name in PAGES else cost.of(name))
+
+
+@functools.cache
+def cache_entries(run):
+    """About how many frames under how many augmentations the teacher cache of a run holds."""
+    return sum(expected_entries(run_config(run), readers_of(run_config(run)))[0])
+
+
+def schedule_of(todo, cost, cores):
+    """When each job of a plan would end, in seconds after the start."""
+    todo = set(todo)
+
+    def planned(job):
+        seconds = seconds_of(job, cost)
+        if job.rule.name not in DATA:  # whatever else wants several cores wants the machine for itself
+            seconds *= min(job.threads, cores)
+        waits_for = [other for other in workflow.dag.dependencies[job] if other in todo]
+        return Planned(seconds, job.threads, job.priority, waits_for)
+
+    return ends({job: planned(job) for job in todo}, cores)
+
+
+def headlines_text(schedule):
+    """When the headline tables of a plan would stand; nothing where it makes none."""
+    jobs = {(job.rule.name, job.wildcards_dict.get("table")): seconds for job, seconds in schedule.items()}
+    found = {name: jobs[key] for key in headline_items() for _, name in [key] if key in jobs}
+    texts = [f"{name} after {seconds / 60:.0f} minutes" for name, seconds in found.items()]
+    return f"  headline tables: {', '.join(texts)}" if texts else ""
 
 
 def estimate(todo, trainings, cores):
@@ -63,15 +93,14 @@ def estimate(todo, trainings, cores):
         seconds[part_of(job)] += seconds_of(job, cost)
     order = sorted(seconds, key=lambda part: (part == SHARED, part))
     lines = [f"  {part:<20}{counts[part]:>5} trainings {seconds[part] / 60:>7.0f} CPU minutes" for part in order]
-    total = sum(seconds.values())
-    caches = [run_config(CACHES[job.wildcards_dict["cache"]]) for job in todo if job.rule.name == "cache_teacher"]
+    caches = [CACHES[job.wildcards_dict["cache"]] for job in todo if job.rule.name == "cache_teacher"]
     if caches:
         size = sum(estimate_cache_bytes(run, readers_of(run)) for run in caches)
         lines.append(f"  {len(caches)} teacher caches, about {size / 1e9:.1f} GB on disk")
-    return [
-        *lines,
-        f"{summary}, about {total / 60:.0f} CPU minutes ({total / 60 / cores:.0f} minutes on {cores} cores)",
-    ]
+    schedule = schedule_of(todo, cost, cores)
+    lines += [headlines_text(schedule)] if headlines_text(schedule) else []
+    total, last = sum(seconds.values()) / 60, max(schedule.values(), default=0.0) / 60
+    return [*lines, f"{summary}, about {total:.0f} CPU minutes ({last:.0f} minutes on {cores} cores)"]
 
 
 def core_count():

@@ -24,12 +24,11 @@ rule table:
         runtime=10,
     params:
         definition=lambda wildcards: definition_of(TABLES[wildcards.table]),
-        page=lambda wildcards: page_option(wildcards.table),
         scale=SCALE,
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} {params.page} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
 
 
 rule figure:
@@ -124,7 +123,30 @@ rule report:
         "python workflow/scripts/launch.py 0 report --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
 
 
-# The same from what lies in the results folder, whatever it was made by: no run, index or data set is needed, and parts
+# The first look: single seeds.
+rule report_preview:
+    input:
+        preview_outputs(),
+    output:
+        page=f"{RESULTS}/preview.html",
+    log:
+        f"{LOGS}/report_preview.log",
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        pages=pages_digest(),
+        scale=SCALE,
+        seeds=SETTINGS.seeds,
+        out=results_folder,
+    shell:
+        "python workflow/scripts/launch.py 0 report --preview --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+
+
+# The page of everything from what lies in the results folder, whatever it was made by: no run, index or data set is needed, and parts
 # that have not been made are named on the page.
 rule report_only:
     log:

@@ -28,13 +28,21 @@ def training_seconds(run):
 def data_seconds(index):
     """Estimated CPU seconds until an index is there."""
     cost = SETTINGS.cost.get(SCALE)
-    return 0.0 if cost is None else cost.simulate + cost.convert
+    return 0.0 if cost is None else sum(cost.of(what, DATASETS[index].kind) for what in ("simulate", "convert"))
+
+
+@functools.cache
+def headline_items():
+    """The headline table of every paper as ("table", name), paper by paper as the page shows them."""
+    default = [part for part in PARTS.values() if part.target == "all" and part.tables]
+    return [("table", headline_table(load_papers()[part.paper], part.tables)) for part in default]
 
 
 @functools.cache
 def wanted_items():
     """(kind, name) of the tables and figures that were asked for, in the order in which they should stand, with what
-    they need: runs and indices. What is measured when nothing else runs comes after the other tables, then figures.
+    they need: runs and indices. Headline tables come first; what is measured when nothing else runs comes after the
+    other tables, then figures.
     """
     asked = sorted(workflow.dag_settings.targets) if workflow.dag_settings else []
     items = {key: {"table": TABLES, "figure": FIGURES}[key[0]][key[1]] for key in items_of(asked, ITEMS_OF)}
@@ -45,13 +53,12 @@ def wanted_items():
         needs[key] = [*sorted(runs), *sorted({run_config(run).data.index for run in runs})]
         kinds[key] = (key[0] == "figure") * 2 or int(not {"cost", "profile"}.isdisjoint(read))
     weights = {key: PRINTED for key, item in items.items() if getattr(item, "published", None)}
-    weights |= {("table", next(iter(part.tables))): HEADLINE for part in PARTS.values() if part.tables}
 
     def seconds(name):
         """Of all seeds of a run; every run costs something, known or not."""
         return len(ROWS[name].seeds) * training_seconds(name) + 1.0 if name in ROWS else data_seconds(name)
 
-    order = in_order(needs, seconds, weights)
+    order = in_order(needs, seconds, weights, checked(headline_items))
     return {key: needs[key] for key in sorted(order, key=kinds.__getitem__)}
 
 
@@ -81,9 +88,24 @@ def evaluation_priority(run):
     return level_of(run) + 30_000
 
 
+def wanted_first(*indices):
+    """Whether one of these indices is for the first table that is to stand."""
+    first = next(iter(wanted_items().values()), indices)
+    return not set(indices).isdisjoint(first)
+
+
 def data_priority(*indices):
-    """Before everything else: with several processes, they would wait for cores that single-threaded jobs keep busy."""
-    return STEP * (len(wanted_items()) + 2) + level_of(*indices)
+    """What the first table wants comes before everything else and takes several processes: nothing else can start.
+
+    What later tables want takes one process beside other jobs, and comes before the trainings that wait for it; several
+    would have to wait for cores that single-threaded jobs keep busy.
+    """
+    return level_of(*indices) + (STEP * (len(wanted_items()) + 2) if wanted_first(*indices) else 40_000)
+
+
+def data_processes(*indices):
+    """How many processes make these indices; the smoke scale's take seconds, less than more processes take to start."""
+    return 8 if SCALE != "smoke" and wanted_first(*indices) else 1
 
 
 def table_priority(wildcards):

@@ -31,8 +31,7 @@ rule train:
 
 rule cache_teacher:
     input:
-        index=lambda wildcards: index_of(CACHES[wildcards.cache]),
-        teacher=lambda wildcards: teacher_file(CACHES[wildcards.cache]),
+        unpack(cache_inputs),
     output:
         manifest=f"{CACHE}/{{cache}}/manifest.json",
     log:

@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # also where Python does not do so itself (PYTHONSAFEPATH)
 import warm_client
 from processes import WARM, WORKFLOW_PID, alive
+from retries import HOPELESS, LAST_LINE
 
 # Jobs that start from `warm.py`.
 _WARM = (
@@ -116,6 +117,14 @@ def supervise(command: list[str], workflow: int | None) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    """Run the command; its exit status, with a word in the log where another try would be of no use."""
+    status = run(arguments)
+    if status in HOPELESS:
+        print(LAST_LINE, file=sys.stderr, flush=True)
+    return status
+
+
+def run(arguments: list[str]) -> int:
     """Run the command; its exit status."""
     if len(arguments) < 2 or not arguments[0].isdigit():
         print("usage: launch.py GPUS COMMAND ...", file=sys.stderr)

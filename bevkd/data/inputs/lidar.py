@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bevkd.data.batch import Batch
 from bevkd.data.index import LIDAR_SWEEPS
 from bevkd.data.inputs.base import Change, InputReader
 from bevkd.data.load import FrameLoader, RawFrame
-from bevkd.data.points import Points, in_view, merge_sweeps
+from bevkd.data.points import merge_sweeps
 from bevkd.data.reads import Lidar, Projected
 from bevkd.data.sample import Sample, flat
-from bevkd.errors import ConfigError, DataError
+from bevkd.errors import ConfigError
 from bevkd.registry import register
 
 
@@ -40,19 +38,8 @@ class LidarReader(InputReader[Lidar]):
         sweeps = [loader.files.lidar(sensors.filename[i], sensors.token[i]) for i in at]
         poses, ages = loader.ego_from_sensor(frame, at), loader.ages(frame, at)
         merged = merge_sweeps([(p, m, float(t)) for p, m, t in zip(sweeps, poses, ages, strict=True)], wanted.sweeps)
-        raw.points = merged[self._seen(frame, merged)] if wanted.in_view else merged
+        raw.points = merged[loader.seen(frame, merged, "data.lidar_in_view")] if wanted.in_view else merged
         raw.key_points = merged[: len(sweeps[0])] if self._key_points else None
-
-    def _seen(self, frame: int, points: Points) -> NDArray[np.bool_]:
-        """Which points (P, 3+) of the ego frame lie in the image of some camera."""
-        at, sensors = self.loader.records(frame, "camera"), self.loader.index.sensors
-        if not at:
-            raise DataError(
-                "nobody knows what the cameras see where there are none: set data.lidar_in_view to false",
-                file=self.loader.index.folder, token=self.loader.index.columns["token"][frame], field="camera",
-            )  # fmt: skip
-        poses = self.loader.ego_from_sensor(frame, at)
-        return in_view(points, poses, sensors.intrinsics[at], sensors.size[at])
 
     def augment(self, frame: int, raw: RawFrame, sample: Sample, change: Change) -> None:
         """Points moved, and cut to the area."""

@@ -1,4 +1,4 @@
-"""Which classes a benchmark knows."""
+"""What a benchmark knows: which classes, which boxes."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def check_classes(run: RunConfig, known: Collection[str], benchmark: str, *, som
         names = ", ".join(repr(name) for name in other)
         verb = "is no class" if len(other) == 1 else "are no classes"
         raise ConfigError(f"model.head.tasks: {names} {verb} of {benchmark}; known: {', '.join(known)}")
+
+
+def check_every_box(run: RunConfig, benchmark: str) -> None:
+    """Whether a run is evaluated on all boxes, as benchmarks without a protocol for cameras only want it.
+
+    Raises:
+        ConfigError: on those that a camera sees.
+    """
+    if run.data.boxes_in_view:
+        raise ConfigError(f"data.boxes_in_view: {benchmark} counts every box, wherever the cameras look")

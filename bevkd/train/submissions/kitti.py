@@ -19,7 +19,7 @@ from bevkd.errors import ConfigError
 from bevkd.eval.kitti import evaluate_files
 from bevkd.io import atomic_folder
 from bevkd.registry import register
-from bevkd.train.submissions.classes import check_classes
+from bevkd.train.submissions.classes import check_classes, check_every_box
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class KittiSubmission:
             ConfigError: it has none.
         """
         check_classes(run, TYPES, "KITTI", some=True)
+        check_every_box(run, "KITTI")
 
     @staticmethod
     def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:

@@ -21,7 +21,7 @@ from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX
 from bevkd.geometry import apply, quaternion_from_matrix, quaternion_from_yaw
 from bevkd.registry import register
 from bevkd.splits import evaluated_as
-from bevkd.train.submissions.classes import check_classes
+from bevkd.train.submissions.classes import check_classes, check_every_box
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ class NuScenesSubmission:
             ConfigError: it has not, or is not.
         """
         check_classes(run, CLASSES, "nuScenes")
+        check_every_box(run, "nuScenes")
         version = facts["version"]
         if version != run.data.version:
             raise ConfigError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bevkd.classes import LABEL_INDEX, LABELS
@@ -32,7 +33,7 @@ _TYPE_OF_LABEL = {LABEL_INDEX[name.lower()]: number for name, number in TYPES.it
 def arrays(frames: FrameDataset, found: Mapping[str, Boxes]) -> dict[str, NDArray[Any]]:
     """The arrays of `bevkd evaluate waymo`: detections, and the annotations that have LiDAR points.
 
-    No detection is said to lie in a no-label zone.
+    No detection is said to lie in a no-label zone. With `data.boxes_in_view` both are those that a camera sees.
 
     Raises:
         ConfigError: the detector has classes that Waymo does not evaluate.
@@ -41,6 +42,8 @@ def arrays(frames: FrameDataset, found: Mapping[str, Boxes]) -> dict[str, NDArra
     truth: dict[str, list[Any]] = {name: [] for name in ("box", "type", "frame", "difficulty")}
     for i, token in enumerate(frames.tokens):
         seen = found[token]
+        if frames.data.boxes_in_view:
+            seen = seen.select(torch.from_numpy(frames.seen(i, seen.boxes.float().cpu().numpy())))
         labels = seen.labels.cpu().numpy()
         pred["box"].append(seen.boxes[:, :7].float().cpu().numpy())
         pred["type"].append(_types(labels))
