@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bevkd.data.batch import Cameras
 from bevkd.geometry import BEVGrid
-from bevkd.models.ops.lift_splat import frustum_cells, lift_splat, plan_splat
+from bevkd.models.ops.lift_splat import _plan_by_sorting, frustum_cells, lift_splat, plan_splat
 
 GRID = BEVGrid(-16.0, -12.0, 0.8, 40, 30)  # not square
 DEPTHS = torch.arange(2.0, 22.0, 1.0)
@@ -69,6 +70,53 @@ def test_points_just_below_the_range_are_dropped() -> None:
     assert int(cells[1]) % grid.W == 0  # x = 3.1
     low = frustum_cells(cameras, torch.eye(4)[None], grid, (1.6, 9.6), torch.tensor([3.0]), (3, 3))
     assert (low[0, 0, 1] == -1).all()  # z = 1.5 lies less than a layer below the range
+
+
+def plain_cells(cameras: Cameras, bev: torch.Tensor, z_range: tuple[float, float]) -> torch.Tensor:
+    """The same arithmetic in the same precision, one operation after the other."""
+    height, width = cameras.images.shape[-2:]
+    v, u = (torch.linspace(0, last - 1, n, dtype=torch.float64) for last, n in zip((height, width), SIZE, strict=True))
+    pixels = torch.stack([*torch.meshgrid(u, v, indexing="xy"), torch.ones(SIZE).double()])
+    to_ego = bev.double()[:, None] @ cameras.ego_from_camera.double()
+    inverse = torch.linalg.inv(cameras.image_aug.double() @ cameras.intrinsics.double())
+    rays = ((to_ego[..., :3, :3] @ inverse) @ pixels.flatten(1)).unflatten(-1, SIZE).float()
+    origin = to_ego[..., :3, 3].float()
+
+    def along(axis: int, low: float, step: float) -> torch.Tensor:
+        scaled = rays[:, :, axis, :, :, None] * (DEPTHS / step)
+        return torch.floor(scaled + ((origin[..., axis] - low) / step)[:, :, None, None, None])
+
+    ix, iy = along(0, GRID.x_min, GRID.cell), along(1, GRID.y_min, GRID.cell)
+    layer = along(2, z_range[0], z_range[1] - z_range[0])
+    inside = (ix >= 0) & (ix < GRID.W) & (iy >= 0) & (iy < GRID.H) & (layer == 0)
+    frame = torch.arange(len(bev), dtype=torch.int32)[:, None, None, None, None]
+    cell = (frame * GRID.H + torch.where(inside, iy, 0.0).int()) * GRID.W + torch.where(inside, ix, 0.0).int()
+    return torch.where(inside, cell, -1)
+
+
+def test_frustum_cells_are_those_of_plain_operations() -> None:
+    """Bit for bit, also where points lie so far away that no integer holds their cell, or nowhere."""
+    for far in (1.0, 1e12, math.nan):
+        cameras, bev = rig()
+        bev[1, :2, 3] *= far
+        if far == 1.0:
+            bev[1, 0, 3] += 1.5
+        assert torch.equal(
+            frustum_cells(cameras, bev, GRID, (-1.0, 3.0), DEPTHS, SIZE), plain_cells(cameras, bev, (-1.0, 3.0))
+        )
+
+
+def test_both_ways_to_a_plan_give_the_same(problem: tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]) -> None:
+    _, _, cells, count = problem
+    generator = torch.Generator().manual_seed(3)
+    crowded = torch.randint(-1, 5, (2, 3, 4, 6, 7), generator=generator, dtype=torch.int32)  # cells repeat in a pixel
+    none = torch.full((1, 1, 2, 2, 3), -1, dtype=torch.int32)
+    for held, total in ((cells, count), (crowded, 9), (none, 6)):
+        one, other = plan_splat(held, total), _plan_by_sorting(held, total)
+        for f in fields(one):
+            ours, theirs = getattr(one, f.name), getattr(other, f.name)
+            assert ours.dtype == theirs.dtype == torch.int32, f.name
+            assert torch.equal(ours, theirs), f.name
 
 
 def index_add_reference(context: torch.Tensor, depth: torch.Tensor, cells: torch.Tensor, count: int) -> torch.Tensor:

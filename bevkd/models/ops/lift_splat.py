@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
@@ -78,22 +80,53 @@ def frustum_cells(
     rays = ((to_ego[..., :3, :3] @ inverse) @ pixels.flatten(1)).unflatten(-1, size).float()  # per metre of depth
     origin = to_ego[..., :3, 3].float()
 
-    def along(axis: int, low: float, step: float) -> Tensor:
-        scaled = rays[:, :, axis, :, :, None] * (depths / step)
-        return torch.floor(scaled + ((origin[..., axis] - low) / step)[:, :, None, None, None])
+    # One buffer for the three axes: at this size, fresh memory costs more than the arithmetic.
+    scaled = rays.new_empty(*rays.shape[:2], *size, len(depths))
 
-    ix, iy = along(0, grid.x_min, grid.cell), along(1, grid.y_min, grid.cell)
+    def along(axis: int, low: float, step: float) -> Tensor:
+        torch.mul(rays[:, :, axis, :, :, None], depths / step, out=scaled)
+        return scaled.add_(((origin[..., axis] - low) / step)[:, :, None, None, None])
+
     layer = along(2, z_range[0], z_range[1] - z_range[0])
-    inside = (ix >= 0) & (ix < grid.W) & (iy >= 0) & (iy < grid.H) & (layer == 0)
+    inside = (layer >= 0).logical_and_(layer < 1)
+    ix = along(0, grid.x_min, grid.cell).floor_()
+    inside.logical_and_(ix >= 0).logical_and_(ix < grid.W)
+    cell = ix.int()
+    iy = along(1, grid.y_min, grid.cell).floor_()
+    inside.logical_and_(iy >= 0).logical_and_(iy < grid.H)
+    # Products of cell numbers stay exact in int32; in float32 they would not. What is far outside may overflow.
+    cell += iy.int().mul_(grid.W)
     frame = torch.arange(len(bev_aug), device=device, dtype=torch.int32)[:, None, None, None, None]
-    # Products of cell numbers stay exact in int32; in float32 they would not.
-    cell = (frame * grid.H + torch.where(inside, iy, 0.0).int()) * grid.W + torch.where(inside, ix, 0.0).int()
-    return torch.where(inside, cell, -1)
+    cell += frame * (grid.H * grid.W)
+    return cell.masked_fill_(inside.logical_not_(), -1)
 
 
 @torch.no_grad()
 def plan_splat(cells: Tensor, cell_count: int) -> SplatPlan:
     """Sort the frustum points (..., D) int32, -1 for dropped ones, once per batch of geometries."""
+    return (_plan_by_transposing if cells.device.type == "cpu" else _plan_by_sorting)(cells, cell_count)
+
+
+def _plan_by_transposing(cells: Tensor, cell_count: int) -> SplatPlan:
+    """On the CPU: the points are the entries of a sparse matrix of pixels x cells, whose transpose has them by cell.
+
+    SciPy transposes by counting and keeps the order, three times faster than a sort.
+    """
+    rows = cells.reshape(-1, cells.shape[-1]).numpy()
+    inside = rows >= 0
+    point = np.flatnonzero(inside).astype(np.int32)
+    cell = rows[inside]
+    counts = inside.sum(axis=1, dtype=np.int32)
+    offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    pixel = np.repeat(np.arange(len(rows), dtype=np.int32), counts)
+    by_cell = csr_array((point, cell, offsets), shape=(len(rows), cell_count)).tocsc()
+    lists = (by_cell.data, by_cell.indices, by_cell.indptr, point, cell, pixel, offsets)
+    return SplatPlan(*(torch.from_numpy(held.astype(np.int32, copy=False)) for held in lists))
+
+
+def _plan_by_sorting(cells: Tensor, cell_count: int) -> SplatPlan:
+    """On an accelerator, without a way to the host."""
     bins = cells.shape[-1]
     flat = cells.reshape(-1)
     point = (flat >= 0).nonzero().squeeze(1).int()
