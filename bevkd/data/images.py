@@ -106,13 +106,17 @@ class Horizon:
 
 
 def _top(resized: int, target: int, horizon: Horizon | None) -> int:
-    """First row of the resized image that is kept: so that the bottom ones are, or the horizon lies where it belongs."""
+    """First row of the resized image to keep: so that the bottom ones are, or the horizon lies where it belongs."""
     if horizon is None:
         return resized - target
     return round(horizon.source * resized - horizon.target * target)
 
 
-def test_transform(source: tuple[int, int], target: tuple[int, int], horizon: Horizon | None = None) -> ImageTransform:
+def test_transform(
+    source: tuple[int, int],
+    target: tuple[int, int],
+    horizon: Horizon | None = None,  # noqa: PT028 -- no test
+) -> ImageTransform:
     """Smallest scale that fills the target, bottom rows (or those that `horizon` says), horizontally centred; the
     identity for equal sizes.
     """
