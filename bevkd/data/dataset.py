@@ -359,6 +359,7 @@ class FrameDataset:
         sweeps = [lidar.sweeps, lidar.stride]
         made_of = [facts["source"], self.split, self.labelled_subset, sweeps, data.min_points, data.classes]
         made_of += [data.train_stride] * (data.train_stride > 1) + ["in view"] * lidar.in_view
+        made_of += ["boxes in view"] * data.boxes_in_view
         made_of += [data.categories] * bool(data.categories)  # they decide the labels that are pasted
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
@@ -384,7 +385,7 @@ class FrameDataset:
             "index": [self.index.facts, str(Path(data.root).resolve())],
             "reads": [repr(one) for one in self.reads.inputs],
             "grid": repr(self.model.grid),
-            "boxes": [data.classes, data.categories, data.min_points, data.box_range],
+            "boxes": [data.classes, data.categories, data.min_points, data.box_range, data.boxes_in_view],
             "images": [data.rescale_images],
             "augment": augment,
         }
