@@ -98,6 +98,7 @@ class FrameDataset:
             camera_sweeps=reads.camera_sweeps,
             categories=data.categories,
         )
+        self._check_format()
         self.categories: dict[str, str | None] = {**self.index.facts.get("categories", {}), **data.categories}
         labelled = self._labelled_mask()
         keep = labelled if train and frames == "labelled" else np.ones(len(labelled), dtype=bool)
@@ -298,6 +299,15 @@ class FrameDataset:
             DataError: no labelled frame has a usable box; the message counts what each filter drops.
         """
         self.target_counts(limit).require(Path(self.data.index), self.split)
+
+    def _check_format(self) -> None:
+        """Whether frames of the index have boxes in 3D; see `bevkd.data.image_frames` for those that have none.
+
+        Raises:
+            ConfigError: they have none.
+        """
+        if "objects" in self.index.facts:
+            raise ConfigError(f"index {self.data.index} is of images with 2D labels: there is nothing in 3D to look at")
 
     def _with_sensors(self, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Without frames that lack a sensor because it was not downloaded, as the conversion has counted.
