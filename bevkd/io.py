@@ -66,20 +66,21 @@ def reason(error: OSError) -> str:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`.
 
-    A device or a pipe (`/dev/null`, `/dev/stdout`) is not replaced but written to.
+    A device or a pipe (`/dev/null`, `/dev/stdout`) is not replaced but written to. Without `flush` a crash of the whole
+    machine may leave a part of the file.
 
     Raises:
         DataError: the system refuses.
     """
-    with writing(path), _atomic_path(Path(path)) as temporary:
+    with writing(path), _atomic_path(Path(path), flush) as temporary:
         yield temporary
 
 
 @contextmanager
-def _atomic_path(path: Path) -> Iterator[Path]:
+def _atomic_path(path: Path, flush: bool) -> Iterator[Path]:
     if path.exists() and not path.is_file() and not path.is_dir():
         with tempfile.TemporaryDirectory() as folder:
             yield (written := Path(folder) / path.name)
@@ -91,7 +92,8 @@ def _atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush(temporary)
+        if flush:
+            _flush(temporary)
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     finally:

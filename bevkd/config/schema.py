@@ -254,9 +254,15 @@ class DataConfig:
     cbgs: bool = False
     image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
     image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
+    # Row of the principal point in images that are cut to size, as a share of their height. None: the bottom rows stay;
+    # cameras whose images differ in height (Waymo) then show one distance in different rows.
+    image_horizon: Annotated[Annotated[float, Field(ge=0, le=1)] | None, CAMERA] = None
     # Compute only the pixels that are kept: faster, with other rounding of some.
     crop_in_resize: Annotated[bool, CAMERA] = False
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
+    # GB of prepared samples that are kept on disk beside an index, of frames whose augmentations are fixed and of those
+    # at test time: a run reads what another has made. 0: none.
+    store_gb: Annotated[float, VOLATILE] = Field(default=0.0, ge=0)
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
 

@@ -29,6 +29,7 @@ from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
 from bevkd.data.present import require_data_set
 from bevkd.data.reads import Lidar, Reads, reads_of
 from bevkd.data.sample import Sample, collate
+from bevkd.data.store import SampleStore, store_beside
 from bevkd.data.targets import TargetCounts, count_targets
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners
@@ -128,7 +129,9 @@ class FrameDataset:
         self._usable = self._of_classes & (boxes.points >= data.min_points)
         self._images = data.augment.image if train and data.augment.image.enabled else None
         self._raw: dict[int, RawFrame] = {}
+        self._paste_of: Path | None = None
         self._paste = self._open_paste() if train and data.augment.gt_paste else None
+        self._store = self._open_store()
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -140,7 +143,7 @@ class FrameDataset:
             DataError: a sensor file is missing, truncated or unreadable.
         """
         if not self.train:
-            return self._sample(i, 0, BEVTransform(), None)
+            return self._replayed(i, 0)
         if self.variant_count(i) > 0:
             return self.get_variant(i, self.variant_in(i, epoch, self.seed))
         rng = fresh_generator(self.seed, epoch, self.tokens[i])
@@ -167,6 +170,7 @@ class FrameDataset:
             # What is kept in memory of images that never change is not what is kept of those that do.
             out._images, out._raw = None, {}
             out._loader = FrameLoader(self.index, self.data.root, self.reads, self.data.rescale_images)
+        out._store = out._open_store()
         return out
 
     def forget(self) -> None:
@@ -196,10 +200,7 @@ class FrameDataset:
         count = self.variant_count(i)
         if not 0 <= variant < count:
             raise ConfigError(f"variant {variant} of frame {self.tokens[i]} does not exist, there are {count}")
-        if not self.train:
-            return self._sample(i, 0, BEVTransform(), None)
-        rng = variant_generator(self.tokens[i], variant)
-        return self._sample(i, variant, variant_bev(self.data.augment, variant, rng), rng)
+        return self._replayed(i, variant)
 
     def boxes(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Usable annotations of frame `i` before augmentation: boxes (M, 9), NaN velocity set to 0, and labels (M,)."""
@@ -348,17 +349,55 @@ class FrameDataset:
         sweeps = [lidar.sweeps, lidar.stride]
         made_of = [facts["source"], self.split, self.labelled_subset, sweeps, data.min_points, data.classes]
         made_of += [data.train_stride] * (data.train_stride > 1) + ["in view"] * lidar.in_view
+        made_of += ["boxes in view"] * data.boxes_in_view
         made_of += [data.categories] * bool(data.categories)  # they decide the labels that are pasted
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
         if not folder.exists():
             self.require_targets()
             build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)
+        self._paste_of = folder
         return GTPaste(folder, data.augment.gt_paste)
 
     def _cloud(self, i: int) -> LabelledCloud:
         points = self._loader.load(int(self._frames[i])).points
         assert points is not None
         return LabelledCloud(self.tokens[i], points, *self.boxes(i))
+
+    def _open_store(self) -> SampleStore | None:
+        """Where samples are kept that every run makes alike; None where there is no such place or no such sample."""
+        data = self.data
+        if data.store_gb == 0 or (self.train and data.augment.variants == 0):
+            return None
+        augment: list[Any] = [repr(data.augment.bev), repr(self._images)] if self.train else []
+        if self._paste is not None:
+            augment += [str(self._paste_of), data.augment.gt_paste]
+        made_of = {
+            "index": [self.index.facts, str(Path(data.root).resolve())],
+            "reads": [repr(one) for one in self.reads.inputs],
+            "grid": repr(self.model.grid),
+            "boxes": [data.classes, data.categories, data.min_points, data.box_range, data.boxes_in_view],
+            "images": [data.rescale_images],
+            "augment": augment,
+        }
+        readers = [self._loader.files, *self._loader.inputs]
+        return store_beside(Path(data.index), made_of, readers, data.store_gb)
+
+    def _replayed(self, i: int, variant: int) -> Sample:
+        """Frame `i` with one of its fixed augmentations, or as it is: out of the store, or made and put there."""
+        store = self._store
+        if store is None:
+            return self._made(i, variant)
+        sample = store.read(self.tokens[i], variant, bool(self.labelled[i]))
+        if sample is None:
+            sample = self._made(i, variant)
+            store.write(sample)
+        return sample
+
+    def _made(self, i: int, variant: int) -> Sample:
+        if not self.train:
+            return self._sample(i, 0, BEVTransform(), None)
+        rng = variant_generator(self.tokens[i], variant)
+        return self._sample(i, variant, variant_bev(self.data.augment, variant, rng), rng)
 
     def _load(self, i: int) -> RawFrame:
         if i in self._raw:

@@ -92,18 +92,49 @@ class ImageTransform:
         return out
 
 
-def test_transform(source: tuple[int, int], target: tuple[int, int]) -> ImageTransform:
-    """Smallest scale that fills the target, bottom rows, horizontally centred; the identity for equal sizes."""
+@dataclass(frozen=True)
+class Horizon:
+    """What is to come to lie where, in rows as shares of the height.
+
+    Attributes:
+        source: principal point of the source image.
+        target: where it belongs in the image of the target size.
+    """
+
+    source: float
+    target: float
+
+
+def _top(resized: int, target: int, horizon: Horizon | None) -> int:
+    """First row of the resized image to keep: so that the bottom ones are, or the horizon lies where it belongs."""
+    if horizon is None:
+        return resized - target
+    return round(horizon.source * resized - horizon.target * target)
+
+
+def test_transform(
+    source: tuple[int, int],
+    target: tuple[int, int],
+    horizon: Horizon | None = None,  # noqa: PT028 -- no test
+) -> ImageTransform:
+    """Smallest scale that fills the target, bottom rows (or those that `horizon` says), horizontally centred; the
+    identity for equal sizes.
+    """
     scale = max(target[0] / source[0], target[1] / source[1])
     resized = (max(target[0], round(source[0] * scale)), max(target[1], round(source[1] * scale)))
-    corner = (resized[0] - target[0], (resized[1] - target[1]) // 2)
+    corner = (_top(resized[0], target[0], horizon), (resized[1] - target[1]) // 2)
     return ImageTransform(source, target, resized, corner)
 
 
 def train_transform(
-    source: tuple[int, int], target: tuple[int, int], config: ImageAugmentConfig, rng: np.random.Generator
+    source: tuple[int, int],
+    target: tuple[int, int],
+    config: ImageAugmentConfig,
+    rng: np.random.Generator,
+    horizon: Horizon | None = None,
 ) -> ImageTransform:
-    """A random transform: scale, bottom-aligned crop with random left edge, flip, rotation (UniDistill spec, 3).
+    """A random transform: scale, bottom-aligned crop (unless `horizon` says otherwise) with random left edge, flip,
+    rotation (UniDistill spec, 3).
 
     The configured scales hold for the source size they were chosen for, whose test scale is `config.test_scale`; for
     another source or target size they are taken relative to the scale that fills the target.
@@ -111,7 +142,7 @@ def train_transform(
     fill = max(target[0] / source[0], target[1] / source[1])
     scale = rng.uniform(*config.scale) / config.test_scale * fill
     resized = (max(1, int(source[0] * scale)), max(1, int(source[1] * scale)))
-    top = resized[0] - target[0]
+    top = _top(resized[0], target[0], horizon)
     left = int(rng.uniform(0, max(0, resized[1] - target[1])))
     flip = bool(rng.random() < config.flip)
     angle = float(rng.uniform(-config.rotate_deg, config.rotate_deg))

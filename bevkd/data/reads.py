@@ -78,6 +78,7 @@ class Camera(Input):
         size: height and width (pixels).
         mean, std: of their normalisation, per RGB channel.
         crop_in_resize: compute only the pixels that are kept.
+        horizon: row of the principal point as a share of the height; None: the bottom rows are kept.
     """
 
     name = "camera"
@@ -86,6 +87,7 @@ class Camera(Input):
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop_in_resize: bool = False
+    horizon: float | None = None
 
 
 @dataclass(frozen=True)

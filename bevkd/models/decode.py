@@ -14,6 +14,7 @@ from bevkd.models.boxcode import decode_cells, gather_code
 from bevkd.models.head_outputs import DenseOutput, TaskOutput
 from bevkd.models.heads.center_settings import CenterDecodeSettings
 from bevkd.models.ops.cells import read_cells
+from bevkd.models.ops.peaks import highest_near
 from bevkd.models.ops.rotated import nms_circle, nms_rotated
 
 _Z_LIMIT = 10.0
@@ -65,9 +66,7 @@ def _task_candidates(
     height, width = task.heatmap.shape[2:]
     heat = torch.sigmoid(task.heatmap.float())
     if settings.local_max > 1:
-        window = settings.local_max
-        peak = torch.nn.functional.max_pool2d(heat, window, stride=1, padding=window // 2)
-        heat = torch.where(heat == peak, heat, 0.0)
+        heat = torch.where(heat == highest_near(heat, settings.local_max), heat, 0.0)
     heat = heat.flatten(2)
     score, place = heat.topk(min(settings.top_k, height * width), dim=2)  # (B, K, k)
     frame, slot, nth = (score > settings.score_threshold).nonzero(as_tuple=True)

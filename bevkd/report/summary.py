@@ -11,9 +11,10 @@ import pandas as pd
 from bevkd.classes import CLASSES
 from bevkd.config.chain import awaited
 from bevkd.io import write_json, write_text
-from bevkd.report import ledger
+from bevkd.report import ledger, tables
 from bevkd.report.claims import VERDICTS
 from bevkd.report.frames import to_csv
+from bevkd.report.misfits import table_file
 from bevkd.report.parts import Part, joined_ledger, ledger_file, part_metrics
 from bevkd.report.records import MAIN, RunRecord, record_file
 from bevkd.report.results import Results
@@ -74,7 +75,8 @@ def _of_part(results: Results, part: Part) -> dict[str, float]:
     each key and a line for each paper.
     """
     findings = ledger.read(ledger_file(results.folder, part.name)) if part.claims else []
-    verdicts, runs = Counter(finding.verdict for finding in findings), part.runs(results.rows)
+    verdicts = Counter(finding.verdict for finding in findings)
+    runs = _tried(results, part) if part.target == "tuning" else part.runs(results.rows)
     out: dict[str, float] = {"runs": len(runs), **{name: verdicts[name] for name in VERDICTS}}
     teachers = awaited(results.rows)
     shown = [run for run in runs if run not in teachers and record_file(results.folder, run).exists()]
@@ -83,6 +85,13 @@ def _of_part(results: Results, part: Part) -> dict[str, float]:
     main = MAIN.get(results.config(shown[0]).data.kind, ())[:1]  # those of other formats cannot be compared
     values = [record.metrics[key] for record in map(results.record, shown) for key in main if key in record.metrics]
     return out | ({"best": round(max(values), 3)} if values else {})
+
+
+def _tried(results: Results, part: Part) -> list[str]:
+    """The runs that tables of trials show: these need not have all that are planned."""
+    files = [(spec, table_file(results.folder, name)) for name, spec in part.tables.items()]
+    found = [tables.read(spec, file, results.rows) for spec, file in files if file.exists()]
+    return list(dict.fromkeys(run for table in found for row in table.rows for run in row.run.split()))
 
 
 def _seeds(records: dict[str, RunRecord]) -> pd.DataFrame:

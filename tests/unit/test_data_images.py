@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bevkd.config.schema import ImageAugmentConfig
-from bevkd.data.images import ImageTransform, open_image, test_transform, train_transform
+from bevkd.data.images import Horizon, ImageTransform, open_image, test_transform, train_transform
 from bevkd.errors import DataError
 
 identity_at_test = test_transform  # pytest would collect the library's function under its own name
@@ -69,6 +69,25 @@ def test_paper_numbers() -> None:
     assert -5.4 <= min(angles) < -5
     assert 5 < max(angles) <= 5.4
     assert 0.4 < np.mean(flips) < 0.6
+
+
+@pytest.mark.parametrize("height", [116, 80])
+def test_horizons_of_all_cameras_come_to_lie_in_one_row(height: int) -> None:
+    horizon = Horizon(0.5, 0.2)
+    change = identity_at_test((height, 176), (64, 176), horizon)
+    _, row, _ = change.matrix() @ [88, height / 2, 1]
+    assert row == pytest.approx(0.2 * 64, abs=0.5)
+    scales = replace(PUBLISHED, scale=(0.95, 1.1), test_scale=1.0, rotate_deg=0.0)
+    for seed in range(5):
+        change = train_transform((height, 176), (64, 176), scales, np.random.default_rng(seed), horizon)
+        _, row, _ = change.matrix() @ [88, height / 2, 1]
+        assert row == pytest.approx(0.2 * 64, abs=1.0)
+    image = noise((height, 176))
+    cut = np.asarray(identity_at_test((height, 176), (64, 176), horizon).apply(image))
+    first = round(height / 2 - 0.2 * 64)
+    kept = np.asarray(image)[first : first + 64]
+    np.testing.assert_array_equal(cut[: len(kept)], kept)
+    assert (cut[len(kept) :] == 0).all()
 
 
 def test_narrow_images_are_padded_on_the_right() -> None:

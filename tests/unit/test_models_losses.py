@@ -143,6 +143,19 @@ def test_an_axis_is_learnt_where_the_front_cannot_be() -> None:
     assert learnt(0.0) > 0.5
 
 
+def test_a_wrong_front_is_left() -> None:
+    """From the opposite of any heading the sum of both errors falls all the way to the truth."""
+    yaw = torch.linspace(-math.pi, math.pi, 721, dtype=torch.float64)
+    truth = code_of(*yaw.tolist())
+    along = torch.linspace(-1, 1, 201, dtype=torch.float64)
+
+    def errors(weight: float) -> torch.Tensor:
+        return torch.stack([(r * truth - truth).abs().sum(1) + weight * axis_error(r * truth, truth) for r in along])
+
+    assert (errors(0.44).diff(dim=0) < 0).all()
+    assert not (errors(0.5).diff(dim=0) < 0).all()
+
+
 def test_the_axis_is_part_of_the_box_errors() -> None:
     plain, own = config("gaussian"), config("gaussian", axis_weight=0.5)
     batch = make_batch(plain)

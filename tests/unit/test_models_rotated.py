@@ -8,6 +8,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bevkd.models.ops import rotated
+from bevkd.models.ops.peaks import highest_near
 from bevkd.models.ops.rotated import (
     corners_bev,
     intersection_area,
@@ -137,6 +139,37 @@ def test_nms_groups_do_not_see_each_other() -> None:
         member = (group == g).nonzero().squeeze(1)
         apart |= set(member[nms_rotated(boxes[member], ranks[member], 0.1)].tolist())
     assert kept == apart
+
+
+@pytest.mark.parametrize("at_a_time", [1, 60, 1 << 17])
+def test_near_pairs_of_groups_of_any_size(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many groups are looked at in one go: those of a loop over all pairs."""
+    monkeypatch.setattr(rotated, "_PAIRS", at_a_time)
+    generator = torch.Generator().manual_seed(7)
+    boxes = torch.rand(60, 7, generator=generator) * torch.tensor([20, 20, 1, 4, 2, 2, 6.0])
+    group = torch.tensor([0] * 30 + [5] * 1 + [9] * 3 + [2] * 26)[torch.randperm(60, generator=generator)]
+    half, reach = boxes[:, 3:5].norm(dim=1) / 2, torch.rand(60, generator=generator) * 4
+    for given in (None, reach):
+        first, second = rotated.near_pairs(boxes, group, given)
+        wanted = {
+            (i, j)
+            for i in range(60)
+            for j in range(i + 1, 60)
+            if group[i] == group[j]
+            and (boxes[i, :2] - boxes[j, :2]).norm() < (half[i] + half[j] if given is None else given[i])
+        }
+        assert len(first) == len(wanted)
+        assert set(zip(first.tolist(), second.tolist(), strict=True)) == wanted
+
+
+@pytest.mark.parametrize("window", [1, 3, 5, 9])
+def test_highest_near_equals_max_pooling(window: int) -> None:
+    maps = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(window))
+    for given in (maps, maps.bfloat16(), maps.contiguous(memory_format=torch.channels_last), maps[..., :1]):
+        before = given.clone()
+        pooled = torch.nn.functional.max_pool2d(given, window, stride=1, padding=window // 2)
+        assert torch.equal(highest_near(given, window), pooled)
+        assert torch.equal(given, before)
 
 
 def test_suppression_chain_needs_the_fixed_point() -> None:

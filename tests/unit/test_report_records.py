@@ -53,7 +53,7 @@ def test_a_record_by_hand(runs: Runs, tmp_path: Path):
     assert [value for _, value in record.curve] == pytest.approx(values.mean(axis=0), abs=1e-6)
     path = records.write_record(record, tmp_path)
     assert records.read_record(tmp_path, "a") == record
-    assert path.read_text().count("\n") == 16, "a line per field and per seed"
+    assert path.read_text().count("\n") == 17, "a line per field and per seed"
     path.write_text('{"run": "a"}')
     with pytest.raises(DataError, match="not the record of a run"):
         records.read_record(tmp_path, "a")

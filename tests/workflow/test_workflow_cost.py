@@ -166,7 +166,7 @@ def test_every_job_is_booked_where_it_belongs(tmp_path: Path) -> None:
     found = estimated(metrics, start=0.001, evaluate={"camera": 600, "fusion": 1200}, convert={"kitti": 60})
     assert found == {"unidistill": 15, "data and pages": 1}
     # A cache by its entries: 12 labelled frames under 4 augmentations, which twelve steps of four do not all hit.
-    found = estimated("run_unidistill_p4", start=0, cache={"lidar_pillar": 60})
+    found = estimated("run_unidistill_p4", start=0.001, cache={"lidar_pillar": 60})
     assert 20 < found["unidistill"] <= 48
     # One minute a job; data set and index belong to no paper.
     found = estimated("table_kitti", start=60)

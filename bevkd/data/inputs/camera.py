@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from bevkd.data.batch import Batch, Cameras
-from bevkd.data.images import ImageTransform, test_transform, train_transform
+from bevkd.data.images import Horizon, ImageTransform, test_transform, train_transform
 from bevkd.data.inputs.base import Change, InputReader
 from bevkd.data.load import RawFrame
 from bevkd.data.reads import Camera
@@ -63,13 +63,21 @@ class CameraReader(InputReader[Camera]):
         for n, source in enumerate(raw.images):
             size = (source.height, source.width)
             change: ImageTransform
+            horizon = self._horizon(raw, n)
             if settings.images is not None and settings.rng is not None:
-                change = train_transform(size, target, settings.images, settings.rng)
+                change = train_transform(size, target, settings.images, settings.rng, horizon)
             else:
-                change = test_transform(size, target)
+                change = test_transform(size, target, horizon)
             images[n] = np.asarray(change.apply(source, self.declared.crop_in_resize))
             matrices.append(change.matrix())
         return _View(images, np.stack(matrices))
+
+    def _horizon(self, raw: RawFrame, n: int) -> Horizon | None:
+        assert raw.images is not None
+        assert raw.intrinsics is not None
+        if self.declared.horizon is None:
+            return None
+        return Horizon(float(raw.intrinsics[n, 1, 2]) / raw.images[n].height, self.declared.horizon)
 
     @staticmethod
     def collate(samples: Sequence[Sample], batch: Batch) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bevkd.classes import CLASS_INDEX, CLASS_OF_CATEGORY
 from bevkd.data.index import BOXES, SENSORS, stamp
 from bevkd.data.nuimages.objects import FILE, OBJECTS
+from bevkd.data.nuscenes.files import listing_digest
 from bevkd.data.nuscenes.tables import Table, read_table
 from bevkd.data.options import ConvertOptions
 from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
@@ -248,12 +249,14 @@ def _write(out: Path, parts: list[_Part], source: str, options: ConvertOptions) 
 
 
 def _digest(root: Path, versions: list[str], options: ConvertOptions) -> str:
-    """SHA-256 over the tables that the index depends on, and over unusual options."""
+    """SHA-256 over the tables that the index depends on, the images that are there, and unusual options."""
     total = hashlib.sha256()
     for version in versions:
         for name in names_in(root / version, ".json"):
             with reading(root / version / name, "table"), open(root / version / name, "rb") as stream:
                 total.update(f"{version}/{name}".encode() + hashlib.file_digest(stream, "sha256").digest())
+    folders = sorted(f"samples/{name}" for name in names_in(root / "samples"))
+    total.update(listing_digest(root, folders).encode())
     if facts := options.facts():
         total.update(repr(sorted(facts.items())).encode())
     return total.hexdigest()

@@ -45,6 +45,6 @@ class LSSSettings:
     def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
         """Images of the keyframe; where asked for, LiDAR depths in their place, and depths to be taught."""
         size = self.image_size[0], self.image_size[1]
-        wanted: list[Input] = [Camera(size, data.image_mean, data.image_std, data.crop_in_resize)]
+        wanted: list[Input] = [Camera(size, data.image_mean, data.image_std, data.crop_in_resize, data.image_horizon)]
         wanted += [LidarImage()] * (self.input == "lidar") + [Depth(self.stride)] * (self.depth_weight > 0)
         return Reads.of(*wanted)

@@ -21,6 +21,7 @@ from bevkd.models.heads.center import HEATMAP_BIAS
 from bevkd.models.heads.query_loss import QueryLoss, query_boxes
 from bevkd.models.heads.transfusion_settings import QuerySettings
 from bevkd.models.layers import conv_bn_relu, full_precision
+from bevkd.models.ops.peaks import highest_near
 from bevkd.registry import register
 
 # Branches of a query and their widths; `center` is relative to the query's place.
@@ -147,9 +148,7 @@ class TransFusionHead(Head):
     def _peaks(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The strongest peaks over all classes: cell (B, P), class (B, P), and heat of every class there (B, P, K)."""
         heat = torch.sigmoid(logits)
-        window = self.query.local_max
-        highest = F.max_pool2d(heat, window, stride=1, padding=window // 2)
-        kept = (heat == highest) | ~self.peaked[None, :, None, None]
+        kept = (heat == highest_near(heat, self.query.local_max)) | ~self.peaked[None, :, None, None]
         flat = torch.where(kept, heat, 0.0).flatten(2)  # (B, K, H * W)
         count = min(self.query.proposals, flat.shape[1] * flat.shape[2])
         best = flat.flatten(1).topk(count, dim=1).indices

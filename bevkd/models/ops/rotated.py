@@ -117,28 +117,41 @@ def nms_rotated(boxes: Tensor, ranks: Tensor, threshold: float, group: Tensor | 
     return order[suppress(first[conflict], second[conflict], len(order))]
 
 
+_PAIRS = 1 << 17  # that are looked at in one go
+
+
 def near_pairs(boxes: Tensor, group: Tensor | None, reach: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Index pairs (i < j) of boxes (N, 7+) of one group whose centres are closer than their half diagonals together.
 
     With `reach` (N,) the limit is that of the first box of the pair instead.
     """
-    empty = torch.zeros(0, dtype=torch.long, device=boxes.device)
-    firsts, seconds = [empty], [empty]
     group = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device) if group is None else group
-    for value in torch.unique(group):
-        member = (group == value).nonzero().squeeze(1)
-        if len(member) < 2:
-            continue
+    members = torch.sort(group, stable=True).indices  # group after group, in each in the order of the boxes
+    _, sizes = torch.unique_consecutive(group[members], return_counts=True)
+    counts, firsts, seconds = sizes.tolist(), [members[:0]], [members[:0]]
+    half = boxes[:, 3:5].norm(dim=1) / 2 if reach is None else reach
+    start = at = 0
+    while at < len(counts):
+        # So many groups at a time that their pairs fit; a row each, as long as the largest of them.
+        last, widest = at + 1, counts[at]
+        while last < len(counts) and (last + 1 - at) * max(widest, counts[last]) ** 2 <= _PAIRS:
+            widest = max(widest, counts[last])
+            last += 1
+        size = sizes[at:last]
+        offset = start + size.cumsum(0) - size
+        slot = torch.arange(widest, device=boxes.device)
+        there = slot < size[:, None]  # (groups, widest)
+        member = members[torch.where(there, offset[:, None] + slot, offset[:, None])]
         x, y = boxes[member, 0], boxes[member, 1]
-        squared = (x[:, None] - x[None]) ** 2 + (y[:, None] - y[None]) ** 2
+        squared = (x[:, :, None] - x[:, None]) ** 2 + (y[:, :, None] - y[:, None]) ** 2
+        limit = half[member][:, :, None]
         if reach is None:
-            half = boxes[member, 3:5].norm(dim=1) / 2
-            limit = half[:, None] + half[None]
-        else:
-            limit = reach[member][:, None].expand_as(squared)
-        i, j = torch.triu(squared < limit**2, diagonal=1).nonzero(as_tuple=True)
-        firsts.append(member[i])
-        seconds.append(member[j])
+            limit = limit + half[member][:, None]
+        near = (squared < limit**2) & (slot[:, None] < slot) & there[:, None]  # the first is there where the second is
+        row, i, j = near.nonzero(as_tuple=True)
+        firsts.append(member[row, i])
+        seconds.append(member[row, j])
+        start, at = start + sum(counts[at:last]), last
     return torch.cat(firsts), torch.cat(seconds)
 
 
