@@ -49,6 +49,10 @@ class ImageFrames(FrameDataset):
         self._of_class = np.isin(table.labels, [LABEL_INDEX[name] for name in data.classes])
         self.objects = table
 
+    def _check_format(self) -> None:
+        if "objects" not in self.index.facts:
+            raise ConfigError(f"index {self.data.index} is of {self.index.facts['reader']}, which has no 2D labels")
+
     def labels_2d(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Boxes (M, 4) in pixels of the image as it is stored, and labels (M,), of the classes that are learnt."""
         rows = self.objects.rows(i)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bevkd.classes import CLASSES
 from bevkd.config import DataConfig, ModelConfig, load_run
-from bevkd.data import collate
+from bevkd.data import FrameDataset, collate
 from bevkd.data.image_frames import ImageFrames, open_frames
 from bevkd.data.index import read_stamp
 from bevkd.data.inputs.objects import KEY, UNKNOWN, label_map, moved_boxes, moved_map
@@ -184,6 +184,10 @@ def test_data_and_detectors_of_two_kinds_do_not_mix(smoke_images: Any, smoke_dat
     other = replace(run.data, kind="nuscenes", root=str(smoke_dataset.root), index=str(smoke_dataset.index))
     with pytest.raises(DataError, match="has no 2D labels"):  # and images with boxes in 3D for the one in 2D
         open_frames(other, run.model, "train", train=True, seed=0)
+    with pytest.raises(ConfigError, match="is of nuscenes, which has no 2D labels"):
+        open_frames(replace(other, kind="nuimages"), run.model, "train", train=False, seed=0)
+    with pytest.raises(ConfigError, match="images with 2D labels: there is nothing in 3D"):  # whoever draws scenes
+        FrameDataset(data, camera, "val", train=False, seed=0)
 
 
 def test_samples_are_replayable_and_match_a_naive_look(smoke_images: Any) -> None:
