@@ -154,7 +154,7 @@ def test_explain_lists_what_takes_a_setting_away(config_copy: Path) -> None:
     runs = {
         "mine": {"like": "scratch_p2", "teacher": None, "method": None},
         "round": {"like": "lidar_base", "set": {"model": {"grid": {"x": None}}}},
-        "wrong": {"like": "lidar_base", "set": {"data": {"augment": None}}},
+        "wrong": {"like": "camera_base", "set": {"data": {"augment": None}}},
     }
     (config_copy / "papers" / "mine" / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
     value, sources = explain("mine", "sim", 0, "row.teacher")

@@ -21,15 +21,16 @@ def write(folder: Path, name: str, content: dict[str, Any]) -> None:
 def test_rows_may_be_like_those_of_other_papers(config_copy: Path) -> None:
     runs = {
         "mine_teacher": {"like": ["lidar_base", "longer"], "doc": "mine"},
-        "mine_student": {"like": "kitti_lidar", "seeds": [7], "set": {"train": {"lr": 0.5}}},
+        "mine_half": {"like": "s4_lidar", "seeds": [7]},
+        "mine_student": {"like": "curve_camera_double", "seeds": [7], "set": {"train": {"lr": 0.5}}},
     }
     write(config_copy, "runs", {"templates": {"longer": {"set": {"train": {"steps_factor": 3.0}}}}, "runs": runs})
     rows = load_rows()
     assert (rows["mine_teacher"].model, rows["mine_teacher"].seeds) == ("lidar_pillar", rows["lidar_base"].seeds)
-    assert rows["mine_student"].set == {"train": {"steps_factor": 2.5, "lr": 0.5}}
+    assert rows["mine_student"].set == {"train": {"steps_factor": 2.0, "lr": 0.5}}
     assert load_run("mine_teacher", "sim", 0).train.steps == 3 * load_run("lidar_base", "sim", 0).train.steps
     # What a row is like also says what it is at the published scale; how long it trains there, its own paper's recipe.
-    assert load_run("mine_student", "paper", 7).train.epochs == load_run("kitti_pillar", "paper", 0).train.epochs
+    assert load_run("mine_half", "paper", 7).data.train_stride == 2
     assert load_run("mine_teacher", "paper", 0).train.epochs == 3
     paper = paper_of("mine_teacher")
     assert paper is not None
