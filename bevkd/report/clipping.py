@@ -1,7 +1,7 @@
 """Whether the arms of a comparison had their gradients clipped alike.
 
-A clipped step moves the weights less than its losses ask for. A teacher adds to the gradient, so a limit that a student
-alone seldom reaches may scale most steps of the distilled one, and with them its detection loss.
+A teacher adds to the gradient, so a limit that a student alone seldom reaches may scale most steps of the distilled
+one. AdamW forgives a constant factor, not one that comes and goes: the steps of the two are then of unequal length.
 """
 
 from __future__ import annotations
@@ -55,5 +55,5 @@ def remarked(table: Table, rows: Mapping[str, RowConfig], clipped: Callable[[str
             notes.append(f"{run} {100 * mine:.0f} %, {rival} {100 * theirs:.0f} %")
     if not notes:
         return table
-    said = "Gradients were clipped unequally, and with them the detection loss; share of clipped steps: "
+    said = "Gradients were clipped unequally, so that steps may differ in length; share of clipped steps: "
     return replace(table, notes=(*table.notes, f"{said}{'; '.join(notes)}."))
