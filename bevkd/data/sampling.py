@@ -109,9 +109,7 @@ class BatchPlan:
             )
         return self.batch(step)[rank::world_size]
 
-    def _order(
-        self, stream: int, epoch: int, frames: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _order(self, stream: int, epoch: int, frames: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The frames of an epoch in the order of their use, and how often each was used before."""
         if (stream, epoch) not in self._orders:
             if len(self._orders) >= 8:  # only the newest epochs are asked for again

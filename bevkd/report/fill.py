@@ -83,9 +83,7 @@ def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
     if spec.power and delta is not None and row.against is not None:
         known = power(delta, spec.power, _wanted(spec, row, runs))
     name, factor = " ".join(ids), factor_of(ids, runs.rows)
-    return Row(
-        row.group, row.role, row.label, name, values, delta, n, seeds, links, protocol, known, notes, factor
-    )
+    return Row(row.group, row.role, row.label, name, values, delta, n, seeds, links, protocol, known, notes, factor)
 
 
 def _wanted(spec: TableConfig, row: RowSpec, runs: Runs) -> float:

@@ -1,2 +1,1 @@
 """nuImages: single images with 2D boxes and masks."""
-
