@@ -13,7 +13,7 @@ from bevkd.errors import ConfigError, nearest
 
 # Of `data`: what training alone reads, and what the network has learnt to see and to find.
 _OF_TRAINING = ("train_split", "tune_split", "report_split", "train_stride", "min_points", "cbgs", "augment")
-_OF_NETWORK = ("classes", "image_mean", "image_std")
+_OF_NETWORK = ("classes", "image_mean", "image_std", "image_horizon")
 
 
 def changes(overrides: Sequence[str], index: str | None = None, root: str | None = None) -> dict[str, Any]:

@@ -86,9 +86,14 @@ class Comparison:
     pool: tuple[str, ...] = ()
     at: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def compared(self, scale: str = "") -> list[tuple[str, list[str]]]:
-        """Place by place of its pools: the arm's run and those that it is compared with, as a scale has them."""
-        names = self.at.get(scale, {})
+    def compared(self, scale: str = "", same_as: Mapping[str, str] | None = None) -> list[tuple[str, list[str]]]:
+        """Place by place of its pools: the arm's run and those that it is compared with, as a scale has them.
+
+        Args:
+            scale: scale name.
+            same_as: the rows that are other rows there, by id.
+        """
+        names = {**(same_as or {}), **self.at.get(scale, {})}
         pools = [pool(runs) for runs in (self.arm, self.baseline, *self.controls.values())]
         return [
             (runs[0], list(runs[1:]))
@@ -170,7 +175,11 @@ def with_protocols(
 
 
 def check_lengths(
-    comparisons: Mapping[str, Comparison], scale: str, train: Callable[[str], TrainConfig], where: str
+    comparisons: Mapping[str, Comparison],
+    scale: str,
+    train: Callable[[str], TrainConfig],
+    where: str,
+    same_as: Mapping[str, str] | None = None,
 ) -> None:
     """Compared runs train the same steps at a scale, also those that stand for others there.
 
@@ -179,10 +188,11 @@ def check_lengths(
         scale: scale name.
         train: the resolved settings of a run's training there.
         where: their file, for messages.
+        same_as: the rows that are other rows there, by id.
 
     Raises:
         ConfigError: two do not; the message names both.
     """
     for name, item in comparisons.items():
-        for first, others in item.compared(scale) if item.metrics else ():
+        for first, others in item.compared(scale, same_as) if item.metrics else ():
             check_steps(first, others, train, item.differs, f"{where}: comparison {name!r} at scale {scale!r}")

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 
 from bevkd.config.chain import find_row
 from bevkd.config.schema import RowConfig
-from bevkd.config.training import WHOLE, TrainConfig
+from bevkd.config.training import WHOLE, InitConfig, TrainConfig
 from bevkd.errors import ConfigError
 
 Protocol: TypeAlias = Literal["published", "further", "unlabelled"]
@@ -38,7 +38,7 @@ def starts_from_a_whole_run(row: RowConfig) -> bool:
     """Whether a row starts from all weights of a trained run; parts, such as an image backbone, are starting weights
     as any paper has them.
     """
-    return row.init is not None and WHOLE in row.init.parts
+    return any(WHOLE in init.parts for init in row.inits)
 
 
 def protocols_of_row(row: RowConfig) -> tuple[Protocol, ...]:
@@ -90,11 +90,16 @@ def check_starts(
     start = find_row(first, rows, where).init
     for run in others:
         if (other := find_row(run, rows, where).init) != start:
-            named = [f"{i.run!r} (seed {i.seed}, {', '.join(i.parts)})" if i else "nothing" for i in (start, other)]
+            named = [_said(start), _said(other)]
             raise ConfigError(
                 f"{where}: {first!r} starts from {named[0]}, {run!r} from {named[1]}; compared runs start from the"
                 " same weights (`differs: [start]` says that this is what is compared)"
             )
+
+
+def _said(init: InitConfig | tuple[InitConfig, ...] | None) -> str:
+    inits = init if isinstance(init, tuple) else () if init is None else (init,)
+    return " and ".join(f"{one.run!r} (seed {one.seed}, {', '.join(one.parts)})" for one in inits) or "nothing"
 
 
 def check_steps(

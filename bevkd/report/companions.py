@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bevkd.config import RowConfig, load_papers
 from bevkd.config.comparisons import Pool, pool
+from bevkd.config.papers import stand_ins_at
 from bevkd.report.spec import load_tables
 
 
@@ -99,7 +100,7 @@ def _as_arm(run: str, scale: str) -> Iterator[str]:
     """Baselines of the comparisons whose arm a run is."""
     for paper in load_papers().values():
         for item in paper.comparisons.values():
-            names = item.at.get(scale, {})
+            names = stand_ins_at(scale) | item.at.get(scale, {})
             for at in _places(item.arm, run, names):
                 yield _beside(item.baseline, at, names)
 
@@ -108,7 +109,7 @@ def _as_control(run: str, scale: str) -> Iterator[tuple[str, str]]:
     """Arm and baseline of the comparisons that a run is a control of."""
     for paper in load_papers().values():
         for item in paper.comparisons.values():
-            names = item.at.get(scale, {})
+            names = stand_ins_at(scale) | item.at.get(scale, {})
             for control in item.controls.values():
                 for at in _places(control, run, names):
                     yield _beside(item.arm, at, names), _beside(item.baseline, at, names)

@@ -115,10 +115,10 @@ def test_doctor_finds_a_broken_data_set(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_cache_says_its_size_before_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run"]) == 0
     all_of_them = capsys.readouterr().out
-    assert "lidar_long_seed0_" in all_of_them
+    assert "lidar_base_seed0_" in all_of_them
     assert "MB for 24 trainings" in all_of_them
     assert (
-        main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run", "--reader", "unidistill_p4:1"]) == 0
+        main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run", "--reader", "unidistill_p4:2"]) == 0
     )
     assert "MB for 1 trainings" in capsys.readouterr().out
 

@@ -27,15 +27,14 @@ def test_every_row_resolves_at_every_scale(scale: str) -> None:
 
 def test_sources_override_in_order() -> None:
     base = load_run("camera_base", "sim", 0)
-    reweighted = load_run("camera_reweighted", "sim", 0)
+    reweighted = load_run("scratch_reweighted", "sim", 0)
     assert reweighted.model.loss.heatmap_weight == 2 * base.model.loss.heatmap_weight
     assert load_run("camera_base", "sim", 0, ["train.steps=7"]).train.steps == 7
 
 
 def test_reweighting_controls_double_the_tuned_weight() -> None:
-    for base in ("camera_base", "lidar_base", "camera_long"):
-        control = f"{base.removesuffix('_base')}_reweighted"
-        a, b = load_run(control, "sim", 0).model, load_run(base, "sim", 0).model
+    for sensor, base in (("camera", "camera_further"), ("lidar", "lidar_further"), ("scratch", "camera_base")):
+        a, b = load_run(f"{sensor}_reweighted", "sim", 0).model, load_run(base, "sim", 0).model
         assert a.loss.heatmap_weight == 2 * b.loss.heatmap_weight
 
 
@@ -77,6 +76,7 @@ def test_paired_comparisons_share_model_schedule_and_labels(scale: str) -> None:
             assert getattr(first.train, name) == getattr(second.train, name), (a, b, name)
         assert first.row.model == second.row.model, (a, b)
         assert first.row.labelled_subset == second.row.labelled_subset, (a, b)
+        assert first.row.inits == second.row.inits, (a, b)
         changed = {"velocity_weight": 0.0}  # by the tuning of baselines
         if "reweighted" in a + b:  # a doubled loss knows no auto-scaling
             changed |= {"heatmap_weight": 0.0, "auto_scaling": False}
@@ -206,15 +206,15 @@ def test_runs_stand_for_others_at_the_published_scale() -> None:
     def used(items: dict, name: str) -> set[str]:
         return {run for run, _ in items[name].needs(load_rows())}
 
-    for scale, base in (("sim", "camera_base"), ("paper", "s6_base")):
+    for scale, base, usual in (("sim", "camera_further", "camera_further"), ("paper", "s6_base", "camera_base")):
         for items in (load_tables(scale)["unidistill_s6"], load_figures(scale)["unidistill_s1"]):
             runs = {run for run, _ in items.needs(load_rows())}
-            assert {"camera_base", "s6_base"} & runs == {base}
+            assert {"camera_base", "camera_further", "s6_base"} & runs == {base}
         assert load_claims(scale)["s6_feature_adapter_beats_baseline"].than == base
-        assert "camera_base" in used(load_tables(scale), "unidistill_s1")
+        assert usual in used(load_tables(scale), "unidistill_s1")
     # Where they do not, both would be one and the same training.
     for name, twin in (
-        *(("s6_base", "camera_base"), ("s7_base", "lidar_base")),
+        *(("s6_base", "camera_further"), ("s7_base", "lidar_further")),
         *(("s6_reweighted", "camera_reweighted"), ("s7_reweighted", "lidar_reweighted")),
     ):
         own, other = load_run(name, "sim", 0), load_run(twin, "sim", 0)

@@ -107,7 +107,7 @@ def test_a_scale_speaks_of_stages_that_exist(config_copy: Path, stages: dict[str
 
 
 def test_explain_names_file_and_line_of_every_layer() -> None:
-    value, sources = explain("camera_long", "sim", 0, "train.lr", ["train.lr=0.5"])
+    value, sources = explain("camera_base", "sim", 0, "train.lr", ["train.lr=0.5"])
     assert value == 0.5
     assert [source.label for source in sources] == ["scale sim", "scale sim, model camera", "--set"]
     for source in sources[:-1]:
@@ -145,22 +145,22 @@ def test_explain_finds_parts_of_recipes(capsys: pytest.CaptureFixture[str]) -> N
         assert label == f"recipe of unidistill, part {part}"
         assert written in recipe[int(number) - 1]
     # By an alias, and by a mapping that is merged in: where it is written.
-    for run in ("lidar_base", "s3_fusion_long"):
+    for run in ("lidar_base", "s3_fusion"):
         _, sources = explain(run, "paper", 0, "model.lidar.max_points")
         assert "max_points: 10" in places(sources)[-1][1]
 
 
 def test_explain_lists_what_takes_a_setting_away(config_copy: Path) -> None:
     runs = {
-        "mine": {"like": "unidistill_p4", "teacher": None, "method": None},
+        "mine": {"like": "scratch_p2", "teacher": None, "method": None},
         "round": {"like": "lidar_base", "set": {"model": {"grid": {"x": None}}}},
-        "wrong": {"like": "lidar_base", "set": {"data": {"augment": None}}},
+        "wrong": {"like": "camera_base", "set": {"data": {"augment": None}}},
     }
     (config_copy / "papers" / "mine" / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
     value, sources = explain("mine", "sim", 0, "row.teacher")
     assert value is None
     assert [(source.label, source.value) for source in sources] == [
-        ("row mine, like row unidistill_p4", "lidar_long"),
+        ("row mine, like row scratch_p2", "fusion_base"),
         ("row mine", None),
     ]
     assert places(sources)[1][1] == "teacher: null"
@@ -173,7 +173,7 @@ def test_explain_lists_what_takes_a_setting_away(config_copy: Path) -> None:
 
 def test_explain_says_what_a_row_says_itself() -> None:
     value, sources = explain("unidistill_p4", "paper", 0, "row.teacher")
-    assert value == "lidar_long"
+    assert value == "lidar_base"
     ((label, line),) = places(sources)
     assert (label, line.partition(":")[0]) == ("row unidistill_p4", "unidistill_p4")
     value, (scale,) = explain("unidistill_p4", "paper", 0, "row.teacher_mode")
@@ -186,9 +186,9 @@ def test_explain_says_what_a_row_says_itself() -> None:
 
 def test_explain_follows_like_templates_families_and_controls() -> None:
     # A template, a row that is like it, a control that follows from a comparison, and an entry of a family.
-    _, sources = explain("camera_long", "sim", 0, "row.set.train.steps_factor")
+    _, sources = explain("camera_depth", "sim", 0, "row.set.model.camera.depth_weight")
     assert [(label, line.split(":")[0]) for label, line in places(sources)] == [
-        ("row camera_long, like template long", "long")
+        ("row camera_depth, like template depth", "depth")
     ]
     _, sources = explain("unidistill_l_to_l", "sim", 0, "row.teacher")
     first, second = places(sources)
@@ -202,18 +202,18 @@ def test_explain_follows_like_templates_families_and_controls() -> None:
     assert [(label, line.split(":")[0]) for label, line in places(sources)] == [
         ("row s6_base, like template tables_s6_s7 at paper", "tables_s6_s7")
     ]
-    _, sources = explain("lidar_base", "sim", 0, "row.seeds")
-    assert places(sources)[0][0] == "row lidar_base, defaults of unidistill"
+    _, sources = explain("unidistill_p4", "sim", 0, "row.seeds")
+    assert places(sources)[0][0] == "row unidistill_p4, defaults of unidistill"
     assert places(sources)[0][1].startswith("defaults: {")
 
 
 @pytest.mark.parametrize("key", ["train.steps", "train.epochs"])
 def test_explain_says_what_multiplies_the_length(key: str) -> None:
-    value, (length, factor) = explain("camera_long", "sim", 0, key)
+    value, (*_, length, factor) = explain("camera_full", "sim", 0, key)
     assert value == length.value * factor.value
-    assert factor.label == "row camera_long, like template long: multiplies train.steps and train.epochs"
+    assert factor.label == "row camera_full, like row curve_camera_double: multiplies train.steps and train.epochs"
     assert "steps_factor: 2.0" in places([factor])[0][1]
-    _, (again,) = explain("camera_long", "sim", 0, "train.steps_factor")
+    _, (again,) = explain("camera_full", "sim", 0, "train.steps_factor")
     assert again == factor
 
 
@@ -242,8 +242,9 @@ def test_the_command_prints_settings_and_places(capsys: pytest.CaptureFixture[st
 
 
 def test_settings_of_earlier_versions_are_read() -> None:
+    """The file holds, by run, settings as an earlier version stored them, and the identity that they had then."""
     old = json.loads((Path(__file__).parents[1] / "golden" / "stored_run.json").read_text())
-    for run, plain in old.items():
+    for run, (plain, then) in old.items():
         assert "encoder" in plain["model"]["lidar"]
         assert "bn_eps" in plain["model"]["bev"]
-        assert identity(stored_run(plain, run)) == identity(load_run(run, "sim", 0)), run
+        assert identity(stored_run(plain, run)) == then, run

@@ -21,15 +21,16 @@ def write(folder: Path, name: str, content: dict[str, Any]) -> None:
 def test_rows_may_be_like_those_of_other_papers(config_copy: Path) -> None:
     runs = {
         "mine_teacher": {"like": ["lidar_base", "longer"], "doc": "mine"},
-        "mine_student": {"like": "camera_long", "seeds": [7], "set": {"train": {"lr": 0.5}}},
+        "mine_half": {"like": "s4_lidar", "seeds": [7]},
+        "mine_student": {"like": "curve_camera_double", "seeds": [7], "set": {"train": {"lr": 0.5}}},
     }
     write(config_copy, "runs", {"templates": {"longer": {"set": {"train": {"steps_factor": 3.0}}}}, "runs": runs})
     rows = load_rows()
-    assert (rows["mine_teacher"].model, rows["mine_teacher"].seeds) == ("lidar_pillar", (0, 1, 2))
+    assert (rows["mine_teacher"].model, rows["mine_teacher"].seeds) == ("lidar_pillar", rows["lidar_base"].seeds)
     assert rows["mine_student"].set == {"train": {"steps_factor": 2.0, "lr": 0.5}}
-    assert load_run("mine_teacher", "sim", 0).train.steps == 1200
+    assert load_run("mine_teacher", "sim", 0).train.steps == 3 * load_run("lidar_base", "sim", 0).train.steps
     # What a row is like also says what it is at the published scale; how long it trains there, its own paper's recipe.
-    assert load_run("mine_student", "paper", 7).train.epochs == 1
+    assert load_run("mine_half", "paper", 7).data.train_stride == 2
     assert load_run("mine_teacher", "paper", 0).train.epochs == 3
     paper = paper_of("mine_teacher")
     assert paper is not None
@@ -85,7 +86,7 @@ def test_recipes_are_like_each_other_in_a_row(config_copy: Path) -> None:
     train = load_run("next", "paper", 0).train
     assert (train.lr, train.grad_clip, train.batch_size) == (0.2, 1.0, 20)
     labels = [layer.label for layer in paper_layers(load_rows()["next"], "smoke")]
-    assert labels == [f"recipe of {name}, part 0" for name in ("unidistill", "mine", "next")] + ["row next"]
+    assert labels[:4] == [f"recipe of {name}, part 0" for name in ("unidistill", "mine", "next")] + ["row next"]
     assert load_run("mine", "paper", 0).train.lr == 0.1
 
 
@@ -153,7 +154,7 @@ def test_controls_follow_from_comparisons(config_copy: Path) -> None:
     )
     kinds = {
         "further": {"like": "{baseline}", "set": {"train": {"steps_factor": 4.0}}, "doc": "{student} trained on"},
-        "own": {"like": "{arm}", "teacher": "camera_long", "doc": "{student} to {student}"},
+        "own": {"like": "{arm}", "teacher": "camera_base", "doc": "{student} to {student}"},
     }
     first = {"runs": {"arm": "mine_arm", "baseline": "camera_base", "further": "mine_further", "own": "mine_c_to_c"}}
     second = {"like": "first", "runs": {"arm": "mine_more", "baseline": "camera_depth", "own": "mine_more_c_to_c"}}
@@ -162,7 +163,7 @@ def test_controls_follow_from_comparisons(config_copy: Path) -> None:
     rows = load_rows()
     assert rows["mine_further"].set == {"train": {"steps_factor": 4.0}}
     assert (rows["mine_further"].teacher, rows["mine_further"].doc) == (None, "C trained on")
-    assert (rows["mine_c_to_c"].teacher, rows["mine_c_to_c"].method) == ("camera_long", rows["unidistill_p4"].method)
+    assert (rows["mine_c_to_c"].teacher, rows["mine_c_to_c"].method) == ("camera_base", rows["unidistill_p4"].method)
     assert rows["mine_more_c_to_c"].seeds == (0, 1)
     found = load_papers()["mine"].comparisons["second"]
     assert found.controls == {"further": "mine_further", "own": "mine_more_c_to_c"}

@@ -11,6 +11,7 @@ import yaml
 
 from bevkd.config import RowConfig, load_papers, load_run, parse
 from bevkd.config.comparisons import check_lengths
+from bevkd.config.papers import stand_ins_at
 from bevkd.config.protocols import PROTOCOLS, WORDING, protocols_of_row
 from bevkd.errors import ConfigError
 from bevkd.report.spec import load_claims
@@ -126,7 +127,7 @@ def test_every_comparison_trains_the_same_steps(scale: str) -> None:
         return load_run(run, scale, 0).train
 
     for paper in load_papers().values():
-        check_lengths(paper.comparisons, scale, train, paper.name)
+        check_lengths(paper.comparisons, scale, train, paper.name, stand_ins_at(scale))
 
 
 def test_rows_and_wording() -> None:

@@ -22,8 +22,8 @@ from bevkd.errors import ConfigError
         ("model.camera.backbone.knd=x", "(did you mean 'model.camera.backbone.kind'?)"),
         ("model.reach=30", "(did you mean 'model.grid.reach'?)"),
         (
-            "train.steps=many",
-            "valid integer, unable to parse string as an integer, not 'many' (--set); train.steps is 400",
+            "train.batch_size=many",
+            "valid integer, unable to parse string as an integer, not 'many' (--set); train.batch_size is 4",
         ),
         (
             "train.precision=fp8",

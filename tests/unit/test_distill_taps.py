@@ -156,7 +156,7 @@ def test_names_of_caches_need_no_tensor_library() -> None:
 
 def test_every_tap_says_about_how_much_it_stores(tmp_path: Any) -> None:
     """Within a factor of two of what lies on disk, for taps whose size is known, and something for all others."""
-    model = load_run("lidar_long", "sim", 0).model
+    model = load_run("lidar_base", "sim", 0).model
     sizes = Sizes(model, boxes=10.0)
     for name in registry.names("tap"):
         kind = registry.lookup("tap", name)

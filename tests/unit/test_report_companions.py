@@ -8,6 +8,7 @@ import pytest
 
 from bevkd.config import load_papers, load_rows
 from bevkd.config.comparisons import pool
+from bevkd.config.papers import stand_ins_at
 from bevkd.report.companions import Companion, companions, partners_of
 from bevkd.report.spec import load_tables
 
@@ -19,7 +20,7 @@ def compared(scale: str) -> set[tuple[str, str]]:
     out = set()
     for paper in load_papers().values():
         for item in paper.comparisons.values():
-            names = item.at.get(scale, {})
+            names = stand_ins_at(scale) | item.at.get(scale, {})
             sides = [[names.get(run, run) for run in pool(side)] for side in (item.arm, item.baseline)]
             controls = [[names.get(run, run) for run in pool(side)] for side in item.controls.values()]
             for side in (sides[0], *controls):
@@ -69,24 +70,32 @@ def test_every_distilled_run_stands_beside_the_plain_student() -> None:
     [
         ("lidar_base", 0, ["lidar_base 0"]),
         ("kitti_lidar", 0, ["kitti_lidar 0"]),
-        ("unidistill_p4", 2, ["teacher lidar_long 0", "baseline camera_base 2", "distilled unidistill_p4 2"]),
-        ("s6_feature", 0, ["teacher lidar_long 0", "baseline camera_base 0", "distilled s6_feature 0"]),
-        ("monodistill", 1, ["teacher lidar_image_long 0", "baseline camera_base 1", "distilled monodistill 1"]),
+        ("unidistill_p4", 2, ["teacher lidar_base 0", "baseline camera_further 2", "distilled unidistill_p4 2"]),
+        ("s6_feature", 0, ["teacher lidar_base 0", "baseline camera_further 0", "distilled s6_feature 0"]),
+        (
+            "monodistill",
+            1,
+            [
+                f"teacher lidar_image {ROWS['monodistill'].teacher_seed_for(1)}",
+                "baseline camera_further 1",
+                "distilled monodistill 1",
+            ],
+        ),
         (
             "camera_reweighted",
             0,
-            ["baseline camera_base 0", "distilled unidistill_p2 0", "control camera_reweighted 0"],
+            ["baseline camera_further 0", "distilled unidistill_p2 0", "control camera_reweighted 0"],
         ),
-        ("le_c_to_c", 0, ["teacher and baseline camera_long 0", "distilled le_l_to_c 0", "control le_c_to_c 0"]),
         (
             "le_c_to_c",
             1,
-            ["teacher camera_long 0", "baseline camera_long 1", "distilled le_l_to_c 1", "control le_c_to_c 1"],
+            ["teacher camera_base 2", "baseline camera_base 1", "distilled le_l_to_c 1", "control le_c_to_c 1"],
         ),
-        ("le_l_to_c_s2", 4, ["teacher lidar_long_s2 0", "baseline camera_long_s2 4", "distilled le_l_to_c_s2 4"]),
-        ("le_lc_to_l", 0, ["teacher fusion_long 0", "baseline lidar_base 0", "distilled le_lc_to_l 0"]),
-        ("camera_depth", 0, ["baseline camera_base 0", "camera_depth 0"]),
-        ("camera_depth", 9, ["baseline camera_base 0", "camera_depth 9"]),
+        ("le_l_to_c_s2", 2, ["teacher lidar_base_s2 0", "baseline camera_base_s2 2", "distilled le_l_to_c_s2 2"]),
+        ("le_lc_to_l", 0, ["teacher fusion_base 0", "baseline lidar_further 0", "distilled le_lc_to_l 0"]),
+        ("scratch_p2", 1, ["teacher fusion_base 1", "baseline camera_base 1", "distilled scratch_p2 1"]),
+        ("camera_depth", 0, ["baseline camera_further 0", "camera_depth 0"]),
+        ("camera_depth", 9, ["baseline camera_further 0", "camera_depth 9"]),
     ],
 )
 def test_companions(run: str, seed: int, expected: list[str]) -> None:
@@ -95,10 +104,21 @@ def test_companions(run: str, seed: int, expected: list[str]) -> None:
 
 def test_another_run_stands_in_at_a_scale() -> None:
     assert partners_of(ROWS, ROWS["s6_feature"], "paper").baseline == "s6_base"
-    assert partners_of(ROWS, ROWS["s6_feature"], "sim").baseline == "camera_base"
+    assert partners_of(ROWS, ROWS["s6_feature"], "sim").baseline == "camera_further"
+    assert partners_of(ROWS, ROWS["unidistill_p2"], "paper").baseline == "camera_base", "by `same_as` of the row"
+    assert partners_of(ROWS, ROWS["unidistill_p2"], "sim").baseline == "camera_further"
+
+
+def test_a_teacher_that_is_the_baseline_is_shown_once() -> None:
+    own = replace(ROWS["le_c_to_c"], teacher_seed="same")
+    assert [one.label for one in companions(ROWS, own, "sim", 0)] == [
+        "teacher and baseline camera_base",
+        "distilled le_l_to_c",
+        "control le_c_to_c",
+    ]
 
 
 def test_a_run_of_no_comparison_has_its_teacher() -> None:
     own = replace(ROWS["unidistill_p4"], id="mine", seeds=(3,))
-    assert companions(ROWS, own, "sim", 3) == [Companion("teacher", "lidar_long", 0), Companion("distilled", "mine", 3)]
-    assert [one.label for one in companions(ROWS, own, "sim", 3)] == ["teacher lidar_long", "distilled mine"]
+    assert companions(ROWS, own, "sim", 3) == [Companion("teacher", "lidar_base", 1), Companion("distilled", "mine", 3)]
+    assert [one.label for one in companions(ROWS, own, "sim", 3)] == ["teacher lidar_base", "distilled mine"]

@@ -148,6 +148,16 @@ def test_page_shows_tables_claims_switches_and_data(made: Path, smoke_dataset):
     assert set(re.findall(r"<h3>Data set <code>(.*?)</code>", text)) == {str(smoke_dataset.index)}
 
 
+def test_the_ledger_on_the_page_says_what_it_could_have_seen(made: Path):
+    text = (made / "report.html").read_text()
+    for words in ("could see</th>", "p (Holm)</th>", "(unlabelled protocol; varied: student seeds, one teacher)"):
+        assert words in text
+    assert "Published protocol: labelled frames only" in text
+    claims = (made / "claims.csv").read_text().splitlines()
+    at = claims[0].split(",").index("verdict_holm") - len(claims[0].split(","))
+    assert {line.rsplit(",", 1)[at] for line in claims[1:]} <= {"reproduced", "contradicted", "inconclusive"}
+
+
 def test_metrics_and_plots_for_dvc(made: Path):
     metrics = json.loads((made / "metrics.json").read_text())
     ledger = (made / "claims.csv").read_text()

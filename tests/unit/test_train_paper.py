@@ -175,7 +175,7 @@ def test_heads_backbones_and_inputs_are_one_line_of_yaml() -> None:
     plain = load_run("camera_base", "paper", 0).model
     own = plain.camera.backbone
     assert own == ResNetSettings(weights="data/weights/resnet-50")
-    swin, projected = load_run("s5_camera", "paper", 0).model, load_run("lidar_image_long", "paper", 0).model
+    swin, projected = load_run("s5_camera", "paper", 0).model, load_run("lidar_image", "paper", 0).model
     assert replace(swin, camera=replace(swin.camera, backbone=own)) == plain
     assert replace(projected, camera=replace(projected.camera, input="rgb", backbone=own)) == plain
     lidar, queries = load_run("lidar_base", "paper", 0).model, load_run("s4_lidar", "paper", 0).model

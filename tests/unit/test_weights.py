@@ -56,7 +56,7 @@ def test_what_is_frozen_needs_weights_at_every_scale(scale: str) -> None:
     assert load_run("lidar_base", scale, 0)  # has no image backbone
 
 
-@pytest.mark.parametrize("run", ["camera_base", "fusion_base", "s5_camera", "unidistill_p2", "lidar_image_long"])
+@pytest.mark.parametrize("run", ["camera_base", "fusion_base", "s5_camera", "unidistill_p2", "lidar_image"])
 def test_training_without_them_refuses_before_any_work(
     run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,12 @@ def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
             "statment:",
             ["unidistill/claims.yaml", "'path1'", "statment", "'statement'"],
         ),
+        (
+            "config/papers/unidistill/runs.yaml",
+            "lidar_base: {",
+            "lidar_base: {set: {train: {steps_factor: 2.0}}, ",
+            ["unidistill/claims.yaml", "'unidistill_p1' trains", "'lidar_base'", "compared runs train the same"],
+        ),
         ("config/scales/paper.yaml", "common:", "comon:", ["paper.yaml", "comon", "'common'"]),
         (
             "config/scales/paper.yaml",
