@@ -79,7 +79,7 @@ def _plan(config: SimConfig, root: Path, seed: int) -> tuple[list[Log], list[Sce
     jobs: list[SceneJob] = []
     for split in VERSIONS:
         count = getattr(config.splits, split)
-        mine = []
+        mine: list[Log] = []
         for _ in range(ceil(count / _SCENES_PER_LOG)):
             index = len(logs) + len(mine)
             rng = np.random.default_rng(seeds(seed, _CALIBRATIONS, index))

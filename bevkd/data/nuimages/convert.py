@@ -237,16 +237,15 @@ def _write(out: Path, parts: list[_Part], source: str, options: ConvertOptions) 
         "modality": ["camera"] * n,
         "is_key": np.ones(n, dtype=bool),
     }
-    objects = {name: [x for part in parts for x in part.objects[name]] for name in OBJECTS.names if name != "bbox"}
-    objects = {k: [x.decode() if isinstance(x, bytes) else x for x in v] for k, v in objects.items()}
-    objects["bbox"] = np.concatenate([part.objects["bbox"] for part in parts])
+    objects: dict[str, Any] = {"bbox": np.concatenate([part.objects["bbox"] for part in parts])}
+    for name in set(OBJECTS.names) - {"bbox"}:
+        values = [value for part in parts for value in part.objects[name]]
+        objects[name] = [value.decode() if isinstance(value, bytes) else value for value in values]
+    none = np.zeros((0, 9)), np.zeros((0, 4))
+    boxes: dict[str, Any] = {name: [] for name in BOXES.names} | {"box": none[0], "rotation": none[1]}
     with fresh_folder(out) as temporary:
         write_frames(temporary / "frames.parquet", frames, words, None, facts)
         write_table(temporary / "sensors.parquet", stamp(SENSORS, facts), sensors)
-        boxes: dict[str, Any] = {name: [] for name in BOXES.names} | {
-            "box": np.zeros((0, 9)),
-            "rotation": np.zeros((0, 4)),
-        }
         write_table(temporary / "boxes.parquet", stamp(BOXES, facts), boxes)
         write_table(temporary / FILE, stamp(OBJECTS, facts), objects)
     log.info("%s: %d images, %d objects", out, n, facts["objects"])

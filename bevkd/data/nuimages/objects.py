@@ -92,7 +92,7 @@ class ObjectTable:
             DataError: a mask is damaged.
         """
         rows = self.rows(i)
-        decoded = [self._decode(row) for row in rows.tolist()] if masks else [None] * len(rows)
+        decoded = [self._decode(row) if masks else None for row in rows.tolist()]
         return Objects(self.boxes[rows], self.labels[rows], decoded)
 
     def _decode(self, row: int) -> NDArray[np.bool_] | None:
