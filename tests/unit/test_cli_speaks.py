@@ -10,7 +10,7 @@ import pytest
 
 from bevkd.cli import main
 from bevkd.cli.app import hoisted
-from bevkd.config import config_dir, load_rows
+from bevkd.config import config_dir, load_rows, load_run
 
 
 @pytest.fixture
