@@ -260,8 +260,8 @@ class DataConfig:
     # Compute only the pixels that are kept: faster, with other rounding of some.
     crop_in_resize: Annotated[bool, CAMERA] = False
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
-    # GB of prepared samples that are kept on disk beside an index, of frames whose augmentations are fixed and of those
-    # at test time: a run reads what another has made. 0: none.
+    # GB of prepared samples with images that are kept on disk beside an index, of frames whose augmentations are fixed
+    # and of those at test time: a run reads what another has made. 0: none.
     store_gb: Annotated[float, VOLATILE] = Field(default=0.0, ge=0)
     max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()

@@ -27,7 +27,7 @@ from bevkd.data.inputs.base import Change
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
 from bevkd.data.present import require_data_set
-from bevkd.data.reads import Lidar, Reads, reads_of
+from bevkd.data.reads import Camera, Lidar, Reads, reads_of
 from bevkd.data.sample import Sample, collate
 from bevkd.data.store import SampleStore, store_beside
 from bevkd.data.targets import TargetCounts, count_targets
@@ -129,7 +129,6 @@ class FrameDataset:
         self._usable = self._of_classes & (boxes.points >= data.min_points)
         self._images = data.augment.image if train and data.augment.image.enabled else None
         self._raw: dict[int, RawFrame] = {}
-        self._paste_of: Path | None = None
         self._paste = self._open_paste() if train and data.augment.gt_paste else None
         self._store = self._open_store()
 
@@ -355,7 +354,6 @@ class FrameDataset:
         if not folder.exists():
             self.require_targets()
             build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)
-        self._paste_of = folder
         return GTPaste(folder, data.augment.gt_paste)
 
     def _cloud(self, i: int) -> LabelledCloud:
@@ -364,13 +362,14 @@ class FrameDataset:
         return LabelledCloud(self.tokens[i], points, *self.boxes(i))
 
     def _open_store(self) -> SampleStore | None:
-        """Where samples are kept that every run makes alike; None where there is no such place or no such sample."""
+        """Where samples are kept that every run makes alike; None where there is no such place or no such sample.
+
+        Without images there is none: to move points costs little more than to read them, and less than to write them.
+        """
         data = self.data
-        if data.store_gb == 0 or (self.train and data.augment.variants == 0):
+        if data.store_gb == 0 or (self.train and data.augment.variants == 0) or self.reads.get(Camera) is None:
             return None
         augment: list[Any] = [repr(data.augment.bev), repr(self._images)] if self.train else []
-        if self._paste is not None:
-            augment += [str(self._paste_of), data.augment.gt_paste]
         made_of = {
             "index": [self.index.facts, str(Path(data.root).resolve())],
             "reads": [repr(one) for one in self.reads.inputs],
