@@ -88,7 +88,7 @@ def convert(
     dataset: Annotated[str, typer.Option(help="Format to read: nuscenes, kitti, waymo or nuimages.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(help="Folder of the Parquet index.")],
-    version: Annotated[str | None, typer.Option(help="nuScenes: version, default v1.0-trainval. nuImages: one of its versions, default all.")] = None,
+    version: Annotated[str | None, typer.Option(help="nuScenes: default v1.0-trainval. nuImages: default all.")] = None,
     workers: Workers = 1,
     missing_labels: MissingLabels = "error",
     partial: Partial = False,

@@ -60,8 +60,9 @@ class Metric:
     Attributes:
         key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
             positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means of
-            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. nuImages: `mAP50`. Any of these for a group of
-            objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`. Costs: see `_costs`.
+            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. nuImages: `mAP50`. Any of
+            these for a group of objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`.
+            Costs: see `_costs`.
             Of a network: `params`, `macs`, `latency`. Of the response: `<border|background>_heat`, `false_positives`.
             Of the training log: `det_loss[_mean]`; `clipped`, `clip_scale`, `kd_share`, see `bevkd.report.course`.
         unit: unit of the printed value.

@@ -54,16 +54,13 @@ def table(paper: Paper, rows: Mapping[str, RowConfig], scale: str | None) -> dic
     if found is None:
         return None
     item, metric = found
-    arm = pool(item.arm)[0]
+    arm, baseline = pool(item.arm)[0], pool(item.baseline)[0]
     teacher = pool(item.teacher)[0] if item.teacher else rows[arm].teacher if arm in rows else None
-    runs = {"baseline": pool(item.baseline)[0], "teacher": teacher, "distilled": arm}
     shown = []
-    for role, run in runs.items():
+    for role, run in (("baseline", baseline), ("teacher", teacher), ("distilled", arm)):
         if run is not None:
             label = rows[run].doc or run if run in rows else run
-            shown.append(
-                {"label": label, "run": run, "role": role} | ({"against": runs["baseline"]} if run == arm else {})
-            )
+            shown.append({"label": label, "run": run, "role": role, **({"against": baseline} if run == arm else {})})
     return {
         "target": "preview",
         "title": f"{title_of(paper)}, a first look",

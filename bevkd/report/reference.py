@@ -76,9 +76,21 @@ def _load(tree: ConfigTree) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
+@cache
+def _by_table(tree: ConfigTree) -> dict[tuple[str, str], tuple[Cell, ...]]:
+    """The numbers by paper and table."""
+    out: dict[tuple[str, str], list[Cell]] = {}
+    for cell in _load(tree):
+        out.setdefault((cell["paper"], cell["table"]), []).append(cell)
+    return {key: tuple(cells) for key, cells in out.items()}
+
+
 def _cells(where: Mapping[str, str]) -> list[Cell]:
-    # A page asks some hundred times.
-    return [cell for cell in _load(config_tree()) if all(cell.fields[name] == text for name, text in where.items())]
+    tree = config_tree()
+    # A page asks some hundred times, nearly always for one table.
+    one = (where["paper"], where["table"]) if {"paper", "table"} <= where.keys() else None
+    known = _load(tree) if one is None else _by_table(tree).get(one, ())
+    return [cell for cell in known if all(cell.fields[name] == text for name, text in where.items())]
 
 
 def published(paper: str | None = None, table: str | None = None) -> list[Cell]:

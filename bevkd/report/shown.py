@@ -26,7 +26,7 @@ _KITTI_COLUMNS = tuple(product(("R40", "R11"), KITTI_LEVELS))
 
 
 def shown(metrics: Mapping[str, Any]) -> str:
-    """Tables of the metrics of nuScenes, KITTI, Waymo or nuImages, whichever a file holds; "" where it holds none of them."""
+    """Tables of the metrics of nuScenes, KITTI, Waymo or nuImages, whichever a file holds; "" where it holds none."""
     if "nd_score" in metrics:
         tables = [_nuscenes(metrics)]
     elif KITTI_CLASSES[0] in metrics:

@@ -1,7 +1,7 @@
 """Simulated images with 2D labels in nuImages layout: what image backbones are taught before anything else.
 
-Every image of the six cameras at a few times of a scene is a sample of its own, as in nuImages; sweeps between keyframes
-and LiDAR are not simulated. Boxes and masks are of the pixels that are seen (nuImages' own boxes are amodal).
+Every image of the six cameras at a few times of a scene is a sample of its own, as in nuImages; sweeps between
+keyframes and LiDAR are not simulated. Boxes and masks are of the pixels that are seen (nuImages' own boxes are amodal).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.geometry.rle import encode_mask
 from bevkd.errors import ConfigError
+from bevkd.geometry.rle import encode_mask
 from bevkd.io import write_json, write_text
 from bevkd.sim import camera
 from bevkd.sim.config import SimConfig
@@ -63,7 +63,7 @@ def simulate_nuimages(config: SimConfig, out: Path, seed: int, workers: int = 1)
     with fresh_root(out, workers) as root:
         for channel in CAMERAS:
             (root / "samples" / channel).mkdir(parents=True)
-        logs, jobs = _plan(config, root, seed)
+        _, jobs = _plan(config, root, seed)
         results = run_jobs(simulate_images, jobs, workers)
         LOGGER.info("simulated %d scenes", len(results))
         for split, version in VERSIONS.items():
@@ -200,7 +200,7 @@ def _write_tables(folder: Path, results: list[dict[str, str]], logs: list[Log], 
         "attribute": [{"token": named("attribute", n), "name": n, "description": d} for n, d in ATTRIBUTES.items()],
         "sensor": [{"token": named("sensor", c), "channel": c, "modality": "camera"} for c in CAMERAS],
         "log": [log.record() for log in logs],
-        "calibrated_sensor": [_calibrated(log, channel, named("sensor", channel)) for log in logs for channel in CAMERAS],
+        "calibrated_sensor": [_calibrated(log, c, named("sensor", c)) for log in logs for c in CAMERAS],
         "surface_ann": [],
     }
     for table, records in fixed.items():

@@ -86,7 +86,7 @@ def test_one_version_or_all(smoke_images: Any, tmp_path: Path) -> None:
     assert read_stamp(smoke_images.index)["splits"] == ["train", "val"]
     one = convert_nuimages(smoke_images.root, VAL, tmp_path / "val")
     assert read_stamp(one)["splits"] == ["val"]
-    with pytest.raises(DataError, match="no nuImages tables 'v1.0-mini' here"):
+    with pytest.raises(DataError, match=r"no nuImages tables 'v1\.0-mini' here"):
         convert_nuimages(smoke_images.root, "v1.0-mini", tmp_path / "mini")
     before = (smoke_images.index / "frames.parquet").stat().st_mtime_ns
     convert_nuimages(smoke_images.root, None, smoke_images.index)
@@ -127,7 +127,7 @@ def test_a_damaged_mask_is_named_when_it_is_read(copy: Path, smoke_images: Any, 
     edit(copy, "object_ann", lambda rows: rows[0]["mask"].update(counts="UFhu"), TRAIN)
     index = convert_nuimages(copy, None, tmp_path / "index")
     found = frames(replace(smoke_images, root=copy, index=index))
-    with pytest.raises(DataError, match="do not add up|damaged") as error:
+    with pytest.raises(DataError, match=r"do not add up|damaged") as error:
         found.get(found.tokens.index(rows[0]["sample_data_token"]), 0)
     assert (error.value.token, error.value.field) == (rows[0]["token"], "mask")
 
@@ -178,7 +178,7 @@ def test_doctor_says_what_it_is(smoke_images: Any) -> None:
 def test_data_and_detectors_of_two_kinds_do_not_mix(smoke_images: Any, smoke_dataset: Any) -> None:
     data, _ = image_run(smoke_images)
     camera = load_run("camera_base", "smoke", 0).model
-    with pytest.raises(ConfigError, match="it wants model.kind image2d, not 'bev'"):
+    with pytest.raises(ConfigError, match=r"it wants model\.kind image2d, not 'bev'"):
         open_frames(data, camera, "train", train=True, seed=0)
     run = load_run("image_weights", "smoke", 0)
     other = replace(run.data, kind="nuscenes", root=str(smoke_dataset.root), index=str(smoke_dataset.index))

@@ -20,7 +20,9 @@ def naive_iou(a: Array, b: Array) -> float:
 
 def naive_ap(found: list[tuple[Array, Array]], truth: list[Array]) -> float:
     """All detections of all images by falling score, one after the other; the area under the best precision."""
-    rows = [(score, image, box) for image, (boxes, scores) in enumerate(found) for box, score in zip(boxes, scores, strict=True)]
+    rows = []
+    for image, (seen, scores) in enumerate(found):
+        rows += [(score, image, box) for box, score in zip(seen, scores, strict=True)]
     rows.sort(key=lambda row: -row[0])
     free = [set(range(len(boxes))) for boxes in truth]
     total, right, curve = sum(map(len, truth)), 0, []

@@ -83,14 +83,15 @@ def test_targets_against_a_naive_look() -> None:
         u, v = (box[0] + box[2]) / 2 / cell, (box[1] + box[3]) / 2 / cell
         expected.add((image, label, int(v), int(u)))
         size = [(box[2] - box[0]) / cell, (box[3] - box[1]) / cell]
-        code = torch.tensor([*size, 0, 0]).log()[:2].tolist() + [u - int(u), v - int(v)]
+        code = [math.log(size[0]), math.log(size[1]), u - int(u), v - int(v)]
         cells[(image * shape[2] + int(v)) * shape[3] + int(u)] = code
     assert peaks == expected
     assert target.cell.tolist() == sorted(cells)
     assert torch.allclose(target.box, torch.tensor([cells[at] for at in sorted(cells)]))
     assert float(target.count) == 4
     # Of two objects with one centre the smaller one is learnt; both have their peak.
-    both = ImageObjects(torch.tensor([[8.0, 8, 24, 24], [0, 0, 32, 32]]), torch.tensor([1, 2]), torch.zeros(2).long(), None)
+    nested = torch.tensor([[8.0, 8, 24, 24], [0, 0, 32, 32]])
+    both = ImageObjects(nested, torch.tensor([1, 2]), torch.zeros(2).long(), None)
     target = network.criterion.targets(both, shape)
     assert torch.allclose(target.box, torch.tensor([[math.log(2), math.log(2), 0.0, 0.0]]))
     assert float(target.count) == 2
@@ -113,7 +114,9 @@ def test_decoding_undoes_the_targets() -> None:
     maps = torch.zeros(2, 8, 22, 4).flatten(0, 2)
     maps[target.cell] = target.box
     heat = torch.where(target.heatmap == 1, 6.0, -9.0)
-    output = ImageOutput(heat, maps.unflatten(0, (2, 8, 22)).movedim(-1, 1), None, batch(matrix=matrix).cameras, head.decode)  # type: ignore[arg-type]
+    cameras = batch(matrix=matrix).cameras
+    assert cameras is not None
+    output = ImageOutput(heat, maps.unflatten(0, (2, 8, 22)).movedim(-1, 1), None, cameras, head.decode)
     found = output.boxes()
     assert found.frame.tolist() == sorted(found.frame.tolist())
     expected = {(int(i), int(k)): box for i, k, box in zip(IMAGE, LABELS, BOXES, strict=True)}

@@ -149,14 +149,14 @@ def test_near_pairs_of_groups_of_any_size(at_a_time: int, monkeypatch: pytest.Mo
     boxes = torch.rand(60, 7, generator=generator) * torch.tensor([20, 20, 1, 4, 2, 2, 6.0])
     group = torch.tensor([0] * 30 + [5] * 1 + [9] * 3 + [2] * 26)[torch.randperm(60, generator=generator)]
     half, reach = boxes[:, 3:5].norm(dim=1) / 2, torch.rand(60, generator=generator) * 4
-    for given in (None, reach):
-        first, second = rotated.near_pairs(boxes, group, given)
+    for limit in (None, reach):
+        first, second = rotated.near_pairs(boxes, group, limit)
         wanted = {
             (i, j)
             for i in range(60)
             for j in range(i + 1, 60)
             if group[i] == group[j]
-            and (boxes[i, :2] - boxes[j, :2]).norm() < (half[i] + half[j] if given is None else given[i])
+            and (boxes[i, :2] - boxes[j, :2]).norm() < (half[i] + half[j] if limit is None else limit[i])
         }
         assert len(first) == len(wanted)
         assert set(zip(first.tolist(), second.tolist(), strict=True)) == wanted
@@ -165,11 +165,11 @@ def test_near_pairs_of_groups_of_any_size(at_a_time: int, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("window", [1, 3, 5, 9])
 def test_highest_near_equals_max_pooling(window: int) -> None:
     maps = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(window))
-    for given in (maps, maps.bfloat16(), maps.contiguous(memory_format=torch.channels_last), maps[..., :1]):
-        before = given.clone()
-        pooled = torch.nn.functional.max_pool2d(given, window, stride=1, padding=window // 2)
-        assert torch.equal(highest_near(given, window), pooled)
-        assert torch.equal(given, before)
+    for some in (maps, maps.bfloat16(), maps.contiguous(memory_format=torch.channels_last), maps[..., :1]):
+        before = some.clone()
+        pooled = torch.nn.functional.max_pool2d(some, window, stride=1, padding=window // 2)
+        assert torch.equal(highest_near(some, window), pooled)
+        assert torch.equal(some, before)
 
 
 def test_suppression_chain_needs_the_fixed_point() -> None:

@@ -32,8 +32,8 @@ FIELDS = {
     "log": "token logfile vehicle date_captured location",
     "object_ann": "token sample_data_token category_token attribute_tokens bbox mask",
     "sample": "token timestamp log_token key_camera_token",
-    "sample_data": "token sample_token ego_pose_token calibrated_sensor_token filename fileformat width height timestamp"
-    " is_key_frame next prev",
+    "sample_data": "token sample_token ego_pose_token calibrated_sensor_token filename fileformat width height"
+    " timestamp is_key_frame next prev",
     "sensor": "token channel modality",
     "surface_ann": "token sample_data_token category_token mask",
 }

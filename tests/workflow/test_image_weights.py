@@ -25,7 +25,9 @@ PARTS = ("camera.backbone", "camera.neck")
 
 
 def resolved(dataset: Any, run: str, steps: int, **row: Any) -> RunConfig:
-    found = load_run(run, "smoke", 0, [f"train.steps={steps}", f"data.root={dataset.root}", f"data.index={dataset.index}"])
+    found = load_run(
+        run, "smoke", 0, [f"train.steps={steps}", f"data.root={dataset.root}", f"data.index={dataset.index}"]
+    )
     return replace(found, row=replace(found.row, **row))
 
 
@@ -93,7 +95,10 @@ def test_what_wants_boxes_in_3d_says_so(
     out = folder(learnt, resolved(smoke_images, "image_weights", 60))
     token = json.loads((smoke_images.root / "v1.0-val" / "sample_data.json").read_text())[0]["token"]
     shared = ["--run", "image_weights", "--scale", "smoke", "--runs", str(out.parents[2])]
-    for command in (["view", *shared, "--frame", token, "--out", str(learnt / "v")], ["response", *shared, "--split", "val"]):
+    for command in (
+        ["view", *shared, "--frame", token, "--out", str(learnt / "v")],
+        ["response", *shared, "--split", "val"],
+    ):
         assert main([*command, *(["--out", str(learnt / "r.json")] if command[0] == "response" else [])]) == 2
         assert re.search(r"nothing in 3D|no dense maps", capsys.readouterr().err)
     with pytest.raises(ConfigError, match="the run reads nuimages"):

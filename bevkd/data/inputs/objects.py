@@ -33,8 +33,8 @@ class ImageObjects:
         boxes: (M, 4) xmin, ymin, xmax, ymax in pixels of the augmented images.
         labels: (M,) class indices.
         image: (M,) int64 frame * N + camera, ascending.
-        classes: (B * N, h, w) uint8 label map: 1 + class index, 0 where no object is seen, `UNKNOWN` where nobody knows;
-            or None.
+        classes: (B * N, h, w) uint8 label map: 1 + class index, 0 where no object is seen, `UNKNOWN` where nobody
+            knows; or None.
     """
 
     boxes: torch.Tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,15 @@ def convert_nuimages(
 
     Args:
         root: folder with `v1.0-*` and `samples`.
-        version: one of the versions; None or `v1.0`: all that are there; `v1.0-mini`, whose images the others hold, only
-            without them.
+        version: one of the versions; None or `v1.0`: all that are there, but `v1.0-mini`, whose images the others hold,
+            only alone.
         out: the index folder.
         workers: not used: tables are read one after the other.
         options: where the folder differs from the format's rules.
 
     Raises:
-        DataError: no such version; a table or an image is missing, or a record is malformed: file, token and field are
-            named.
+        DataError: no such version; a table or an image is missing, or a record is malformed: file, token and field
+            are named.
     """
     root, out, options = Path(root), Path(out), options or ConvertOptions()
     there = found_versions(root)
@@ -195,7 +196,7 @@ def _write(out: Path, parts: list[_Part], source: str, options: ConvertOptions) 
 
     def joined(name: str) -> Any:
         columns = [part.frames[name] for part in parts]
-        return np.concatenate(columns) if isinstance(columns[0], np.ndarray) else sum(columns, [])
+        return np.concatenate(columns) if isinstance(columns[0], np.ndarray) else list(chain.from_iterable(columns))
 
     tokens = joined("token")
     if not tokens:
@@ -242,7 +243,10 @@ def _write(out: Path, parts: list[_Part], source: str, options: ConvertOptions) 
     with fresh_folder(out) as temporary:
         write_frames(temporary / "frames.parquet", frames, words, None, facts)
         write_table(temporary / "sensors.parquet", stamp(SENSORS, facts), sensors)
-        boxes = {field.name: np.zeros((0, field.type.list_size)) if "list" in str(field.type) else [] for field in BOXES}
+        boxes: dict[str, Any] = {name: [] for name in BOXES.names} | {
+            "box": np.zeros((0, 9)),
+            "rotation": np.zeros((0, 4)),
+        }
         write_table(temporary / "boxes.parquet", stamp(BOXES, facts), boxes)
         write_table(temporary / FILE, stamp(OBJECTS, facts), objects)
     log.info("%s: %d images, %d objects", out, n, facts["objects"])

@@ -15,6 +15,7 @@ from bevkd.models.losses import depth_loss
 from bevkd.models.stage import SensorFeatures
 from bevkd.registry import lookup, register
 
+
 @register("camera_encoder", "lss")
 class CameraEncoder(ImageTrunk):
     """Images to a BEV map. Backbone, depth net and view transform are named in the config; the defaults are BEVDet's.

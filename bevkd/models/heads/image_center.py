@@ -70,7 +70,8 @@ class ImageCenterHead(Head):
         self.shared = conv_bn_relu(in_channels, head.channels, config.norm.of(head))
         self.heatmap = nn.Conv2d(head.channels, self.classes * head.fineness**2, 1)
         self.box = nn.Conv2d(head.channels, 4 * head.fineness**2, 1)
-        self.pixels = nn.Conv2d(head.channels, (1 + self.classes) * head.classes_fineness**2, 1) if head.classes_fineness else None
+        pixels = (1 + self.classes) * head.classes_fineness**2
+        self.pixels = nn.Conv2d(head.channels, pixels, 1) if pixels else None
         assert self.heatmap.bias is not None
         nn.init.constant_(self.heatmap.bias, HEATMAP_BIAS)
         maps = self.classes + self.regression_maps
@@ -97,7 +98,7 @@ class ImageCenterHead(Head):
         settings = self.config.decode
         heat = torch.sigmoid(output.heatmap.float())
         heat = torch.where(heat == max_pool2d(heat, 3, stride=1, padding=1), heat, 0.0)
-        images, classes, height, width = heat.shape
+        _, classes, height, width = heat.shape
         score, place = heat.flatten(1).topk(min(settings.top_k, classes * height * width), dim=1)
         image, nth = (score > settings.score_threshold).nonzero(as_tuple=True)
         score, place = score[image, nth], place[image, nth]
@@ -121,7 +122,7 @@ def _to_source(corners: Tensor, source_to_image: Tensor) -> Tensor:
 
 
 class ImageLoss(nn.Module):
-    """Weighted sum of the heat maps' focal loss, L1 of sizes and offsets at the centres, and cross-entropy of pixels."""
+    """Weighted sum of the heat maps' focal loss, L1 of size and offset at centres, and cross-entropy of pixels."""
 
     def __init__(self, config: ModelConfig, class_order: tuple[int, ...], cell: int) -> None:
         super().__init__()
