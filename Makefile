@@ -31,7 +31,7 @@ reproduce: env ## Make every table and figure of the default scale (resumes by i
 preview: env ## One seed of each paper's headline, for a first look (n = 1)
 	$(SNAKEMAKE) preview $(ARGS)
 
-extended: env ## Tuning of the baselines, five seeds over three labelled subsets, long learning curves; then the page again
+extended: env ## Tuning of the baselines, three labelled subsets, long learning curves; then the page again
 	$(SNAKEMAKE) tuning extended $(ARGS)
 	$(SNAKEMAKE) --force report $(ARGS)
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def job(folder: Path, out: str, warm: str) -> float:
     """Seconds of one training."""
-    command = ["train", "--run", "camera_base", "--scale", "smoke", "--runs", str(folder / out)]
+    command = ["train", "--run", "camera_fresh", "--scale", "smoke", "--runs", str(folder / out)]
     settings = [f"data.root={folder / 'data'}", f"data.index={folder / 'index'}", "train.steps=2"]
     environment = os.environ | {"BEVKD_WORKFLOW_PID": str(os.getpid()), "BEVKD_WARM": warm}
     began = time.perf_counter()

@@ -39,24 +39,28 @@ def run(*words: str) -> None:
 #
 # The simulator writes nuScenes tables and sensor files, as the real data set has them. `convert` indexes them: boxes,
 # sensors and splits as Parquet, while images and points stay where they are. Real data are indexed by the same
-# command.
+# command. The second data set has single images with 2D labels; image backbones learn from it first.
 
 # %%
-data, index = f"data/nuscenes_sim/{SCALE}", f"data/index/nuscenes_sim/{SCALE}"
-run("simulate", "--dataset", "nuscenes", "--scale", SCALE, "--out", data)
-run("convert", "--dataset", "nuscenes", "--root", data, "--version", "v1.0-sim", "--out", index)
+for dataset, version in (("nuscenes", "v1.0-sim"), ("nuimages", None)):
+    data, index = f"data/{dataset}_sim/{SCALE}", f"data/index/{dataset}_sim/{SCALE}"
+    run("simulate", "--dataset", dataset, "--scale", SCALE, "--out", data)
+    run("convert", "--dataset", dataset, "--root", data, *(("--version", version) if version else ()), "--out", index)
 
 # %% [markdown]
 # ## Training
 #
-# A run is a row of `config/papers/*/runs.yaml`: model, data set, teacher, method. `fusion_long` is a LiDAR + camera
-# teacher, `camera_long` a camera detector, `le_lc_to_c` the same camera detector that learns from that teacher also
-# on frames without labels. The student's and the baseline's first weights are equal, and so is the order of their
-# labelled frames.
+# A run is a row of `config/papers/*/runs.yaml`: model, data set, teacher, method, and what it starts from.
+# `image_weights` are those of image backbone and neck, which stand in for the ImageNet weights of the papers;
+# `fusion_base` is a LiDAR + camera teacher, which also starts from the LiDAR detector `lidar_base`; `camera_base` is a
+# camera detector, and `le_lc_to_c` the same camera detector that learns from that teacher also on frames without
+# labels. The student's and the baseline's first weights are equal, and so is the order of their labelled frames.
+# What is trained too early says which command is missing.
 
 # %%
-for name in ("fusion_long", "camera_long", "le_lc_to_c"):
+for name in ("image_weights", "lidar_base", "fusion_base", "camera_base", "le_lc_to_c"):
     run("train", "--run", name, "--scale", SCALE)
+for name in ("fusion_base", "camera_base", "le_lc_to_c"):
     run("predict", "--run", name, "--scale", SCALE, "--split", "val")
 
 # %% [markdown]
@@ -72,16 +76,16 @@ run("config", "--run", "le_lc_to_c", "--scale", SCALE, "--explain", "train.lr")
 # ## Comparison
 #
 # `predict` left the submission file and the metrics beside each model. One seed proves nothing: the tables take
-# three, paired, and a control whose teacher has the student's own sensors.
+# three or more, paired, and a control whose teacher has the student's own sensors.
 
 # %%
 runs = Path("results/runs") / SCALE
-for name in ("fusion_long", "camera_long", "le_lc_to_c"):
+for name in ("fusion_base", "camera_base", "le_lc_to_c"):
     metrics = json.loads((runs / name / "seed0" / "metrics_val.json").read_text())
     print(f"{name:12} mAP {100 * metrics['mean_ap']:.1f}  NDS {100 * metrics['nd_score']:.1f}")
 
 # %%
-for name in ("camera_long", "le_lc_to_c"):
+for name in ("camera_base", "le_lc_to_c"):
     lines = [json.loads(line) for line in (runs / name / "seed0" / "log.jsonl").read_text().splitlines()]
     curve = [(line["step"], line["det"]) for line in lines if "det" in line]
     plt.plot(*np.array(curve).T, label=name)

@@ -158,6 +158,9 @@ class _Reader:
             for other in rows[run].same_as.values():
                 if other not in self.owner:
                     raise ConfigError(f"{where}: same_as: unknown run {other!r}{nearest(other, self.owner)}")
+            for scale in (scale for init in rows[run].inits for scale in init.scales):
+                if scale not in scales:
+                    raise ConfigError(f"{where}: init: scales: unknown name {scale!r}{nearest(scale, scales)}")
             pieces[run] = tuple(self.pieces(run))
         return Paper(name, self.tree, self.recipes[name], rows, at, self.comparisons[name], pieces)
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from bevkd.cli import main
-from bevkd.config import config_dir
+from bevkd.config import config_dir, load_rows
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,12 @@ def test_a_cache_says_its_size_before_it_is_built(capsys: pytest.CaptureFixture[
     assert main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run"]) == 0
     all_of_them = capsys.readouterr().out
     assert "lidar_base_seed0_" in all_of_them
-    assert "MB for 24 trainings" in all_of_them
+    rows = load_rows()
+    taught = [
+        rows[run] for run in ("unidistill_p4", *(f"s6_{k}{a}" for k in ("feature", "relation") for a in ("", "_adapt")))
+    ]
+    readers = sum(row.teacher_seed_for(seed) == 0 for row in taught for seed in row.seeds)
+    assert f"MB for {readers} trainings" in all_of_them
     assert (
         main(["cache", "--run", "unidistill_p4", "--scale", "smoke", "--dry-run", "--reader", "unidistill_p4:2"]) == 0
     )

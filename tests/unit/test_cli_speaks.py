@@ -77,6 +77,23 @@ def test_quiet_keeps_errors_and_what_was_asked_for(elsewhere: Path, capsys: pyte
         ),
         (
             ["train", "--run", "camera_base"],
+            2,
+            [
+                "starts from run 'image_weights', which is not trained yet",
+                "`bevkd train --run image_weights --scale smoke`",
+                "`snakemake --cores all run_image_weights --config scale=smoke`",
+            ],
+        ),
+        (
+            ["train", "--run", "image_weights"],
+            3,
+            [
+                "`bevkd simulate --dataset nuimages --scale smoke --out data/nuimages_sim/smoke`",
+                "`bevkd convert --dataset nuimages --root data/nuimages_sim/smoke --out data/index/nuimages_sim/smoke`",
+            ],
+        ),
+        (
+            ["train", "--run", "camera_fresh"],
             3,
             [
                 "`bevkd simulate --dataset nuscenes --scale smoke --out data/nuscenes_sim/smoke`",

@@ -27,7 +27,7 @@ def train(folder: Path, smoke_dataset: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(folder)
     data = {"root": smoke_dataset.root, "index": smoke_dataset.index}
     sets = [word for key, path in data.items() for word in ("--set", f"data.{key}={path}")]
-    return ["train", "--run", "camera_base", "--scale", "smoke", *sets, "--set", "train.steps=8"]
+    return ["train", "--run", "camera_fresh", "--scale", "smoke", *sets, "--set", "train.steps=8"]
 
 
 def test_a_training_ends_with_the_model_and_the_next_command(
@@ -35,9 +35,9 @@ def test_a_training_ends_with_the_model_and_the_next_command(
 ) -> None:
     assert main([*train, "--runs", "my runs"]) == 0
     made, following = capsys.readouterr().out.splitlines()
-    model = "my runs/smoke/camera_base/seed0/model.pt"
+    model = "my runs/smoke/camera_fresh/seed0/model.pt"
     assert re.fullmatch(rf"trained {model}, 8 steps, loss [\d.]+", made)
-    assert following == "next: bevkd predict --run camera_base --split val --scale smoke --runs 'my runs'"
+    assert following == "next: bevkd predict --run camera_fresh --split val --scale smoke --runs 'my runs'"
     before = Path(model).read_bytes()
     assert main([*train, "--runs", "my runs"]) == 0
     again, _ = capsys.readouterr().out.splitlines()
@@ -45,7 +45,7 @@ def test_a_training_ends_with_the_model_and_the_next_command(
     assert Path(model).read_bytes() == before
     assert main([*train, "--runs", "my runs", "-q"]) == 0
     assert capsys.readouterr() == ("", "")
-    assert main(["predict", "--run", "camera_base", "--split", "val", "--scale", "smoke", "--runs", "my runs"]) == 0
+    assert main(["predict", "--run", "camera_fresh", "--split", "val", "--scale", "smoke", "--runs", "my runs"]) == 0
 
 
 def test_what_is_watched_is_shown_and_changes_nothing(train: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,13 +59,13 @@ def test_what_is_watched_is_shown_and_changes_nothing(train: list[str], capsys: 
     shown = [line for line in out if line.startswith("step ")]
     assert [re.sub(r"[\d.]+ \(", "x (", line) for line in shown] == [f"step {n}: mAP x (tune)" for n in (2, 4, 6)]
     one, other = (
-        torch.load(f"{runs}/smoke/camera_base/seed0/model.pt", weights_only=True)["model"]
+        torch.load(f"{runs}/smoke/camera_fresh/seed0/model.pt", weights_only=True)["model"]
         for runs in ("plain", "watched")
     )
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert re.fullmatch(r"mAP [\d.]+ \(tune, 3of4\)", last_known(Path("watched/smoke/camera_base/seed0")))
-    assert last_known(Path("plain/smoke/camera_base/seed0")) == ""
+    assert re.fullmatch(r"mAP [\d.]+ \(tune, 3of4\)", last_known(Path("watched/smoke/camera_fresh/seed0")))
+    assert last_known(Path("plain/smoke/camera_fresh/seed0")) == ""
 
 
 def test_a_snapshot_that_cannot_be_evaluated_does_not_end_a_training(
@@ -101,6 +101,6 @@ def test_a_terminal_shows_a_live_line(train: list[str], folder: Path) -> None:
         text += part
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.decode())
-    assert re.search(r"camera_base seed 0 .* 8/8 steps loss [\d.]+  mAP [\d.]+  \(tune, step 4\)", shown)
+    assert re.search(r"camera_fresh seed 0 .* 8/8 steps loss [\d.]+  mAP [\d.]+  \(tune, step 4\)", shown)
     assert re.search(r"data \d+ % compute \d+ %.* ETA 0:00:00", shown)
     assert shown.rstrip().endswith("--runs seen")

@@ -23,7 +23,8 @@ SCALE = "smoke"
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the three simulated data sets where the configuration looks for them."""
     folder = tmp_path_factory.mktemp("view")
-    for kind, (write, scales) in WRITERS.items():
+    for kind in ("nuscenes", "kitti", "waymo"):
+        write, scales = WRITERS[kind]
         root, index = folder / f"data/{kind}_sim/{SCALE}", folder / f"data/index/{kind}_sim/{SCALE}"
         write(scales[SCALE], root, 0)
         lookup("reader", kind).convert(root, "v1.0-sim", index)
@@ -92,13 +93,13 @@ def test_companions_that_are_not_trained_are_left_out_with_a_note(
 ) -> None:
     leave("unidistill_p2", 1)
     arguments = ["view", "--run", "unidistill_p2", "--scale", SCALE, "--seed", "1", "--out", str(tmp_path)]
-    for folder in ("fusion_long/seed0", "camera_base/seed1"):
+    for folder in ("fusion_base/seed1", "camera_further/seed1"):
         shutil.rmtree(f"results/runs/{SCALE}/{folder}", ignore_errors=True)
     assert main(arguments) == 0
     error = capsys.readouterr().err
-    assert "left out teacher: run 'fusion_long' has not been trained" in error
-    assert "bevkd train --run fusion_long --scale smoke`" in error
-    assert "left out baseline: run 'camera_base' has not been trained at scale 'smoke' with seed 1" in error
+    assert "left out teacher: run 'fusion_base' has not been trained at scale 'smoke' with seed 1" in error
+    assert "bevkd train --run fusion_base --scale smoke --seed 1`" in error
+    assert "left out baseline: run 'camera_further' has not been trained at scale 'smoke' with seed 1" in error
     assert main(["-q", *arguments]) == 0
     assert capsys.readouterr() == ("", "")
 

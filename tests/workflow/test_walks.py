@@ -30,9 +30,9 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stdout
-    for run in ("fusion_long", "camera_long", "le_lc_to_c"):
+    for run in ("fusion_base", "camera_base", "le_lc_to_c"):
         assert re.search(rf"^{run} +mAP \d+\.\d  NDS \d+\.\d$", done.stdout, re.MULTILINE)
-    assert "teacher: fusion_long" in done.stdout
+    assert "teacher: fusion_base" in done.stdout
     assert re.search(r"^[1-9]\d* detections, the best", done.stdout, re.MULTILINE)
     (folder,) = tmp_path.glob("bevkd-tutorial-*")
     assert {path.name for path in folder.iterdir()} == {"data", "results"}

@@ -283,7 +283,7 @@ def test_what_is_no_run_of_jobs_says_what_it_always_said(clone: Path) -> None:
 @pytest.mark.parametrize("everybody", [True, False])
 def test_ctrl_c_ends_with_a_word_and_the_same_command_goes_on(clone: Path, everybody: bool) -> None:
     (clone / "train_seconds").write_text("120")
-    target, name = ("run_camera_base", "camera_base") if everybody else ("run_lidar_base", "lidar_base")
+    target, name = ("run_camera_fresh", "camera_fresh") if everybody else ("run_lidar_base", "lidar_base")
     command = [str(BIN / "snakemake"), "--cores", "2", target, *SMOKE]
     with subprocess.Popen(
         command,
@@ -316,18 +316,22 @@ def test_ctrl_c_ends_with_a_word_and_the_same_command_goes_on(clone: Path, every
 
 @pytest.mark.slow
 def test_a_target_for_each_run(clone: Path) -> None:
-    from bevkd.config import load_rows
+    from bevkd.config import load_rows, rows_at
+    from bevkd.config.chain import with_needed
 
     listed = set(snakemake(clone, "--list").split())
     assert listed >= {f"run_{name}" for name in load_rows()}
     plan = snakemake(
-        clone, "run_unidistill_p4", "run_tune_lidar_l1", "--cores", "1", "--dry-run", "--config", "scale=smoke"
+        clone, "run_unidistill_p4", "run_tune_lidar_lr_half", "--cores", "1", "--dry-run", "--config", "scale=smoke"
     )
     models = set(re.findall(r"output: results/runs/smoke/(\w+/seed\d)/model.pt", plan))
-    assert models == {"lidar_long/seed0", *(f"unidistill_p4/seed{k}" for k in range(3)), "tune_lidar_l1/seed0"}
-    assert len(set(re.findall(r"unidistill_p4/seed\d/metrics_val.json", plan))) == 3
-    assert "tune_lidar_l1/seed0/metrics_tune.json" in plan
-    assert "tune_lidar_l1/seed0/metrics_val.json" not in plan, "tuning never looks at the reported split"
+    rows = rows_at("smoke")
+    asked = [("unidistill_p4", seed) for seed in rows["unidistill_p4"].seeds]
+    assert models == {f"{run}/seed{seed}" for run, seed in with_needed([*asked, ("tune_lidar_lr_half", 0)], rows)}
+    evaluated = set(re.findall(r"unidistill_p4/seed\d/metrics_val.json", plan))
+    assert len(evaluated) == len(asked)
+    assert "tune_lidar_lr_half/seed0/metrics_tune.json" in plan
+    assert "tune_lidar_lr_half/seed0/metrics_val.json" not in plan, "tuning never looks at the reported split"
 
 
 @pytest.mark.slow

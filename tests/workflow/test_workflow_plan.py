@@ -13,13 +13,12 @@ import pytest
 import yaml
 from workflow_case import ROOT, copy_repository, jobs, run, snakemake, with_fake_launcher
 
-from bevkd.config import load_rows
+from bevkd.config import rows_at
 from bevkd.config.chain import with_needed
 from bevkd.config.tiers import of_target
-from bevkd.report.spec import load_tables
+from bevkd.report.parts import parts_of
+from bevkd.report.spec import load_claims, load_figures, load_tables
 
-ROWS = load_rows()
-DEFAULT_RUNS = {(run_id, seed) for run_id, row in ROWS.items() if row.target == "all" for seed in row.seeds}
 NUSCENES_TABLES = (
     *("attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample"),
     *("sample_annotation", "sample_data", "scene", "sensor", "visibility"),
@@ -39,9 +38,14 @@ TARGETS = {
 }
 
 # Baselines and re-weighted controls of Tables S6 and S7, which at the small scales are those of the other tables.
-PAPER_ONLY = {
-    (f"{table}_{kind}", str(seed)) for table in ("s6", "s7") for kind in ("base", "reweighted") for seed in range(3)
-}
+PAPER_ONLY = [f"{table}_{kind}" for table in ("s6", "s7") for kind in ("base", "reweighted")]
+
+
+def default_runs(scale: str, *more: str) -> set[tuple[str, str]]:
+    """(run, seed) of the rows of tier `all` at a scale, and of some others, with all that these need."""
+    rows = rows_at(scale)
+    chosen = [run for run, row in rows.items() if row.target == "all" or run in more]
+    return {(run, str(seed)) for run, seed in with_needed([(r, s) for r in chosen for s in rows[r].seeds], rows)}
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +76,12 @@ def test_every_target_exists() -> None:
 def test_clean_clone_plans_every_default_run(clone: Path, scale: str) -> None:
     plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", f"scale={scale}")
     counts = jobs(plan)
-    assert counts["simulate"] == counts["convert"] == 3  # one data set in each format
-    assert (counts["report"], counts["part"]) == (1, 3)
+    assert counts["simulate"] == counts["convert"] == 4  # one data set in each format
+    parts = parts_of(load_tables(scale), load_figures(scale), load_claims(scale)).values()
+    assert (counts["report"], counts["part"]) == (1, sum(part.target == "all" for part in parts))
     trained = set(re.findall(rf"output: results/runs/{scale}/(\w+)/seed(\d+)/model.pt", plan))
-    assert trained >= {(run_id, str(seed)) for run_id, seed in DEFAULT_RUNS}
+    assert trained == default_runs(scale)
+    assert {"image_weights", "image_weights_swin"} < {run for run, _ in trained}
     assert re.search(r"estimated cost: (\d+) of \1 trainings to do, about \d+ CPU minutes", plan)
 
 
@@ -90,7 +96,7 @@ def test_the_paper_scale_is_planned_on_the_real_data_set(tmp_path: Path) -> None
     counts = jobs(plan := snakemake(folder, "--cores", "2", "--dry-run", "--config", "scale=paper"))
     assert "simulate" not in counts
     assert counts["convert"] == 3
-    assert counts["train"] == len(DEFAULT_RUNS) + len(PAPER_ONLY)
+    assert counts["train"] == len(default_runs("paper", *PAPER_ONLY))
     assert "data/index/nuscenes/frames.parquet" in plan
     for folder in ("data/weights/resnet-50", "data/weights/swin-tiny"):
         assert plan.count(f"{folder}: there are no weights here") == 1
@@ -129,7 +135,8 @@ def test_the_paper_scale_is_planned_without_any_data(clone: Path) -> None:
     for root in ("data/nuscenes", "data/kitti", "data/waymo"):
         assert plan.count(f"{root}: there is no") == 1
     trained = set(re.findall(r"output: results/runs/paper/(\w+)/seed(\d+)/model.pt", plan))
-    assert trained == {(run_id, str(seed)) for run_id, seed in DEFAULT_RUNS} | PAPER_ONLY
+    assert trained == default_runs("paper", *PAPER_ONLY)
+    assert not {"image_weights", "camera_further", "scratch_p2"} & {run for run, _ in trained}
     for table in (*(f"unidistill_s{k}" for k in range(1, 9)), "unidistill_paths"):
         assert f"results/paper/tables/{table}.csv" in plan
     assert plan.count("--repeats 3 --batch 1 --out") == counts["bench"] == 7  # one frame a step, says the paper
@@ -159,15 +166,15 @@ def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
         ("config/config.yaml", "seed: 0", "seeed: 0", ["config/config.yaml", "seeed", "'seed'"]),
         (
             "config/papers/unidistill/runs.yaml",
-            "lidar_base: {",
-            "lidar_base: {seeds: one, ",
-            ["unidistill/runs.yaml", "'lidar_base'", "seeds", "'one'"],
+            "camera_depth: {",
+            "camera_depth: {seeds: one, ",
+            ["unidistill/runs.yaml", "'camera_depth'", "seeds", "'one'"],
         ),
         (
             "config/papers/unidistill/runs.yaml",
-            "teacher: fusion_long,",
-            "teacher: fusion_lng,",
-            ["unidistill/runs.yaml", "fusion_lng", "fusion_long"],
+            "teacher: fusion_base,",
+            "teacher: fusion_bse,",
+            ["unidistill/runs.yaml", "fusion_bse", "fusion_base"],
         ),
         (
             "config/papers/unidistill/recipe.yaml",
@@ -227,9 +234,10 @@ def test_the_preview_trains_single_seeds_of_default_runs(clone: Path) -> None:
     plan = snakemake(clone, "preview", "--cores", "2", "--dry-run", "--config", "scale=smoke")
     trained = set(re.findall(r"output: results/runs/smoke/(\w+)/seed(\d+)/model.pt", plan))
     tables = of_target(load_tables("smoke"), "preview").values()
-    assert trained == {(run, str(seed)) for table in tables for run, seed in with_needed(table.needs(ROWS), ROWS)}
+    rows = rows_at("smoke")
+    assert trained == {(run, str(seed)) for table in tables for run, seed in with_needed(table.needs(rows), rows)}
     assert {seed for _, seed in trained} == {"0"}
-    assert {run for run, _ in trained} <= {run for run, _ in DEFAULT_RUNS}
+    assert trained <= default_runs("smoke")
     counts = jobs(plan)
     assert (counts["table"], counts["figure"], counts["report_preview"]) == (len(tables), len(tables), 1)
     assert not {"claims", "report", "part"} & set(counts)
@@ -250,7 +258,7 @@ def test_a_changed_table_is_made_again_and_its_neighbours_are_not(tmp_path: Path
 def test_one_table_needs_only_its_runs(clone: Path) -> None:
     plan = snakemake(clone, "table_unidistill_s6", "--cores", "1", "--dry-run", "--config", "seeds=1")
     trained = set(re.findall(r"output: results/runs/sim/(\w+)/seed0/model.pt", plan))
-    wanted = {"camera_base", "lidar_long", "s6_feature", "s6_feature_adapt", "s6_relation", "s6_relation_adapt"}
+    wanted = {"camera_base", "lidar_base", "s6_feature", "s6_feature_adapt", "s6_relation", "s6_relation_adapt"}
     assert wanted <= trained
     assert not {name for name in trained if name.startswith(("s7_", "le_", "curve_"))}
 
@@ -324,7 +332,7 @@ def test_a_changed_setting_repeats_its_runs_and_prose_does_not(tmp_path: Path) -
     assert "Nothing to be done" in snakemake(folder, "--dry-run", *command)
 
     rows = folder / "config" / "papers" / "unidistill" / "runs.yaml"
-    edit(rows, "doc: LiDAR detector without distillation", "doc: other words")
+    edit(rows, "doc: LiDAR detector}", "doc: other words}")
     assert "Nothing to be done" in snakemake(folder, "--dry-run", *command)
 
     edit(rows, "lidar_base: {", "lidar_base: {set: {train: {lr: 0.5}}, ")
@@ -369,11 +377,12 @@ def test_gpu_jobs_do_not_exceed_the_gpus(tmp_path: Path, gpus: int, side_by_side
 
 def test_teachers_start_first(tmp_path: Path) -> None:
     folder = with_fake_launcher(copy_repository(tmp_path))
-    names = ["lidar_reweighted", "camera_reweighted", "lidar_long", "fusion_long"]
+    names = ["camera_fresh", "camera_reweighted", "lidar_base", "fusion_base"]
     models = [f"results/runs/smoke/{name}/seed0/model.pt" for name in names]
     log = snakemake(folder, *models, "--cores", "1", "--config", "scale=smoke")
     order = re.findall(r"rule train:\n.*\n\s+output: results/runs/smoke/(\w+)/", log)
-    assert set(order[:2]) == {"lidar_long", "fusion_long"}
+    assert set(order[:-2]) == {"image_weights", "lidar_base", "camera_base", "fusion_base"}
+    assert order.index("fusion_base") > order.index("lidar_base"), "which it starts from"
 
 
 def test_groups_of_the_cluster_profile_can_be_planned(clone: Path) -> None:

@@ -14,7 +14,7 @@ RUNS = {
         "stage_one": {"seeds": [0, 1, 2]},
         # Further training with a teacher, and its control: further training alone.
         "stage_two": {
-            "seeds": [1, 2], "init": {"run": "stage_one"}, "teacher": "lidar_long", "method": {"kind": "unidistill"},
+            "seeds": [1, 2], "init": {"run": "stage_one"}, "teacher": "lidar_base", "method": {"kind": "unidistill"},
             "set": {"train": {"snapshots": 3}},
         },
         "stage_control": {
@@ -47,15 +47,17 @@ def test_the_plan_follows_starting_weights_and_snapshots(tmp_path: Path) -> None
     counts = jobs(plan)
     trained = set(re.findall(r"output: results/runs/smoke/(\w+)/seed(\d+)/model.pt", plan))
     assert trained == {
-        ("lidar_long", "0"),
+        ("lidar_base", "0"),
+        ("image_weights", "0"),
         *(("stage_one", seed) for seed in "12"),
         *(("stage_two", seed) for seed in "12"),
         ("stage_control", "2"),
     }
     assert (counts["evaluate"], counts["evaluate_snapshot"]) == (3, 6)
-    assert re.search(r"estimated cost: 6 of 6 trainings to do", plan)
+    assert re.search(r"estimated cost: 7 of 7 trainings to do", plan)
     assert "input: data/index/nuscenes_sim/smoke/frames.parquet, results/runs/smoke/stage_one/seed1/model.pt" in plan
 
     few = snakemake(folder, "figure_stages", "--dry-run", *options, "seeds=1")
     trained = set(re.findall(r"output: results/runs/smoke/(\w+)/seed(\d+)/model.pt", few))
-    assert trained == {("lidar_long", "0"), ("stage_one", "1"), ("stage_two", "1"), ("stage_control", "2")}
+    teacher_and_weights = {("lidar_base", "0"), ("image_weights", "0")}
+    assert trained == teacher_and_weights | {("stage_one", "1"), ("stage_two", "1"), ("stage_control", "2")}
