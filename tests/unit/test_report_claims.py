@@ -221,7 +221,9 @@ def test_ledger_round_trip(tmp_path: Path):
 
 def test_project_claims_have_the_controls():
     """A gain over a baseline that a teacher is said to cause is only claimed against both controls."""
-    gains = [c for c in load_claims().values() if c.kind == "greater" and pool(c.than)[0].endswith(("_base", "_further"))]
+    gains = [
+        c for c in load_claims().values() if c.kind == "greater" and pool(c.than)[0].endswith(("_base", "_further"))
+    ]
     assert len(gains) > 15
     for c in gains:
         # A training loss under other weights is another loss: it cannot be compared.
