@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bevkd.config import RowConfig
+from bevkd.config import RowConfig, rows_at
 from bevkd.config.comparisons import Comparison, Pool, pool, pooled_ids
 from bevkd.config.families import fill, items
 from bevkd.config.papers import stand_ins_at
 from bevkd.config.plain import check_keys
+from bevkd.config.protocols import Protocol, protocol_of, protocols_of_row
 from bevkd.errors import ConfigError, nearest
 
 # Roles of rows; `rows` is the one of rows that have none.
@@ -222,5 +223,13 @@ def claims_of(
             "over": item.over,
             "target": item.target,
             "published": cells,
-            "protocol": item.protocol,
+            "protocol": item.protocol if scale is None else _protocol_at(item, scale, runs, where),
         }
+
+
+def _protocol_at(item: Comparison, scale: str, runs: Mapping[str, str], where: str) -> Protocol | None:
+    """The protocol of a comparison at a scale: further training may be training from scratch there."""
+    rows = rows_at(scale)
+    arm, baseline = ([run for run in stand_ins(pool(side), runs) if run in rows] for side in (item.arm, item.baseline))
+    found = {one for run in (*arm, *baseline) for one in protocols_of_row(rows[run])}
+    return item.protocol if item.protocol in found else protocol_of(arm, baseline, rows, None, where)

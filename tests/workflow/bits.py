@@ -1,7 +1,14 @@
-"""Weights and metrics of runs at smoke scale, as digests that only one kind of machine can repeat."""
+"""Weights and metrics of runs at smoke scale, as digests that only one kind of machine can repeat.
+
+    python tests/workflow/bits.py CLONE [--only]
+
+writes those of the runs of a finished smoke workflow (as `smoke_by_default` has it: one seed) into the golden file;
+with `--only`, those of other machines are dropped, as they must be once the runs are others.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import math
@@ -10,6 +17,15 @@ from pathlib import Path
 import torch
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bits.json"
+# One run of each kind.
+RUNS = (
+    *("lidar_base", "camera_base", "fusion_base", "camera_fresh", "camera_further", "lidar_further"),
+    *("camera_depth", "camera_scratch_depth_all", "camera_reweighted"),
+    *("unidistill_p1", "unidistill_p2", "unidistill_p3", "unidistill_p4", "unidistill_p3_bare", "scratch_p2"),
+    *("s6_relation_adapt", "s7_complete", "s7_gaussian", "lidar_image", "monodistill"),
+    *("s4_fusion", "s4_lidar", "s4_p1", "s5_fusion", "s5_p2", "s3_fusion", "s3_p2", "kitti_lidar", "waymo_lidar"),
+    *("ll_l_to_c", "le_lc_to_c", "dense_u"),
+)
 
 
 def machine() -> str:
@@ -50,3 +66,23 @@ def last_loss(folder: Path) -> float:
     """The total loss of the last line of a run's log."""
     lines = (folder / "log.jsonl").read_text().splitlines()
     return float(json.loads(lines[-1])["losses"]["total"])
+
+
+def digests(runs: Path) -> dict[str, dict[str, str | float]]:
+    """Of the first seeds of `RUNS`, from the folder of a scale's runs."""
+    found: dict[str, dict[str, str | float]] = {}
+    for name in RUNS:
+        folder = runs / name / "seed0"
+        found[name] = {"weights": weights(folder / "model.pt"), "metrics": metrics(folder, "val")}
+        found[name]["loss"] = round(last_loss(folder), 6)
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clone", type=Path)
+    parser.add_argument("--only", action="store_true")
+    options = parser.parse_args()
+    known = {} if options.only else json.loads(GOLDEN.read_text())
+    known[machine()] = digests(options.clone / "results" / "runs" / "smoke")
+    GOLDEN.write_text(json.dumps(known, indent=1) + "\n")
