@@ -73,11 +73,12 @@ class Runs:
         return run_dir(run, self.scale, seed, self.root)
 
     def config_file(self, run: str) -> Path:
-        """Resolved config of the first seed."""
-        return self.folder(run, self.row(run).seeds[0]) / "config.yaml"
+        """Resolved config of the first seed that is there: of a teacher, only those that teach may be."""
+        files = [self.folder(run, seed) / "config.yaml" for seed in self.row(run).seeds]
+        return next((file for file in files if file.exists()), files[0])
 
     def config(self, run: str) -> RunConfig:
-        """Resolved config of the first seed.
+        """Resolved config of the first seed that is there.
 
         Raises:
             DataError: the run has not been trained, or its config does not fit this version.
