@@ -110,7 +110,7 @@ def plan_splat(cells: Tensor, cell_count: int) -> SplatPlan:
 def _plan_by_transposing(cells: Tensor, cell_count: int) -> SplatPlan:
     """On the CPU: the points are the entries of a sparse matrix of pixels x cells, whose transpose has them by cell.
 
-    SciPy transposes by counting and keeps the order, three times faster than a sort.
+    SciPy transposes by counting, which is faster than to sort, and keeps the order.
     """
     rows = cells.reshape(-1, cells.shape[-1]).numpy()
     inside = rows >= 0
