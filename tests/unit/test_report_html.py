@@ -19,7 +19,8 @@ import yaml
 from PIL import Image
 from report_synthetic import write_runs
 
-from bevkd.config import DataConfig, first_seeds, identity_digest, load_rows, to_plain
+from bevkd.config import DataConfig, first_seeds, identity_digest, load_rows, rows_at, to_plain
+from bevkd.config.chain import with_needed
 from bevkd.errors import DataError
 from bevkd.provenance import commit_date, provenance
 from bevkd.report import headlines, ledger, make_figure, make_part, make_report, make_table
@@ -80,8 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Path:
     specs = [*load_tables().values(), *load_figures().values(), *load_claims().values()]
     items = [item for item in specs if item.target == "all"]
     needs = dict.fromkeys(need for item in items for need in item.needs(ROWS))
-    teachers = [(row.teacher, seed) for row in (ROWS[run] for run, _ in needs) for seed in row.teacher_seeds]
-    write_runs(runs, ROWS, needs | dict.fromkeys(teachers))
+    write_runs(runs, ROWS, with_needed(needs, rows_at("sim")))
     read_from(smoke_dataset, runs)
     results = runs.parent
     for table in load_tables().values():
