@@ -242,7 +242,7 @@ WAYMO_SCALES: dict[str, SimConfig] = {
 }
 
 # nuImages: images alone. Two times of each scene, two seconds apart; `val` is held out to see what was learnt.
-_NUIMAGES = replace(_SIM, splits=SplitConfig(train=800, tune=0, val=60, keyframes_per_scene=2, keyframe_hz=0.5))
+_NUIMAGES = replace(_SIM, splits=SplitConfig(train=400, tune=0, val=60, keyframes_per_scene=2, keyframe_hz=0.5))
 NUIMAGES_SCALES: dict[str, SimConfig] = {
     "smoke": replace(
         SCALES["smoke"], splits=SplitConfig(train=8, tune=0, val=3, keyframes_per_scene=2, keyframe_hz=0.5)

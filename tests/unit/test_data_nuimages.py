@@ -18,7 +18,7 @@ from bevkd.config import DataConfig, ModelConfig, load_run
 from bevkd.data import FrameDataset, collate
 from bevkd.data.image_frames import ImageFrames, open_frames
 from bevkd.data.index import read_stamp
-from bevkd.data.inputs.objects import KEY, UNKNOWN, label_map, moved_boxes, moved_map
+from bevkd.data.inputs.objects import BOXES, KEY, LABELS, MAP, UNKNOWN, label_map, moved_boxes, moved_map
 from bevkd.data.nuimages.convert import convert_nuimages
 from bevkd.data.nuimages.objects import Objects
 from bevkd.data.options import ConvertOptions
@@ -158,7 +158,7 @@ def test_parts_of_the_real_data_set(copy: Path, smoke_images: Any, tmp_path: Pat
         frames(data, "test").require_targets()
     row = json.loads((copy / VAL / "object_ann.json").read_text())[0]
     sample = frames(data, "val").get(val.tokens.index(row["sample_data_token"]), 0)
-    assert (sample.extra[KEY]["classes"] == UNKNOWN).any()  # nobody outlined it
+    assert (sample.extra[MAP] == UNKNOWN).any()  # nobody outlined it
     # An image that is not there; the test version names the same files.
     (copy / "samples").unlink()
     shutil.copytree(smoke_images.root / "samples", copy / "samples")
@@ -204,26 +204,26 @@ def test_samples_are_replayable_and_match_a_naive_look(smoke_images: Any) -> Non
     for i in range(0, len(found), 7):
         sample = found.get(i, 3)
         assert np.array_equal(sample.cameras.images, again.get(i, 3).cameras.images)  # type: ignore[union-attr]
-        got, matrix = sample.extra[KEY], sample.cameras.image_aug[0]  # type: ignore[union-attr]
-        assert np.array_equal(got["classes"], again.get(i, 3).extra[KEY]["classes"])
+        got, matrix = sample.extra, sample.cameras.image_aug[0]  # type: ignore[union-attr]
+        assert np.array_equal(got[MAP], again.get(i, 3).extra[MAP])
         flipped += matrix[0, 0] < 0
         source = label_map(found.objects.get(i), (64, 176))
         back = np.linalg.inv(matrix)
-        for row, column in np.ndindex(*got["classes"].shape):
+        for row, column in np.ndindex(*got[MAP].shape):
             x, y, _ = back @ np.array([(column + 0.5) * stride, (row + 0.5) * stride, 1.0])
             inside = 0 <= x < 176 and 0 <= y < 64
-            assert got["classes"][row, column] == (source[int(y), int(x)] if inside else UNKNOWN)
+            assert got[MAP][row, column] == (source[int(y), int(x)] if inside else UNKNOWN)
         boxes, labels = found.labels_2d(i)
         for box in boxes:
             corners = [matrix @ np.array([x, y, 1.0]) for x in box[[0, 2]] for y in box[[1, 3]]]
             u, v = ([corner[k] for corner in corners] for k in (0, 1))
             moved = np.array([min(u), min(v), max(u), max(v)])
             if (moved[:2] >= 0).all() and moved[2] <= 176 and moved[3] <= 64 and min(moved[2:] - moved[:2]) >= 1:
-                assert np.isclose(got["boxes"], moved, atol=1e-9).all(axis=1).any()
-        assert len(got["boxes"]) == len(got["labels"]) <= len(labels)
+                assert np.isclose(got[BOXES], moved, atol=1e-9).all(axis=1).any()
+        assert len(got[BOXES]) == len(got[LABELS]) <= len(labels)
     assert 0 < flipped < len(range(0, len(found), 7))
     batch = collate([found.get(i, 0) for i in range(3)])
-    counts = [len(found.get(i, 0).extra[KEY]["labels"]) for i in range(3)]
+    counts = [len(found.get(i, 0).extra[LABELS]) for i in range(3)]
     assert batch.extra[KEY].image.tolist() == [i for i, n in enumerate(counts) for _ in range(n)]
     assert batch.extra[KEY].classes.shape == (3, 8, 22)
 
@@ -249,8 +249,8 @@ def test_resized_images_keep_their_labels(smoke_images: Any, tmp_path: Path) -> 
     once = frames(smoke_images, "val")
     i = next(i for i in range(len(once)) if len(plain.labels_2d(i)[1]) > 3)
     a, b = once.get(i, 0), twice.get(i, 0)
-    assert np.allclose(a.extra[KEY]["boxes"], b.extra[KEY]["boxes"])
-    assert np.array_equal(a.extra[KEY]["classes"], b.extra[KEY]["classes"])
+    assert np.allclose(a.extra[BOXES], b.extra[BOXES])
+    assert np.array_equal(a.extra[MAP], b.extra[MAP])
 
 
 def test_objects_without_masks_hide_their_boxes() -> None:

@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bevkd.classes import LABELS
+from bevkd.classes import CLASSES
 from bevkd.data.batch import Batch
 from bevkd.data.inputs.base import Change, InputReader
 from bevkd.data.load import RawFrame
 from bevkd.data.nuimages.objects import Objects, ObjectTable
 from bevkd.data.reads import Objects as Declared
-from bevkd.data.sample import Sample
+from bevkd.data.sample import Sample, present
 from bevkd.registry import register
 
 KEY = "objects"
+BOXES, LABELS, MAP = (f"{KEY}.{part}" for part in ("boxes", "labels", "map"))  # arrays of a sample
 UNKNOWN = 255  # in a label map: outside of the picture, or an object that was not outlined
 _LEAST = 0.25  # share of a box that must be left of it after cropping
 _MIN_SIDE = 1.0  # pixels
@@ -27,7 +28,7 @@ _MIN_SIDE = 1.0  # pixels
 
 @dataclass
 class ImageObjects:
-    """2D labels of the images of a batch, or of one frame (arrays instead of tensors).
+    """2D labels of the images of a batch.
 
     Attributes:
         boxes: (M, 4) xmin, ymin, xmax, ymax in pixels of the augmented images.
@@ -62,7 +63,7 @@ class _Labelled:
 
 @register("input", "objects")
 class ObjectsReader(InputReader[Declared]):
-    """`extra["objects"]`; see `ImageObjects`."""
+    """`extra["objects"]` of a batch, see `ImageObjects`; of a sample the arrays `BOXES`, `LABELS` and `MAP`."""
 
     def __init__(self, declared: Declared, loader) -> None:  # type: ignore[no-untyped-def]
         super().__init__(declared, loader)
@@ -86,20 +87,21 @@ class ObjectsReader(InputReader[Declared]):
         matrix = sample.cameras.image_aug[0] @ found.scale
         boxes, kept = moved_boxes(found.boxes, matrix, size)
         kept &= found.labels >= 0
-        classes = None if found.map is None else moved_map(found.map, matrix, size, self.declared.stride)
-        sample.extra[KEY] = {"boxes": boxes[kept], "labels": found.labels[kept], "classes": classes}
+        sample.extra |= {BOXES: boxes[kept], LABELS: found.labels[kept]}
+        if found.map is not None:
+            sample.extra[MAP] = moved_map(found.map, matrix, size, self.declared.stride)
 
     @staticmethod
     def collate(samples: Sequence[Sample], batch: Batch) -> None:
         """`extra["objects"]`."""
-        parts = [sample.extra[KEY] for sample in samples]
-        counts = torch.tensor([len(part["labels"]) for part in parts])
-        maps = [part["classes"] for part in parts]
+        parts = [sample.extra for sample in samples]
+        counts = torch.tensor([len(part[LABELS]) for part in parts])
+        maps = present([part.get(MAP) for part in parts])
         batch.extra[KEY] = ImageObjects(
-            boxes=torch.from_numpy(np.concatenate([part["boxes"] for part in parts]).astype(np.float32)),
-            labels=torch.from_numpy(np.concatenate([part["labels"] for part in parts])),
+            boxes=torch.from_numpy(np.concatenate([part[BOXES] for part in parts]).astype(np.float32)),
+            labels=torch.from_numpy(np.concatenate([part[LABELS] for part in parts])),
             image=torch.repeat_interleave(torch.arange(len(parts)), counts),
-            classes=None if maps[0] is None else torch.from_numpy(np.stack(maps)),
+            classes=torch.from_numpy(np.stack(maps)) if maps else None,
         )
 
     @staticmethod
@@ -112,7 +114,7 @@ class ObjectsReader(InputReader[Declared]):
         shape = (b * n, height // max(1, declared.stride), width // max(1, declared.stride))
         batch.extra[KEY] = ImageObjects(
             boxes=box.repeat(b * n, 1),
-            labels=count % len(LABELS),
+            labels=count % len(CLASSES),
             image=count,
             classes=torch.zeros(shape, dtype=torch.uint8) if declared.stride else None,
         )
