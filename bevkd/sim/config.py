@@ -209,7 +209,7 @@ KITTI_SCALES: dict[str, SimConfig] = {
 # many short segments teach more than few long ones of as many frames.
 _WAYMO = replace(
     _SIM,
-    splits=SplitConfig(train=320, tune=40, val=60, keyframes_per_scene=2, keyframe_hz=10.0),
+    splits=SplitConfig(train=160, tune=40, val=60, keyframes_per_scene=2, keyframe_hz=10.0),
     world=replace(
         _SIM.world,
         counts=tuple({**dict(_SIM.world.counts), "car": 8.0, "pedestrian": 6.0, "bicycle": 4.0}.items()),
