@@ -374,10 +374,12 @@ class FrameDataset:
     def _open_store(self) -> SampleStore | None:
         """Where samples are kept that every run makes alike; None where there is no such place or no such sample.
 
-        Without images there is none: to move points costs little more than to read them, and less than to write them.
+        Without images or pasted objects there is none: to move points costs little more than to read them, and less
+        than to write them.
         """
         data = self.data
-        if data.store_gb == 0 or (self.train and data.augment.variants == 0) or self.reads.get(Camera) is None:
+        worth = self.reads.get(Camera) is not None or self._paste is not None
+        if data.store_gb == 0 or (self.train and data.augment.variants == 0) or not worth:
             return None
         augment: list[Any] = [repr(data.augment.bev), repr(self._images)] if self.train else []
         made_of = {
@@ -388,6 +390,8 @@ class FrameDataset:
             "images": [data.rescale_images],
             "augment": augment,
         }
+        if self._paste is not None:  # its database says of which frames it was made
+            made_of["paste"] = [data.augment.gt_paste, self._paste.folder.name]
         readers = [self._loader.files, *self._loader.inputs]
         return store_beside(Path(data.index), made_of, readers, data.store_gb)
 

@@ -99,13 +99,16 @@ class GTPaste:
         folder: written by `build_paste_database`.
         wanted: class name -> boxes to reach per frame.
 
+    Attributes:
+        folder: the database; its name says of what it was made.
+
     Raises:
         ConfigError: unknown class.
         DataError: no database, or its two files do not fit.
     """
 
     def __init__(self, folder: str | Path, wanted: Mapping[str, int]) -> None:
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         for name in wanted:
             if name not in LABEL_INDEX:
                 raise ConfigError(f"gt_paste: unknown class {name!r}{nearest(name, LABEL_INDEX)}")

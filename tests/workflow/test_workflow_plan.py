@@ -199,7 +199,7 @@ def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
             "config/papers/unidistill/runs.yaml",
             "lidar_base: {",
             "lidar_base: {set: {train: {steps_factor: 2.0}}, ",
-            ["unidistill/claims.yaml", "'unidistill_p1' trains", "'lidar_base'", "compared runs train the same"],
+            ["claims.yaml: comparison", "'lidar_base' 40 epochs", "compared runs train the same steps"],
         ),
         ("config/scales/paper.yaml", "common:", "comon:", ["paper.yaml", "comon", "'common'"]),
         (
