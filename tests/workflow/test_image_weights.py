@@ -15,7 +15,7 @@ from train_case import folder
 from workflow_case import copy_repository, jobs, snakemake, with_fake_launcher
 
 from bevkd.cli import main
-from bevkd.config import InitConfig, RunConfig, load_run
+from bevkd.config import InitConfig, RunConfig, load_run, rows_at
 from bevkd.errors import ConfigError, FeatureError, Interrupted
 from bevkd.train import evaluate_run, train
 from bevkd.train.predict import apply_run
@@ -134,4 +134,6 @@ def test_the_plan_reaches_them(tmp_path: Path) -> None:
     content["parts"].append({"scales": ["smoke"], "models": ["lidar_pillar"], "init": init})
     recipe.write_text(yaml.safe_dump(content))
     assert "image_weights/seed0/model.pt" in plan("lidar_base")
-    assert "image_weights/" not in plan("lidar_base", "sim") + plan("camera_base", "paper")
+    assert "image_weights/" not in plan("lidar_base", "sim")
+    assert rows_at("smoke")["camera_base"].inits[0].run == "image_weights"
+    assert rows_at("paper")["camera_base"].inits == ()
