@@ -80,5 +80,5 @@ def test_a_frame_used_twice_in_an_epoch_is_augmented_anew() -> None:
     for step in range(40):
         for frame, use in plan.batch(step):
             uses.setdefault(frame, []).append(use)
-    assert max(map(len, uses.values())) > 2 * min(map(len, uses.values()))  # frames of rare classes come more often
+    assert max(map(len, uses.values())) >= 2 * min(map(len, uses.values()))  # frames of rare classes come more often
     assert all(sorted(numbers) == list(range(len(numbers))) for numbers in uses.values())

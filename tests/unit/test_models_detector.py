@@ -315,4 +315,4 @@ def test_states_before_an_activation_where_asked_for(name: str) -> None:
 def test_an_unknown_kind_of_detector_is_named() -> None:
     with pytest.raises(ConfigError, match="unknown detector 'bv'"):
         build_detector(replace(model_config("camera", "smoke"), kind="bv"))
-    assert names("detector") == ["bev"]
+    assert names("detector") == ["bev", "image2d"]
