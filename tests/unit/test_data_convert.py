@@ -273,7 +273,7 @@ def test_errors_cross_process_borders_whole(copy: Path, tmp_path: Path) -> None:
 
 
 def test_readers_by_name(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
-    assert names("reader") == ["kitti", "nuscenes", "waymo"]
+    assert names("reader") == ["kitti", "nuimages", "nuscenes", "waymo"]
     index = lookup("reader", "nuscenes").convert(copy, VERSION, tmp_path / "index")
     assert read_stamp(index)["source"] == read_stamp(smoke_dataset.index)["source"]
 
