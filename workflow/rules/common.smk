@@ -24,6 +24,7 @@ from bevkd.config import (
 )
 from bevkd.config.chain import awaited, with_needed
 from bevkd.config.comparisons import check_lengths
+from bevkd.config.papers import stand_ins_at
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.config.weights import check_weights_there, weights_folder
@@ -114,7 +115,7 @@ for _run in ROWS:
         CACHE_READERS.setdefault(_name, []).append(_run)
 for _paper in load_papers().values():
     _file = str(_paper.file("claims"))
-    checked(check_lengths, _paper.comparisons, SCALE, lambda run: run_config(run).train, _file)
+    checked(check_lengths, _paper.comparisons, SCALE, lambda run: run_config(run).train, _file, stand_ins_at(SCALE))
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 AWAITED = awaited(ROWS)
 
