@@ -47,7 +47,26 @@ def with_needed(pairs: Iterable[Pair], rows: Mapping[str, RowConfig]) -> list[Pa
 
 def awaited(rows: Mapping[str, RowConfig]) -> set[str]:
     """Runs that others wait for."""
-    return {run for row in rows.values() for seed in row.seeds for run, _ in needed_by(row, seed)}
+    return {run for run, others in waiting(rows).items() if others}
+
+
+def waiting(rows: Mapping[str, RowConfig]) -> dict[str, int]:
+    """For each run how many trainings stand one after the other in the longest chain that waits for it."""
+    after: dict[str, set[str]] = {run: set() for run in rows}
+    for run, row in rows.items():
+        for seed in row.seeds:
+            for other, _ in needed_by(row, seed):
+                after.setdefault(other, set()).add(run)
+    out: dict[str, int] = {}
+
+    def longest(run: str) -> int:
+        if run not in out:
+            out[run] = max((1 + longest(other) for other in after.get(run, ())), default=0)
+        return out[run]
+
+    for run in after:
+        longest(run)
+    return out
 
 
 def check_chains(chosen: Mapping[str, RowConfig], rows: Mapping[str, RowConfig], where: str) -> None:

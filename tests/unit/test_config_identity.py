@@ -154,6 +154,7 @@ def test_stored_settings_come_back(scale: str) -> None:
         assert stored_run(plain, run) == config, run
 
 
+@pytest.mark.committed_results
 def test_committed_configurations_are_those_of_today() -> None:
     folder = Path(__file__).parents[2] / "results" / "configs"
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

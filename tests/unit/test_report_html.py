@@ -537,6 +537,7 @@ def test_words_of_users_are_escaped(kept: Path):
     assert text.count("<script>") == 1
 
 
+@pytest.mark.committed_results
 def test_detectors_by_data_set_against_what_is_published_for_their_kind():
     """The committed runs: KITTI and Waymo have grids of their own, and pillars are not the published encoder."""
     results = Results(COMMITTED, "sim", ROWS)

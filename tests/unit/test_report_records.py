@@ -92,6 +92,7 @@ def printed() -> dict[str, set[float]]:
     return out
 
 
+@pytest.mark.committed_results
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_a_committed_record_fits_row_config_and_tables(path: Path, printed: dict[str, set[float]]):
     record = records.read_record(RESULTS, path.stem)
@@ -103,6 +104,7 @@ def test_a_committed_record_fits_row_config_and_tables(path: Path, printed: dict
         assert np.mean([seed.metrics["mAP"] for seed in record.seeds]) == pytest.approx(shown, abs=2e-4)
 
 
+@pytest.mark.committed_results
 def test_committed_records_are_those_of_the_runs_on_the_page(printed: dict[str, set[float]]):
     names = {path.stem for path in COMMITTED}
     parts = parts_of(load_tables("sim"), load_figures("sim"), load_claims("sim")).values()
@@ -159,6 +161,7 @@ COMMITTED_PARTS = {
 }
 
 
+@pytest.mark.committed_results
 @pytest.mark.parametrize("name", COMMITTED_PARTS)
 def test_a_committed_part_names_the_commit_of_its_own_files(name: str):
     """Where no provenance was recorded: the newest one that stored tables or figures, before results came in parts."""

@@ -33,6 +33,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.committed_results
 def test_the_first_table_is_on_the_page_before_the_rest_is_done(tmp_path: Path) -> None:
     results = tmp_path / "results"
     (results / "tables").mkdir(parents=True)
@@ -46,6 +47,7 @@ def test_the_first_table_is_on_the_page_before_the_rest_is_done(tmp_path: Path) 
     assert made <= {"report.html", ".page.asked", ".page.lock"}, "ledgers, metrics and plots wait for the end"
 
 
+@pytest.mark.committed_results
 def test_a_page_that_cannot_be_made_costs_nothing_but_a_warning(kept: Path, caplog: pytest.LogCaptureFixture) -> None:
     (kept / "report.html").write_text("before")
     (kept / "records" / "lidar_base.json").write_text("{half")
@@ -91,6 +93,7 @@ def test_commands_make_the_page_when_asked(command: str, tmp_path: Path, monkeyp
     assert asked == [("smoke", tmp_path)]
 
 
+@pytest.mark.committed_results
 def test_metrics_are_a_few_numbers_for_each_paper(kept: Path) -> None:
     make_report("sim", kept, partial=True)
     found = {path.stem: json.loads(path.read_text()) for path in (kept / "metrics").iterdir()}

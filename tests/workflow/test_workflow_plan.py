@@ -303,6 +303,7 @@ def lasting(page: str) -> list[str]:
     return [results, settings.split('<section id="configs">')[1].split('<section id="provenance">')[0]]
 
 
+@pytest.mark.committed_results
 def test_the_page_is_made_from_what_is_committed(tmp_path: Path) -> None:
     """From a fresh clone, without a trained run, an index or a data set: the same page, and nothing else is touched."""
     folder = copy_repository(tmp_path, results=True)

@@ -22,7 +22,7 @@ from bevkd.config import (
     run_dir,
     to_plain,
 )
-from bevkd.config.chain import awaited, with_needed
+from bevkd.config.chain import waiting, with_needed
 from bevkd.config.comparisons import check_lengths
 from bevkd.config.papers import stand_ins_at
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
@@ -117,7 +117,7 @@ for _paper in load_papers().values():
     _file = str(_paper.file("claims"))
     checked(check_lengths, _paper.comparisons, SCALE, lambda run: run_config(run).train, _file, stand_ins_at(SCALE))
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
-AWAITED = awaited(ROWS)
+WAITING = waiting(ROWS)
 
 
 def indices_of(root):

@@ -74,18 +74,18 @@ def level_of(*names):
 
 
 def training_priority(run):
-    """By table; then what others wait for, then the longest first: nobody is left alone at the end."""
-    return level_of(run) + (10_000 if run in AWAITED else 0) + min(9_999, round(training_seconds(run)))
+    """By table; then what the longest chain waits for, then the longest first: nobody is left alone at the end."""
+    return level_of(run) + 5_000 * min(WAITING[run], 5) + min(4_999, round(training_seconds(run)))
 
 
 def cache_priority(cache):
     """Before the trainings of the first table that wants it."""
-    return level_of(*CACHE_READERS[cache]) + 20_000
+    return level_of(*CACHE_READERS[cache]) + 30_000
 
 
 def evaluation_priority(run):
     """Before further trainings: a table waits for it, and it takes seconds."""
-    return level_of(run) + 30_000
+    return level_of(run) + 40_000
 
 
 def wanted_first(*indices):
