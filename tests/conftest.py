@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 OLDER_STUDY = Path(__file__).resolve().parents[1] / "results" / "OLDER_STUDY.md"
 
 
