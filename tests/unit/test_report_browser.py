@@ -17,6 +17,7 @@ from bevkd.report.results import Results
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: install the dev extra")
 
+pytestmark = pytest.mark.committed_results  # whose page is opened
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 WIDTHS = (1400, 800, 400)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
