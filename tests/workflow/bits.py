@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "bits.json"
 # One run of each kind.
 RUNS = (
     *("lidar_base", "camera_base", "fusion_base", "camera_fresh", "camera_further", "lidar_further"),
-    *("camera_depth", "camera_scratch_depth_all", "camera_reweighted"),
+    *("camera_depth", "camera_depth_all", "camera_reweighted"),
     *("unidistill_p1", "unidistill_p2", "unidistill_p3", "unidistill_p4", "unidistill_p3_bare", "scratch_p2"),
     *("s6_relation_adapt", "s7_complete", "s7_gaussian", "lidar_image", "monodistill"),
     *("s4_fusion", "s4_lidar", "s4_p1", "s5_fusion", "s5_p2", "s3_fusion", "s3_p2", "kitti_lidar", "waymo_lidar"),
