@@ -29,7 +29,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_repro_makes_everything_once(reproduced: Path) -> None:
     calls = [json.loads(line)["command"] for line in (reproduced / "calls.jsonl").read_text().splitlines()]
-    assert calls.count("simulate") == calls.count("convert") == 3
+    assert calls.count("simulate") == calls.count("convert") == 4
     assert calls.count("report") == 1
     models = list((reproduced / "results" / "runs" / "smoke").glob("*/seed*/model.pt"))
     assert calls.count("train") == len(models) > 10
