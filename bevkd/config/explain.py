@@ -11,10 +11,10 @@ import yaml
 
 from bevkd.config.compose import layers, load_run, row_of
 from bevkd.config.load import load_scale
-from bevkd.config.models import lineage
-from bevkd.config.papers import load_papers, paper_of, recipes_of
+from bevkd.config.papers import load_papers
 from bevkd.config.places import config_tree
 from bevkd.config.plain import ABSENT, Layer, joins, merge, to_plain, value_at
+from bevkd.config.rows import recipe_parts
 from bevkd.config.schema import RowConfig
 from bevkd.config.settings import nearest_setting, setting_names
 from bevkd.errors import ConfigError, nearest
@@ -92,18 +92,10 @@ def _row_layers(run: str, scale: str) -> list[Layer]:
 
 def _init_layers(row: RowConfig, scale: str) -> list[Layer]:
     """Where its recipe has a row start from: said before it says so itself."""
-    paper, models = paper_of(row.id), lineage(config_tree(), row.model)
     return [
-        Layer(
-            f"recipe of {source.name}, part {number}",
-            {"row": {"init": to_plain(part)["init"]}},
-            source.file("recipe"),
-            ("parts", str(number)),
-            ("row",),
-        )
-        for source in (recipes_of(paper, load_papers()) if paper is not None else ())
-        for number, part in enumerate(source.recipe.parts)
-        if part.init is not None and part.applies(scale, row.dataset, models)
+        replace(layer, plain={"row": {"init": to_plain(part)["init"]}}, above=("row",))
+        for part, layer in recipe_parts(row, scale)
+        if part.init is not None
     ]
 
 

@@ -249,8 +249,18 @@ def load_rows() -> dict[str, RowConfig]:
     return {run: row for paper in load_papers().values() for run, row in paper.rows.items()}
 
 
-def stand_ins_at(scale: str | None) -> dict[str, str]:
-    """The runs that are other runs at a scale, by id."""
+def stand_ins_at(scale: str | None, said: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, str]:
+    """The runs that are other runs at a scale, by id: by their rows, and by what a comparison or figure says on top.
+
+    Args:
+        scale: scale name; None or "": none.
+        said: scale -> run -> the run that stands for it there (`at`).
+    """
+    return {**_stand_ins(config_tree(), scale), **((said or {}).get(scale or "", {}))}
+
+
+@cache
+def _stand_ins(_tree: ConfigTree, scale: str | None) -> dict[str, str]:
     return {run: row.same_as[scale] for run, row in load_rows().items() if scale in row.same_as}
 
 

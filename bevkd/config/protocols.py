@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 
 from bevkd.config.chain import find_row
 from bevkd.config.schema import RowConfig
-from bevkd.config.training import WHOLE, InitConfig, TrainConfig
+from bevkd.config.training import WHOLE, TrainConfig
 from bevkd.errors import ConfigError
 
 Protocol: TypeAlias = Literal["published", "further", "unlabelled"]
@@ -87,9 +87,9 @@ def check_starts(
     """
     if "start" in differs:
         return
-    start = find_row(first, rows, where).init
+    start = find_row(first, rows, where)
     for run in others:
-        if (other := find_row(run, rows, where).init) != start:
+        if (other := find_row(run, rows, where)).init != start.init:
             named = [_said(start), _said(other)]
             raise ConfigError(
                 f"{where}: {first!r} starts from {named[0]}, {run!r} from {named[1]}; compared runs start from the"
@@ -97,9 +97,8 @@ def check_starts(
             )
 
 
-def _said(init: InitConfig | tuple[InitConfig, ...] | None) -> str:
-    inits = init if isinstance(init, tuple) else () if init is None else (init,)
-    return " and ".join(f"{one.run!r} (seed {one.seed}, {', '.join(one.parts)})" for one in inits) or "nothing"
+def _said(row: RowConfig) -> str:
+    return " and ".join(f"{one.run!r} (seed {one.seed}, {', '.join(one.parts)})" for one in row.inits) or "nothing"
 
 
 def check_steps(

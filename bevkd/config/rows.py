@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from bevkd.config.models import lineage
 from bevkd.config.papers import load_papers, paper_of, recipes_of
 from bevkd.config.places import config_tree
 from bevkd.config.plain import ABSENT, Layer, value_at
+from bevkd.config.recipe import RecipePart
 from bevkd.config.schema import RowConfig
 from bevkd.config.training import InitConfig
 
 
-def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
-    """What the recipe of a row's paper sets; later ones win."""
+def recipe_parts(row: RowConfig, scale: str) -> Iterator[tuple[RecipePart, Layer]]:
+    """Parts of the recipe of a row's paper that hold for it, and what each sets; later ones win."""
     paper = paper_of(row.id)
     if paper is None:
-        return []
+        return
     models = lineage(config_tree(), row.model)
-    return [
-        Layer(
-            f"recipe of {source.name}, part {number}",
-            part.settings,
-            source.file("recipe"),
-            ("parts", str(number)),
-        )
-        for source in recipes_of(paper, load_papers())
-        for number, part in enumerate(source.recipe.parts)
-        if part.applies(scale, row.dataset, models)
-    ]
+    for source in recipes_of(paper, load_papers()):
+        for number, part in enumerate(source.recipe.parts):
+            if part.applies(scale, row.dataset, models):
+                label = f"recipe of {source.name}, part {number}"
+                yield part, Layer(label, part.settings, source.file("recipe"), ("parts", str(number)))
+
+
+def recipe_layers(row: RowConfig, scale: str) -> list[Layer]:
+    """What the recipe of a row's paper sets; later ones win."""
+    return [layer for _, layer in recipe_parts(row, scale)]
 
 
 def recipe_init(row: RowConfig, scale: str) -> InitConfig | tuple[InitConfig, ...] | None:
     """The weights that a row's recipe has it start from, if it names some; those of the last part that applies."""
-    paper = paper_of(row.id)
-    if paper is None:
-        return None
-    models, found = lineage(config_tree(), row.model), None
-    for source in recipes_of(paper, load_papers()):
-        for part in source.recipe.parts:
-            if part.init is not None and part.applies(scale, row.dataset, models):
-                found = part.init
-    return found
+    named = [part.init for part, _ in recipe_parts(row, scale) if part.init is not None]
+    return named[-1] if named else None
 
 
 def row_layers(row: RowConfig, scale: str) -> list[Layer]:

@@ -153,9 +153,8 @@ class TrainConfig:
     # Processes that prepare samples; `auto`: as cores allow.
     workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
     threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
-    order: int = Field(
-        default=0, ge=0
-    )  # another order of the frames from the same seed; weights stay those of the seed
+    # Another order of the frames from the same seed; weights stay those of the seed.
+    order: int = Field(default=0, ge=0)
     reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
     frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
 

@@ -250,9 +250,13 @@ class FrameDataset:
         lists: list[list[int]] = [[] for _ in self.data.classes]
         position = {LABEL_INDEX[name]: at for at, name in enumerate(self.data.classes)}
         for i in np.flatnonzero(self.labelled):
-            for label in np.unique(self.boxes(int(i))[1]):
+            for label in np.unique(self.learnt_labels(int(i))):
                 lists[position[int(label)]].append(int(i))
         return lists
+
+    def learnt_labels(self, i: int) -> NDArray[np.int64]:
+        """Labels (M,) of what can be learnt from frame `i`."""
+        return self.boxes(i)[1]
 
     def __iter__(self) -> Iterator[Sample]:
         """Every frame once, as epoch 0 sees it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from bevkd.classes import LABEL_INDEX
 from bevkd.config.schema import DataConfig, ModelConfig
 from bevkd.data.dataset import FrameDataset
 from bevkd.data.nuimages.objects import ObjectTable
-from bevkd.data.reads import Reads
 from bevkd.errors import ConfigError, DataError
 
 
@@ -26,25 +25,12 @@ class ImageFrames(FrameDataset):
         ConfigError: a network that wants more than images and 2D labels.
     """
 
-    def __init__(
-        self,
-        data: DataConfig,
-        model: ModelConfig,
-        split: str,
-        *,
-        train: bool,
-        seed: int,
-        frames: Literal["labelled", "all"] = "labelled",
-        labelled_subset: int = 0,
-        reads: Reads | None = None,
-    ) -> None:
+    def __init__(self, data: DataConfig, model: ModelConfig, split: str, **options: Any) -> None:
         if model.kind != "image2d":
             raise ConfigError(
                 f"data.kind nuimages has 2D labels alone: it wants model.kind image2d, not {model.kind!r}"
             )
-        super().__init__(
-            data, model, split, train=train, seed=seed, frames=frames, labelled_subset=labelled_subset, reads=reads
-        )
+        super().__init__(data, model, split, **options)
         table = ObjectTable(self.index.folder, self.tokens, self.categories)
         self._of_class = np.isin(table.labels, [LABEL_INDEX[name] for name in data.classes])
         self.objects = table
@@ -64,14 +50,9 @@ class ImageFrames(FrameDataset):
         """Whether the split has any object at all: those of the test set are not published."""
         return len(self.objects) > 0
 
-    def class_lists(self) -> list[list[int]]:
-        """See `FrameDataset.class_lists`."""
-        lists: list[list[int]] = [[] for _ in self.data.classes]
-        position = {LABEL_INDEX[name]: at for at, name in enumerate(self.data.classes)}
-        for i in range(len(self)):
-            for label in np.unique(self.labels_2d(i)[1]):
-                lists[position[int(label)]].append(i)
-        return lists
+    def learnt_labels(self, i: int) -> NDArray[np.int64]:
+        """See `FrameDataset.learnt_labels`."""
+        return self.labels_2d(i)[1]
 
     def require_targets(self, limit: int | None = None) -> None:
         """Refuse to train where there is nothing to learn.
@@ -79,7 +60,7 @@ class ImageFrames(FrameDataset):
         Raises:
             DataError: no image (of the first `limit`) has an object of a class that is learnt.
         """
-        if not any(len(self.labels_2d(i)[1]) for i in range(min(len(self), limit or len(self)))):
+        if not any(len(self.learnt_labels(i)) for i in range(min(len(self), limit or len(self)))):
             what = "no image has an object of a class that is learnt"
             raise DataError(what, file=Path(self.data.index), field=self.split)
 

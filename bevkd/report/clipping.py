@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from bevkd.config import RowConfig
 from bevkd.errors import DataError
@@ -46,6 +47,7 @@ def remarked(table: Table, rows: Mapping[str, RowConfig], clipped: Callable[[str
         if line.against is not None:
             pairs |= dict.fromkeys(zip(pool(line.run), pool(line.against), strict=False))
     shown = {run for row in table.rows for run in row.run.split()}
+    clipped = cache(clipped)  # a baseline comes once with every arm
     notes = []
     for run, rival in pairs:
         if run not in shown:

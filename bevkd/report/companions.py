@@ -100,7 +100,7 @@ def _as_arm(run: str, scale: str) -> Iterator[str]:
     """Baselines of the comparisons whose arm a run is."""
     for paper in load_papers().values():
         for item in paper.comparisons.values():
-            names = stand_ins_at(scale) | item.at.get(scale, {})
+            names = stand_ins_at(scale, item.at)
             for at in _places(item.arm, run, names):
                 yield _beside(item.baseline, at, names)
 
@@ -109,7 +109,7 @@ def _as_control(run: str, scale: str) -> Iterator[tuple[str, str]]:
     """Arm and baseline of the comparisons that a run is a control of."""
     for paper in load_papers().values():
         for item in paper.comparisons.values():
-            names = stand_ins_at(scale) | item.at.get(scale, {})
+            names = stand_ins_at(scale, item.at)
             for control in item.controls.values():
                 for at in _places(control, run, names):
                     yield _beside(item.arm, at, names), _beside(item.baseline, at, names)

@@ -121,7 +121,7 @@ def _compared(
                 row["against"] = item.baseline
             if (name, row["label"], row["run"]) not in seen:
                 seen.add((name, row["label"], row["run"]))
-                yield stand_ins(row, stand_ins_at(table["scale"]) | item.at.get(table["scale"], {}))
+                yield stand_ins(row, stand_ins_at(table["scale"], item.at))
 
 
 def _by_role(block: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
@@ -202,7 +202,7 @@ def claims_of(
     Raises:
         ConfigError: a word of the statement, or a published cell, is not known.
     """
-    runs = stand_ins_at(scale) | item.at.get(scale or "", {})
+    runs = stand_ins_at(scale, item.at)
     for ending, key in item.metrics.items():
         cells = _cells(item, key, tables, where)
         source = item.source or (cells and f"Table {cells[0]['table']}")

@@ -128,6 +128,8 @@ def published_gain(claim: ClaimConfig) -> tuple[float, float]:
 
 def _of_group(spec: TableConfig, group: str, runs: Runs) -> Runs:
     """The runs with the seeds that a group shows."""
+    if spec.chooses is None:  # all of them
+        return runs
     rows = dict(runs.rows)
     for row in spec.row_specs(runs.rows):
         if row.group == group:

@@ -20,15 +20,6 @@ _MAIN = {
 }
 
 
-# By the format of a data set, where it has one.
-_MAIN_OF = {"nuscenes": "mAP", "kitti": "3d_mean_moderate", "waymo": "LET_APL"}
-
-
-def main_key(kind: str) -> str:
-    """The main metric of data sets of a format (`data.kind`); "" where none is."""
-    return _MAIN_OF.get(kind, "")
-
-
 def main_metric(metrics: Mapping[str, Any]) -> str:
     """Such as `mAP 12.3`; "" where there is no number."""
     for name, key in _MAIN.items():

@@ -192,7 +192,8 @@ def refresh_page(
     found, folder = _place(scale, runs, out, rows)
     page, asked, mine = folder / "report.html", folder / _ASKED, uuid4().hex
     try:
-        if any(after in known and known[after].target == "preview" for known in (load_tables(), load_figures())):
+        known = next((items for load in (load_tables, load_figures) if after in (items := load())), {}) if after else {}
+        if after in known and known[after].target == "preview":
             return make_preview(scale, folder, found.rows, partial=True)[0]
         write_text(asked, mine)
         with FileLock(folder / ".page.lock"):

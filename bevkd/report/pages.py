@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from bevkd.config import Paper, parse
 from bevkd.config.plain import read_mapping
 from bevkd.errors import ConfigError, nearest
+from bevkd.report.preview import title_of
 from bevkd.report.spec import ClaimConfig
 
 
@@ -34,7 +35,7 @@ class PaperPage:
 
 def _parsed(paper: Paper, headline: Mapping[str, str]) -> PaperPage:
     path = paper.file("page")
-    plain: dict[str, Any] = {"title": paper.name.replace("_", " ").capitalize(), "headline": dict(headline)}
+    plain: dict[str, Any] = {"title": title_of(paper), "headline": dict(headline)}
     plain |= read_mapping(path, ("title", "question", "headline", "table"))
     page: PaperPage = parse(PaperPage, plain, str(path))
     return page

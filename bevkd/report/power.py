@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bevkd.report.stats import Interval
+from bevkd.report.stats import Interval, half_width, spread
 
 MOST_SEEDS = 1000  # beyond which nobody trains
 
@@ -32,23 +32,11 @@ class Power:
     needed: int = 0
 
 
-def half_width(sd: float, seeds: int, level: float = 0.95) -> float:
-    """Half the width of the t interval over so many paired seeds; NaN for fewer than two."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.5 + level / 2, seeds - 1)) * sd / math.sqrt(seeds) if seeds > 1 else math.nan
-
-
 def seeds_needed(sd: float, wanted: float, level: float = 0.95) -> int:
     """The fewest paired seeds, two at least, whose interval has at most this half-width; 0: a thousand do not."""
     if math.isnan(sd) or not wanted > 0:
         return 0
     return next((n for n in range(2, MOST_SEEDS + 1) if half_width(sd, n, level) <= wanted), 0)
-
-
-def spread(gain: Interval) -> float:
-    """Sample standard deviation of the differences behind an interval; NaN for a single pair."""
-    return math.nan if gain.n < 2 else (gain.high - gain.low) / 2 / half_width(1.0, gain.n)
 
 
 def power(gain: Interval, seeds: Sequence[int], wanted: float = math.nan) -> Power:

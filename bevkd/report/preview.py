@@ -66,7 +66,7 @@ def table(paper: Paper, rows: Mapping[str, RowConfig], scale: str | None) -> dic
         "title": f"{title_of(paper)}, a first look",
         "caption": "The first headline comparison, one seed.",
         "columns": list(dict.fromkeys([metric, *_BESIDE.get(metric, ())])),
-        "rows": [stand_ins(row, stand_ins_at(scale) | item.at.get(scale or "", {})) for row in shown],
+        "rows": [stand_ins(row, stand_ins_at(scale, item.at)) for row in shown],
         "delta": metric,
     }
 

@@ -74,6 +74,16 @@ class Results:
         names = runs_behind(items, self.rows)
         return [run for run in names if self._there(record_file(self.folder, run))]
 
+    @cached_property
+    def _records(self) -> dict[str, RunRecord]:
+        return {}
+
+    def _kept(self, run: str) -> RunRecord:
+        """The record of a run, read once for all tables that show it."""
+        if run not in self._records:
+            self._records[run] = read_record(self.folder, run)
+        return self._records[run]
+
     def record(self, run: str) -> RunRecord:
         """What is kept of a run.
 
@@ -81,7 +91,7 @@ class Results:
             DataError: nothing is, or of other seeds than its row names; unless `partial`, or of other settings than
                 its resolved config has.
         """
-        record, file = read_record(self.folder, run), record_file(self.folder, run)
+        record, file = self._kept(run), record_file(self.folder, run)
         if record.seed_ids != self.row(run).seeds:
             known = ", ".join(map(str, record.seed_ids))
             raise DataError(f"record of {run!r} is of seeds {known}", file=file, field="seeds")
@@ -112,12 +122,12 @@ class Results:
         """Share of the steps of a run that were clipped; None: not known."""
         if not record_file(self.folder, run).exists():
             return None
-        return clipping.mean_of([seed.clipped for seed in read_record(self.folder, run).seeds])
+        return clipping.mean_of([seed.clipped for seed in self._kept(run).seeds])
 
     def _with_machines(self, table: Table) -> Table:
         """A table, with a note (and a warning) where its rows were trained on different machines or libraries."""
         names = dict.fromkeys(run for row in table.rows for run in row.run.split())
-        records = [read_record(self.folder, run) for run in names if record_file(self.folder, run).exists()]
+        records = [self._kept(run) for run in names if record_file(self.folder, run).exists()]
         mixed = mixture(seed.made for record in records for seed in record.seeds)
         if not mixed:
             return table

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bevkd.report.stats import Interval
+from bevkd.report.stats import Interval, spread
 
 LEVEL = 0.05
 
@@ -25,10 +25,7 @@ def _t(gain: Interval, at: float) -> float | None:
     """Statistic of a mean against `at`; None for a single pair."""
     if gain.n < 2 or math.isnan(gain.low):
         return None
-    from scipy.stats import t
-
-    half = (gain.high - gain.low) / 2
-    error = half / float(t.ppf(0.975, gain.n - 1))
+    error = spread(gain) / math.sqrt(gain.n)
     if error == 0:
         return math.copysign(math.inf, gain.mean - at) if gain.mean != at else 0.0
     return (gain.mean - at) / error

@@ -523,7 +523,7 @@ def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str
         plain["panels"] = [{"title": title, "curves": labelled(part, "run")} for title, part in plain["panels"].items()]
     for key, of in (("columns", "run"), ("curves", "run"), ("series", "runs")):
         plain |= {key: labelled(plain[key], of)} if key in plain else {}
-    runs = stand_ins_at(scale) | plain.pop("at", {}).get(scale, {})
+    runs = stand_ins_at(scale, plain.pop("at", {}))
     item: FigureConfig = parse(_FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)
     for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
         metric(key)

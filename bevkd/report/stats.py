@@ -27,21 +27,31 @@ def sample_std(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
+def half_width(sd: float, n: int, level: float = 0.95) -> float:
+    """Half the width of the t interval over n values of a sample standard deviation; NaN for fewer than two."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + level / 2, n - 1)) * sd / math.sqrt(n) if n > 1 else math.nan
+
+
+def spread(found: Interval) -> float:
+    """Sample standard deviation of the values behind a 95 % interval; NaN for a single one."""
+    return math.nan if found.n < 2 else (found.high - found.low) / 2 / half_width(1.0, found.n)
+
+
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean and two-sided Student t interval of independent values.
 
     Raises:
         ValueError: there is no value.
     """
-    from scipy.stats import t
-
     n = len(values)
     if n == 0:
         raise ValueError("no values")
     mean = float(np.mean(values))
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1)
-    half = float(t.ppf(0.5 + level / 2, n - 1)) * sample_std(values) / math.sqrt(n)
+    half = half_width(sample_std(values), n, level)
     return Interval(mean, mean - half, mean + half, n)
 
 

@@ -13,8 +13,8 @@ from bevkd.errors import ConfigError
 from bevkd.report import factors, make_table, render, tables
 from bevkd.report.factors import FACTORS, Choice, Trial, choices, choose
 from bevkd.report.fill import fill
-from bevkd.report.main_metric import main_key
 from bevkd.report.misfits import table_file
+from bevkd.report.records import MAIN
 from bevkd.report.runs import Runs
 from bevkd.report.spec import ColumnSpec, RowSpec, TableConfig, load_tables
 
@@ -185,7 +185,7 @@ def test_every_trial_is_in_the_table_beside_its_baseline() -> None:
             baselines = {str(row.against) for row in members if row.against is not None}
             assert [row.run for row in members if row.role == "baseline"] == list(baselines), group
             assert all(rows[run].teacher is None for run in baselines), group
-            assert all(main_key(load_run(run, "sim", 0).data.kind) == key for run in tried), group
+            assert all(MAIN[load_run(run, "sim", 0).data.kind][0] == key for run in tried), group
             shown |= set(tried)
     assert set(trial_rows()) <= shown
 

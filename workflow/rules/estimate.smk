@@ -66,8 +66,7 @@ def schedule_of(todo, cost, cores):
 def headlines_text(schedule):
     """When the headline tables of a plan would stand; nothing where it makes none."""
     jobs = {(job.rule.name, job.wildcards_dict.get("table")): seconds for job, seconds in schedule.items()}
-    found = {name: jobs[key] for key in headline_items() for _, name in [key] if key in jobs}
-    texts = [f"{name} after {seconds / 60:.0f} minutes" for name, seconds in found.items()]
+    texts = [f"{key[1]} after {jobs[key] / 60:.0f} minutes" for key in headline_items() if key in jobs]
     return f"  headline tables: {', '.join(texts)}" if texts else ""
 
 
@@ -98,7 +97,7 @@ def estimate(todo, trainings, cores):
         size = sum(estimate_cache_bytes(run, readers_of(run)) for run in caches)
         lines.append(f"  {len(caches)} teacher caches, about {size / 1e9:.1f} GB on disk")
     schedule = schedule_of(todo, cost, cores)
-    lines += [headlines_text(schedule)] if headlines_text(schedule) else []
+    lines += filter(None, [headlines_text(schedule)])
     total, last = sum(seconds.values()) / 60, max(schedule.values(), default=0.0) / 60
     return [*lines, f"{summary}, about {total:.0f} CPU minutes ({last:.0f} minutes on {cores} cores)"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, max_pool2d, pixel_shuffle
+from torch.nn.functional import cross_entropy, pixel_shuffle
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch, Boxes, Cameras
@@ -17,13 +17,14 @@ from bevkd.geometry.gaussian import draw_gaussians, gaussian_radius
 from bevkd.models.features import FeatureInfo
 from bevkd.models.head_outputs import HeadOutput
 from bevkd.models.heads.base import Head
+from bevkd.models.heads.center import HEATMAP_BIAS
 from bevkd.models.layers import conv_bn_relu, full_precision
 from bevkd.models.losses import gaussian_heatmap_loss
+from bevkd.models.ops.peaks import highest_near
 from bevkd.models.outputs import BEVOutputs
 from bevkd.ranks import one_over_ranks, rank_count
 from bevkd.registry import register
 
-HEATMAP_BIAS = -2.19
 _LOG_SIZE = (-6.0, 6.0)  # of a box, in cells: keeps what nothing has taught from overflowing
 
 
@@ -97,7 +98,7 @@ class ImageCenterHead(Head):
         """The best local maxima of each image, best first."""
         settings = self.config.decode
         heat = torch.sigmoid(output.heatmap.float())
-        heat = torch.where(heat == max_pool2d(heat, 3, stride=1, padding=1), heat, 0.0)
+        heat = torch.where(heat == highest_near(heat, 3), heat, 0.0)
         _, classes, height, width = heat.shape
         score, place = heat.flatten(1).topk(min(settings.top_k, classes * height * width), dim=1)
         image, nth = (score > settings.score_threshold).nonzero(as_tuple=True)
