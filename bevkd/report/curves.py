@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bevkd.report.fill import pooled
-from bevkd.report.logs import DETECTION
+from bevkd.report.logs import DETECTION, read_lines, training_seconds
 from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs
 from bevkd.report.spec import Dots, LearningCurves, LossCurves, Pool, pool
@@ -43,13 +43,28 @@ def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
     return figure
 
 
+_TAKEN = {
+    "steps": "training steps (each point a full schedule)",
+    "core_seconds": "core-seconds of training (each point a full schedule)",
+}
+
+
+def _taken(spec: LearningCurves, runs: Runs, run: str) -> float:
+    """What a training took: its steps, or the mean over seeds of the time of its steps on all its threads."""
+    config = runs.config(run)
+    if spec.over == "steps":
+        return config.train.steps
+    logs = [runs.file("log", run, seed, spec.split) for seed in runs.row(run).seeds]
+    return config.train.threads * float(np.mean([training_seconds(read_lines(log)) for log in logs]))
+
+
 def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
     """One panel per metric; a point is the mean over the seeds of a run, its bar their range."""
     figure = canvas(4.2 * len(spec.metrics), 3.8)  # the legend below the panels included
     (row,) = axes_grid(figure, 1, len(spec.metrics))
     for i, series in enumerate(spec.series):
         found = [
-            (runs.config(run).train.steps, list(runs.values(run, spec.split, spec.metrics).values()))
+            (_taken(spec, runs, run), list(runs.values(run, spec.split, spec.metrics).values()))
             for run in series.resolve(runs.rows)
         ]
         found.sort(key=lambda item: item[0])
@@ -57,12 +72,12 @@ def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
             values = [[v[key] * metric(key).shown.factor for v in seeds] for _, seeds in found]
             mean = np.array([np.mean(v) for v in values])
             spread = np.array([[m - min(v), max(v) - m] for m, v in zip(mean, values, strict=True)]).T
-            x = [steps for steps, _ in found]
+            x = [taken for taken, _ in found]
             look: dict[str, Any] = {"color": PALETTE[i], "marker": MARKERS[i], "ms": 6, "capsize": 3}
             axes.errorbar(x, mean, yerr=spread, label=series.label, **look)
     for axes, key in zip(row, spec.metrics, strict=True):
         axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
-        axes.set_xlabel("training steps (each point a full schedule)")
+        axes.set_xlabel(_TAKEN[spec.over])
         axes.set_ylim(bottom=0)
     handles, labels = row[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)

@@ -301,11 +301,12 @@ class SeriesSpec:
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
 class LearningCurves(_Figure):
-    """Metrics against the number of training steps, one separately trained run per point."""
+    """Metrics against what training took, steps or core-seconds, one separately trained run per point."""
 
     kind: Literal["learning_curves"]
     series: tuple[SeriesSpec, ...]
     metrics: tuple[str, ...] = ("mAP",)
+    over: Literal["steps", "core_seconds"] = "steps"
     split: Split = "report"
 
     artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)

@@ -125,6 +125,24 @@ def test_learning_curves_are_sorted_by_steps(tmp_path: Path):
     assert axes.lines[0].get_ydata() == pytest.approx([20, 10, 30])
 
 
+def test_learning_curves_over_the_time_of_a_training(tmp_path: Path):
+    rows = {name: RowConfig(id=name, dataset="d", model="camera", seeds=(0, 1)) for name in ("slow", "quick")}
+    for name, row in rows.items():
+        for seed in row.seeds:
+            folder = write_run(tmp_path, row, seed, 0.1 if name == "slow" else 0.2)
+            line = {"losses": {}, "data_s": 1.0, "compute_s": 9.0 + 10 * seed if name == "slow" else 0.5}
+            log = "".join(json.dumps({"step": step, **line}) + "\n" for step in (10, 20))
+            (folder / "log.jsonl").write_text(log)
+            config = folder / "config.yaml"
+            config.write_text(config.read_text().replace("threads: 1", "threads: 2"))
+    series = (SeriesSpec("s", ("slow", "quick")),)
+    spec = LearningCurves(name="f", title="", caption="", kind="learning_curves", series=series, over="core_seconds")
+    (axes,) = learning_curves(spec, Runs(tmp_path, "sim", rows)).axes
+    assert axes.lines[0].get_xdata() == pytest.approx([6, 60]), "mean over seeds, on both threads"
+    assert axes.lines[0].get_ydata() == pytest.approx([20, 10])
+    assert "core-seconds" in axes.get_xlabel()
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_figure_files(tmp_path: Path, name: str):
     rows = load_rows()
