@@ -170,7 +170,7 @@ def elsewhere(paper: str, folder: Path) -> Paper:
 def test_a_paper_without_a_page_has_its_name_and_its_first_claims(tmp_path: Path):
     page = load_page(elsewhere("label_efficiency", tmp_path), CLAIMS)
     assert (page.title, page.question) == ("Label efficiency", "")
-    assert list(page.headline) == ["le_l_to_c", "le_lc_to_c", "ll_l_to_c"], "those with controls, of the default tier"
+    assert list(page.headline) == ["le_l_to_c", "le_lc_to_c", "ll_lc_to_c"], "those with controls, of the default tier"
     assert page.headline["le_l_to_c"] == CLAIMS["le_l_to_c"].statement
     names = list(load_page(elsewhere("unidistill", tmp_path), CLAIMS).headline)
     assert "path1_map" in names
