@@ -16,7 +16,7 @@ from bevkd.report.parts import parts_of
 from bevkd.report.spec import load_tables
 
 SCRIPTS = ROOT / "workflow" / "scripts"
-FIRST_HEADLINE, PREVIEW = 25, 15  # minutes on two cores, by costs that are guessed until a whole run has been measured
+FIRST_HEADLINE, PREVIEW = 25, 15  # minutes on two cores; the first is to come down to 15
 CORES = "2"
 
 
