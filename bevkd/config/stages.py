@@ -9,7 +9,7 @@ from pydantic import Field, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from bevkd.errors import nearest
-from bevkd.registry import settings
+from bevkd.registry import is_known, names, settings
 
 NESTED = "nested"  # type of an error that holds those of the settings within
 
@@ -21,14 +21,16 @@ class Stage:
     Attributes:
         slot: kind in the registry, such as `lidar_encoder`.
         default: the `kind` that is meant where none is named.
+        optional: whether a network may be without it.
     """
 
     slot: str
     default: str
+    optional: bool = False
 
     def parse(self, value: Any) -> Any:
-        """Settings from plain data; settings that are parsed already, and None, stay as they are."""
-        if value is None or is_dataclass(value):
+        """Settings from plain data; settings that are parsed already, and None where it may be, stay as they are."""
+        if (value is None and self.optional) or is_dataclass(value):
             return value
         if not isinstance(value, dict):
             raise PydanticCustomError("stage", "settings of a stage are a mapping")
@@ -37,6 +39,26 @@ class Stage:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         plain = core_schema.plain_serializer_function_ser_schema(to_plain)
         return core_schema.no_info_plain_validator_function(self.parse, serialization=plain)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Annotation of a name that something is registered under.
+
+    Attributes:
+        slot: kind in the registry, such as `reader`.
+    """
+
+    slot: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, name: str) -> str:
+        if not is_known(self.slot, name):
+            known = names(self.slot)
+            raise ValueError(f"unknown {self.slot}{nearest(name, known)}; known: {', '.join(known)}")
+        return name
 
 
 @dataclass(frozen=True)

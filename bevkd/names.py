@@ -1,0 +1,42 @@
+"""What may be called what: names become parts of paths and words of commands, and so are nothing else.
+
+Settings are checked by `bevkd.config.bounds`, which has the same patterns; here is what checks those of a command line.
+"""
+
+from __future__ import annotations
+
+import re
+
+from bevkd.errors import ConfigError
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+SPLITS = r"^ *[A-Za-z0-9][A-Za-z0-9_.-]{0,99} *(\+ *[A-Za-z0-9][A-Za-z0-9_.-]{0,99} *){0,9}$"
+WANTED = {
+    NAME: "a name of letters, digits, `_`, `.` and `-` that starts with a letter or digit, of at most 100 characters",
+    SPLITS: "names joined by +, such as train+tune",
+}
+
+
+def check_name(name: str, what: str, pattern: str = NAME) -> str:
+    """The name, if it is one.
+
+    Args:
+        name: what should be a name.
+        what: what it is of, for the message.
+        pattern: which names there may be.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if re.fullmatch(pattern.removeprefix("^").removesuffix("$"), name) is None:
+        raise ConfigError(f"{what} {name!r}: wants {WANTED[pattern]}")
+    return name
+
+
+def check_split(split: str, what: str = "split") -> str:
+    """The name of a split, or of several joined by `+`, if it is one.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    return check_name(split, what, SPLITS)
