@@ -11,9 +11,16 @@ from bevkd.errors import ConfigError
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 SPLITS = r"^ *[A-Za-z0-9][A-Za-z0-9_.-]{0,99} *(\+ *[A-Za-z0-9][A-Za-z0-9_.-]{0,99} *){0,9}$"
+ENDING = r"^[A-Za-z0-9_.-]{0,100}$"  # of a name
+PATH = r"^[^\p{Cc}]+$"
+PATTERN = r"^[A-Za-z0-9_.*?\[\]!-]{1,200}$"
 WANTED = {
     NAME: "a name of letters, digits, `_`, `.` and `-` that starts with a letter or digit, of at most 100 characters",
+    rf"{NAME}|^$": "a name of letters, digits, `_`, `.` and `-`, or nothing",
+    ENDING: "letters, digits, `_`, `.` and `-`, at most 100",
     SPLITS: "names joined by +, such as train+tune",
+    PATH: "the path of a file or folder, without control characters",
+    PATTERN: "a name, in which `*`, `?` and `[]` stand for others",
 }
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from bevkd.classes import LABEL_INDEX
 from bevkd.errors import nearest
-from bevkd.names import NAME, SPLITS
+from bevkd.names import ENDING, NAME, PATH, PATTERN, SPLITS
 
 MOST_CELLS = 16_384  # along a side of a map
 T = TypeVar("T", bound=Sequence[Any])
@@ -70,12 +70,12 @@ Seconds: TypeAlias = Annotated[float, Field(ge=0, le=1e9)]
 
 # Text. Names become parts of paths and words of commands; places are paths of the user's own, words are only shown.
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=NAME)]
-Ending: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,100}$")]  # of a name
+Ending: TypeAlias = Annotated[str, StringConstraints(pattern=ENDING)]  # of a name
 NameOrNone: TypeAlias = Annotated[str, StringConstraints(pattern=rf"{NAME}|^$")]
 SplitNames: TypeAlias = Annotated[str, StringConstraints(pattern=SPLITS)]  # joined by +
-PathText: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\p{Cc}]+$", max_length=4_096)]
+PathText: TypeAlias = Annotated[str, StringConstraints(pattern=PATH, max_length=4_096)]
 Words: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$", max_length=100_000)]
-Pattern: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*?\[\]!-]{1,200}$")]  # a shell pattern
+Pattern: TypeAlias = Annotated[str, StringConstraints(pattern=PATTERN)]  # a shell pattern
 
 
 def distinct(values: T) -> T:
@@ -132,7 +132,18 @@ def check_cells(area: Any, cell: float) -> None:
             raise ValueError(f"{high - low:g} m in cells of {cell:g} m are more than {MOST_CELLS} cells")
 
 
+def apart(groups: T) -> T:
+    """The groups, if they share nothing.
+
+    Raises:
+        ValueError: two of them do.
+    """
+    distinct([one for group in groups for one in group])
+    return groups
+
+
 DISTINCT = AfterValidator(distinct)
 RANGE = AfterValidator(ordered)
+APART = AfterValidator(apart)
 KNOWN_CLASSES = AfterValidator(known_classes)
 Classes: TypeAlias = Annotated[tuple[Words, ...], Field(min_length=1), KNOWN_CLASSES, DISTINCT]

@@ -126,7 +126,7 @@ def parse(kind: type[T], value: Any, where: str, layers: Iterable[Layer] = ()) -
         return found
     except ValidationError as error:
         lines = [line + _source(line.partition(":")[0].split("."), layers) for line in error_lines(kind, error)]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+        raise ConfigError(f"{where}: " + "; ".join(line.removeprefix(": ") for line in lines)) from None
 
 
 def _source(keys: list[str], layers: Iterable[Layer]) -> str:

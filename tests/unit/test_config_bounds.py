@@ -57,7 +57,9 @@ def leaves(schema: Any, definitions: dict[str, Any], at: str = "") -> Iterator[t
         yield from leaves(definitions[schema["schema_ref"]], {}, at)
         return
     inner = {key: value for key, value in schema.items() if isinstance(value, dict | list)}
-    inner = {key: value for key, value in inner.items() if key not in ("metadata", "serialization", "expected", "config")}
+    inner = {
+        key: value for key, value in inner.items() if key not in ("metadata", "serialization", "expected", "config")
+    }
     if schema.get("type") in ("int", "float", "str", "any", "bytes", "decimal"):
         yield at, schema
     for value in inner.values():
@@ -158,7 +160,7 @@ def test_seeds_fit_a_generator(seed: int) -> None:
         load_run("lidar_base", "smoke", seed)
 
 
-@pytest.mark.parametrize("value", ["5", "null", "[]", "[1]", "text", "''", "true"])
+@pytest.mark.parametrize("value", ["5", "null", "[1]", "''"])
 @pytest.mark.parametrize(
     "key",
     ["train", "data", "model", "model.lidar", "model.grid", "model.head", "model.bev", "model.loss", "model.decode",

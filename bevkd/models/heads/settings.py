@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.config.bounds import Classes, Epsilon, Few, Share, distinct
+from bevkd.config.bounds import APART, Classes, Epsilon, Few, Share
 
 # Groups of classes that share regression maps, as CenterPoint groups nuScenes' classes.
 NUSCENES_TASKS: tuple[tuple[str, ...], ...] = (
@@ -31,11 +31,8 @@ class HeadSettings:
         norm_eps, norm_momentum: of the head's batch norms; none: as `model.norm` says.
     """
 
-    tasks: Annotated[tuple[Classes, ...], Field(min_length=1)] = NUSCENES_TASKS
+    tasks: Annotated[tuple[Classes, ...], Field(min_length=1), APART] = NUSCENES_TASKS
     min_overlap: Share = 0.1
     min_radius: Few = 2
     norm_eps: Epsilon | None = None
     norm_momentum: Share | None = None
-
-    def __post_init__(self) -> None:
-        distinct([name for task in self.tasks for name in task])
