@@ -6,11 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bevkd.config.places import ConfigTree, config_tree
 from bevkd.config.plain import parse, read_yaml
 from bevkd.config.scale import ScaleConfig
+from bevkd.config.yaml_text import load_yaml
 from bevkd.errors import ConfigError, nearest
 
 
@@ -24,10 +23,9 @@ def parse_override(text: str) -> dict[str, Any]:
     if not sep or not key.strip():
         raise ConfigError(f"--set wants key=value, got {text!r}")
     try:
-        parsed: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        what = getattr(error, "problem", None) or error
-        raise ConfigError(f"--set {text!r}: the value is not YAML: {what}") from error
+        parsed: Any = load_yaml(value, "the value")
+    except ConfigError as error:
+        raise ConfigError(f"--set {text!r}: {error}") from error
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return dict(parsed)

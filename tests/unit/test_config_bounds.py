@@ -1,4 +1,4 @@
-"""No field of settings is a bare number or text: a walk over all classes of settings, and some values beyond the ends."""
+"""No field of settings is a bare number or text: a walk over all classes of settings, and values beyond the ends."""
 
 from __future__ import annotations
 
@@ -56,10 +56,8 @@ def leaves(schema: Any, definitions: dict[str, Any], at: str = "") -> Iterator[t
     if schema.get("type") == "definition-ref":
         yield from leaves(definitions[schema["schema_ref"]], {}, at)
         return
-    inner = {key: value for key, value in schema.items() if isinstance(value, dict | list)}
-    inner = {
-        key: value for key, value in inner.items() if key not in ("metadata", "serialization", "expected", "config")
-    }
+    other = ("metadata", "serialization", "expected", "config")
+    inner = {key: value for key, value in schema.items() if isinstance(value, dict | list) and key not in other}
     if schema.get("type") in ("int", "float", "str", "any", "bytes", "decimal"):
         yield at, schema
     for value in inner.values():
@@ -76,13 +74,12 @@ def fields_of(cls: type) -> list[tuple[str, dict[str, Any]]]:
 def test_numbers_have_a_range_and_texts_a_form(name: str) -> None:
     for at, leaf in fields_of(CLASSES[name]):
         if leaf["type"] in ("int", "float"):
-            assert leaf.keys() & {"ge", "gt"} and leaf.keys() & {"le", "lt"}, (
-                f"{name}{at}: a number needs both ends of its range, see bevkd.config.bounds"
-            )
+            both = leaf.keys() & {"ge", "gt"} and leaf.keys() & {"le", "lt"}
+            assert both, f"{name}{at}: a number needs both ends of its range, see bevkd.config.bounds"
         elif leaf["type"] == "any":
             assert at.rpartition(".")[2] in FREE or is_part(CLASSES[name], at), f"{name}{at}: any value is taken"
         else:
-            assert leaf["type"] == "str" and "pattern" in leaf, (
+            assert (leaf["type"], "pattern" in leaf) == ("str", True), (
                 f"{name}{at}: text needs a form: a Literal for an enumeration, or a Name, PathText, Words of"
                 " bevkd.config.bounds"
             )
