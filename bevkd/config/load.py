@@ -11,6 +11,7 @@ from bevkd.config.plain import parse, read_yaml
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.yaml_text import load_yaml
 from bevkd.errors import ConfigError, nearest
+from bevkd.names import check_name
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def parse_override(text: str) -> dict[str, Any]:
 
 @cache
 def _scale(tree: ConfigTree, scale: str) -> ScaleConfig:
+    check_name(scale, "scale")
     known_scales = tree.files("scales")
     if scale not in known_scales:
         raise ConfigError(f"unknown scale {scale!r}{nearest(scale, known_scales)}; known: {', '.join(known_scales)}")
@@ -56,5 +58,9 @@ def load_scale(scale: str) -> ScaleConfig:
 
 
 def run_dir(run: str, scale: str, seed: int, root: str | Path = "results/runs") -> Path:
-    """Where a run keeps its model, logs, predictions and metrics."""
-    return Path(root) / scale / run / f"seed{seed}"
+    """Where a run keeps its model, logs, predictions and metrics.
+
+    Raises:
+        ConfigError: run or scale are no names.
+    """
+    return Path(root) / check_name(scale, "scale") / check_name(run, "run") / f"seed{int(seed)}"

@@ -21,6 +21,7 @@ from bevkd.config.plain import Layer, check_keys, merge, parse, read_mapping
 from bevkd.config.recipe import Recipe
 from bevkd.config.schema import RowConfig
 from bevkd.errors import ConfigError, nearest
+from bevkd.names import check_name
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Reader:
         self.places: dict[str, tuple[Path, tuple[str, ...]]] = {}  # where rows are written
         self.done: dict[str, dict[str, Any]] = {}
         self.under_way: list[str] = []
-        names = tree.papers()
+        names = [check_name(name, f"{tree.folders[0] / 'papers'}: folder") for name in tree.papers()]
         for name in names:
             recipe = self._file(name, "recipe")
             self.recipes[name] = parse(Recipe, read_mapping(recipe, ("paper", "like", "parts")), str(recipe))

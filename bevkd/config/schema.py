@@ -259,6 +259,8 @@ class DataConfig:
     kind: Annotated[Name, Registered("reader")] = "nuscenes"
     root: PathText = "data/nuscenes"
     version: Name = "v1.0-trainval"
+    # Folders outside of `root` that links within it may lead to.
+    link_targets: Annotated[tuple[PathText, ...], VOLATILE] = ()
     index: PathText = "data/index/nuscenes"
     train_split: SplitNames = "train"
     tune_split: Annotated[SplitNames, VOLATILE] = "tune"
