@@ -256,7 +256,7 @@ class DataConfig:
         augment: of training frames.
     """
 
-    kind: Annotated[Name, Registered("reader")] = "nuscenes"
+    kind: Annotated[Name, Registered("reader")] = "nuscenes"  # the reader
     root: PathText = "data/nuscenes"
     version: Name = "v1.0-trainval"
     # Folders outside of `root` that links within it may lead to.

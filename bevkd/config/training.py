@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from bevkd.config.bounds import (
     Batch,
+    BatchOrNone,
     Count,
     Factor,
     Few,
@@ -152,9 +153,8 @@ class TrainConfig:
     steps_factor: Factor = 1.0  # on the schedule of any scale; applied when the run is resolved
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     batch_size: Batch = 1  # labelled frames of a global batch
-    unlabelled_per_batch: Annotated[int, Field(ge=0, le=4_096)] = (
-        0  # beside them, so a student sees as many labels as its baseline
-    )
+    # Beside them, so that a student sees as many labels as its baseline.
+    unlabelled_per_batch: BatchOrNone = 0
     accumulate: Batch = 1  # parts in which a process works through its batch, to save memory
     lr: float = Field(default=1e-3, gt=0, le=100)  # what the schedule makes of it, see `bevkd.train.schedules`
     optimizer: Annotated[Any, Stage("optimizer", "adamw")] = default_stage("optimizer", "adamw")

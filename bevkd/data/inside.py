@@ -52,7 +52,8 @@ class Inside:
                 return None
         if self._holds(full):
             return None
-        return f"leads out of the folder of the data set, to {os.path.realpath(full)} (docs/own_data.md says where its parts may lie)"
+        real = os.path.realpath(full)
+        return f"leads out of the folder of the data set, to {real} (docs/own_data.md says where its parts may lie)"
 
     def _holds(self, path: str) -> bool:
         try:
