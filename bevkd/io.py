@@ -218,7 +218,8 @@ def decode(content: bytes, path: str | Path, *, token: str | None = None) -> str
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"cannot be read as text: {error}", file=path, token=token) from error
+        line = "" if wide else f" in line {content.count(10, 0, error.start) + 1}"
+        raise DataError(f"cannot be read as text{line}: {error}", file=path, token=token) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

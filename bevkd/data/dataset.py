@@ -106,7 +106,7 @@ class FrameDataset:
             keep = self.index.keyframe.copy()  # the labelled list already says which frames are unlabelled
         if train and data.train_stride > 1:
             keep &= self._every(data.train_stride)
-        self._loader = FrameLoader(self.index, data.root, reads, data.rescale_images)
+        self._loader = FrameLoader(self.index, data.root, reads, data.rescale_images, data.link_targets)
         keep = self._with_sensors(keep)
         self._frames = np.flatnonzero(keep)
         if len(self._frames) == 0:
@@ -169,7 +169,8 @@ class FrameDataset:
         if self._images is not None and "augment.image" in what:
             # What is kept in memory of images that never change is not what is kept of those that do.
             out._images, out._raw = None, {}
-            out._loader = FrameLoader(self.index, self.data.root, self.reads, self.data.rescale_images)
+            data = self.data
+            out._loader = FrameLoader(self.index, data.root, self.reads, data.rescale_images, data.link_targets)
         out._store = out._open_store()
         return out
 

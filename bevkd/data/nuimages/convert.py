@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bevkd.classes import CLASS_INDEX, CLASS_OF_CATEGORY
 from bevkd.data.index import BOXES, SENSORS, stamp
+from bevkd.data.inside import Inside
 from bevkd.data.nuimages.objects import FILE, OBJECTS
 from bevkd.data.nuscenes.files import listing_digest
 from bevkd.data.nuscenes.tables import Table, read_table
@@ -180,13 +181,16 @@ def _matrices(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _present(root: Path, data: Table, key: NDArray[np.int64], options: ConvertOptions) -> NDArray[np.bool_]:
     """Which of some images have a file; without `partial` all must."""
-    there = np.zeros(len(key), dtype=bool)
+    there, inside = np.zeros(len(key), dtype=bool), Inside(root, options.link_targets)
     for at, row in enumerate(key.tolist()):
-        path = root / data["filename"][row]
+        name, token = data["filename"][row], data["token"][row].decode()
+        path = root / name
+        if (why := inside.refused(name)) is not None:
+            options.problems.add(DataError(why, file=path, token=token, field="filename"))
+            continue
         there[at] = path.is_file() and path.stat().st_size > 0
         if not there[at] and not options.partial:
             what = "image is missing or empty (`convert --partial` indexes what is there)"
-            token = data["token"][row].decode()
             options.problems.add(DataError(what, file=path, token=token, field="filename"))
     return there
 
@@ -259,7 +263,7 @@ def _digest(root: Path, versions: list[str], options: ConvertOptions) -> str:
             with reading(root / version / name, "table"), open(root / version / name, "rb") as stream:
                 total.update(f"{version}/{name}".encode() + hashlib.file_digest(stream, "sha256").digest())
     folders = sorted(f"samples/{name}" for name in names_in(root / "samples"))
-    total.update(listing_digest(root, folders).encode())
+    total.update(listing_digest(Inside(root, options.link_targets), folders).encode())
     if facts := options.facts():
         total.update(repr(sorted(facts.items())).encode())
     return total.hexdigest()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bevkd import progress
 from bevkd.data.index import BOXES, SENSORS, read_stamp, stamp
+from bevkd.data.inside import Inside
 from bevkd.data.labelled import read_labelled
 from bevkd.data.nuscenes.annotations import box_columns
 from bevkd.data.nuscenes.files import Present, find_files, folders_of, listing_digest, look_into
@@ -96,12 +97,12 @@ def convert_nuscenes(
             that are not there.
     """
     root, out, options = Path(root), Path(out), options or ConvertOptions()
-    problems = options.problems
+    problems, inside = options.problems, Inside(root, options.link_targets)
     folder = root / version
     if not folder.is_dir():
         raise DataError("no such data set version", file=folder)
     source_of_tables = _digest(folder, options)
-    if not problems.collect and _is_current(root, out, version, source_of_tables, workers):
+    if not problems.collect and _is_current(inside, out, version, source_of_tables, workers):
         log.info("%s is up to date", out)
         return out
     tables = _read_tables(folder, workers, problems)
@@ -118,7 +119,7 @@ def convert_nuscenes(
     problems.check()  # what follows goes along the links between tables
     # Before files are looked at: one that comes in the meantime is another listing the next time.
     folders = folders_of(tables["sample_data"])
-    source = _source(source_of_tables, listing_digest(root, folders, workers))
+    source = _source(source_of_tables, listing_digest(inside, folders, workers))
     present = find_files(root, tables["sample_data"], all_records, workers, options)
     records = all_records.select(present.records)
     look_into(root, tables, records, workers, options)
@@ -193,13 +194,15 @@ def _left_out(present: Present, frames: int) -> dict[str, Any]:
     return out | ({"missing_frames": frames} if frames else {})
 
 
-def _is_current(root: Path, out: Path, version: str, tables: str, workers: int) -> bool:
+def _is_current(inside: Inside, out: Path, version: str, tables: str, workers: int) -> bool:
     """Whether `out` was made from these tables and from what now lies in the folders of the sensors."""
     try:
         folders = read_stamp(out).get("folders")
+        if folders is None:
+            return False
+        return is_current(out, version, _source(tables, listing_digest(inside, folders, workers)))
     except BevkdError:
         return False
-    return folders is not None and is_current(out, version, _source(tables, listing_digest(root, folders, workers)))
 
 
 def _source(tables: str, files: str) -> str:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from bevkd import __version__, progress
 from bevkd.data.index import BOXES, FORMAT, FRAMES, SENSORS, stamp
+from bevkd.data.inside import Inside
 from bevkd.data.labelled import Subsets, read_labelled, without_labels
 from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.waymo.components import COMPONENTS
@@ -188,12 +189,12 @@ def _digest(root: Path, segments: list[str], options: ConvertOptions) -> str:
     Of sensor data, which are many gigabytes, sizes and footers say enough: a footer holds offsets and statistics. A
     label that is corrected in place need change neither.
     """
-    total = hashlib.sha256()
+    total, inside = hashlib.sha256(), Inside(root, options.link_targets)
     for segment in segments:
         folder, name = segment.split("/")
         total.update(segment.encode())
         for component in COMPONENTS:
-            path = root / folder / component / f"{name}.parquet"
+            path = inside.path(f"{folder}/{component}/{name}.parquet", segment)
             if path.is_file():
                 with reading(path, "component"), open(path, "rb") as stream:
                     size = path.stat().st_size
