@@ -31,6 +31,7 @@ from bevkd.data.sample import CameraSample, Sample
 from bevkd.errors import DataError
 from bevkd.io import atomic_path, digest, read_json, write_json
 from bevkd.provenance import processor
+from bevkd.temporary import sweep
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +131,7 @@ class SampleStore:
         if self._room < size:
             if not (self.folder / MANIFEST).exists():
                 write_json(self.folder / MANIFEST, {"made_by": self.made_by, "made_of": self.made_of})
+            sweep(self.folder)
             left = self.limit - _size(self.root)
             if left < size and self._drop_unreachable():
                 left = self.limit - _size(self.root)

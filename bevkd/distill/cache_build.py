@@ -20,7 +20,7 @@ from bevkd.distill.cache_write import ColumnWriter
 from bevkd.distill.tap import Wanted, as_columns
 from bevkd.distill.teacher import SCORE_THRESHOLD, expose, teach
 from bevkd.errors import ConfigError
-from bevkd.io import atomic_folder, write_json
+from bevkd.io import atomic_folder, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def build_cache(
             "labelled": [bool(flag) for flag in frames.labelled],
         }
         write_json(temporary / MANIFEST, manifest, indent=None)
-        write_json(temporary / SUMS, cache_sums(manifest, entries_done, sums), indent=None)
+        write_json(temporary / SUMS, cache_sums(read_json(temporary / MANIFEST), entries_done, sums), indent=None)
     return TeacherCache.open(out_dir)
 
 
