@@ -9,6 +9,7 @@ import typer
 
 from bevkd.cli.common import MOST_SEED, Classes, Workers, app, content_stamp, own_categories, say
 from bevkd.errors import ConfigError, nearest
+from bevkd.io import check_output
 
 if TYPE_CHECKING:
     from bevkd.data.options import ConvertOptions
@@ -133,6 +134,8 @@ def doctor(
     from bevkd.doctor import examine, render
 
     options = _options(missing_labels, partial, point_columns, rescale_images, classes, link_targets)
+    if json_out is not None:
+        check_output(json_out)
     findings = examine(root, version, options)
     typer.echo(render(findings))
     if json_out is not None:

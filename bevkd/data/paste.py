@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +17,11 @@ from bevkd.classes import LABEL_INDEX
 from bevkd.data.index import CONVENTION, matrices
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import box_corners_bev, points_in_boxes
+from bevkd.io import atomic_folder, read_bytes, read_json, write_json
 
 log = logging.getLogger(__name__)
 
-_OBJECTS, _POINTS = "objects.parquet", "points.bin"
+_OBJECTS, _POINTS, _SUMS = "objects.parquet", "points.bin", "sums.json"
 _TRIES = 2  # candidates drawn per object wanted, because some collide
 _SCHEMA = pa.schema(
     [
@@ -56,17 +55,16 @@ class LabelledCloud:
 def build_paste_database(frames: Iterable[LabelledCloud], folder: str | Path, min_points: int = 5) -> Path:
     """Write the objects of frames with at least `min_points` points; one frame is in memory at a time.
 
-    A database that another process finished meanwhile is left as it is.
+    One that is there is replaced.
 
     Raises:
+        ConfigError: another process is writing it.
         DataError: the frames hold no such object.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     rows: list[dict[str, object]] = []
-    total = 0
-    try:
+    total, points_sum = 0, 0
+    with atomic_folder(folder) as temporary:
         with open(temporary / _POINTS, "wb") as stream:
             for frame in frames:
                 masks = points_in_boxes(frame.points, frame.boxes)
@@ -74,22 +72,36 @@ def build_paste_database(frames: Iterable[LabelledCloud], folder: str | Path, mi
                     count = int(mask.sum())
                     if count < min_points:
                         continue
-                    stream.write(frame.points[mask].astype("<f4").tobytes())
+                    content = frame.points[mask].astype("<f4").tobytes()
+                    points_sum = zlib.crc32(content, points_sum)
+                    stream.write(content)
                     rows.append({"token": frame.token, "label": label, "box": box, "start": total, "count": count})
                     total += count
         if not rows:
             raise DataError("no labelled object has enough points for a paste database", file=folder)
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary / _OBJECTS)
-        temporary.chmod(0o755)
-        try:
-            os.replace(temporary, folder)
-        except OSError:
-            if not (folder / _OBJECTS).exists():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        sums = {_POINTS: points_sum, _OBJECTS: zlib.crc32((temporary / _OBJECTS).read_bytes())}
+        write_json(temporary / _SUMS, sums, indent=None)
     log.info("%s: %d objects, %d points", folder, len(rows), total)
     return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a database is there and is what was written, as far as that was noted; it is read from end to end."""
+    if not folder.is_dir():
+        return False
+    try:
+        if not (folder / _SUMS).exists():
+            log.warning("%s is from before there were sums: damage would not be noticed", folder)
+            return True
+        told = read_json(folder / _SUMS)
+        found = {name: zlib.crc32(read_bytes(folder / name)) for name in (_POINTS, _OBJECTS)}
+    except DataError as error:
+        log.warning("%s is made anew: %s", folder, error)
+        return False
+    if told != found:
+        log.warning("%s is made anew: damaged, its sums are others", folder)
+    return bool(told == found)
 
 
 class GTPaste:

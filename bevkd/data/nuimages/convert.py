@@ -19,7 +19,7 @@ from bevkd.data.nuimages.objects import FILE, OBJECTS
 from bevkd.data.nuscenes.files import listing_digest
 from bevkd.data.nuscenes.tables import Table, read_table
 from bevkd.data.options import ConvertOptions
-from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
+from bevkd.data.write import converter, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import DataError, nearest
 from bevkd.geometry import rotation_from_quaternion
 from bevkd.io import names_in, reading
@@ -72,6 +72,7 @@ def found_versions(root: str | Path) -> list[str]:
     return [f"{PREFIX}{s}" for s in SPLITS if (Path(root) / f"{PREFIX}{s}" / "object_ann.json").is_file()]
 
 
+@converter
 def convert_nuimages(
     root: str | Path, version: str | None, out: str | Path, workers: int = 1, options: ConvertOptions | None = None
 ) -> Path:

@@ -23,7 +23,7 @@ from bevkd.data.nuscenes.frames import Records, frame_columns, sort_records, swe
 from bevkd.data.nuscenes.names import lighting, scene_lists, scene_splits, weather
 from bevkd.data.nuscenes.tables import Table, read_table
 from bevkd.data.options import ConvertOptions, Problems
-from bevkd.data.write import arrow_table, fresh_folder, is_current, write_frames, write_table
+from bevkd.data.write import arrow_table, converter, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import BevkdError, DataError
 from bevkd.io import names_in, reading
 from bevkd.processes import process_pool
@@ -72,6 +72,7 @@ _TABLES: dict[str, dict[str, str]] = {
 }
 
 
+@converter
 def convert_nuscenes(
     root: str | Path, version: str, out: str | Path, workers: int = 1, options: ConvertOptions | None = None
 ) -> Path:

@@ -26,7 +26,7 @@ from bevkd.data.waymo.components import COMPONENTS
 from bevkd.data.waymo.tables import OF_SENSOR, UNLABELLED, segment_tables
 from bevkd.data.waymo.tables import without_labels as is_without_labels
 from bevkd.data.waymo.tables import without_sensor as is_without_sensor
-from bevkd.data.write import arrow_table, fresh_folder, is_current
+from bevkd.data.write import arrow_table, converter, fresh_folder, is_current
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import atomic_path, names_in, read_bytes, reading, writing
 from bevkd.processes import process_pool
@@ -50,6 +50,7 @@ _SENSOR_DATA = ("lidar", "lidar_pose", "camera_image")  # large; of the others e
 _SCHEMAS = {"frames": FRAMES, "sensors": SENSORS, "boxes": BOXES}
 
 
+@converter
 def convert_waymo(root: str | Path, out: str | Path, workers: int = 1, options: ConvertOptions | None = None) -> Path:
     """Write the index of a folder of Waymo Open Dataset v2 components.
 
