@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from bevkd.data.images import as_rgb
+from bevkd.data.pictures import as_rgb, picture
 from bevkd.data.waymo.components import CAMERA, LASER, TIME, TOP, ComponentFile, transforms
 from bevkd.data.waymo.lasers import RETURNS, Laser, read_lasers
 from bevkd.data.waymo.range_image import points_from_range_image
@@ -123,12 +123,10 @@ class Segment:
         if len(at) == 0:
             raise DataError("image is missing", file=file.path, token=frame, field=f"camera {camera}")
         found = file.rows(at[:1], ["image"], frame)["image"][0].as_py()
-        try:
-            with Image.open(BytesIO(found)) as picture:
-                return as_rgb(picture)
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError) as error:
-            message = f"unreadable image: {error}"
-            raise DataError(message, file=file.path, token=frame, field=f"camera {camera}") from error
+        if not isinstance(found, bytes):
+            raise DataError("unreadable image: it is none", file=file.path, token=frame, field=f"camera {camera}")
+        with picture(BytesIO(found), file.path, frame, f"camera {camera}") as one:
+            return as_rgb(one)
 
 
 def _image(table: pa.Table, name: str, row: int, channels: int, path: Path, frame: str) -> NDArray[np.float32] | None:
