@@ -19,6 +19,7 @@ FARTHEST_M = 1e4  # no sensor sees as far
 MOUNT_M = 100.0  # from a vehicle to its sensor
 SIZE_M = 1e3  # edge of a box
 SPEED_M_S = 1e3
+ANGLE = 1e3  # rad; headings need not be wrapped
 FOCAL_PX = (1.0, 1e6)
 PLACE_PX = 1e6  # coordinates in an image, which may lie outside of it
 SIDE_PX = 65_535  # what JPEG can hold
