@@ -13,7 +13,9 @@ from typing import Any
 
 MOST_DEPTH = 64
 MOST_DIGITS = 400  # of one number: more than the longest double, 1.8e308, has when it is written out
-_LONG = re.compile(rf"\d{{{MOST_DIGITS + 1}}}", re.ASCII)  # in a string there may be as many: only then numbers are looked at
+_LONG = re.compile(
+    rf"\d{{{MOST_DIGITS + 1}}}", re.ASCII
+)  # in a string there may be as many: only then numbers are looked at
 _ESCAPES = re.compile(r"\\u(?:0000|[dD][89abAB])")  # what may be NUL or half of a pair
 
 
@@ -25,8 +27,8 @@ def parse(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        JSONTextError: it is not JSON, has a key twice, is nested too deeply, or holds a number that is too long, or text
-            that is no Unicode or holds NUL.
+        JSONTextError: it is not JSON, has a key twice, is nested too deeply, or holds a number that is too long, or
+            text that is no Unicode or holds NUL.
     """
     try:
         hooks = {"parse_int": whole_number, "parse_float": decimal_number} if _LONG.search(text) else {}

@@ -1,7 +1,7 @@
 """Pictures of unknown origin: JPEG and PNG alone, 8 bits a colour, of a bounded number of pixels.
 
-Pillow would recognise some forty formats by their first bytes, whatever a file is called, and hands one of them (EPS) to
-another program.
+Pillow would recognise some forty formats by their first bytes, whatever a file is called, and hands one of them (EPS)
+to another program.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def good_quaternions(quaternions: ArrayLike, unit: float | None = 0.01) -> Mask:
 
 
 def good_intrinsics(matrices: ArrayLike) -> Mask:
-    """Which matrices (N, 3, 3) are those of pinhole cameras: positive focal lengths and a principal point, in pixels."""
+    """Which matrices (N, 3, 3) are those of pinhole cameras: positive focal lengths, a principal point (pixels)."""
     k = np.asarray(matrices, dtype=np.float64)
     focal = within(k[:, [0, 1], [0, 1]], FOCAL_PX[1], FOCAL_PX[0])
     rest = within(k[:, :2, 2], PLACE_PX) & (np.abs(k[:, 1, 0]) <= 1e-6)

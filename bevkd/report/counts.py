@@ -15,7 +15,6 @@ from bevkd.config import DataConfig
 from bevkd.data.index import BOXES, FRAMES, labels_of, read_stamp
 from bevkd.data.parquet import read_parquet
 from bevkd.data.present import require_index
-from bevkd.errors import DataError
 from bevkd.io import write_json
 from bevkd.report.stored import read_as
 from bevkd.splits import split_names

@@ -247,7 +247,10 @@ def _check(tables: dict[str, Table]) -> None:
     fits = np.array([known.get(channel, kind) == kind for channel, kind in kinds], dtype=bool)
     sensors.require(fits, "modality", "not what a sensor of this channel is")
     levels = tables["visibility"]
-    short = np.array([not token.isdigit() or (len(token) < 4 and int(token) <= _MOST_VISIBLE) for token in levels["token"]], dtype=bool)
+    short = np.array(
+        [not token.isdigit() or (len(token) < 4 and int(token) <= _MOST_VISIBLE) for token in levels["token"]],
+        dtype=bool,
+    )
     levels.require(short, "token", f"a level of visibility is at most {_MOST_VISIBLE}")
 
 

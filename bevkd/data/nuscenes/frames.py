@@ -115,7 +115,9 @@ def frame_columns(
     key = np.flatnonzero(records.is_key)
     again = key[repeats(records.sample[key], records.group[key])]
     data = tables["sample_data"]
-    data.require(~np.isin(np.arange(len(data)), records.row[again]), "sample_token", "sample has two key records of a sensor")
+    data.require(
+        ~np.isin(np.arange(len(data)), records.row[again]), "sample_token", "sample has two key records of a sensor"
+    )
     lidar = np.full(len(sample), -1)
     of_lidar = key[records.channel[key] == LIDAR]
     lidar[records.sample[of_lidar]] = of_lidar

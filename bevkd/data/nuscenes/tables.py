@@ -114,6 +114,8 @@ class Table:
             bad &= links != b""
         for row in np.flatnonzero(bad).tolist():
             problem = other.error(f"refers to nothing in {self.path.name}: {links[row].decode()!r}", row, field)
+            if len(self) == 0:  # there is no row to go on with
+                raise problem
             other.problems.add(problem)
         return rows.astype(np.int64)
 
@@ -126,12 +128,11 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             pieces end in which the file is read.
     """
     try:
-        with reading(path, "table"):
-            with regular.open_regular(path, regular.TABLE) as start:
-                encoding = "utf-16" if start.read(2) in WIDE else "utf-8-sig"
-                start.seek(0)
-                with io.TextIOWrapper(start, encoding=encoding, newline="") as stream:
-                    yield from _parse(stream, path)
+        with reading(path, "table"), regular.open_regular(path, regular.TABLE) as start:
+            encoding = "utf-16" if start.read(2) in WIDE else "utf-8-sig"
+            start.seek(0)
+            with io.TextIOWrapper(start, encoding=encoding, newline="") as stream:
+                yield from _parse(stream, path)
     except UnicodeError as error:
         what = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
         raise DataError(f"table cannot be read as text: {what}", file=path) from None
@@ -169,7 +170,9 @@ def _parse(stream: TextIO, path: Path) -> Iterator[dict[str, Any]]:
             except RecursionError:
                 raise DataError("table is nested too deeply", file=path) from None
             except ValueError as error:  # a key twice, or a number of thousands of digits
-                raise DataError(f"table is not valid JSON: {error}, before character {passed + len(buffer)}", file=path) from None
+                raise DataError(
+                    f"table is not valid JSON: {error}, before character {passed + len(buffer)}", file=path
+                ) from None
             else:
                 # A number may go on beyond the buffer, but it is no record anyway.
                 if not isinstance(value, dict):

@@ -18,7 +18,6 @@ from bevkd.data.waymo.lasers import RETURNS, Laser, read_lasers
 from bevkd.data.waymo.range_image import points_from_range_image
 from bevkd.errors import DataError
 
-
 _RANGES = 4  # channels of a range image
 
 

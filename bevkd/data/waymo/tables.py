@@ -221,7 +221,11 @@ def _cameras(
     intrinsics = np.stack([fu, zero, cu, zero, fv, cv, zero, zero, one], axis=-1).reshape(-1, 3, 3)
     for good, field, message in (
         (valid.good_intrinsics(intrinsics), "intrinsic", "a camera needs an invertible 3x3 matrix"),
-        (valid.good_image_sizes(width, height), "width", f"images cannot have {width.tolist()} x {height.tolist()} pixels"),
+        (
+            valid.good_image_sizes(width, height),
+            "width",
+            f"images cannot have {width.tolist()} x {height.tolist()} pixels",
+        ),
     ):
         if not good.all():
             camera = numbered[int(np.argmin(good))]
@@ -347,7 +351,9 @@ def _boxes(
     ids = table["key.laser_object_id"].to_pylist()
     if not set(said.tolist()) <= {0.0, 1.0, 2.0}:
         at = int(np.argmin(np.isin(said, (0, 1, 2))))
-        raise DataError("a level is 1, 2, or 0 where it is not said", file=file.path, token=tokens[frame[at]], field=level[0])
+        raise DataError(
+            "a level is 1, 2, or 0 where it is not said", file=file.path, token=tokens[frame[at]], field=level[0]
+        )
     return {
         "token": [f"{tokens[f]}/{i}" for f, i in zip(frame, ids, strict=True)],
         "frame": frame.astype(np.int32),
