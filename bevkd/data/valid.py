@@ -35,7 +35,7 @@ def within(values: ArrayLike, most: float, least: float | None = None) -> Mask:
     """Which rows of (N, ...) hold finite numbers from `least` (default `-most`) to `most`."""
     array = np.asarray(values)
     good = (array >= (-most if least is None else least)) & (array <= most)  # not a number fails both
-    return np.asarray(good.reshape(len(array), -1).all(axis=1))
+    return np.asarray(good.all(axis=tuple(range(1, good.ndim))))
 
 
 def good_sizes(sizes: ArrayLike) -> Mask:

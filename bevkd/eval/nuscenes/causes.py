@@ -24,14 +24,11 @@ _NO_HEADING = [
 def oddities(gt: GroundTruth, pred: Boxes, config: DetectionConfig, metrics: DetectionMetrics) -> list[str]:
     """Sentences on what is likely wrong; none where nothing is."""
     errors = metrics.tp_errors
-    null = int((pred.rotation == 0).all(axis=1).sum())
-    out = [f"{null} of {len(pred)} detections have the rotation 0, 0, 0, 0, which is none"] if null else []
     if not len(pred) or (errors["scale_err"] < _SCALE and errors["orient_err"] < _TURN):
-        return out
+        return []
     true, found = (filter_boxes(boxes, gt, config) for boxes in (gt.boxes, pred))
     if not len(found):
         return [
-            *out,
             f"none of the {len(pred)} detections lies within the class ranges around its vehicle: translations must be"
             " in the global frame",
         ]

@@ -53,7 +53,7 @@ def loads(text: bytes) -> Any:
         return _fast_loads(text)
     except json.JSONDecodeError:
         # Python's parser takes halves of surrogate pairs, and bytes in five encodings.
-        value = json.loads(text.decode())
+        value = json.loads(text.decode("utf-8-sig"))
         if b"\\u" in text:
             require_text(value)
         return value
