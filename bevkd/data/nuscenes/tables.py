@@ -209,7 +209,7 @@ def _column(kind: str, values: list[Any]) -> NDArray[Any]:
             raise TypeError("not a whole number")
         column = np.array([0 if value is None else value for value in values], dtype=np.int64)
         if len(column) and (column.min() < low or column.max() > high):
-            raise ValueError(f"not from {low} to {high}")
+            raise ValueError(f"negative, or more than {high}")
         return column
     if kind == "bool":
         if not all(type(value) is bool for value in values):
@@ -290,7 +290,7 @@ def _culprit(path: Path, pending: list[dict[str, Any]], fields: dict[str, str]) 
                 return DataError("record lacks a field", file=path, token=token, field=field)
             try:
                 _column(kind, [record[field]])
-            except (TypeError, ValueError, AttributeError, OverflowError):
-                message = f"field is not of kind {kind}: {record[field]!r:.80}"
+            except (TypeError, ValueError, AttributeError, OverflowError) as error:
+                message = f"field is not of kind {kind}: {record[field]!r:.80}: {error}"
                 return DataError(message, file=path, token=token, field=field)
     return DataError("fields of some records do not fit together", file=path)

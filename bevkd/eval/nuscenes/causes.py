@@ -39,7 +39,6 @@ def oddities(gt: GroundTruth, pred: Boxes, config: DetectionConfig, metrics: Det
     if len(found) and not _upright(found.rotation):
         others["to come of quaternions in the order x, y, z, w"] = _yaw(found.rotation[:, [3, 0, 1, 2]])[heads]
     return [
-        *out,
         *of_sizes(found.size, true.size, ("width", "length", "height")),
         *of_headings(_yaw(found.rotation)[heads], _yaw(true.rotation)[heads], others),
     ]
