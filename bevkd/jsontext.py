@@ -16,7 +16,7 @@ MOST_DIGITS = 400  # of one number: more than the longest double, 1.8e308, has w
 _LONG = re.compile(
     rf"\d{{{MOST_DIGITS + 1}}}", re.ASCII
 )  # in a string there may be as many: only then numbers are looked at
-_ESCAPES = re.compile(r"\\u(?:0000|[dD][89abAB])")  # what may be NUL or half of a pair
+_ESCAPES = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # what may be NUL or half of a pair
 
 
 class JSONTextError(ValueError):

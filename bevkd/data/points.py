@@ -40,7 +40,7 @@ def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> 
         if not np.isfinite(points[:, :4]).all():
             raise DataError("LiDAR file holds points that are not finite", file=path, token=token, field="points")
         if not within(points[:, :3], FARTHEST_M).all():
-            message = f"LiDAR file holds points farther than any LiDAR sees: another unit, or another layout?"
+            message = "LiDAR file holds points farther than any LiDAR sees: another unit, or another layout?"
             raise DataError(message, file=path, token=token, field="points")
     return points if columns > 3 else np.pad(points, ((0, 0), (0, 4 - columns)))
 

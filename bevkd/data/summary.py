@@ -15,8 +15,9 @@ from bevkd.classes import LABELS
 from bevkd.data.index import BOXES, FRAMES, SENSORS, labels_of, read_stamp
 from bevkd.data.nuimages.objects import FILE as OBJECTS_FILE
 from bevkd.data.nuimages.objects import OBJECTS
-from bevkd.data.parquet import read_parquet
+from bevkd.data.parquet import read_parquet, require_no_null
 
+_UNKNOWN = {"labelled", "mask", "num_lidar_pts"}  # columns whose values may be missing
 _NO_CLASS = "-"
 _UNLABELLED = ("test", "domain_")  # how splits begin whose labels are not published, or not all of them
 
@@ -150,4 +151,6 @@ def _boxes(folder: Path, own: Mapping[str, str | None]) -> Summary | None:
 
 
 def _columns(path: Path, schema: pa.Schema, *names: str) -> pa.Table:
-    return read_parquet(path, schema, names)
+    table = read_parquet(path, schema, names)
+    require_no_null(table, path, set(names) - _UNKNOWN)
+    return table

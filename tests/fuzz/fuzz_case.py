@@ -65,8 +65,7 @@ def outcome(target: Target, case: Case) -> str:
         try:
             target.read(Path(name) / "case")
             return "right"
-        except BevkdError as error:
-            assert str(error).encode("utf-8", "replace")
+        except BevkdError:
             return "typed"
         finally:
             took, grown = time.perf_counter() - start, _peak() - before

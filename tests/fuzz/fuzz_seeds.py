@@ -44,10 +44,9 @@ def radar(path: Path) -> Path:
     dtype = np.dtype([(n, "<f4" if k == "F" else "<i1") for n, k in zip(FIELDS, kinds, strict=True)])
     cloud = np.zeros(4, dtype=dtype)
     cloud["x"], cloud["ambig_state"] = np.arange(4), 3
-    lines = [
-        "# .PCD v0.7", "VERSION 0.7", f"FIELDS {' '.join(FIELDS)}", f"SIZE {' '.join(sizes)}", f"TYPE {' '.join(kinds)}",
-        f"COUNT {' '.join('1' * len(FIELDS))}", "WIDTH 4", "HEIGHT 1", "VIEWPOINT 0 0 0 1 0 0 0", "POINTS 4", "DATA binary",
-    ]  # fmt: skip
+    lines = ["# .PCD v0.7", "VERSION 0.7", f"FIELDS {' '.join(FIELDS)}", f"SIZE {' '.join(sizes)}"]
+    lines += [f"TYPE {' '.join(kinds)}", f"COUNT {' '.join('1' * len(FIELDS))}", "WIDTH 4", "HEIGHT 1"]
+    lines += ["VIEWPOINT 0 0 0 1 0 0 0", "POINTS 4", "DATA binary"]
     path.write_bytes("\n".join(lines).encode() + b"\n" + cloud.tobytes())
     return path
 
@@ -209,8 +208,8 @@ def waymo(root: Path) -> Path:
 def waymo_sets(path: Path) -> Path:
     box = np.array([[5.0, 0, 0, 4, 2, 1.5, 0.1], [8.0, 1, 0, 4, 2, 1.5, 0.2]])
     kind, frame = np.array([1, 2]), np.array([0, 1])
-    np.savez(
-        path, pred_box=box, pred_type=kind, pred_frame=frame, pred_score=np.array([0.9, 0.4]), pred_nlz=np.zeros(2, bool),
-        gt_box=box, gt_type=kind, gt_frame=frame, gt_difficulty=np.array([1, 2]),
-    )  # fmt: skip
+    found = {"pred_score": np.array([0.9, 0.4]), "pred_nlz": np.zeros(2, bool)}
+    for part in ("pred", "gt"):
+        found |= {f"{part}_box": box, f"{part}_type": kind, f"{part}_frame": frame}
+    np.savez(path, gt_difficulty=np.array([1, 2]), **found)
     return path

@@ -68,11 +68,11 @@ def _open(kind: str, folder: Path, index: Path, split: str = "train") -> None:
     describe(index, folder)
     inputs: list[Any] = [Camera((24, 32))] if kind == "nuimages" else [Lidar(1), Camera((24, 32)), Radar(1)]
     loader = FrameLoader(found, folder, Reads.of(*inputs))
+    wanted = {"camera"} if kind == "nuimages" else {"camera", "lidar"}
     for frame in range(len(found)):
-        if not {"lidar", "camera"} <= {sensors.modality[sensors.position[row]] for row in found.key[frame]} and (
-            kind != "nuimages"
-        ):
-            continue
+        at = (sensors.position.get(row, -1) for row in found.key[frame])
+        if not wanted <= {sensors.modality[one] for one in at if one >= 0}:
+            continue  # as a training passes over it
         raw = loader.load(frame)
         for cloud in (raw.points, raw.radar):
             assert cloud is None or np.isfinite(cloud).all()
@@ -83,6 +83,13 @@ def _convert(kind: str, version: str | None = None, split: str = "train") -> Cal
         _open(kind, folder, _index_of(kind, folder, version), split)
 
     return read
+
+
+def _doctor(folder: Path) -> None:
+    """Going on after the first problem, as it does to list them all."""
+    from bevkd.doctor import examine_dataset
+
+    examine_dataset(folder)
 
 
 def _with_index(kind: str, version: str | None = None) -> Callable[[Path], None]:
@@ -194,7 +201,7 @@ def _tiny_run() -> Any:
 
 
 def _make_model(folder: Path) -> None:
-    from bevkd.models import build_detector
+    from bevkd.models.detector import build_detector
     from bevkd.train.checkpoint import save_model
 
     run = _tiny_run()
@@ -236,11 +243,14 @@ def _paste(folder: Path) -> None:
     from bevkd.data.paste import GTPaste
 
     held = GTPaste(folder / "paste", {"car": 3})
-    cloud, boxes, _ = held.paste(np.zeros((1, 5), np.float32), np.zeros((0, 9)), np.zeros(0, int), np.random.default_rng(0))
+    cloud, boxes, _ = held.paste(
+        np.zeros((1, 5), np.float32), np.zeros((0, 9)), np.zeros(0, int), np.random.default_rng(0)
+    )
     assert np.isfinite(cloud).all()
     assert np.isfinite(boxes[:, :7]).all()
 
 
+SUBMISSIONS = ("results.json", "settings.json")
 TABLES = f"{seeds.VERSION}/*.json"
 TARGETS = (
     Target("nuscenes_tables", seeds.nuscenes, (TABLES,), JSON, _convert("nuscenes", seeds.VERSION)),
@@ -249,6 +259,10 @@ TARGETS = (
         "kitti", seeds.kitti, ("training/label_2/*", "training/calib/*", "ImageSets/*"), TEXT, _convert("kitti")
     ),
     Target("waymo", seeds.waymo, ("training/*/*.parquet",), TABLE, _convert("waymo")),
+    Target("doctor_nuscenes", seeds.nuscenes, (TABLES, "samples/*/*"), JSON, _doctor),
+    Target("doctor_nuimages", seeds.nuimages, ("v1.0-mini/*.json",), JSON, _doctor),
+    Target("doctor_kitti", seeds.kitti, ("training/label_2/*", "training/*/*.bin"), TEXT, _doctor),
+    Target("doctor_waymo", seeds.waymo, ("training/*/*.parquet",), TABLE, _doctor),
     Target("sensor_files", _make_sensor_files, ("samples/*/0.*",), BYTES, _sensor_files, 40),
     *(
         Target(
@@ -260,7 +274,7 @@ TARGETS = (
         )
         for kind, version, split in (("nuscenes", seeds.VERSION, "train"), ("nuimages", None, "mini"))
     ),
-    Target("nuscenes_submission", _make_nuscenes_submission, ("results.json", "settings.json"), JSON, _nuscenes_submission),
+    Target("nuscenes_submission", _make_nuscenes_submission, SUBMISSIONS, JSON, _nuscenes_submission),
     Target("nuscenes_truth", _make_nuscenes_submission, (TABLES,), JSON, _nuscenes_submission),
     Target("kitti_results", seeds.kitti, ("training/results/*", "training/label_2/*"), TEXT, _kitti_results),
     Target("waymo_sets", lambda folder: seeds.waymo_sets(folder / "sets.npz"), ("sets.npz",), TABLE, _waymo_sets),

@@ -66,7 +66,13 @@ def worker(folder: Path, names: list[str], until: float) -> None:
                 where = (own or frames)[-1]
                 place = f"{Path(where.filename).name}:{where.lineno}"
                 text = "".join(traceback.format_exception(error))[-4000:]
-                say("other", target=target.name, case=repr(last[0]), error=f"{type(error).__name__} at {place}", text=text)
+                say(
+                    "other",
+                    target=target.name,
+                    case=repr(last[0]),
+                    error=f"{type(error).__name__} at {place}",
+                    text=text,
+                )
     (folder / "current").write_text("done")
 
 
@@ -89,7 +95,8 @@ class Watched:
     def start(self) -> None:
         """Start it (anew)."""
         command = [sys.executable, __file__, "--worker", str(self.folder), "--until", str(self.until), *self.arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=open(self.folder / "err", "a"))
+        with open(self.folder / "err", "a") as errors:
+            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         self.seen, self.since = "", time.time()
 
     def look(self) -> bool:
@@ -149,8 +156,10 @@ def main() -> int:
     shutil.rmtree(options.out, ignore_errors=True)
     until = time.time() + 60 * options.minutes
     watched = [Watched(options.out / f"worker{k}", options.targets, until) for k in range(options.workers)]
-    while any([one.look() for one in watched]):
+    going = watched
+    while going:
         time.sleep(0.5)
+        going = [one for one in going if one.look()]
     counts: Counter[tuple[str, str]] = Counter()
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for one in watched:
