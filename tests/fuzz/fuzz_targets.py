@@ -89,7 +89,7 @@ def _doctor(folder: Path) -> None:
     """Going on after the first problem, as it does to list them all."""
     from bevkd.doctor import examine_dataset
 
-    examine_dataset(folder)
+    examine_dataset(folder, None)
 
 
 def _with_index(kind: str, version: str | None = None) -> Callable[[Path], None]:
