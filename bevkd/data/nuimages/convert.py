@@ -134,6 +134,8 @@ def _read(root: Path, version: str, options: ConvertOptions) -> _Part:
     unlike = ~np.isin(np.arange(len(data)), again)
     data.require(unlike, "sample_token", "sample has two key records of a sensor")
     key = key[_present(root, data, key, options)]
+    annotated = _objects(objects, tables["category"], data, key)
+    problems.check()  # what follows makes matrices of what was looked at
     frames = {
         "token": [token.decode() for token in data["token"][key]],
         "log": log_row[key],
@@ -149,7 +151,7 @@ def _read(root: Path, version: str, options: ConvertOptions) -> _Part:
     return _Part(
         version.removeprefix(PREFIX),
         frames,
-        _objects(objects, tables["category"], data, key),
+        annotated,
         tables["log"]["logfile"].tolist(),
         tables["log"]["location"].tolist(),
     )

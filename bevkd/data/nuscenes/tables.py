@@ -284,7 +284,9 @@ def read_table(folder: Path, name: str, fields: dict[str, str], problems: Proble
 def _culprit(path: Path, pending: list[dict[str, Any]], fields: dict[str, str]) -> DataError:
     """The error of the first record of which some field cannot be read, whatever records are looked at together."""
     for record in pending:
-        token = record.get("token") if isinstance(record.get("token"), str) else None
+        token = record.get("token")
+        if not isinstance(token, str) or not is_text(token):  # nothing that can be printed
+            token = None
         for field, kind in fields.items():
             if field not in record:
                 return DataError("record lacks a field", file=path, token=token, field=field)
