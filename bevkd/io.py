@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bevkd import jsontext, regular
 from bevkd.errors import ConfigError, DataError
 from bevkd.temporary import alone, new_file, new_folder
 
@@ -273,21 +274,28 @@ def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
     write_text(path, json_text(value, indent) + "\n")
 
 
-def read_bytes(path: str | Path, what: str = "file", *, token: str | None = None, field: str | None = None) -> bytes:
-    """The content of a file; arguments and errors as of `reading`."""
-    with reading(path, what, token=token, field=field):
-        return Path(path).read_bytes()
+def read_bytes(
+    path: str | Path,
+    what: str = "file",
+    *,
+    token: str | None = None,
+    field: str | None = None,
+    most: int = regular.DOCUMENT,
+) -> bytes:
+    """The content of a regular file of at most `most` bytes; other arguments and errors as of `reading`."""
+    with reading(path, what, token=token, field=field), regular.open_regular(path, most) as stream:
+        return stream.read()
 
 
-def read_text(path: str | Path, what: str = "file", *, token: str | None = None) -> str:
+def read_text(path: str | Path, what: str = "file", *, token: str | None = None, most: int = regular.TEXT) -> str:
     """A text file, whatever editor saved it: with or without a byte order mark, with the line ends of any system.
 
     Lines come with a line feed. Other encodings than UTF-8 are read where their mark says so.
 
     Raises:
-        DataError: missing, unreadable, or no text; arguments as of `reading`.
+        DataError: missing, unreadable, or no text; arguments as of `read_bytes`.
     """
-    return decode(read_bytes(path, what, token=token), path, token=token)
+    return decode(read_bytes(path, what, token=token, most=most), path, token=token)
 
 
 def decode(content: bytes, path: str | Path, *, token: str | None = None) -> str:
@@ -302,6 +310,8 @@ def decode(content: bytes, path: str | Path, *, token: str | None = None) -> str
     except UnicodeDecodeError as error:
         line = "" if wide else f" in line {content.count(10, 0, error.start) + 1}"
         raise DataError(f"cannot be read as text{line}: {error}", file=path, token=token) from error
+    if "\0" in text:
+        raise DataError(f"cannot be read as text: NUL at character {text.index(chr(0))}", file=path, token=token)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -309,25 +319,13 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file, also one with NaN or Infinity, as older versions and nuScenes' own tools write them.
 
     Raises:
-        DataError: the file is missing, unreadable, not JSON, or has a key twice: the first would be lost in silence.
+        DataError: the file is missing, unreadable, or not JSON as `bevkd.jsontext` reads it.
     """
-    content = read_bytes(path)
+    text = decode(read_bytes(path), path)
     try:
-        return json.loads(content, object_pairs_hook=_distinct)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, _TwiceError) as error:
+        return jsontext.parse(text)
+    except jsontext.JSONTextError as error:
         raise DataError(f"cannot be read as JSON: {error}", file=path) from error
-
-
-class _TwiceError(Exception):
-    """A key of a JSON object is given twice."""
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _TwiceError(f"key {next(n for n in names if names.count(n) > 1)!r} is given twice")
-    return out
 
 
 def names_in(folder: str | Path, *suffixes: str) -> list[str]:
@@ -359,5 +357,5 @@ def file_digest(path: str | Path) -> str:
     Raises:
         DataError: it is missing or cannot be read.
     """
-    with reading(path), open(path, "rb") as stream:
+    with reading(path), regular.open_regular(path, regular.TABLE) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bevkd.classes import LABEL_INDEX
+from bevkd.classes import LABEL_INDEX, LABELS
+from bevkd.data import valid
 from bevkd.data.index import CONVENTION, matrices
+from bevkd.data.parquet import read_parquet, require_no_null
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import box_corners_bev, points_in_boxes
 from bevkd.io import atomic_folder, read_bytes, read_json, write_json
+from bevkd.regular import TABLE, require_regular
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +98,7 @@ def is_whole(folder: Path) -> bool:
             log.warning("%s is from before there were sums: damage would not be noticed", folder)
             return True
         told = read_json(folder / _SUMS)
-        found = {name: zlib.crc32(read_bytes(folder / name)) for name in (_POINTS, _OBJECTS)}
+        found = {name: zlib.crc32(read_bytes(folder / name, most=TABLE)) for name in (_POINTS, _OBJECTS)}
     except DataError as error:
         log.warning("%s is made anew: %s", folder, error)
         return False
@@ -125,16 +128,24 @@ class GTPaste:
             if name not in LABEL_INDEX:
                 raise ConfigError(f"gt_paste: unknown class {name!r}{nearest(name, LABEL_INDEX)}")
         try:
-            table = pq.read_table(folder / _OBJECTS)
+            table = read_parquet(folder / _OBJECTS, _SCHEMA)
+            require_regular(folder / _POINTS)
             self._points = np.memmap(folder / _POINTS, dtype="<f4", mode="r").reshape(-1, 5)
-        except (OSError, ValueError, pa.ArrowInvalid) as error:
+        except (DataError, OSError, ValueError) as error:
             raise DataError(f"paste database cannot be read: {error}", file=folder) from error
+        require_no_null(table, folder / _OBJECTS, _SCHEMA.names)
         self._boxes = matrices(table["box"], 9)
         self._labels = table["label"].to_numpy().astype(np.int64)
         self._start = table["start"].to_numpy()
         self._count = table["count"].to_numpy()
         if int(self._count.sum()) != len(self._points):
             raise DataError("paste database is truncated", file=folder / _POINTS)
+        good = valid.within(self._boxes[:, :7], valid.FARTHEST_M) & valid.good_sizes(self._boxes[:, 3:6])
+        good &= valid.within(self._labels, len(LABELS) - 1, -1) & ~np.isinf(self._boxes[:, 7:]).any(axis=1)
+        if not (good & (self._start == np.cumsum(self._count) - self._count) & (self._count > 0)).all():
+            raise DataError("paste database holds an object that is none", file=folder / _OBJECTS)
+        if not max(self._points.max(initial=0), -self._points.min(initial=0)) <= valid.FARTHEST_M:
+            raise DataError("paste database holds points that are none", file=folder / _POINTS)
         self._wanted = {LABEL_INDEX[name]: count for name, count in wanted.items()}
         self._of_class = {label: np.flatnonzero(self._labels == label) for label in self._wanted}
 

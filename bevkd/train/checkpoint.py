@@ -25,6 +25,7 @@ from bevkd.errors import CheckpointError, ConfigError, DataError, OtherRunError
 from bevkd.hints import train_again
 from bevkd.io import atomic_path, digest, read_bytes
 from bevkd.models.detector import Detector, build_detector, weights_come_later
+from bevkd.regular import TABLE
 from bevkd.train.archive import DamagedError, not_finite, pack, unpack
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def _read(path: Path, keys: dict[str, type]) -> dict[str, Any]:
         DamagedError: it is not what was written, or something else was.
         DataError: the system refuses.
     """
-    state = unpack(read_bytes(path), path)
+    state = unpack(read_bytes(path, most=TABLE), path)
     if lacking := [name for name in keys if name not in state]:
         raise DamagedError(f"it is not a file of bevkd, or of another kind: it lacks {lacking[0]}")
     for name, kind in (keys | _OPTIONAL).items():

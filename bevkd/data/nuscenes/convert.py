@@ -20,25 +20,29 @@ from bevkd.data.labelled import read_labelled
 from bevkd.data.nuscenes.annotations import box_columns
 from bevkd.data.nuscenes.files import Present, find_files, folders_of, listing_digest, look_into
 from bevkd.data.nuscenes.frames import Records, frame_columns, sort_records, sweep_frames
-from bevkd.data.nuscenes.names import lighting, scene_lists, scene_splits, weather
+from bevkd.data.nuscenes.names import CAMERAS, LIDAR, RADARS, lighting, scene_lists, scene_splits, weather
 from bevkd.data.nuscenes.tables import Table, read_table
 from bevkd.data.options import ConvertOptions, Problems
+from bevkd.data.valid import GLOBAL_M, MOUNT_M
 from bevkd.data.write import arrow_table, converter, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import BevkdError, DataError
 from bevkd.io import names_in, reading
 from bevkd.processes import process_pool
+from bevkd.regular import TABLE, open_regular
 
 log = logging.getLogger(__name__)
+
+_MOST_VISIBLE = 127
 
 _TABLES: dict[str, dict[str, str]] = {
     "sample_data": {
         "sample_token": "token",
         "ego_pose_token": "token",
         "calibrated_sensor_token": "token",
-        "timestamp": "int",
+        "timestamp": "time",
         "is_key_frame": "bool",
-        "height": "int",
-        "width": "int",
+        "height": "side",
+        "width": "side",
         "filename": "token",
     },
     "ego_pose": {"rotation": "vec4", "translation": "vec3"},
@@ -52,10 +56,10 @@ _TABLES: dict[str, dict[str, str]] = {
         "rotation": "vec4",
         "prev": "link",
         "next": "link",
-        "num_lidar_pts": "int",
-        "num_radar_pts": "int",
+        "num_lidar_pts": "count",
+        "num_radar_pts": "count",
     },
-    "sample": {"timestamp": "int", "scene_token": "token"},
+    "sample": {"timestamp": "time", "scene_token": "token"},
     "scene": {"name": "text", "description": "text", "log_token": "token"},
     "log": {"location": "text"},
     "sensor": {"channel": "text", "modality": "text"},
@@ -213,7 +217,7 @@ def _source(tables: str, files: str) -> str:
 def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Table]:
     for name in _TABLES:  # before the large ones are parsed
         path = folder / f"{name}.json"
-        with problems.here(), reading(path, "table"), open(path, "rb"):
+        with problems.here(), reading(path, "table"), open_regular(path, TABLE):
             pass
     problems.check()
     names = progress.track(_TABLES, "reading", len(_TABLES), "tables")
@@ -236,21 +240,22 @@ def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Ta
 
 
 def _check(tables: dict[str, Table]) -> None:
-    for name in ("ego_pose", "calibrated_sensor", "sample_annotation"):
-        tables[name].require_finite("translation")
+    for name, most in (("ego_pose", GLOBAL_M), ("calibrated_sensor", MOUNT_M), ("sample_annotation", GLOBAL_M)):
+        tables[name].require_within("translation", most)
         tables[name].require_rotation()
-    mounts = tables["calibrated_sensor"]
-    mounts.require_finite("camera_intrinsic")
-    sensor = tables["sensor"].rows_of(mounts, "sensor_token")
-    camera = tables["sensor"]["modality"][sensor] == "camera"
-    invertible = np.abs(np.linalg.det(np.nan_to_num(mounts["camera_intrinsic"]))) > 0
-    mounts.require(~camera | invertible, "camera_intrinsic", "a camera needs an invertible 3x3 matrix")
-    annotation = tables["sample_annotation"]
-    annotation.require_finite("size")
-    positive = np.all(~(annotation["size"] <= 0), axis=1)  # what is not finite was said before
-    annotation.require(positive, "size", "box sizes must be positive")
-    for name in ("num_lidar_pts", "num_radar_pts"):
-        annotation.require(annotation[name] >= 0, name, "a number of points must not be negative")
+    tables["sample_annotation"].require_sizes()
+    mounts, sensors = tables["calibrated_sensor"], tables["sensor"]
+    mounts.require_cameras(sensors["modality"][sensors.rows_of(mounts, "sensor_token")] == "camera")
+    known = {LIDAR: "lidar", **dict.fromkeys(CAMERAS, "camera"), **dict.fromkeys(RADARS, "radar")}
+    kinds = zip(sensors["channel"], sensors["modality"], strict=True)
+    fits = np.array([known.get(channel, kind) == kind for channel, kind in kinds], dtype=bool)
+    sensors.require(fits, "modality", "not what a sensor of this channel is")
+    levels = tables["visibility"]
+    short = np.array(
+        [not token.isdigit() or (len(token) < 4 and int(token) <= _MOST_VISIBLE) for token in levels["token"]],
+        dtype=bool,
+    )
+    levels.require(short, "token", f"a level of visibility is at most {_MOST_VISIBLE}")
 
 
 def _write_sensors(path: Path, tables: dict[str, Table], records: Records, facts: dict[str, Any]) -> None:
@@ -282,7 +287,7 @@ def _digest(folder: Path, options: ConvertOptions) -> str:
     """SHA-256 over the tables and lists that the index depends on, and over unusual options."""
     total = hashlib.sha256()
     for name in names_in(folder, ".json"):
-        with reading(folder / name, "table"), open(folder / name, "rb") as stream:
+        with reading(folder / name, "table"), open_regular(folder / name, TABLE) as stream:
             total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
     if facts := options.facts():
         total.update(repr(sorted(facts.items())).encode())

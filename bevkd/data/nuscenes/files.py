@@ -149,7 +149,7 @@ def _sizes(inside: Inside, names: NDArray[np.bytes_], workers: int) -> tuple[NDA
             found = os.stat(os.path.join(base, name))
             if stat.S_ISDIR(found.st_mode):
                 return reason(IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-            return found.st_size
+            return found.st_size if stat.S_ISREG(found.st_mode) else "not a regular file"
         except FileNotFoundError:
             return _ABSENT
         except OSError as error:
