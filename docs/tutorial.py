@@ -53,24 +53,24 @@ for dataset, version in (("nuscenes", "v1.0-sim"), ("nuimages", None)):
 # A run is a row of `config/papers/*/runs.yaml`: model, data set, teacher, method, and what it starts from.
 # `image_weights` are those of image backbone and neck, which stand in for the ImageNet weights of the papers;
 # `fusion_base` is a LiDAR + camera teacher, which also starts from the LiDAR detector `lidar_base`; `camera_base` is a
-# camera detector, and `le_lc_to_c` the same camera detector that learns from that teacher also on frames without
-# labels. The student's and the baseline's first weights are equal, and so is the order of their labelled frames.
+# camera detector; `camera_further` trains it for some further steps, and `dense_u` for as many with that teacher, also
+# on frames without labels. Both start from the same weights and see the same labelled frames in the same order.
 # What is trained too early says which command is missing.
 
 # %%
-for name in ("image_weights", "lidar_base", "fusion_base", "camera_base", "le_lc_to_c"):
+for name in ("image_weights", "lidar_base", "fusion_base", "camera_base", "camera_further", "dense_u"):
     run("train", "--run", name, "--scale", SCALE)
-for name in ("fusion_base", "camera_base", "le_lc_to_c"):
+for name in ("fusion_base", "camera_further", "dense_u"):
     run("predict", "--run", name, "--scale", SCALE, "--split", "val")
 
 # %% [markdown]
-# What makes the student that student is said in a few lines of YAML; `bevkd config --run le_lc_to_c --explain KEY`
+# What makes the student that student is said in a few lines of YAML; `bevkd config --run dense_u --explain KEY`
 # says which file and line any setting comes from.
 
 # %%
-student = load_run("le_lc_to_c", SCALE, 0)
+student = load_run("dense_u", SCALE, 0)
 print("teacher:", student.row.teacher, "| method:", student.row.method, "| frames:", student.row.frames)
-run("config", "--run", "le_lc_to_c", "--scale", SCALE, "--explain", "train.lr")
+run("config", "--run", "dense_u", "--scale", SCALE, "--explain", "train.lr")
 
 # %% [markdown]
 # ## Comparison
@@ -80,12 +80,12 @@ run("config", "--run", "le_lc_to_c", "--scale", SCALE, "--explain", "train.lr")
 
 # %%
 runs = Path("results/runs") / SCALE
-for name in ("fusion_base", "camera_base", "le_lc_to_c"):
+for name in ("fusion_base", "camera_further", "dense_u"):
     metrics = json.loads((runs / name / "seed0" / "metrics_val.json").read_text())
-    print(f"{name:12} mAP {100 * metrics['mean_ap']:.1f}  NDS {100 * metrics['nd_score']:.1f}")
+    print(f"{name:14} mAP {100 * metrics['mean_ap']:.1f}  NDS {100 * metrics['nd_score']:.1f}")
 
 # %%
-for name in ("camera_base", "le_lc_to_c"):
+for name in ("camera_further", "dense_u"):
     lines = [json.loads(line) for line in (runs / name / "seed0" / "log.jsonl").read_text().splitlines()]
     curve = [(line["step"], line["det"]) for line in lines if "det" in line]
     plt.plot(*np.array(curve).T, label=name)
@@ -105,7 +105,7 @@ from bevkd.data import FrameDataset  # noqa: E402 - a cell imports what it needs
 frames = FrameDataset(student.data, student.model, "val", train=False, seed=0)
 sample = frames.get(0, 0)
 assert sample.cameras is not None
-model = bevkd.load("le_lc_to_c", scale=SCALE)
+model = bevkd.load("dense_u", scale=SCALE)
 found = model.predict(
     images=sample.cameras.images,  # resized already, so their intrinsics are those of the source images, resized
     calibration={
@@ -128,6 +128,6 @@ plt.show()
 # %% [markdown]
 # ## Further
 #
-# - `bevkd view --run le_lc_to_c --out pictures` draws a frame from above and in the cameras, beside its teacher.
+# - `bevkd view --run dense_u --out pictures` draws a frame from above and in the cameras, beside its teacher.
 # - `make reproduce` in a clone trains what every table needs, and writes the page `results/report.html`.
 # - Your own data: docs/own_data.md; your own method: docs/add_a_method.md.

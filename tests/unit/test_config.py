@@ -76,7 +76,8 @@ def test_paired_comparisons_share_model_schedule_and_labels(scale: str) -> None:
             assert getattr(first.train, name) == getattr(second.train, name), (a, b, name)
         assert first.row.model == second.row.model, (a, b)
         assert first.row.labelled_subset == second.row.labelled_subset, (a, b)
-        assert first.row.inits == second.row.inits, (a, b)
+        if "fresh" not in a + b:  # whose starting weights are what is compared
+            assert first.row.inits == second.row.inits, (a, b)
         changed = {"velocity_weight": 0.0}  # by the tuning of baselines
         if "reweighted" in a + b:  # a doubled loss knows no auto-scaling
             changed |= {"heatmap_weight": 0.0, "auto_scaling": False}

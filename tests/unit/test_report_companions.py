@@ -87,11 +87,11 @@ def test_every_distilled_run_stands_beside_the_plain_student() -> None:
             ["baseline camera_further 0", "distilled unidistill_p2 0", "control camera_reweighted 0"],
         ),
         (
-            "le_c_to_c",
+            "dense_u_c_to_c",
             1,
-            ["teacher camera_base 2", "baseline camera_base 1", "distilled le_l_to_c 1", "control le_c_to_c 1"],
+            ["teacher camera_base 2", "baseline camera_further 1", "distilled dense_u 1", "control dense_u_c_to_c 1"],
         ),
-        ("le_l_to_c_s2", 2, ["teacher lidar_base_s2 0", "baseline camera_base_s2 2", "distilled le_l_to_c_s2 2"]),
+        ("le_l_to_c_s2", 2, ["teacher lidar_base_s2 0", "baseline camera_further_s2 2", "distilled le_l_to_c_s2 2"]),
         ("le_lc_to_l", 0, ["teacher fusion_base 0", "baseline lidar_further 0", "distilled le_lc_to_l 0"]),
         ("scratch_p2", 1, ["teacher fusion_base 1", "baseline camera_base 1", "distilled scratch_p2 1"]),
         ("camera_depth", 0, ["baseline camera_further 0", "camera_depth 0"]),
@@ -110,11 +110,11 @@ def test_another_run_stands_in_at_a_scale() -> None:
 
 
 def test_a_teacher_that_is_the_baseline_is_shown_once() -> None:
-    own = replace(ROWS["le_c_to_c"], teacher_seed="same")
+    own = replace(ROWS["scratch_c_to_c"], teacher_seed="same")
     assert [one.label for one in companions(ROWS, own, "sim", 0)] == [
         "teacher and baseline camera_base",
-        "distilled le_l_to_c",
-        "control le_c_to_c",
+        "distilled scratch_p2",
+        "control scratch_c_to_c",
     ]
 
 

@@ -24,7 +24,7 @@ RUNS = (
     *("unidistill_p1", "unidistill_p2", "unidistill_p3", "unidistill_p4", "unidistill_p3_bare", "scratch_p2"),
     *("s6_relation_adapt", "s7_complete", "s7_gaussian", "lidar_image", "monodistill"),
     *("s4_fusion", "s4_lidar", "s4_p1", "s5_fusion", "s5_p2", "s3_fusion", "s3_p2", "kitti_lidar", "waymo_lidar"),
-    *("le_lc_to_c", "dense_u"),
+    *("le_l_to_c", "ll_lc_to_c", "dense_u"),
 )
 
 

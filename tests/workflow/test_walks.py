@@ -30,7 +30,7 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stdout
-    for run in ("fusion_base", "camera_base", "le_lc_to_c"):
+    for run in ("fusion_base", "camera_further", "dense_u"):
         assert re.search(rf"^{run} +mAP \d+\.\d  NDS \d+\.\d$", done.stdout, re.MULTILINE)
     assert "teacher: fusion_base" in done.stdout
     assert re.search(r"^[1-9]\d* detections, the best", done.stdout, re.MULTILINE)

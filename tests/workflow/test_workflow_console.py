@@ -366,8 +366,8 @@ def test_headline_tables_come_first(planned: str) -> None:
         wildcards = dict(re.findall(r"(\w+)=([^,\n]+)", (re.search("wildcards: .*", body) or [""])[0]))
         priority = int((re.search(r"priority: (\d+)", body) or [0, 0])[1])
         first[rule, wildcards.get("run") or wildcards.get("table")] = priority
-    assert first["train", "camera_base"] > first["train", "kitti_lidar"] > first["train", "le_lc_to_c"]
-    assert first["train", "le_lc_to_c"] > max(first["train", "s5_p2"], first["train", "s3_p2"])
+    assert first["train", "camera_base"] > first["train", "kitti_lidar"] > first["train", "le_l_to_c"]
+    assert first["train", "le_l_to_c"] > max(first["train", "s5_p2"], first["train", "s3_p2"])
     assert first["evaluate", "unidistill_p2"] > first["train", "unidistill_p2"], "a table waits for it"
     assert first["train", "fusion_base"] > first["train", "unidistill_p2"], "teachers first"
     tables = [priority for (rule, _), priority in first.items() if rule == "table"]
