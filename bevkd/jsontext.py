@@ -31,7 +31,7 @@ def parse(text: str) -> Any:
             text that is no Unicode or holds NUL.
     """
     try:
-        hooks = {"parse_int": whole_number, "parse_float": decimal_number} if _LONG.search(text) else {}
+        hooks: dict[str, Any] = {"parse_int": whole_number, "parse_float": decimal_number} if _LONG.search(text) else {}
         value = json.loads(text, object_pairs_hook=distinct, **hooks)
     except RecursionError:
         raise JSONTextError("nested too deeply") from None

@@ -26,7 +26,7 @@ class Inside:
 
     def __init__(self, root: str | Path, targets: Iterable[str | Path] = ()) -> None:
         self.root, self.targets = Path(root), tuple(str(target) for target in targets)
-        self._allowed = tuple(os.path.realpath(folder) for folder in (self.root, *self.targets))
+        self._allowed = tuple(os.path.realpath(str(folder)) for folder in (self.root, *self.targets))
         self._folders: dict[str, bool] = {}
 
     def path(self, name: str, token: str | None = None) -> Path:
