@@ -150,7 +150,7 @@ def test_page_shows_tables_claims_switches_and_data(made: Path, smoke_dataset):
 
 def test_the_ledger_on_the_page_says_what_it_could_have_seen(made: Path):
     text = (made / "report.html").read_text()
-    for words in ("could see</th>", "p (Holm)</th>", "(unlabelled protocol; varied: student seeds, 2 teacher seeds)"):
+    for words in ("could see</th>", "p (Holm)</th>", "(further protocol; varied: student seeds, 2 teacher seeds)"):
         assert words in text
     assert "Published protocol: labelled frames only" in text
     claims = (made / "claims.csv").read_text().splitlines()
@@ -178,7 +178,8 @@ def extended(made: Path, tmp_path_factory: pytest.TempPathFactory, smoke_dataset
     runs, part = results / "runs", ALL_PARTS["label_efficiency_extended"]
     items = [*part.tables.values(), *part.claims.values()]
     needs = dict.fromkeys(need for item in items for need in item.needs(ROWS))
-    write_runs(runs, ROWS, [need for need in needs if not (runs / "sim" / need[0]).exists()])
+    needed = with_needed(needs, ROWS)  # teachers, too
+    write_runs(runs, ROWS, [need for need in needed if not (runs / "sim" / need[0]).exists()])
     read_from(smoke_dataset, runs)
     make_table("label_efficiency_extended", "sim", runs)
     make_part(part.name, "sim", runs)
@@ -375,10 +376,13 @@ def test_runs_on_other_seeds_leave_their_parts_out(kept: Path):
 
 def test_unknown_versions_are_a_dash_and_sources_stand_once(kept: Path):
     sources = {"unidistill": "first source", "label_efficiency": "first source", "datasets": "second source"}
+    sources["image_weights"] = "second source"
     for name, source in sources.items():
         path = kept / "parts" / f"{name}.json"
         content = json.loads(path.read_text()) | {"python": None, "numpy": None, "source": source}
-        path.write_text(json.dumps(content | ({"bevkd": None, "torch": None} if name == "datasets" else {})))
+        path.write_text(
+            json.dumps(content | ({"bevkd": None, "torch": None} if name in ("datasets", "image_weights") else {}))
+        )
     for path in (kept / "records").glob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"source": "a page of before"}))
     make_report("sim", kept)
