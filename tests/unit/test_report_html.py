@@ -150,7 +150,7 @@ def test_page_shows_tables_claims_switches_and_data(made: Path, smoke_dataset):
 
 def test_the_ledger_on_the_page_says_what_it_could_have_seen(made: Path):
     text = (made / "report.html").read_text()
-    for words in ("could see</th>", "p (Holm)</th>", "(further protocol; varied: student seeds, 2 teacher seeds)"):
+    for words in ("could see</th>", "p (Holm)</th>", "(unlabelled protocol; varied: student seeds, 2 teacher seeds)"):
         assert words in text
     assert "Published protocol: labelled frames only" in text
     claims = (made / "claims.csv").read_text().splitlines()
@@ -375,14 +375,15 @@ def test_runs_on_other_seeds_leave_their_parts_out(kept: Path):
 
 
 def test_unknown_versions_are_a_dash_and_sources_stand_once(kept: Path):
-    sources = {"unidistill": "first source", "label_efficiency": "first source", "datasets": "second source"}
-    sources["image_weights"] = "second source"
-    for name, source in sources.items():
-        path = kept / "parts" / f"{name}.json"
-        content = json.loads(path.read_text()) | {"python": None, "numpy": None, "source": source}
-        path.write_text(
-            json.dumps(content | ({"bevkd": None, "torch": None} if name in ("datasets", "image_weights") else {}))
-        )
+    first, second = ("unidistill", "label_efficiency"), ("datasets", "image_weights")
+    unknown = dict.fromkeys(("python", "numpy"))
+    for names, more in (
+        (first, {"source": "first source"}),
+        (second, {"source": "second source", "bevkd": None, "torch": None}),
+    ):
+        for name in names:
+            path = kept / "parts" / f"{name}.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | unknown | more))
     for path in (kept / "records").glob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"source": "a page of before"}))
     make_report("sim", kept)
