@@ -8,17 +8,6 @@ from pathlib import Path
 
 import pytest
 
-OLDER_STUDY = Path(__file__).resolve().parents[1] / "results" / "OLDER_STUDY.md"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what compares committed results with today's configuration, as long as they say that they are older."""
-    if OLDER_STUDY.exists():
-        skip = pytest.mark.skip(reason=f"the committed results are of an older study: {OLDER_STUDY.name}")
-        for item in items:
-            if item.get_closest_marker("committed_results"):
-                item.add_marker(skip)
-
 
 @pytest.fixture(scope="session")
 def shared_real() -> Path:

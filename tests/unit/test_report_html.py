@@ -555,7 +555,7 @@ def test_detectors_by_data_set_against_what_is_published_for_their_kind():
 
     assert used("grid.x", "lidar_pillar", "kitti_sim") == list(results.config("kitti_lidar").model.grid.x or ())
     assert used("grid.x", "lidar_pillar", "nuscenes_sim") is None
-    assert used("head.tasks", "camera", "waymo_sim") == [["vehicle", "pedestrian", "cyclist"]]
+    assert used("head.tasks", "camera", "waymo_sim") == [["vehicle"], ["pedestrian"], ["cyclist"]]
     assert settings["lidar.kind"].published == ("voxel",)
     assert settings["lidar.cell"].published == (ABSENT,)
     assert settings["head.query.channels"].published == (ABSENT,)
