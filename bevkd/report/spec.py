@@ -524,7 +524,9 @@ def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str
         plain["panels"] = [{"title": title, "curves": labelled(part, "run")} for title, part in plain["panels"].items()]
     for key, of in (("columns", "run"), ("curves", "run"), ("series", "runs")):
         plain |= {key: labelled(plain[key], of)} if key in plain else {}
-    runs = stand_ins_at(scale, plain.pop("at", {}))
+    said = dict(plain.pop("at", {}).get(scale or "", {}))
+    plain |= {key: said.pop(key) for key in [*said] if key in plain}  # the figure's own keys; the others are runs
+    runs = stand_ins_at(scale, {scale or "": said})
     item: FigureConfig = parse(_FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)
     for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
         metric(key)

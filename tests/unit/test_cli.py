@@ -117,9 +117,8 @@ def test_a_cache_says_its_size_before_it_is_built(capsys: pytest.CaptureFixture[
     all_of_them = capsys.readouterr().out
     assert "lidar_base_seed0_" in all_of_them
     rows = load_rows()
-    taught = [
-        rows[run] for run in ("unidistill_p4", *(f"s6_{k}{a}" for k in ("feature", "relation") for a in ("", "_adapt")))
-    ]
+    single = [f"s6_{loss}{adapter}" for loss in ("feature", "relation") for adapter in ("", "_adapt")]
+    taught = [rows[run] for run in ("unidistill_p4", "unidistill_p4_tuned", *single)]
     readers = sum(row.teacher_seed_for(seed) == 0 for row in taught for seed in row.seeds)
     assert f"MB for {readers} trainings" in all_of_them
     assert (

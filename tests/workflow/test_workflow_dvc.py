@@ -49,7 +49,7 @@ def test_metrics_and_plots(reproduced: Path, tmp_path: Path) -> None:
     values = json.loads(shown[shown.index("{") :])[""]["data"]
     assert {path: value["data"] for path, value in values.items()} == {
         f"results/smoke/metrics/{part}.json": {"runs": 2, "reproduced": 1}
-        for part in ("datasets", "label_efficiency", "unidistill")
+        for part in ("datasets", "image_weights", "label_efficiency", "unidistill")
     }
     run(reproduced, "dvc", "plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots" / "index.html").read_text()

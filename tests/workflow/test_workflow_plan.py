@@ -186,7 +186,7 @@ def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
             "config/papers/unidistill/tables.yaml",
             "caption: Camera student",
             "captoin: Camera student",
-            ["unidistill/tables.yaml", "'unidistill_s1'", "'captoin'", "'caption'"],
+            ["unidistill/tables.yaml", "'unidistill_scratch'", "'captoin'", "'caption'"],
         ),
         ("config/papers/unidistill/figures.yaml", "title:", "titel:", ["'unidistill_s1'", "titel", "'title'"]),
         (
