@@ -112,7 +112,7 @@ for _run in ROWS:
         SIMULATED[_config.data.root] = _config.data.kind
     for _name, _readers in caches_of(_config).items():
         CACHES.setdefault(_name, _readers[0])
-        CACHE_READERS.setdefault(_name, []).append(_run)
+        CACHE_READERS.setdefault(_name, []).extend((_run, reader.seed) for reader in _readers)
 for _paper in load_papers().values():
     _file = str(_paper.file("claims"))
     checked(check_lengths, _paper.comparisons, SCALE, lambda run: run_config(run).train, _file, stand_ins_at(SCALE))

@@ -12,7 +12,7 @@ rule evaluate:
         f"{LOGS}/evaluate/{{run}}-seed{{seed}}-{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{run}}-seed{{seed}}-{{split}}.tsv"
-    priority: lambda wildcards: evaluation_priority(wildcards.run)
+    priority: lambda wildcards: evaluation_priority(wildcards.run, wildcards.seed)
     conda:
         ENV
     threads: 1
@@ -38,7 +38,7 @@ rule evaluate_snapshot:
         f"{LOGS}/evaluate/{{run}}-seed{{seed}}-{{number}}of{{parts}}-{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{run}}-seed{{seed}}-{{number}}of{{parts}}-{{split}}.tsv"
-    priority: lambda wildcards: evaluation_priority(wildcards.run)
+    priority: lambda wildcards: evaluation_priority(wildcards.run, wildcards.seed)
     conda:
         ENV
     threads: 1
@@ -64,7 +64,7 @@ rule response:
         f"{LOGS}/response/{{run}}-seed{{seed}}-{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/response/{{run}}-seed{{seed}}-{{split}}.tsv"
-    priority: lambda wildcards: evaluation_priority(wildcards.run)
+    priority: lambda wildcards: evaluation_priority(wildcards.run, wildcards.seed)
     conda:
         ENV
     threads: 1

@@ -41,22 +41,22 @@ def headline_items():
 @functools.cache
 def wanted_items():
     """(kind, name) of the tables and figures that were asked for, in the order in which they should stand, with what
-    they need: runs and indices. Headline tables come first; what is measured when nothing else runs comes after the
-    other tables, then figures.
+    they need: trainings, as (run, seed), and indices. Headline tables come first; what is measured when nothing else
+    runs comes after the other tables, then figures.
     """
     asked = sorted(workflow.dag_settings.targets) if workflow.dag_settings else []
     items = {key: {"table": TABLES, "figure": FIGURES}[key[0]][key[1]] for key in items_of(asked, ITEMS_OF)}
     needs, kinds = {}, {}
     for key, item in items.items():
         read = reads(item, ROWS)
-        runs = {run for run, _ in with_needed([pair for pairs in read.values() for pair in pairs], ROWS)}
-        needs[key] = [*sorted(runs), *sorted({run_config(run).data.index for run in runs})]
+        trainings = with_needed([pair for pairs in read.values() for pair in pairs], ROWS)
+        needs[key] = [*sorted(trainings), *sorted({run_config(run).data.index for run, _ in trainings})]
         kinds[key] = (key[0] == "figure") * 2 or int(not {"cost", "profile"}.isdisjoint(read))
     weights = {key: PRINTED for key, item in items.items() if getattr(item, "published", None)}
 
-    def seconds(name):
-        """Of all seeds of a run; every run costs something, known or not."""
-        return len(ROWS[name].seeds) * training_seconds(name) + 1.0 if name in ROWS else data_seconds(name)
+    def seconds(need):
+        """Every training costs something, known or not."""
+        return data_seconds(need) if isinstance(need, str) else training_seconds(need[0]) + 1.0
 
     order = in_order(needs, seconds, weights, checked(headline_items))
     return {key: needs[key] for key in sorted(order, key=kinds.__getitem__)}
@@ -64,18 +64,20 @@ def wanted_items():
 
 @functools.cache
 def urgency():
-    """How urgent runs and indices are, by the first table that wants them."""
+    """How urgent trainings and indices are, by the first table that wants them."""
     return levels(list(wanted_items()), wanted_items())
 
 
-def level_of(*names):
-    """Priority of what makes one of these runs or indices, within the steps of which jobs have their own order."""
-    return STEP * max((urgency().get(name, 0) for name in names), default=0)
+def level_of(*needs):
+    """Priority of what makes one of these needs, within the steps of which jobs have their own order."""
+    return STEP * max((urgency().get(need, 0) for need in needs), default=0)
 
 
-def training_priority(run):
-    """By table; then what the longest chain waits for, then the longest first: nobody is left alone at the end."""
-    return level_of(run) + 5_000 * min(WAITING[run], 5) + min(4_999, round(training_seconds(run)))
+def training_priority(run, seed):
+    """By table, for not every seed is wanted by the first; then what the longest chain waits for, then the longest first:
+    nobody is left alone at the end.
+    """
+    return level_of((run, int(seed))) + 5_000 * min(WAITING[run], 5) + min(4_999, round(training_seconds(run)))
 
 
 def cache_priority(cache):
@@ -83,9 +85,9 @@ def cache_priority(cache):
     return level_of(*CACHE_READERS[cache]) + 30_000
 
 
-def evaluation_priority(run):
+def evaluation_priority(run, seed):
     """Before further trainings: a table waits for it, and it takes seconds."""
-    return level_of(run) + 40_000
+    return level_of((run, int(seed))) + 40_000
 
 
 def wanted_first(*indices):

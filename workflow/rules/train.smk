@@ -12,7 +12,7 @@ rule train:
         f"{LOGS}/train/{{run}}-seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{run}}-seed{{seed}}.tsv"
-    priority: lambda wildcards: training_priority(wildcards.run)
+    priority: lambda wildcards: training_priority(wildcards.run, wildcards.seed)
     retries: 1
     conda:
         ENV
