@@ -227,7 +227,9 @@ def test_project_claims_have_the_controls():
     for c in gains:
         if not c.controls:  # due, so that it cannot be reproduced; the same claim of a later tier has them
             assert c.control == "due", c.id
-            assert any(k.controls and (k.better, k.than, k.metric) == (c.better, c.than, c.metric) for k in claims), c.id
+            assert any(k.controls and (k.better, k.than, k.metric) == (c.better, c.than, c.metric) for k in claims), (
+                c.id
+            )
             continue
         # A training loss under other weights is another loss: it cannot be compared.
         assert c.metric.startswith("det_loss") or any("reweighted" in str(k) for k in c.controls), c.id
