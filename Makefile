@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 CORES ?= all
 ARGS ?=
+MINUTES ?= 10
 BIN := $(VENV)/bin
 # Everything else stands in profiles/default, which Snakemake loads by itself.
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
@@ -20,7 +21,7 @@ export BEVKD_CONSOLE ?= 1
 # The workflow runs single-threaded jobs side by side: two of them beat one with two threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce preview extended smoke resume adopt test test-fast test-slurm lint format docs wheel env env-dev doctor clean help
+.PHONY: reproduce preview extended smoke resume adopt test test-fast test-slurm fuzz lint format docs wheel env env-dev doctor clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +56,9 @@ test-fast: env-dev ## Tests of seconds only
 test-slurm: env-dev ## The smoke workflow on a real single-node SLURM (Debian packages, as root)
 	$(BIN)/pip install -q -c constraints.txt -e '.[slurm]'
 	bash workflow/slurm/test.sh $(BIN) $(ARGS)
+
+fuzz: env-dev ## Read damaged files of all formats for MINUTES, with random seeds (ARGS: names of formats)
+	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES) $(ARGS)
 
 lint: env-dev ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .

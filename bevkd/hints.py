@@ -28,6 +28,20 @@ def train_command(run: str, scale: str, seed: int, runs: Path = RUNS) -> str:
     return command("train", run=run, scale=scale, seed=seed, runs=runs)
 
 
+def train_again(model: Path) -> str:
+    """`; train it again with ...`, for messages on a file of a run, or "" where it lies in no folder of one."""
+    from bevkd.config.snapshots import FOLDER as SNAPSHOTS
+
+    folder = model.absolute().parent
+    if folder.parent.name == SNAPSHOTS:
+        folder = folder.parent.parent
+    seed, parents = folder.name.removeprefix("seed"), folder.parents
+    if not seed.isdecimal() or folder.name == seed or len(parents) < 3:
+        return ""
+    runs = parents[2].relative_to(Path.cwd()) if parents[2].is_relative_to(Path.cwd()) else parents[2]
+    return f"; train it again with `{train_command(parents[0].name, parents[1].name, int(seed), runs)} --restart`"
+
+
 def how_to_train(run: str, scale: str, seed: int, runs: Path) -> str:
     """`; train it with ...`, for messages on a run that is missing."""
     said = f"; train it with `{train_command(run, scale, seed, runs)}`"

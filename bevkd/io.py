@@ -15,11 +15,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bevkd.errors import DataError
+from bevkd import jsontext, regular
+from bevkd.errors import ConfigError, DataError
+from bevkd.temporary import alone, new_file, new_folder
 
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # how text begins whose mark says that it is not UTF-8
 
@@ -69,8 +71,8 @@ def reason(error: OSError) -> str:
 def atomic_path(path: str | Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`.
 
-    A device or a pipe (`/dev/null`, `/dev/stdout`) is not replaced but written to. Without `flush` a crash of the whole
-    machine may leave a part of the file.
+    A device or a pipe (`/dev/null`, `/dev/stdout`) is not replaced but written to, and so is what a link leads to.
+    Without `flush` a crash of the whole machine may leave a part of the file.
 
     Raises:
         DataError: the system refuses.
@@ -86,10 +88,11 @@ def _atomic_path(path: Path, flush: bool) -> Iterator[Path]:
             yield (written := Path(folder) / path.name)
             path.write_bytes(written.read_bytes())
         return
+    path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(fd)
-    temporary = Path(name)
+    if path.is_dir():  # before the work
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = new_file(path)
     try:
         yield temporary
         if flush:
@@ -101,33 +104,40 @@ def _atomic_path(path: Path, flush: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, *, replace: bool = True, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success flush its files and put it in the place of `path`.
 
     A folder that was there is replaced; a link to a folder stays, and its target is. One process at a time may write
     the same folder.
 
+    Args:
+        path: the folder.
+        replace: False: only an empty folder is.
+        flush: False: a crash of the whole machine may leave files that are not whole.
+
     Raises:
+        ConfigError: another process is writing the folder.
         DataError: the system refuses.
     """
-    with writing(path), _atomic_folder(Path(path)) as temporary:
+    with writing(path), _atomic_folder(Path(path), replace, flush) as temporary:
         yield temporary
 
 
 @contextmanager
-def _atomic_folder(path: Path) -> Iterator[Path]:
-    path = Path(os.path.realpath(path))
-    if path.is_symlink() or (path.exists() and not path.is_dir()):  # a link that still is one leads to itself
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    old = temporary.with_suffix(".old")
-    try:
+def _atomic_folder(path: Path, replace: bool, flush: bool) -> Iterator[Path]:
+    path = _folder_target(path)
+    with new_folder(path) as temporary:
+        if not replace:
+            _check_empty(path)
         yield temporary
-        for file in temporary.rglob("*"):
+        for file in temporary.rglob("*") if flush else ():
             if file.is_file():
                 _flush(file)
         temporary.chmod(0o777 & ~_umask())
+        if not replace:
+            os.replace(temporary, path)
+            return
+        old = temporary.with_suffix(".old")
         # A folder cannot be renamed over one that holds files.
         with suppress(FileNotFoundError):
             os.replace(path, old)
@@ -138,8 +148,81 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
                 os.replace(old, path)
             raise
         shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def only_writer(path: str | Path) -> Iterator[None]:
+    """Around the work for an `atomic_folder`: that it can be written, and that nobody else does, is known before.
+
+    Raises:
+        ConfigError: another process is writing the folder.
+        DataError: the system refuses.
+    """
+    with ExitStack() as stack:
+        with writing(path):
+            stack.enter_context(alone(_folder_target(Path(path))))
+            _try_to_write(Path(os.path.realpath(path)).parent)
+        yield
+
+
+def check_output(path: str | Path) -> None:
+    """Whether a file can be written, found out before the work for it; it changes nothing.
+
+    Raises:
+        DataError: it cannot: not allowed, no space left, a file where a folder is needed or the other way round.
+    """
+    path = Path(path)
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not path.exists() or path.is_file():  # devices are not looked at
+            _try_to_write(_target(path).parent)
+
+
+def check_output_folder(folder: str | Path) -> None:
+    """The same of files in a folder, which need not be there."""
+    with writing(folder):
+        _try_to_write(_target(Path(folder)))
+
+
+def _try_to_write(folder: Path) -> None:
+    """Write a block into a folder, or, where there is none yet, into the one that it will be made in."""
+    while not folder.exists():
+        folder = _target(folder).parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        stream.write(bytes(4096))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _target(path: Path) -> Path:
+    """Where a link leads, so that it stays and its target is written."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():  # one that leads to itself
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return target
+
+
+def _folder_target(path: Path) -> Path:
+    """The same for a folder that is put in the place of another; the one above is made.
+
+    Raises:
+        OSError: the place cannot be taken by a folder.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if target.is_mount():
+        raise OSError(errno.EBUSY, "a mount point cannot be replaced: name a folder in it", str(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _check_empty(path: Path) -> None:
+    if path.exists() and any(path.iterdir()):
+        raise ConfigError(f"{path} exists and is not an empty folder")
 
 
 def _flush(file: Path) -> None:
@@ -191,21 +274,28 @@ def write_json(path: str | Path, value: Any, indent: int | None = 1) -> None:
     write_text(path, json_text(value, indent) + "\n")
 
 
-def read_bytes(path: str | Path, what: str = "file", *, token: str | None = None, field: str | None = None) -> bytes:
-    """The content of a file; arguments and errors as of `reading`."""
-    with reading(path, what, token=token, field=field):
-        return Path(path).read_bytes()
+def read_bytes(
+    path: str | Path,
+    what: str = "file",
+    *,
+    token: str | None = None,
+    field: str | None = None,
+    most: int = regular.DOCUMENT,
+) -> bytes:
+    """The content of a regular file of at most `most` bytes; other arguments and errors as of `reading`."""
+    with reading(path, what, token=token, field=field), regular.open_regular(path, most) as stream:
+        return stream.read()
 
 
-def read_text(path: str | Path, what: str = "file", *, token: str | None = None) -> str:
+def read_text(path: str | Path, what: str = "file", *, token: str | None = None, most: int = regular.TEXT) -> str:
     """A text file, whatever editor saved it: with or without a byte order mark, with the line ends of any system.
 
     Lines come with a line feed. Other encodings than UTF-8 are read where their mark says so.
 
     Raises:
-        DataError: missing, unreadable, or no text; arguments as of `reading`.
+        DataError: missing, unreadable, or no text; arguments as of `read_bytes`.
     """
-    return decode(read_bytes(path, what, token=token), path, token=token)
+    return decode(read_bytes(path, what, token=token, most=most), path, token=token)
 
 
 def decode(content: bytes, path: str | Path, *, token: str | None = None) -> str:
@@ -218,7 +308,10 @@ def decode(content: bytes, path: str | Path, *, token: str | None = None) -> str
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"cannot be read as text: {error}", file=path, token=token) from error
+        line = "" if wide else f" in line {content.count(10, 0, error.start) + 1}"
+        raise DataError(f"cannot be read as text{line}: {error}", file=path, token=token) from error
+    if "\0" in text:
+        raise DataError(f"cannot be read as text: NUL at character {text.index(chr(0))}", file=path, token=token)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -226,25 +319,13 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file, also one with NaN or Infinity, as older versions and nuScenes' own tools write them.
 
     Raises:
-        DataError: the file is missing, unreadable, not JSON, or has a key twice: the first would be lost in silence.
+        DataError: the file is missing, unreadable, or not JSON as `bevkd.jsontext` reads it.
     """
-    content = read_bytes(path)
+    text = decode(read_bytes(path), path)
     try:
-        return json.loads(content, object_pairs_hook=_distinct)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, _TwiceError) as error:
+        return jsontext.parse(text)
+    except jsontext.JSONTextError as error:
         raise DataError(f"cannot be read as JSON: {error}", file=path) from error
-
-
-class _TwiceError(Exception):
-    """A key of a JSON object is given twice."""
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _TwiceError(f"key {next(n for n in names if names.count(n) > 1)!r} is given twice")
-    return out
 
 
 def names_in(folder: str | Path, *suffixes: str) -> list[str]:
@@ -276,5 +357,5 @@ def file_digest(path: str | Path) -> str:
     Raises:
         DataError: it is missing or cannot be read.
     """
-    with reading(path), open(path, "rb") as stream:
+    with reading(path), regular.open_regular(path, regular.TABLE) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -102,6 +102,18 @@ def names(kind: str) -> list[str]:
     return sorted({*_REGISTRY.get(kind, {}), *_SETTINGS.get(kind, {})})
 
 
+def is_known(kind: str, name: str) -> bool:
+    """Whether something is registered as `name`; where a module of that name holds it, without loading it."""
+    package_name = _PACKAGES.get(kind)
+    if name in _REGISTRY.get(kind, {}):
+        return True
+    if package_name is not None:
+        path = getattr(importlib.import_module(package_name), "__path__", [])
+        if any(module.name == name for module in pkgutil.iter_modules(path)):
+            return True
+    return name in names(kind)
+
+
 def lookup(kind: str, name: str) -> Any:
     """The class registered as `name`.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.io import read_json
+from bevkd.names import check_split
 
 if TYPE_CHECKING:
     from bevkd.data.options import Problems
@@ -38,9 +39,7 @@ def split_names(split: str) -> tuple[str, ...]:
     Raises:
         ConfigError: no name, or one twice.
     """
-    names = tuple(name.strip() for name in split.split("+"))
-    if not all(names):
-        raise ConfigError(f"split {split!r}: wants names joined by +, such as train+tune")
+    names = tuple(name.strip() for name in check_split(split).split("+"))
     if len(set(names)) != len(names):
         raise ConfigError(f"split {split!r}: names a split twice")
     return names

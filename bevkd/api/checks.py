@@ -14,10 +14,10 @@ from bevkd.api.numbers import depth, numbers, plain
 from bevkd.data.checks import odd_points, off_centre
 from bevkd.data.load import RawFrame
 from bevkd.data.points import Points
+from bevkd.data.valid import GLOBAL_M, good_poses
 from bevkd.errors import ConfigError
 
 Arrays: TypeAlias = ArrayLike | Sequence[ArrayLike]
-_ROUNDED = 1e-3  # how far the axes of a published pose may be from orthonormal
 _NOT_DOWN = -0.3  # z of a camera's y axis, on average: -1 where it is level, about 0 of an inverse
 
 
@@ -127,9 +127,7 @@ def check_poses(name: str, poses: NDArray[np.float64]) -> None:
     Raises:
         ConfigError: one is not.
     """
-    turn = poses[:, :3, :3]
-    upright = np.abs(turn @ turn.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) < _ROUNDED
-    if not upright.all() or not np.allclose(poses[:, 3], [0, 0, 0, 1]) or (np.linalg.det(turn) < 0).any():
+    if not good_poses(poses, GLOBAL_M).all():
         raise ConfigError(f"calibration[{name!r}]: each is a 4 x 4 matrix of a rotation and a translation")
 
 

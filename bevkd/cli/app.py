@@ -14,9 +14,9 @@ import typer
 
 from bevkd import __version__, progress
 from bevkd.cli import costs, data, evaluation, listing, results, training  # noqa: F401 - they register their commands
+from bevkd.cli.border import told
 from bevkd.cli.common import app, output
-from bevkd.errors import BevkdError, ConfigError, DataError, Interrupted
-from bevkd.io import reason
+from bevkd.errors import ConfigError
 
 # Options of the application that are understood behind a command, too: people add them to the end of a line.
 _ANYWHERE = {"-q", "--quiet", "-v", "--verbose", "--traceback"}
@@ -103,33 +103,37 @@ def hoisted(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors of ours are one line on stderr."""
+    """Run the command line and return its exit code; whatever goes wrong is one line on stderr (`bevkd.cli.border`)."""
     arguments = hoisted(sys.argv[1:] if arguments is None else arguments)
     show_traceback = "--traceback" in arguments or bool(os.environ.get("BEVKD_TRACEBACK"))
     try:
-        app(args=arguments)
-    except BevkdError as error:
-        if show_traceback:
+        code = _run(arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        if show_traceback and not isinstance(error, KeyboardInterrupt) and not _of_usage(error):
             raise
-        print(f"bevkd: {type(error).__name__}: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        # A file that no reader or writer of ours was about: still a line and no traceback.
-        if show_traceback:
-            raise
-        place = f" (file={error.filename})" if error.filename is not None else ""
-        print(f"bevkd: {DataError.__name__}: {reason(error)}{place}", file=sys.stderr)
-        return DataError.exit_code
-    except KeyboardInterrupt:
-        print("bevkd: interrupted", file=sys.stderr)
-        return Interrupted.exit_code
-    except SystemExit as stop:  # how typer ends: 0, 2 on bad usage, 130 on Ctrl-C
+        line, code = told(error)
+        print(f"bevkd: {line}", file=sys.stderr)
+    except SystemExit as stop:  # a reader of our output has gone
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if code != 130:
-            return code
-        print("bevkd: interrupted", file=sys.stderr)
-        return Interrupted.exit_code
     finally:
         progress.show_on(None)
         logging.getLogger("bevkd").setLevel(logging.NOTSET)
-    return 0
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = app(args=arguments, prog_name="bevkd", standalone_mode=False)
+    except Exception as error:
+        if not _of_usage(error) or type(error).__name__ != "NoArgsIsHelpError":
+            raise
+        error.show()  # type: ignore[attr-defined] - which is the help
+        return ConfigError.exit_code
+    if code == 130:  # how typer ends on Ctrl-C
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
+
+
+def _of_usage(error: BaseException) -> bool:
+    """Whether the parser of command lines has raised it."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")

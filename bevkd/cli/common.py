@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from bevkd.errors import DataError
 from bevkd.hints import RUNS, how_to_train
 
 # As a user meets them: data, runs, what comes of them, and last what costs are measured with.
@@ -25,6 +26,13 @@ class _Ordered(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+    def invoke(self, ctx: Any) -> Any:
+        """The command; a file that ends early is no end of a terminal's input, which is what typer takes it for."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise DataError(f"a file ends too early: {error}") from error
 
 
 app = typer.Typer(
@@ -52,15 +60,16 @@ def _known_scale(scale: str) -> str:
 
 
 Scale = Annotated[str, typer.Option(help="smoke, sim or paper: a file of config/scales.", callback=_known_scale)]
-Seed = Annotated[int, typer.Option(help="Seed of the run.")]
+MOST_SEED = 2**32 - 1  # what every random generator takes
+Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the run.")]
 Run = Annotated[str, typer.Option(help="Run id, see `bevkd list runs`.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.steps=100; may be repeated."),
 ]
 RunsRoot = Annotated[Path, typer.Option(help="Folder of all runs.")]
-Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds of each run; 0: all.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+Seeds = Annotated[int, typer.Option(min=0, max=1_000, help="Use only the first so many seeds of each run; 0: all.")]
+Workers = Annotated[int, typer.Option(min=1, max=256, help="Processes.")]
 Classes = Annotated[
     Path | None, typer.Option(metavar="FILE", help="YAML with own category names: `classes: {my_truck: truck}`.")
 ]

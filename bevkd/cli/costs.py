@@ -20,8 +20,10 @@ def profile(
 ) -> None:
     """Parameters, multiply-accumulates and latency of a detector, as JSON on stdout."""
     from bevkd.bench.profile import profile_model, profile_run
-    from bevkd.io import json_text, write_json
+    from bevkd.io import check_output, json_text, write_json
 
+    if out is not None:
+        check_output(out)
     if model is not None and run is None:
         found = profile_model(model, scale)
     elif run is not None and model is None:
@@ -51,6 +53,8 @@ def bench(
 
     config, file = load_run(run, scale, seed), cost_file(run, scale, runs) if out is None else out
     from bevkd.bench.step import cost_of
+    from bevkd.io import check_output
 
+    check_output(file)
     cost_of(config, run_dir(run, scale, seed, runs), file, warmup, steps, repeats, batch)
     say(f"wrote {file}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bevkd.cli.common import Classes, Workers, app, content_stamp, own_categories, say
+from bevkd.cli.common import MOST_SEED, Classes, Workers, app, content_stamp, own_categories, say
 from bevkd.errors import ConfigError, nearest
+from bevkd.io import check_output
 
 if TYPE_CHECKING:
     from bevkd.data.options import ConvertOptions
@@ -19,7 +20,7 @@ def simulate(
     dataset: Annotated[str, typer.Option(help="Format to write: nuscenes, kitti, waymo or nuimages.")],
     out: Annotated[Path, typer.Option(help="New folder.")],
     scale: Annotated[str, typer.Option(help="How much: smoke, sim (default) or paper.")] = "sim",
-    seed: Annotated[int, typer.Option(help="Of the world: same seed, same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the world: same seed, same bytes.")] = 0,
     workers: Workers = 1,
 ) -> None:
     """Simulate a driving data set and write it in its real on-disk format."""
@@ -60,11 +61,16 @@ MissingLabels = Annotated[
     Literal["error", "unlabelled"],
     typer.Option(help="What a frame of a labelled set without a label file (KITTI, Waymo) is."),
 ]
+LinkTargets = Annotated[
+    list[Path] | None,
+    typer.Option("--link-target", help="A folder outside that links in the data set may lead to; may be repeated."),
+]
 Partial = Annotated[
     bool, typer.Option("--partial", help="Single sensor files may be missing: index what is there, and count the rest.")
 ]
 PointColumns = Annotated[
-    int | None, typer.Option(min=3, help="32-bit numbers per LiDAR point, where it is not 5 (nuScenes) or 4 (KITTI).")
+    int | None,
+    typer.Option(min=3, max=100, help="32-bit numbers per LiDAR point, where it is not 5 (nuScenes) or 4 (KITTI)."),
 ]
 RescaleImages = Annotated[
     bool, typer.Option("--rescale-images", help="Images were resized: scale the intrinsics with them.")
@@ -77,10 +83,12 @@ def _options(
     point_columns: int | None,
     rescale_images: bool,
     classes: Path | None,
+    link_targets: list[Path] | None,
 ) -> ConvertOptions:
     from bevkd.data.options import ConvertOptions
 
-    return ConvertOptions(missing_labels, partial, point_columns, rescale_images, own_categories(classes))
+    targets = tuple(str(target) for target in link_targets or ())
+    return ConvertOptions(missing_labels, partial, point_columns, rescale_images, own_categories(classes), targets)
 
 
 @app.command()
@@ -95,14 +103,15 @@ def convert(
     point_columns: PointColumns = None,
     rescale_images: RescaleImages = False,
     classes: Classes = None,
+    link_targets: LinkTargets = None,
 ) -> None:
     """Index a data set (Parquet); sensor data stay where they are. Prints what the index holds."""
     from bevkd.data.summary import summarise
     from bevkd.registry import lookup
 
     reader = lookup("reader", dataset)
-    options = _options(missing_labels, partial, point_columns, rescale_images, classes)
-    unusual = {"options": options} if options.facts() else {}
+    options = _options(missing_labels, partial, point_columns, rescale_images, classes, link_targets)
+    unusual = {"options": options} if options.facts() or options.link_targets else {}
     before = content_stamp(out / "frames.parquet")
     reader.convert(root, version, out, workers, **unusual)
     done = f"{out} is up to date" if content_stamp(out / "frames.parquet") == before else f"wrote {out}"
@@ -119,11 +128,14 @@ def doctor(
     point_columns: PointColumns = None,
     rescale_images: RescaleImages = False,
     classes: Classes = None,
+    link_targets: LinkTargets = None,
 ) -> None:
     """What is installed, which fast paths are active, and all that is wrong with a data set folder."""
     from bevkd.doctor import examine, render
 
-    options = _options(missing_labels, partial, point_columns, rescale_images, classes)
+    options = _options(missing_labels, partial, point_columns, rescale_images, classes, link_targets)
+    if json_out is not None:
+        check_output(json_out)
     findings = examine(root, version, options)
     typer.echo(render(findings))
     if json_out is not None:

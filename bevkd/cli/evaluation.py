@@ -10,11 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from bevkd.cli.common import Classes, app, own_categories, say
+from bevkd.io import check_output
 
 logger = logging.getLogger(__name__)
 
 evaluate_app = typer.Typer(no_args_is_help=True, help="Metrics equal to the official evaluators.")
 app.add_typer(evaluate_app, name="evaluate")
+
+
+def check_outputs(*files: Path | None) -> None:
+    """What can be known of the files to write before the work for them, see `check_output`."""
+    for file in files:
+        if file is not None:
+            check_output(file)
 
 
 def show(metrics: Mapping[str, Any], file: Path) -> None:
@@ -40,6 +48,7 @@ def evaluate_nuscenes(
     """NuScenes detection metrics, with the keys of the devkit's metrics_summary.json."""
     from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
 
+    check_outputs(out, details)
     settings = DetectionConfig.from_json(config) if config else None
     found = evaluate_files(root, version, split, results, out, settings, details, categories=own_categories(classes))
     show(found.content(), out)
@@ -62,6 +71,7 @@ def evaluate_kitti(
     """KITTI AP (2D, BEV, 3D) and AOS in percent, 11 and 40 recall positions, three difficulties."""
     from bevkd.eval.kitti import evaluate_files, read_split
 
+    check_outputs(out)
     frames = None if split is None else read_split(split, labels)
     show(evaluate_files(labels, results, out, frames, own_categories(classes)), out)
 
@@ -75,4 +85,5 @@ def evaluate_waymo(
     """Waymo AP and APH per type, range and level."""
     from bevkd.eval.waymo import LetConfig, evaluate_files
 
+    check_outputs(out)
     show(evaluate_files(sets, out, LetConfig() if let else None), out)

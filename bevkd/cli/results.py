@@ -10,6 +10,7 @@ import typer
 
 from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, Seeds, app, note, say, trained
 from bevkd.errors import ConfigError
+from bevkd.io import check_output_folder
 
 Name = Annotated[str, typer.Argument(help="Which; `bevkd list tables` and `figures` name all, `results/parts` parts.")]
 Results = Annotated[Path | None, typer.Option(help="Results folder; default: that of the scale, above `--runs`.")]
@@ -128,6 +129,7 @@ def view(
         typer.echo("\n".join(f"{token}\t{scene}\t{boxes} boxes" for token, scene, boxes in reader.frames(chosen)))
         return
     assert out is not None
+    check_output_folder(out)
     if frame is None:
         reader.frames(chosen)  # there is such a split
         frame = reader.fullest(chosen, 1)[0]

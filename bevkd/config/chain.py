@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from bevkd.config.schema import RowConfig
 from bevkd.errors import ConfigError, nearest
+from bevkd.names import check_name
 
 Pair = tuple[str, int]  # run id, seed
 
@@ -22,6 +23,7 @@ def find_row(run: str, rows: Mapping[str, RowConfig], where: str = "") -> RowCon
     Raises:
         ConfigError: there is none; the message names the nearest one.
     """
+    check_name(run, f"{where}: run" if where else "run")
     if run not in rows:
         said = f"{where}: " if where else ""
         raise ConfigError(f"{said}unknown run {run!r}{nearest(run, rows)}; `bevkd list runs` names all")

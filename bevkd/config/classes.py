@@ -26,15 +26,15 @@ def split_classes(value: Any) -> tuple[list[Any] | None, dict[Any, Any]]:
         return value, {}
     names = [one for one in value if not isinstance(one, dict)]
     mapped = {key: name for one in value if isinstance(one, dict) for key, name in one.items()}
-    return [
-        *names,
-        *(name for name in dict.fromkeys(mapped.values()) if name is not None and name not in names),
-    ], mapped
+    for name in mapped.values():
+        if name is not None and name not in names:
+            names.append(name)
+    return names, mapped
 
 
 def normalised(data: Any) -> Any:
     """Settings of the data with classes and categories apart."""
-    if not isinstance(data, dict) or "classes" not in data:
+    if not isinstance(data, dict) or data.get("classes") is None:
         return data
     classes, categories = split_classes(data["classes"])
     if not categories and classes is not None:
@@ -42,7 +42,8 @@ def normalised(data: Any) -> Any:
     out = {key: value for key, value in data.items() if key != "classes"}
     if classes is not None:
         out["classes"] = classes
-    return out | {"categories": {**(data.get("categories") or {}), **categories}}
+    own = data.get("categories") or {}
+    return out | {"categories": {**own, **categories}} if isinstance(own, dict) else data
 
 
 def normalised_layer(layer: Layer) -> Layer:

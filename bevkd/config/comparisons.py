@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Ending, Name, Weight, Words
 from bevkd.config.families import entries, fill, inherited
 from bevkd.config.plain import parse
 from bevkd.config.protocols import Differs, Protocol, check_starts, check_steps, protocol_of
@@ -22,8 +23,8 @@ from bevkd.config.training import TrainConfig
 from bevkd.errors import ConfigError, nearest
 
 # Several runs in one place are pooled: their (run, seed) pairs count as independent repetitions.
-Pool: TypeAlias = str | tuple[str, ...]
-Selector: TypeAlias = dict[str, str]
+Pool: TypeAlias = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+Selector: TypeAlias = dict[Words, Words]
 KEYS = ("controls", "metrics", "comparisons")
 ROLES = ("arm", "baseline", "teacher")  # of a comparison's `runs`; all others are kinds of controls
 
@@ -65,26 +66,26 @@ class Comparison:
         at: scale -> run -> the run that stands for it there.
     """
 
-    name: str
+    name: Name
     arm: Pool
     baseline: Pool
     teacher: Pool | None = None
-    controls: dict[str, Pool] = field(default_factory=dict)
+    controls: dict[Words, Pool] = field(default_factory=dict)
     control: Literal["due", "not_due"] = "due"
-    words: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, str] = field(default_factory=dict)
-    statement: str = ""
-    source: str = ""
-    table: str | None = None
+    words: dict[Words, Any] = field(default_factory=dict)
+    metrics: dict[Ending, Words] = field(default_factory=dict)
+    statement: Words = ""
+    source: Words = ""
+    table: Name | None = None
     published: dict[Literal["arm", "baseline"], Selector] = field(default_factory=dict)
     test: Literal["greater", "no_difference"] = "greater"
-    margin: float | None = None
+    margin: Weight | None = None
     over: Literal["seeds", "subsets", "repeats"] = "seeds"
     target: Tier = "all"
     protocol: Protocol | None = None
     differs: tuple[Differs, ...] = ()
-    pool: tuple[str, ...] = ()
-    at: dict[str, dict[str, str]] = field(default_factory=dict)
+    pool: tuple[Ending, ...] = ()
+    at: dict[Name, dict[Name, Name]] = field(default_factory=dict)
 
     def compared(self, scale: str = "", same_as: Mapping[str, str] | None = None) -> list[tuple[str, list[str]]]:
         """Place by place of its pools: the arm's run and those that it is compared with, as a scale has them.

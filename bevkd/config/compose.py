@@ -38,6 +38,16 @@ SLOTS: dict[str, tuple[tuple[str, ...], Stage]] = {
     "bev": (("bev",), Stage("bev_encoder", "second_fpn")),
     "head": (("head",), Stage("head", "center")),
 }
+# Keys of groups of settings, which no value takes the place of.
+SECTIONS = frozenset(
+    (
+        *(("train",), ("data",), ("model",)),
+        *(("train", "optimizer"), ("train", "schedule")),
+        *(("data", "augment"), ("data", "augment", "image"), ("data", "augment", "bev")),
+        *(("model", name) for name in ("grid", "norm", "loss", "decode")),
+        *(("model", *where) for where, _ in SLOTS.values()),
+    )
+)
 # A head's loss and decoding are of its kind and do not name one themselves.
 _OF_HEAD = ("loss", "decode")
 
@@ -131,13 +141,41 @@ def _own(name: str, settings: ScaleConfig, scale: str, file: Path) -> list[Layer
 def _merged(found: Sequence[Layer]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for layer in found:
+        _check_sections(layer, layer.plain)
         plain = merge(plain, layer.plain)
     return plain
 
 
+def _check_sections(layer: Layer, plain: dict[str, Any], at: tuple[str, ...] = ()) -> None:
+    """Nothing but settings may stand for settings: a number or null would drop those of the layers below in silence.
+
+    Raises:
+        ConfigError: something else does.
+    """
+    for key, value in plain.items():
+        where = (*at, key)
+        if isinstance(value, dict):
+            _check_sections(layer, value, where)
+        elif where in SECTIONS:
+            source = f"{layer.label}: {layer.path}" if layer.path else layer.label
+            raise ConfigError(f"{source}: {'.'.join(where)}: settings of a group are a mapping, not {value!r}")
+
+
+def _sensors_of(model: dict[str, Any]) -> list[str]:
+    """The sensors that plain settings of a model name.
+
+    Raises:
+        ConfigError: they are no list of names.
+    """
+    sensors = model.get("sensors", list(ModelConfig().sensors))
+    if not isinstance(sensors, list | tuple) or not all(isinstance(sensor, str) for sensor in sensors):
+        raise ConfigError(f"model.sensors: wants a list of {', '.join(ENCODERS)}, not {sensors!r}")
+    return list(sensors)
+
+
 def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file: Path) -> Iterator[Layer]:
     """What the scale says of the stages that are chosen, and of no others."""
-    sensors = model.get("sensors", list(ModelConfig().sensors))
+    sensors = _sensors_of(model)
     head = (model.get("head") or {}).get("kind", SLOTS["head"][1].default)
     _check_stages(settings, file)
     for slot, kinds in settings.stages.items():
@@ -152,7 +190,7 @@ def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file
             kind = section.get("kind", stage.default) if isinstance(section, dict) else stage.default
             named = {"kind": kind}
         read = where[0] in sensors if where[0] in ENCODERS else len(sensors) > 1 if where[0] == "fuser" else True
-        if read and kind in kinds:
+        if read and isinstance(kind, str) and kind in kinds:
             plain: dict[str, Any] = named | kinds[kind]
             above = ("model", *where)
             for key in reversed(above):
@@ -187,16 +225,8 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
             which run it is; image weights that must be said and are not.
     """
     row = row_of(run, scale)
-    found = layers(row, scale, overrides or ())
-    plain = _merged(found)
-    for key in ("run", "scale", "seed", "row"):
-        if key in plain:
-            raise ConfigError(f"run {run!r}: {key!r} cannot be set, it says which run this is")
-    if "model" in plain:
-        plain["model"] = _only_read(plain["model"], row, found)
-    plain |= {"run": run, "scale": scale, "seed": seed, "row": to_plain(row)}
     try:
-        config = parse(RunConfig, plain, f"run {run!r} at scale {scale!r}", found)
+        config = _resolved(row, scale, seed, overrides or ())
     except ConfigError as error:
         if not overrides:
             raise
@@ -206,6 +236,18 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
     factor = config.train.steps_factor
     steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
     return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))
+
+
+def _resolved(row: RowConfig, scale: str, seed: int, overrides: Sequence[str]) -> RunConfig:
+    found = layers(row, scale, overrides)
+    plain = _merged(found)
+    for key in ("run", "scale", "seed", "row"):
+        if key in plain:
+            raise ConfigError(f"run {row.id!r}: {key!r} cannot be set, it says which run this is")
+    if "model" in plain:
+        plain["model"] = _only_read(plain["model"], row, found)
+    plain |= {"run": row.id, "scale": scale, "seed": seed, "row": to_plain(row)}
+    return parse(RunConfig, plain, f"run {row.id!r} at scale {scale!r}", found)
 
 
 def load_model(
@@ -232,7 +274,7 @@ def _only_read(model: dict[str, Any], row: RowConfig, found: list[Layer]) -> dic
     Raises:
         ConfigError: the row or the command line speaks of one.
     """
-    sensors = model.get("sensors", ModelConfig().sensors)
+    sensors = _sensors_of(model)
     absent = {name for name in ENCODERS if name not in sensors} | ({"fuser"} if len(sensors) < 2 else set())
     for layer in found:
         if layer.of_run:

@@ -6,12 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bevkd.config.places import ConfigTree, config_tree
 from bevkd.config.plain import parse, read_yaml
 from bevkd.config.scale import ScaleConfig
+from bevkd.config.yaml_text import load_yaml
 from bevkd.errors import ConfigError, nearest
+from bevkd.names import check_name
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -24,10 +24,9 @@ def parse_override(text: str) -> dict[str, Any]:
     if not sep or not key.strip():
         raise ConfigError(f"--set wants key=value, got {text!r}")
     try:
-        parsed: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        what = getattr(error, "problem", None) or error
-        raise ConfigError(f"--set {text!r}: the value is not YAML: {what}") from error
+        parsed: Any = load_yaml(value, "the value")
+    except ConfigError as error:
+        raise ConfigError(f"--set {text!r}: {error}") from error
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return dict(parsed)
@@ -35,6 +34,7 @@ def parse_override(text: str) -> dict[str, Any]:
 
 @cache
 def _scale(tree: ConfigTree, scale: str) -> ScaleConfig:
+    check_name(scale, "scale")
     known_scales = tree.files("scales")
     if scale not in known_scales:
         raise ConfigError(f"unknown scale {scale!r}{nearest(scale, known_scales)}; known: {', '.join(known_scales)}")
@@ -58,5 +58,9 @@ def load_scale(scale: str) -> ScaleConfig:
 
 
 def run_dir(run: str, scale: str, seed: int, root: str | Path = "results/runs") -> Path:
-    """Where a run keeps its model, logs, predictions and metrics."""
-    return Path(root) / scale / run / f"seed{seed}"
+    """Where a run keeps its model, logs, predictions and metrics.
+
+    Raises:
+        ConfigError: run or scale are no names.
+    """
+    return Path(root) / check_name(scale, "scale") / check_name(run, "run") / f"seed{int(seed)}"

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Factor, Few, Name, Words
 from bevkd.config.places import ConfigTree
 from bevkd.config.plain import parse, read_yaml, to_plain
 from bevkd.config.schema import ModelConfig
@@ -37,12 +38,12 @@ class ModelFile:
         model, data, train: settings of its own.
     """
 
-    like: str | None = None
-    width: float = Field(default=1.0, gt=0)
-    layers: tuple[int, ...] | None = None
-    model: dict[str, Any] = Field(default_factory=dict)
-    data: dict[str, Any] = Field(default_factory=dict)
-    train: dict[str, Any] = Field(default_factory=dict)
+    like: Name | None = None
+    width: Factor = 1.0
+    layers: tuple[Few, ...] | None = None
+    model: dict[Words, Any] = Field(default_factory=dict)
+    data: dict[Words, Any] = Field(default_factory=dict)
+    train: dict[Words, Any] = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.like is None and (self.width, self.layers) != (1.0, None):

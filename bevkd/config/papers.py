@@ -7,7 +7,7 @@ A row is merged from the paper's `defaults`, what it is `like` (templates of the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from bevkd.config.comparisons import KEYS, Comparison, comparisons_of, made_cont
 from bevkd.config.families import entries, fill, inherited, likes, places
 from bevkd.config.models import lineage
 from bevkd.config.places import ConfigTree, config_tree
-from bevkd.config.plain import Layer, check_keys, merge, parse, read_mapping, to_plain
+from bevkd.config.plain import Layer, check_keys, merge, parse, read_mapping
 from bevkd.config.recipe import Recipe
 from bevkd.config.schema import RowConfig
 from bevkd.errors import ConfigError, nearest
+from bevkd.names import check_name
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Reader:
         self.places: dict[str, tuple[Path, tuple[str, ...]]] = {}  # where rows are written
         self.done: dict[str, dict[str, Any]] = {}
         self.under_way: list[str] = []
-        names = tree.papers()
+        names = [check_name(name, f"{tree.folders[0] / 'papers'}: folder") for name in tree.papers()]
         for name in names:
             recipe = self._file(name, "recipe")
             self.recipes[name] = parse(Recipe, read_mapping(recipe, ("paper", "like", "parts")), str(recipe))
@@ -165,7 +166,7 @@ class _Reader:
         return Paper(name, self.tree, self.recipes[name], rows, at, self.comparisons[name], pieces)
 
 
-_KEYS = [*(key for key in to_plain(RowConfig("", "", "")) if key != "id"), "like", "at"]
+_KEYS = [*(one.name for one in fields(RowConfig) if one.name != "id"), "like", "at"]
 
 
 @cache

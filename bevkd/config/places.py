@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bevkd.errors import ConfigError, nearest
+from bevkd.names import check_name
 
 VARIABLE = "BEVKD_CONFIG"
 PROJECT = "config"
@@ -49,7 +50,7 @@ class ConfigTree:
         Raises:
             ConfigError: there is none; the message names the nearest one.
         """
-        path = self.file(kind, f"{name}{_KINDS[kind]}")
+        path = self.file(kind, f"{check_name(name, kind)}{_KINDS[kind]}")
         if not path.exists():
             raise ConfigError(f"no such config file: {path}{nearest(name, self.files(kind))}")
         return path

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Name, Words
 from bevkd.config.training import InitConfig
 
 _STRICT = ConfigDict(extra="forbid")
@@ -28,13 +29,13 @@ class RecipePart:
         train: settings of the training.
     """
 
-    scales: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
+    scales: tuple[Name, ...] = ()
+    models: tuple[Name, ...] = ()
+    datasets: tuple[Name, ...] = ()
     init: InitConfig | tuple[InitConfig, ...] | None = None
-    model: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
+    model: dict[Words, Any] = field(default_factory=dict)
+    data: dict[Words, Any] = field(default_factory=dict)
+    train: dict[Words, Any] = field(default_factory=dict)
 
     def applies(self, scale: str, dataset: str, models: Collection[str]) -> bool:
         """Whether it is for a row on this data set, with these models (its own and what that one is like)."""
@@ -61,6 +62,6 @@ class Recipe:
         parts: what this one sets.
     """
 
-    paper: str = "bevkd"
-    like: str | None = None
+    paper: Name = "bevkd"
+    like: Name | None = None
     parts: tuple[RecipePart, ...] = ()

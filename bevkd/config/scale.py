@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Name, Words
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ScaleConfig:
@@ -22,10 +24,10 @@ class ScaleConfig:
         teacher_mode: whether teachers run in the step or come from a cache; none: as the rows say.
     """
 
-    common: dict[str, Any] = Field(default_factory=dict)
-    stages: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
-    datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    models: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    common: dict[Words, Any] = Field(default_factory=dict)
+    stages: dict[Name, dict[Name, dict[Words, Any]]] = Field(default_factory=dict)
+    datasets: dict[Name, dict[Words, Any]] = Field(default_factory=dict)
+    models: dict[Name, dict[Words, Any]] = Field(default_factory=dict)
+    notes: tuple[Words, ...] = ()
     image_weights_required: bool = False
     teacher_mode: Literal["cached", "live"] | None = None

@@ -12,13 +12,39 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.classes import CLASSES, LABEL_INDEX
+from bevkd.classes import CLASSES
+from bevkd.config.bounds import (
+    DISTINCT,
+    KNOWN_CLASSES,
+    RANGE,
+    Angle,
+    Cell,
+    Classes,
+    Colour,
+    ColourSpread,
+    Count,
+    Epsilon,
+    Factor,
+    Few,
+    Length,
+    Name,
+    NameOrNone,
+    PathText,
+    Place,
+    Seed,
+    Share,
+    Some,
+    SplitNames,
+    Spread,
+    Words,
+    check_cells,
+)
 from bevkd.config.classes import check_categories
 from bevkd.config.marks import CAMERA, LIDAR, RADAR, VOLATILE
-from bevkd.config.stages import Part, Stage, default_stage, parse_settings
+from bevkd.config.stages import Part, Registered, Stage, default_stage, parse_settings
 from bevkd.config.tiers import RowTier
 from bevkd.config.training import InitConfig, TrainConfig
-from bevkd.errors import ConfigError, nearest
+from bevkd.errors import ConfigError
 from bevkd.geometry import Area, BEVGrid
 from bevkd.registry import settings
 from bevkd.splits import split_names
@@ -26,11 +52,11 @@ from bevkd.splits import split_names
 _STRICT = ConfigDict(extra="forbid")
 Sensor: TypeAlias = Literal["lidar", "camera", "radar"]
 ENCODERS: dict[str, Stage] = {
-    "lidar": Stage("lidar_encoder", "voxel"),
-    "camera": Stage("camera_encoder", "lss"),
-    "radar": Stage("radar_encoder", ""),  # none is the usual one: it has to be named
+    "lidar": Stage("lidar_encoder", "voxel", optional=True),
+    "camera": Stage("camera_encoder", "lss", optional=True),
+    "radar": Stage("radar_encoder", "", optional=True),  # none is the usual one: it has to be named
 }
-FUSER = Stage("fuser", "concat")
+FUSER = Stage("fuser", "concat", optional=True)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -46,12 +72,17 @@ class GridConfig:
         z_min, z_max: heights that encoders look at (m).
     """
 
-    reach: float = Field(default=54.0, gt=0)
-    x: tuple[float, float] | None = None
-    y: tuple[float, float] | None = None
-    cell: float = Field(default=0.6, gt=0)
-    z_min: float = -3.0
-    z_max: float = 5.0
+    reach: Length = 54.0
+    x: Annotated[tuple[Place, Place], RANGE] | None = None
+    y: Annotated[tuple[Place, Place], RANGE] | None = None
+    cell: Cell = 0.6
+    z_min: Place = -3.0
+    z_max: Place = 5.0
+
+    def __post_init__(self) -> None:
+        if self.z_min >= self.z_max:
+            raise ValueError(f"z_min {self.z_min:g} is not below z_max {self.z_max:g}")
+        check_cells(self.area, self.cell)
 
     @property
     def area(self) -> Area:
@@ -80,8 +111,8 @@ class NormConfig:
         momentum: share of a batch in the running statistics.
     """
 
-    eps: float = 1e-3
-    momentum: float = 0.01
+    eps: Epsilon = 1e-3
+    momentum: Share = 0.01
 
     def of(self, stage: Any) -> NormConfig:
         """What the settings of a stage say instead: its `norm_eps` and `norm_momentum`, where they say any."""
@@ -105,8 +136,8 @@ class ModelConfig:
         loss, decode: how its outputs are taught, and made boxes of.
     """
 
-    kind: str = "bev"
-    sensors: tuple[Sensor, ...] = ("lidar",)
+    kind: Annotated[Name, Registered("detector")] = "bev"
+    sensors: Annotated[tuple[Sensor, ...], Field(min_length=1), DISTINCT] = ("lidar",)
     grid: GridConfig = GridConfig()
     norm: NormConfig = NormConfig()
     lidar: Annotated[Any, ENCODERS["lidar"], LIDAR] = None
@@ -160,10 +191,10 @@ class ImageAugmentConfig:
     """
 
     enabled: bool = False
-    scale: tuple[float, float] = (1.0, 1.0)
-    test_scale: float = 1.0
-    rotate_deg: float = 0.0
-    flip: float = 0.0
+    scale: Annotated[tuple[Factor, Factor], RANGE] = (1.0, 1.0)
+    test_scale: Factor = 1.0
+    rotate_deg: Angle = 0.0
+    flip: Share = 0.0
 
     def unread(self) -> tuple[str, ...]:
         """Settings that mean nothing beside the others."""
@@ -180,9 +211,9 @@ class BEVAugmentConfig:
         translate_std: standard deviation of a shift along each axis (m).
     """
 
-    rotate_deg: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    translate_std: float = 0.0
+    rotate_deg: Angle = 0.0
+    scale: Annotated[tuple[Factor, Factor], RANGE] = (1.0, 1.0)
+    translate_std: Spread = 0.0
     flip: bool = False  # left and right
     flip_x: bool = True  # also front and back, where `flip`; not where labels cover one side only
 
@@ -199,12 +230,12 @@ class AugmentConfig:
         image: of each camera's picture.
     """
 
-    variants: int = Field(default=0, ge=0)
-    unlabelled_variants: int = Field(default=0, ge=0)  # at most `variants`; 0: as many
+    variants: Few = 0
+    unlabelled_variants: Few = 0  # at most `variants`; 0: as many
     image: Annotated[ImageAugmentConfig, CAMERA] = ImageAugmentConfig()
     bev: BEVAugmentConfig = BEVAugmentConfig()
     # Class -> boxes to reach per frame; for detectors that read nothing but LiDAR.
-    gt_paste: Annotated[dict[str, int], LIDAR] = Field(default_factory=dict)
+    gt_paste: Annotated[dict[Words, Few], KNOWN_CLASSES, LIDAR] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -225,26 +256,28 @@ class DataConfig:
         augment: of training frames.
     """
 
-    kind: str = "nuscenes"  # the reader
-    root: str = "data/nuscenes"
-    version: str = "v1.0-trainval"
-    index: str = "data/index/nuscenes"
-    train_split: str = "train"
-    tune_split: Annotated[str, VOLATILE] = "tune"
-    report_split: Annotated[str, VOLATILE] = "val"
-    train_stride: int = Field(default=1, ge=1)  # train on every k-th keyframe of each scene (Waymo "D5": 5)
-    lidar_sweeps: Annotated[int, LIDAR] = Field(default=10, ge=0)  # previous sweeps beside the key sweep
+    kind: Annotated[Name, Registered("reader")] = "nuscenes"  # the reader
+    root: PathText = "data/nuscenes"
+    version: Name = "v1.0-trainval"
+    # Folders outside of `root` that links within it may lead to.
+    link_targets: Annotated[tuple[PathText, ...], VOLATILE] = ()
+    index: PathText = "data/index/nuscenes"
+    train_split: SplitNames = "train"
+    tune_split: Annotated[SplitNames, VOLATILE] = "tune"
+    report_split: Annotated[SplitNames, VOLATILE] = "val"
+    train_stride: Some = 1  # train on every k-th keyframe of each scene (Waymo "D5": 5)
+    lidar_sweeps: Annotated[Few, LIDAR] = 10  # previous sweeps beside the key sweep
     # Every k-th previous sweep: as many points over a longer time.
-    lidar_sweep_stride: Annotated[int, LIDAR] = Field(default=1, ge=1)
+    lidar_sweep_stride: Annotated[Some, LIDAR] = 1
     # Only points that a camera sees, where labels cover no others (KITTI).
     lidar_in_view: Annotated[bool, LIDAR] = False
-    radar_sweeps: Annotated[int, RADAR] = Field(default=6, ge=0)
-    classes: tuple[str, ...] = CLASSES
+    radar_sweeps: Annotated[Few, RADAR] = 6
+    classes: Classes = CLASSES
     # Own category names and the classes they count as (null: none); also said by a mapping in `classes`.
-    categories: dict[str, str | None] = Field(default_factory=dict)
+    categories: dict[Words, Words | None] = Field(default_factory=dict)
     # Images may have another size than their calibration was made for: intrinsics are scaled with them.
     rescale_images: Annotated[bool, CAMERA] = False
-    min_points: int = 1  # LiDAR + radar points a training box must have
+    min_points: Count = 1  # LiDAR + radar points a training box must have
     # Only boxes whose centre a camera sees, in training and (Waymo) in evaluation, where detections elsewhere are left
     # out, too: as in Waymo's camera-only challenge, whose cameras do not look back.
     boxes_in_view: bool = False
@@ -252,25 +285,22 @@ class DataConfig:
     # with such a corner (UniDistill spec, 3).
     box_range: Literal["centre", "corner"] = "centre"
     cbgs: bool = False
-    image_mean: Annotated[tuple[float, float, float], CAMERA] = (123.675, 116.28, 103.53)
-    image_std: Annotated[tuple[float, float, float], CAMERA] = (58.395, 57.12, 57.375)
+    image_mean: Annotated[tuple[Colour, Colour, Colour], CAMERA] = (123.675, 116.28, 103.53)
+    image_std: Annotated[tuple[ColourSpread, ColourSpread, ColourSpread], CAMERA] = (58.395, 57.12, 57.375)
     # Row of the principal point in images that are cut to size, as a share of their height. None: the bottom rows stay;
     # cameras whose images differ in height (Waymo) then show one distance in different rows.
-    image_horizon: Annotated[Annotated[float, Field(ge=0, le=1)] | None, CAMERA] = None
+    image_horizon: Annotated[Share | None, CAMERA] = None
     # Compute only the pixels that are kept: faster, with other rounding of some.
     crop_in_resize: Annotated[bool, CAMERA] = False
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
     # GB of prepared samples with images that are kept on disk beside an index, of frames whose augmentations are fixed
     # and of those at test time: a run reads what another has made. 0: none.
-    store_gb: Annotated[float, VOLATILE] = Field(default=0.0, ge=0)
-    max_range: float | None = None  # evaluation: cap of every class range (m); none: the official ranges
+    store_gb: Annotated[Spread, VOLATILE] = 0.0
+    max_range: Length | None = None  # evaluation: cap of every class range (m); none: the official ranges
     augment: AugmentConfig = AugmentConfig()
 
     def __post_init__(self) -> None:
         """Classes that categories count as are classes that are learnt."""
-        for name in self.classes:
-            if name not in LABEL_INDEX:
-                raise ValueError(f"classes: unknown class {name!r}{nearest(name, LABEL_INDEX)}")
         if self.categories:
             try:
                 check_categories(self.categories, "categories")
@@ -305,10 +335,10 @@ class MethodConfig:
         factor_from: the row on whose trials the factor was chosen (docs/tuning.md); "" where nothing was.
     """
 
-    kind: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    factor_from: Annotated[str, VOLATILE] = ""
+    kind: Name
+    options: dict[Words, Any] = Field(default_factory=dict)
+    factor: float = Field(default=1.0, gt=0, le=1e6)
+    factor_from: Annotated[NameOrNone, VOLATILE] = ""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -334,25 +364,25 @@ class RowConfig:
         doc: what the row is for.
     """
 
-    id: Annotated[str, VOLATILE]
-    dataset: Annotated[str, VOLATILE]
-    model: Annotated[str, VOLATILE]
-    seeds: Annotated[tuple[int, ...], VOLATILE] = (0,)
-    teacher: str | None = None
-    teacher_seed: Literal["same", "paired"] | int | Annotated[tuple[int, ...], Field(min_length=1)] = 0
+    id: Annotated[Name, VOLATILE]
+    dataset: Annotated[Name, VOLATILE]
+    model: Annotated[Name, VOLATILE]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), DISTINCT, VOLATILE] = (0,)
+    teacher: Name | None = None
+    teacher_seed: Literal["same", "paired"] | Seed | Annotated[tuple[Seed, ...], Field(min_length=1)] = 0
     teacher_mode: Literal["cached", "live"] = "cached"
     # Entries (frames under one augmentation) that its cache computes together, whichever of them are read: last bits
     # depend on the company. 1, if dearer by the piece, where students read few of them.
-    teacher_batch: int = Field(default=8, ge=1)
+    teacher_batch: int = Field(default=8, ge=1, le=4_096)
     method: MethodConfig | None = None
     init: InitConfig | tuple[InitConfig, ...] | None = None
     frames: Literal["labelled", "all"] = "labelled"
-    labelled_subset: int = 0
+    labelled_subset: Annotated[int, Field(ge=-1, le=10_000)] = 0
     target: Annotated[RowTier, VOLATILE] = "all"
-    same_as: Annotated[dict[str, str], VOLATILE] = Field(default_factory=dict)
-    doc: Annotated[str, VOLATILE] = ""
+    same_as: Annotated[dict[Name, Name], VOLATILE] = Field(default_factory=dict)
+    doc: Annotated[Words, VOLATILE] = ""
     # Merged into the rest when a run is resolved.
-    set: Annotated[dict[str, Any], VOLATILE] = Field(default_factory=dict)
+    set: Annotated[dict[Words, Any], VOLATILE] = Field(default_factory=dict)
 
     @property
     def inits(self) -> tuple[InitConfig, ...]:
@@ -387,9 +417,9 @@ class RowConfig:
 class RunConfig:
     """A fully resolved run: what `bevkd train` executes and stores beside its result."""
 
-    run: Annotated[str, VOLATILE]
-    scale: Annotated[str, VOLATILE]
-    seed: int
+    run: Annotated[Name, VOLATILE]
+    scale: Annotated[Name, VOLATILE]
+    seed: Seed
     row: RowConfig
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

@@ -11,6 +11,21 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import (
+    Batch,
+    BatchOrNone,
+    Count,
+    Factor,
+    Few,
+    Name,
+    Pattern,
+    Positive,
+    Processes,
+    Seed,
+    Share,
+    Threads,
+    Weight,
+)
 from bevkd.config.marks import VOLATILE
 from bevkd.config.stages import Stage, default_stage
 
@@ -43,10 +58,10 @@ class Moment:
             thirds of the way also where a schedule is shorter.
     """
 
-    step: int | None = Field(default=None, ge=0)
-    fraction: float | None = Field(default=None, ge=0, le=1)
-    epoch: float | None = Field(default=None, ge=0)
-    of: float | None = Field(default=None, gt=0)
+    step: Count | None = None
+    fraction: Share | None = None
+    epoch: float | None = Field(default=None, ge=0, le=1e6)
+    of: float | None = Field(default=None, gt=0, le=1e6)
 
     def __post_init__(self) -> None:
         given = [name for name in ("step", "fraction", "epoch") if getattr(self, name) is not None]
@@ -90,9 +105,9 @@ class ParameterGroup:
         optional: also for networks that have no such part.
     """
 
-    match: str
-    lr_factor: float = Field(default=1.0, ge=0)
-    weight_decay: float | None = None
+    match: Pattern
+    lr_factor: float = Field(default=1.0, ge=0, le=1e3)
+    weight_decay: Share | None = None
     optional: bool = False
 
 
@@ -107,10 +122,10 @@ class InitConfig:
         scales: where this holds; at others it is as if it were not said. None: everywhere.
     """
 
-    run: str
-    seed: Literal["same"] | int = "same"
-    parts: tuple[str, ...] = Field(default=(WHOLE,), min_length=1)
-    scales: Annotated[tuple[str, ...], VOLATILE] = ()
+    run: Name
+    seed: Literal["same"] | Seed = "same"
+    parts: tuple[Name, ...] = Field(default=(WHOLE,), min_length=1)
+    scales: Annotated[tuple[Name, ...], VOLATILE] = ()
 
     def seed_for(self, seed: int) -> int:
         """Seed of the weights that seed `seed` of the row starts from."""
@@ -134,29 +149,30 @@ class TrainConfig:
         schedule: how the learning rate goes.
     """
 
-    steps: int = Field(default=0, ge=0)
-    steps_factor: float = Field(default=1.0, gt=0)  # on the schedule of any scale; applied when the run is resolved
-    epochs: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=1, ge=1)  # labelled frames of a global batch
-    unlabelled_per_batch: int = Field(default=0, ge=0)  # beside them, so a student sees as many labels as its baseline
-    accumulate: int = Field(default=1, ge=1)  # parts in which a process works through its batch, to save memory
-    lr: float = Field(default=1e-3, gt=0)  # what the schedule makes of it, see `bevkd.train.schedules`
+    steps: Count = 0
+    steps_factor: Factor = 1.0  # on the schedule of any scale; applied when the run is resolved
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    batch_size: Batch = 1  # labelled frames of a global batch
+    # Beside them, so that a student sees as many labels as its baseline.
+    unlabelled_per_batch: BatchOrNone = 0
+    accumulate: Batch = 1  # parts in which a process works through its batch, to save memory
+    lr: float = Field(default=1e-3, gt=0, le=100)  # what the schedule makes of it, see `bevkd.train.schedules`
     optimizer: Annotated[Any, Stage("optimizer", "adamw")] = default_stage("optimizer", "adamw")
     schedule: Annotated[Any, Stage("schedule", "constant")] = default_stage("schedule", "constant")
-    grad_clip: float = Field(default=0.0, ge=0)  # largest norm of the gradient; 0: no limit
+    grad_clip: Weight = 0.0  # largest norm of the gradient; 0: no limit
     switch_off: tuple[SwitchOff, ...] = ()
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     sync_bn: bool = True
-    snapshots: Annotated[int, VOLATILE] = Field(default=0, ge=0)  # equal parts of the schedule, each with its weights
-    checkpoint_every: Annotated[int, VOLATILE] = Field(default=200, ge=1)
-    log_every: Annotated[int, VOLATILE] = Field(default=10, ge=1)
+    snapshots: Annotated[Few, VOLATILE] = 0  # equal parts of the schedule, each with its weights
+    checkpoint_every: Annotated[Positive, VOLATILE] = 200
+    log_every: Annotated[Positive, VOLATILE] = 10
     # Processes that prepare samples; `auto`: as cores allow.
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], VOLATILE] = "auto"
-    threads: Annotated[int, VOLATILE] = Field(default=1, ge=1)
+    workers: Annotated[Processes | Literal["auto"], VOLATILE] = "auto"
+    threads: Annotated[Threads, VOLATILE] = 1
     # Another order of the frames from the same seed; weights stay those of the seed.
-    order: int = Field(default=0, ge=0)
-    reference_batch: int = 0  # > 0: lr is scaled by batch_size / reference_batch
-    frames_limit: int = 0  # > 0: train on the first n frames only (over-fitting tests)
+    order: Seed = 0
+    reference_batch: Count = 0  # > 0: lr is scaled by batch_size / reference_batch
+    frames_limit: Count = 0  # > 0: train on the first n frames only (over-fitting tests)
 
     @property
     def frames_per_batch(self) -> int:

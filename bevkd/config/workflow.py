@@ -7,11 +7,13 @@ from typing import Literal, TypeAlias
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Batch, Count, Factor, Few, Name, Positive, Seconds, Seed, Some, Words
+
 _STRICT = ConfigDict(extra="forbid")
 
 
 # One number, or one by model, format or rule; what has none of its own costs as much as the mean of the others.
-Cost: TypeAlias = float | dict[str, float]
+Cost: TypeAlias = Seconds | dict[Name, Seconds]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -33,16 +35,16 @@ class CostConfig:
         per_step: model -> seconds of a training step.
     """
 
-    start: float = 5.0
+    start: Seconds = 5.0
     simulate: Cost = 0.0
     convert: Cost = 0.0
     cache: Cost = 0.0
     evaluate: Cost = 0.0
     response: Cost = 0.0
     report: Cost = 0.0
-    other: dict[str, float] = Field(default_factory=dict)
-    distilled: float = 1.1
-    per_step: dict[str, float] = Field(default_factory=dict)
+    other: dict[Name, Seconds] = Field(default_factory=dict)
+    distilled: Factor = 1.1
+    per_step: dict[Name, Seconds] = Field(default_factory=dict)
 
     def of(self, what: str, which: str = "") -> float:
         """Seconds of one job or entry of a kind, of this model or format, without the start."""
@@ -65,10 +67,10 @@ class BenchConfig:
         repeats: each in a process of its own.
     """
 
-    warmup: int = Field(default=50, ge=0)
-    steps: int = Field(default=200, ge=1)
-    repeats: int = Field(default=3, ge=1)
-    batch: int | None = Field(default=None, ge=1)  # labelled frames per step; none: as in training
+    warmup: Count = 50
+    steps: Positive = 200
+    repeats: Some = 3
+    batch: Batch | None = None  # labelled frames per step; none: as in training
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -79,12 +81,12 @@ class WorkflowConfig:
         scale: what is made: a file of config/scales.
     """
 
-    scale: str = "sim"
-    seed: int = 0  # of the simulated data set
-    seeds: int = Field(default=0, ge=0)  # only the first so many seeds of each run; 0: all
-    gpus: int | Literal["auto"] = "auto"  # GPU jobs at a time; auto: what this machine has; 0: CPU
-    gpus_per_run: int = Field(default=1, ge=1)  # more than one: training through torchrun (DDP)
-    cost: dict[str, CostConfig] = Field(default_factory=dict)  # by scale
-    bench: dict[str, BenchConfig] = Field(default_factory=dict)  # by scale
+    scale: Name = "sim"
+    seed: Seed = 0  # of the simulated data set
+    seeds: Few = 0  # only the first so many seeds of each run; 0: all
+    gpus: Few | Literal["auto"] = "auto"  # GPU jobs at a time; auto: what this machine has; 0: CPU
+    gpus_per_run: Some = 1  # more than one: training through torchrun (DDP)
+    cost: dict[Name, CostConfig] = Field(default_factory=dict)  # by scale
+    bench: dict[Name, BenchConfig] = Field(default_factory=dict)  # by scale
     # By scale: CPU minutes of the estimate of `all`, per paper; `a + b` share theirs, `other` is for any other paper
-    budget: dict[str, dict[str, float]] = Field(default_factory=dict)
+    budget: dict[Name, dict[Words, Seconds]] = Field(default_factory=dict)

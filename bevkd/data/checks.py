@@ -7,14 +7,14 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from bevkd.data.images import check_mode
+from bevkd import regular
+from bevkd.data.pictures import picture
 from bevkd.data.points import Points
+from bevkd.data.valid import FARTHEST_M
 from bevkd.errors import DataError
 from bevkd.io import reading
 
-FARTHEST_M = 1e4  # no LiDAR sees as far: such points are of another unit, or of another frame
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 4096  # bytes at the end of a file in which that is looked for
 _OFF_CENTRE = 0.2  # of width and height both: no lens is mounted like that
@@ -24,19 +24,15 @@ def image_size(path: str | Path, token: str | None = None) -> tuple[int, int]:
     """Width and height of an image, from its header.
 
     Raises:
-        DataError: it is missing or unreadable, is cut short, or has other than 8 bits a colour.
+        DataError: it is missing, unreadable, cut short, or not what `bevkd.data.pictures` takes.
     """
     with reading(path, "image", token=token):
-        stream = open(path, "rb")  # noqa: SIM115 - what the system refuses is told apart from what is no image
-    try:
-        with stream, Image.open(stream) as image:
-            check_mode(image)
-            size = image.size
-            if not _ends(stream, image.format):
-                image.load()
-            return size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"unreadable image: {error}", file=path, token=token) from error
+        stream = regular.open_regular(path, regular.IMAGE)
+    with stream, picture(stream, path, token) as image:
+        size = image.size
+        if not _ends(stream, image.format):
+            image.load()
+        return size
 
 
 def _ends(stream: IO[bytes], kind: str | None) -> bool:

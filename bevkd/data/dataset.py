@@ -25,7 +25,7 @@ from bevkd.data.augment import (
 from bevkd.data.index import FrameIndex
 from bevkd.data.inputs.base import Change
 from bevkd.data.load import FrameLoader, RawFrame
-from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database
+from bevkd.data.paste import GTPaste, LabelledCloud, build_paste_database, is_whole
 from bevkd.data.present import require_data_set
 from bevkd.data.reads import Camera, Lidar, Reads, reads_of
 from bevkd.data.sample import Sample, collate
@@ -34,6 +34,7 @@ from bevkd.data.targets import TargetCounts, count_targets
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import box_corners
 from bevkd.io import digest
+from bevkd.locks import waiting_for
 
 __all__ = ["EVERY_LABEL", "FrameDataset", "Sample", "collate"]
 
@@ -106,7 +107,7 @@ class FrameDataset:
             keep = self.index.keyframe.copy()  # the labelled list already says which frames are unlabelled
         if train and data.train_stride > 1:
             keep &= self._every(data.train_stride)
-        self._loader = FrameLoader(self.index, data.root, reads, data.rescale_images)
+        self._loader = FrameLoader(self.index, data.root, reads, data.rescale_images, data.link_targets)
         keep = self._with_sensors(keep)
         self._frames = np.flatnonzero(keep)
         if len(self._frames) == 0:
@@ -169,7 +170,8 @@ class FrameDataset:
         if self._images is not None and "augment.image" in what:
             # What is kept in memory of images that never change is not what is kept of those that do.
             out._images, out._raw = None, {}
-            out._loader = FrameLoader(self.index, self.data.root, self.reads, self.data.rescale_images)
+            data = self.data
+            out._loader = FrameLoader(self.index, data.root, self.reads, data.rescale_images, data.link_targets)
         out._store = out._open_store()
         return out
 
@@ -365,9 +367,11 @@ class FrameDataset:
         made_of += ["boxes in view"] * data.boxes_in_view
         made_of += [data.categories] * bool(data.categories)  # they decide the labels that are pasted
         folder = index.parent / f"{index.name}_paste" / digest(made_of)
-        if not folder.exists():
-            self.require_targets()
-            build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)
+        if not is_whole(folder):
+            with waiting_for(folder):
+                if not is_whole(folder):  # another process may have made it meanwhile
+                    self.require_targets()
+                    build_paste_database((self._cloud(int(i)) for i in np.flatnonzero(self.labelled)), folder)
         return GTPaste(folder, data.augment.gt_paste)
 
     def _cloud(self, i: int) -> LabelledCloud:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from PIL.Image import Image
 
 from bevkd.data.images import open_image
+from bevkd.data.inside import Inside
 from bevkd.data.points import Points, read_lidar
 
 
@@ -20,13 +22,14 @@ class FileReader:
 
     columns: ClassVar[int]
 
-    def __init__(self, root: str | Path, point_columns: int | None = None) -> None:
+    def __init__(self, root: str | Path, point_columns: int | None = None, link_targets: Sequence[str] = ()) -> None:
         self.root, self.point_columns = Path(root), point_columns or self.columns
+        self.inside = Inside(root, link_targets)
 
     def lidar(self, filename: str, token: str) -> Points:
         """Points (P, columns): x, y, z, intensity, and what else the format has."""
-        return read_lidar(self.root / filename, token, columns=self.point_columns)
+        return read_lidar(self.inside.path(filename, token), token, columns=self.point_columns)
 
     def image(self, filename: str, token: str) -> Image:
         """Image, RGB."""
-        return open_image(self.root / filename, token)
+        return open_image(self.inside.path(filename, token), token)

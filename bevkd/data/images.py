@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from bevkd import regular
 from bevkd.config.schema import ImageAugmentConfig
-from bevkd.errors import DataError
+from bevkd.data.pictures import as_rgb, picture
+from bevkd.io import reading
 
 
 @dataclass(frozen=True)
@@ -149,37 +151,13 @@ def train_transform(
     return ImageTransform(source, target, resized, (top, left), flip, angle)
 
 
-def check_mode(image: Image.Image) -> None:
-    """Whether an image has 8 bits a colour, for Pillow makes white of what is brighter.
-
-    Raises:
-        ValueError: it has not.
-    """
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"8 bits a colour are wanted, not mode {image.mode!r}")
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Decode; `convert` alone would copy what is RGB already.
-
-    Raises:
-        ValueError: other than 8 bits a colour.
-    """
-    check_mode(image)
-    image.load()
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
 def open_image(path: str | Path, token: str | None = None) -> Image.Image:
-    """Decode an image file as RGB.
+    """Decode an image file (JPEG or PNG) as RGB.
 
     Raises:
-        DataError: missing, truncated or unreadable.
+        DataError: missing, truncated or unreadable, or not what `bevkd.data.pictures` takes.
     """
-    try:
-        with Image.open(path) as image:
-            return as_rgb(image)
-    except FileNotFoundError:
-        raise DataError("image is missing", file=path, token=token, field="filename") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"unreadable image: {error}", file=path, token=token, field="filename") from error
+    with reading(path, "image", token=token, field="filename"):
+        stream = regular.open_regular(path, regular.IMAGE)
+    with stream, picture(stream, path, token, "filename") as image:
+        return as_rgb(image)

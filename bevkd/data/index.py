@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import bevkd
 from bevkd.classes import LABEL_INDEX
+from bevkd.data.index_checks import check_boxes, check_facts, check_frames, check_links, check_sensors, read_facts
+from bevkd.data.parquet import open_parquet, read_parquet, require_no_null
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.splits import split_names
 
@@ -121,17 +122,13 @@ def read_stamp(folder: str | Path) -> dict[str, Any]:
         DataError: there is no index, or one of another format.
     """
     path = Path(folder) / "frames.parquet"
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except FileNotFoundError:
-        raise DataError("no index here; write it with `bevkd convert`", file=path) from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"cannot be read as Parquet: {error}", file=path) from error
+    metadata = open_parquet(path, "no index here; write it with `bevkd convert`: file").schema_arrow.metadata or {}
     if STAMP_KEY not in metadata:
         raise DataError("not an index of bevkd: the stamp is missing", file=path)
-    content: dict[str, Any] = json.loads(metadata[STAMP_KEY])
+    content = read_facts(metadata[STAMP_KEY], path)
     if content.get("format") != FORMAT:
         raise DataError(f"index format {content.get('format')} is not {FORMAT}; convert again", file=path)
+    check_facts(content, path)
     return content
 
 
@@ -257,31 +254,39 @@ class FrameIndex:
         in_split = pc.field("split").cast(pa.string()).isin(wanted)
         if listed := [scene for name in wanted for scene in lists.get(name, [])]:
             in_split = in_split | pc.field("scene_name").cast(pa.string()).isin(listed)
-        frames = _read(folder / "frames.parquet").add_column(
-            0, "_row", pa.array(np.arange(facts["frames"]), pa.int64())
-        )
+        path = folder / "frames.parquet"
+        frames = _read(path, FRAMES)
+        if len(frames) != facts["frames"]:
+            raise DataError(f"{len(frames)} frames, but the stamp says {facts['frames']}", file=path)
+        frames = frames.add_column(0, "_row", pa.array(np.arange(len(frames)), pa.int64()))
         frames = frames.filter(in_split)
         n_key = len(frames)
         extra = folder / "unlabelled.parquet"
         if between and extra.exists():
-            table = _read(extra)
+            table = _read(extra, FRAMES)
             table = table.add_column(0, "_row", pa.array(np.full(len(table), -1), pa.int64()))
             frames = pa.concat_tables([frames, table.filter(in_split).cast(frames.schema)])
         if len(frames) == 0:
-            raise DataError("no frame in the split", file=folder / "frames.parquet", field=split)
+            raise DataError("no frame in the split", file=path, field=split)
+        require_no_null(frames, path, set(FRAMES.names) - {"labelled"})
         # A list: when an Arrow thread drops a filter over NumPy memory while Python exits, the process aborts.
         scenes = pa.array(np.unique(frames["scene"].to_numpy()).tolist(), pa.int32())
         lists = {name: frames[name].to_pylist() for name in ("key", "lidar_sweeps", "radar_sweeps")}
         words = ("token", "scene_name", "description", "location", "weather", "lighting", "split")
+        columns = {name: frames[name].cast(pa.string()).to_pylist() for name in words}
+        records = _sensors(folder, scenes, sensors, camera_sweeps=camera_sweeps or len(frames) > n_key)
+        poses = matrices(frames["global_from_ego"], 4, 4)
+        check_frames(path, columns["token"], frames["timestamp"].to_numpy(), poses)
+        check_links(path, columns["token"], lists, records, sensors)
         return cls(
             folder=folder,
             facts=facts,
-            columns={name: frames[name].cast(pa.string()).to_pylist() for name in words},
+            columns=columns,
             keyframe=np.arange(len(frames)) < n_key,
             subsets=frames["labelled"].to_pylist(),
             timestamp=frames["timestamp"].to_numpy(),
-            global_from_ego=matrices(frames["global_from_ego"], 4, 4),
-            sensors=_sensors(folder, scenes, sensors, camera_sweeps=camera_sweeps or len(frames) > n_key),
+            global_from_ego=poses,
+            sensors=records,
             boxes=_boxes(
                 folder, scenes, frames["_row"].to_numpy(), facts.get("categories", {}) | dict(categories or {})
             ),
@@ -289,21 +294,18 @@ class FrameIndex:
         )
 
 
-def _read(path: Path, **options: Any) -> pa.Table:
-    try:
-        return pq.read_table(path, memory_map=True, **options)
-    except FileNotFoundError:
-        raise DataError("part of the index is missing; convert again", file=path) from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"cannot be read as Parquet: {error}", file=path) from error
+def _read(path: Path, schema: pa.Schema, **options: Any) -> pa.Table:
+    return read_parquet(path, schema, memory_map=True, **options)
 
 
 def _sensors(folder: Path, scenes: pa.Array, modalities: Sequence[str], camera_sweeps: bool) -> SensorTable:
     keep = pc.field("scene").isin(scenes) & pc.field("modality").cast(pa.string()).isin(list(modalities))
     if not camera_sweeps:  # camera records between keyframes belong to frames between keyframes only
         keep &= pc.field("is_key") | (pc.field("modality").cast(pa.string()) != "camera")
-    table = _read(folder / "sensors.parquet", filters=keep)
-    return SensorTable(
+    path = folder / "sensors.parquet"
+    table = _read(path, SENSORS, filters=keep)
+    require_no_null(table, path, SENSORS.names)
+    out = SensorTable(
         position={int(row): i for i, row in enumerate(table["row"].to_numpy())},
         channel=table["channel"].cast(pa.string()).to_pylist(),
         modality=table["modality"].cast(pa.string()).to_pylist(),
@@ -315,11 +317,15 @@ def _sensors(folder: Path, scenes: pa.Array, modalities: Sequence[str], camera_s
         ego_from_sensor=matrices(table["ego_from_sensor"], 4, 4),
         global_from_ego=matrices(table["global_from_ego"], 4, 4),
     )
+    check_sensors(path, out)
+    return out
 
 
 def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64], own: Mapping[str, str | None]) -> BoxTable:
     """Boxes of the frames that are the given rows of the index (-1: a frame without annotations)."""
-    table = _read(folder / "boxes.parquet", filters=pc.field("scene").isin(scenes))
+    path = folder / "boxes.parquet"
+    table = _read(path, BOXES, filters=pc.field("scene").isin(scenes))
+    require_no_null(table, path, set(BOXES.names) - {"difficulty", "num_lidar_pts"})
     frame = table["frame"].to_numpy()
     order = np.argsort(frame, kind="stable")
     low, high = np.searchsorted(frame[order], rows, "left"), np.searchsorted(frame[order], rows, "right")
@@ -329,7 +335,7 @@ def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64], own: Mapping
     coded = table["category"].combine_chunks()
     names = coded.dictionary.to_pylist()
     category = [names[i] for i in coded.indices.to_pylist()]  # the few words are shared
-    return BoxTable(
+    out = BoxTable(
         start=np.concatenate([[0], np.cumsum(high - low)]),
         boxes=matrices(table["box"], 9),
         labels=labels_of(category, table["label"].to_numpy().astype(np.int64), own),
@@ -340,6 +346,8 @@ def _boxes(folder: Path, scenes: pa.Array, rows: NDArray[np.int64], own: Mapping
         instances=table["instance"].to_pylist(),
         category=category,
     )
+    check_boxes(path, out)
+    return out
 
 
 def labels_of(category: Sequence[str], labels: NDArray[np.int64], own: Mapping[str, str | None]) -> NDArray[np.int64]:

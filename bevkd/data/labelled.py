@@ -10,6 +10,7 @@ from bevkd.errors import DataError
 from bevkd.io import read_json
 
 _ABSENT = "labelled frame does not exist (`convert --partial` passes over it)"
+_DIGITS = 9  # of the number of a subset
 Subsets = list[list[int] | None]  # of each frame: those that hold it; none for a frame that has no labels
 
 
@@ -33,7 +34,7 @@ def read_labelled(
     content = None
     with problems.here():
         content = read_json(path)
-        if not isinstance(content, dict) or not all(k.isdecimal() and isinstance(v, list) for k, v in content.items()):
+        if not isinstance(content, dict) or not all(_is_number(k) and isinstance(v, list) for k, v in content.items()):
             raise DataError("must map subset numbers to lists of sample tokens", file=path)
     if not isinstance(content, dict):
         return None, None
@@ -48,6 +49,10 @@ def read_labelled(
             elif not absent:
                 problems.add(DataError(_ABSENT, file=path, token=str(token), field=key))
     return sorted(int(key) for key in content), out
+
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) <= _DIGITS
 
 
 def without_labels(

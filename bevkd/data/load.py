@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from bevkd.data.checks import check_size
 from bevkd.data.index import FrameIndex
+from bevkd.data.inside import Inside
 from bevkd.data.points import Points, in_view
 from bevkd.data.reads import Reads
 from bevkd.errors import DataError
@@ -49,15 +50,18 @@ class RawFrame:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def open_files(facts: Mapping[str, Any], root: str | Path) -> Any:
+def open_files(facts: Mapping[str, Any], root: str | Path, link_targets: Sequence[str] = ()) -> Any:
     """The reader of the sensor files of an index.
 
     Args:
         facts: the stamp of the index.
         root: folder that its file names are relative to.
+        link_targets: folders outside of it that links within it may lead to.
     """
-    columns = facts.get("point_columns")
-    return lookup("reader", facts["reader"])(root, **({"point_columns": columns} if columns else {}))
+    more: dict[str, Any] = {"link_targets": tuple(link_targets)} if link_targets else {}
+    if columns := facts.get("point_columns"):
+        more["point_columns"] = columns
+    return lookup("reader", facts["reader"])(root, **more)
 
 
 @cache
@@ -76,8 +80,10 @@ class FrameLoader:
         root: folder that the file names of the index are relative to.
         reads: what to read of a frame.
         rescale: images may have another size than their calibration was made for.
+        link_targets: folders outside of the root that links within it may lead to.
 
     Attributes:
+        inside: file names as paths below the root.
         files: reads sensor files of this kind of data set.
         inputs: readers of what is declared, those that need others last.
 
@@ -85,10 +91,18 @@ class FrameLoader:
         ConfigError: an input that no reader knows, that needs another one, or that an index does not hold.
     """
 
-    def __init__(self, index: FrameIndex, root: str | Path, reads: Reads, rescale: bool = False) -> None:
+    def __init__(
+        self,
+        index: FrameIndex,
+        root: str | Path,
+        reads: Reads,
+        rescale: bool = False,
+        link_targets: Sequence[str] = (),
+    ) -> None:
         reads.check()
         self.index, self.root, self.reads = index, Path(root), reads
-        self.files = open_files(index.facts, root)
+        self.inside = Inside(root, link_targets)
+        self.files = open_files(index.facts, root, link_targets)
         self.rescale = rescale or bool(index.facts.get("rescale_images"))
         self.inputs: list[InputReader[Any]] = [lookup("input", one.name)(one, self) for one in reads.inputs]
 

@@ -73,6 +73,7 @@ class ConvertOptions:
         point_columns: 32-bit numbers per point of a LiDAR file; none: as the format has them.
         rescale_images: images may have another size than the calibration was made for: intrinsics are scaled with them.
         categories: own category names and the classes that they count as.
+        link_targets: folders outside of the root that links within it may lead to.
         problems: what becomes of them.
     """
 
@@ -81,6 +82,7 @@ class ConvertOptions:
     point_columns: int | None = None
     rescale_images: bool = False
     categories: dict[str, str | None] = field(default_factory=dict)
+    link_targets: tuple[str, ...] = field(default=(), compare=False)
     problems: Problems = field(default_factory=Problems, compare=False)
 
     def facts(self) -> dict[str, Any]:

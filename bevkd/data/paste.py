@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bevkd.classes import LABEL_INDEX
+from bevkd.classes import LABEL_INDEX, LABELS
+from bevkd.data import valid
 from bevkd.data.index import CONVENTION, matrices
+from bevkd.data.parquet import read_parquet, require_no_null
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import box_corners_bev, points_in_boxes
+from bevkd.io import atomic_folder, read_bytes, read_json, write_json
+from bevkd.regular import TABLE, require_regular
 
 log = logging.getLogger(__name__)
 
-_OBJECTS, _POINTS = "objects.parquet", "points.bin"
+_OBJECTS, _POINTS, _SUMS = "objects.parquet", "points.bin", "sums.json"
 _TRIES = 2  # candidates drawn per object wanted, because some collide
 _SCHEMA = pa.schema(
     [
@@ -56,17 +58,16 @@ class LabelledCloud:
 def build_paste_database(frames: Iterable[LabelledCloud], folder: str | Path, min_points: int = 5) -> Path:
     """Write the objects of frames with at least `min_points` points; one frame is in memory at a time.
 
-    A database that another process finished meanwhile is left as it is.
+    One that is there is replaced.
 
     Raises:
+        ConfigError: another process is writing it.
         DataError: the frames hold no such object.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     rows: list[dict[str, object]] = []
-    total = 0
-    try:
+    total, points_sum = 0, 0
+    with atomic_folder(folder) as temporary:
         with open(temporary / _POINTS, "wb") as stream:
             for frame in frames:
                 masks = points_in_boxes(frame.points, frame.boxes)
@@ -74,22 +75,36 @@ def build_paste_database(frames: Iterable[LabelledCloud], folder: str | Path, mi
                     count = int(mask.sum())
                     if count < min_points:
                         continue
-                    stream.write(frame.points[mask].astype("<f4").tobytes())
+                    content = frame.points[mask].astype("<f4").tobytes()
+                    points_sum = zlib.crc32(content, points_sum)
+                    stream.write(content)
                     rows.append({"token": frame.token, "label": label, "box": box, "start": total, "count": count})
                     total += count
         if not rows:
             raise DataError("no labelled object has enough points for a paste database", file=folder)
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), temporary / _OBJECTS)
-        temporary.chmod(0o755)
-        try:
-            os.replace(temporary, folder)
-        except OSError:
-            if not (folder / _OBJECTS).exists():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        sums = {_POINTS: points_sum, _OBJECTS: zlib.crc32((temporary / _OBJECTS).read_bytes())}
+        write_json(temporary / _SUMS, sums, indent=None)
     log.info("%s: %d objects, %d points", folder, len(rows), total)
     return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a database is there and is what was written, as far as that was noted; it is read from end to end."""
+    if not folder.is_dir():
+        return False
+    try:
+        if not (folder / _SUMS).exists():
+            log.warning("%s is from before there were sums: damage would not be noticed", folder)
+            return True
+        told = read_json(folder / _SUMS)
+        found = {name: zlib.crc32(read_bytes(folder / name, most=TABLE)) for name in (_POINTS, _OBJECTS)}
+    except DataError as error:
+        log.warning("%s is made anew: %s", folder, error)
+        return False
+    if told != found:
+        log.warning("%s is made anew: damaged, its sums are others", folder)
+    return bool(told == found)
 
 
 class GTPaste:
@@ -113,16 +128,24 @@ class GTPaste:
             if name not in LABEL_INDEX:
                 raise ConfigError(f"gt_paste: unknown class {name!r}{nearest(name, LABEL_INDEX)}")
         try:
-            table = pq.read_table(folder / _OBJECTS)
+            table = read_parquet(folder / _OBJECTS, _SCHEMA)
+            require_regular(folder / _POINTS)
             self._points = np.memmap(folder / _POINTS, dtype="<f4", mode="r").reshape(-1, 5)
-        except (OSError, ValueError, pa.ArrowInvalid) as error:
+        except (DataError, OSError, ValueError) as error:
             raise DataError(f"paste database cannot be read: {error}", file=folder) from error
+        require_no_null(table, folder / _OBJECTS, _SCHEMA.names)
         self._boxes = matrices(table["box"], 9)
         self._labels = table["label"].to_numpy().astype(np.int64)
         self._start = table["start"].to_numpy()
         self._count = table["count"].to_numpy()
         if int(self._count.sum()) != len(self._points):
             raise DataError("paste database is truncated", file=folder / _POINTS)
+        good = valid.within(self._boxes[:, :7], valid.FARTHEST_M) & valid.good_sizes(self._boxes[:, 3:6])
+        good &= valid.within(self._labels, len(LABELS) - 1, -1) & ~np.isinf(self._boxes[:, 7:]).any(axis=1)
+        if not (good & (self._start == np.cumsum(self._count) - self._count) & (self._count > 0)).all():
+            raise DataError("paste database holds an object that is none", file=folder / _OBJECTS)
+        if not max(self._points.max(initial=0), -self._points.min(initial=0)) <= valid.FARTHEST_M:
+            raise DataError("paste database holds points that are none", file=folder / _POINTS)
         self._wanted = {LABEL_INDEX[name]: count for name, count in wanted.items()}
         self._of_class = {label: np.flatnonzero(self._labels == label) for label in self._wanted}
 

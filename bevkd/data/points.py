@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data.valid import FARTHEST_M, within
 from bevkd.errors import DataError
 from bevkd.geometry import invert
 from bevkd.io import read_bytes
@@ -25,7 +26,7 @@ def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> 
     get a fourth, intensities of 0.
 
     Raises:
-        DataError: missing, empty or truncated file, or a coordinate that is not finite.
+        DataError: missing, empty or truncated file, or a point that is not finite or farther away than any LiDAR sees.
     """
     content = read_bytes(path, "LiDAR file", token=token, field="filename")
     if len(content) == 0 or len(content) % (4 * columns):
@@ -34,10 +35,13 @@ def read_lidar(path: str | Path, token: str | None = None, columns: int = 5) -> 
             file=path, token=token, field="filename",
         )  # fmt: skip
     points = np.frombuffer(content, dtype="<f4").reshape(-1, columns)
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = points.sum()  # finite only where every term is, and many times faster than to look at each
-    if not np.isfinite(total) and not np.isfinite(points[:, :4]).all():
-        raise DataError("LiDAR file holds points that are not finite", file=path, token=token, field="points")
+    # All numbers at once, which takes a fraction of the time that three columns do; rings and times are small, too.
+    if not max(points.max(), -points.min()) <= FARTHEST_M:  # not a number fails as well
+        if not np.isfinite(points[:, :4]).all():
+            raise DataError("LiDAR file holds points that are not finite", file=path, token=token, field="points")
+        if not within(points[:, :3], FARTHEST_M).all():
+            message = "LiDAR file holds points farther than any LiDAR sees: another unit, or another layout?"
+            raise DataError(message, file=path, token=token, field="points")
     return points if columns > 3 else np.pad(points, ((0, 0), (0, 4 - columns)))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.data.points import moved
+from bevkd.data.valid import FARTHEST_M, SPEED_M_S, whole, within
 from bevkd.errors import DataError
 from bevkd.io import read_bytes
 
@@ -18,6 +20,7 @@ FIELDS = (
     "x_rms", "y_rms", "invalid_state", "pdh0", "vx_rms", "vy_rms",
 )  # fmt: skip
 _KINDS = {"F": "f", "I": "i", "U": "u"}
+_MOST_FIELDS = 256
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,11 @@ def read_radar(path: str | Path, token: str | None = None, keep: RadarFilter | N
         keep: which points to keep; the default drops invalid and ambiguous ones.
 
     Raises:
-        DataError: missing or truncated file, a header without the expected fields, or data that are not binary.
+        DataError: missing or truncated file, a header without the expected fields, data that are not binary, or a point
+            farther away or faster than any that a radar sees.
     """
     cloud = read_pcd(path, token)
-    missing = [name for name in FIELDS if name not in (cloud.dtype.names or ())]
+    missing = [name for name in FIELDS if name not in (cloud.dtype.names or ()) or cloud.dtype[name].shape]
     if missing:
         raise DataError(f"radar file lacks the field {missing[0]!r}", file=path, token=token, field="FIELDS")
     columns = ("x", "y", "z", "rcs", "vx_comp", "vy_comp")
@@ -52,7 +56,12 @@ def read_radar(path: str | Path, token: str | None = None, keep: RadarFilter | N
         states = getattr(keep, name)
         if states is not None:
             good &= np.isin(cloud[name], states)
-    return points[good]
+    points = points[good]
+    for columns_of, most, what in ((slice(0, 3), FARTHEST_M, "place"), (slice(4, 6), SPEED_M_S, "speed")):
+        if not within(points[:, columns_of], most).all():
+            message = f"a {what} beyond {most:g}: another unit, or another layout?"
+            raise DataError(message, file=path, token=token, field="points")
+    return points
 
 
 def read_pcd(path: str | Path, token: str | None = None) -> NDArray[np.void]:
@@ -64,22 +73,34 @@ def read_pcd(path: str | Path, token: str | None = None) -> NDArray[np.void]:
     content = read_bytes(path, "radar file", token=token, field="filename")
     header, at = _header(content)
     try:
-        kinds = [f"<{_KINDS[t]}{int(size)}" for t, size in zip(header["TYPE"], header["SIZE"], strict=True)]
-        counts = [int(n) for n in header.get("COUNT", ["1"] * len(kinds))]
-        dtype = np.dtype(
-            [
-                (name, kind) if n == 1 else (name, kind, n)
-                for name, kind, n in zip(header["FIELDS"], kinds, counts, strict=True)
-            ]
-        )
-        n = int(header["POINTS"][0])
-    except (KeyError, ValueError, IndexError, TypeError) as error:
+        dtype = _dtype(header)
+        n = whole(*header["POINTS"])
+        announced = whole(*header.get("WIDTH", header["POINTS"])) * whole(*header.get("HEIGHT", ["1"]))
+    except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"not a point cloud header: {error}", file=path, token=token, field="header") from None
+    if n != announced:
+        message = f"not a point cloud header: {n} points, but width times height are {announced}"
+        raise DataError(message, file=path, token=token, field="POINTS")
     if header.get("DATA") != ["binary"]:
         raise DataError("only binary point clouds are read", file=path, token=token, field="DATA")
     if len(content) - at < n * dtype.itemsize:
         raise DataError(f"truncated radar file: {n} points announced", file=path, token=token, field="POINTS")
     return np.frombuffer(content, dtype=dtype, count=n, offset=at)
+
+
+def _dtype(header: dict[str, list[str]]) -> np.dtype[np.void]:
+    """The fields of a point; ValueError, KeyError or TypeError where they are none."""
+    names, counts = header["FIELDS"], header.get("COUNT", ["1"] * len(header["FIELDS"]))
+    sizes = [whole(size) for size in header["SIZE"]]
+    if max(map(len, (names, counts, sizes))) > _MOST_FIELDS or not set(sizes) <= {1, 2, 4, 8}:
+        raise ValueError(f"a point has at most {_MOST_FIELDS} fields of 1, 2, 4 or 8 bytes")
+    kinds = [f"<{_KINDS[kind]}{size}" for kind, size in zip(header["TYPE"], sizes, strict=True)]
+    fields: list[Any] = []
+    for name, kind, count in zip(names, kinds, map(whole, counts), strict=True):
+        if not 1 <= count <= _MOST_FIELDS:
+            raise ValueError(f"field {name!r} is there {count} times")
+        fields.append((name, kind) if count == 1 else (name, kind, count))
+    return np.dtype(fields)
 
 
 def _header(content: bytes) -> tuple[dict[str, list[str]], int]:

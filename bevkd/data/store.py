@@ -4,8 +4,8 @@ Beside an index lies `<index>_samples/<digest>/`, with a file per (token, varian
 made: data, settings, code, libraries. A file is whole or absent, whoever writes it writes the same bytes, and what is
 damaged is made anew: so any number of trainings may read and fill it at once, without a lock.
 
-A file: a line of JSON that names its arrays, then the arrays, each at a multiple of 64 bytes. It is read, and not
-mapped into memory: batches copy every array once more anyway, and a disk that fails cannot end the process.
+A file: a line of a sum and JSON that names its arrays, then the arrays, each at a multiple of 64 bytes. It is read, and
+not mapped into memory: batches copy every array once more anyway, and a disk that fails cannot end the process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import logging
 import math
 import shutil
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -30,10 +31,11 @@ from bevkd.data.sample import CameraSample, Sample
 from bevkd.errors import DataError
 from bevkd.io import atomic_path, digest, read_json, write_json
 from bevkd.provenance import processor
+from bevkd.temporary import sweep
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _ALIGN = 64
 _FIELDS = ("bev_aug", "boxes", "labels", "points", "radar")
@@ -129,6 +131,7 @@ class SampleStore:
         if self._room < size:
             if not (self.folder / MANIFEST).exists():
                 write_json(self.folder / MANIFEST, {"made_by": self.made_by, "made_of": self.made_of})
+            sweep(self.folder)
             left = self.limit - _size(self.root)
             if left < size and self._drop_unreachable():
                 left = self.limit - _size(self.root)
@@ -201,8 +204,13 @@ def _pack(sample: Sample) -> list[bytes]:
     cameras = None if sample.cameras is None else [sample.cameras.mean, sample.cameras.std]
     who = [sample.token, sample.variant, sample.labelled, list(sample.inputs)]
     header = json.dumps({"format": FORMAT, "who": who, "cameras": cameras, "arrays": facts, "sum": sums, "size": total})
-    line = header.encode() + b"\n"
+    line = _signed(header.encode()) + b"\n"
     return [line + b"\0" * (-len(line) % _ALIGN), *parts]
+
+
+def _signed(header: bytes) -> bytes:
+    """A header behind its own sum: bits of it that fell over would make other arrays of the same content."""
+    return b"%08x " % zlib.crc32(header) + header
 
 
 def _sum(flat: NDArray[np.uint8]) -> int:
@@ -213,7 +221,10 @@ def _sum(flat: NDArray[np.uint8]) -> int:
 def _unpack(raw: NDArray[np.uint8], token: str, variant: int, labelled: bool) -> Sample:
     try:
         end = raw[: 1 << 16].tobytes().index(b"\n")
-        header = json.loads(raw[:end].tobytes())
+        line = raw[:end].tobytes()
+        if line != _signed(line[9:]):
+            raise _DamagedError("damaged")
+        header = json.loads(line[9:])
         start = end + 1 + -(end + 1) % _ALIGN
         content = raw[start:]
         if header["format"] != FORMAT or len(content) != header["size"] or _sum(content) != header["sum"]:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bevkd.classes import LABELS
-from bevkd.data.index import labels_of, read_stamp
+from bevkd.data.index import BOXES, FRAMES, SENSORS, labels_of, read_stamp
 from bevkd.data.nuimages.objects import FILE as OBJECTS_FILE
-from bevkd.errors import DataError
+from bevkd.data.nuimages.objects import OBJECTS
+from bevkd.data.parquet import read_parquet, require_no_null
 
+_UNKNOWN = {"labelled", "mask", "num_lidar_pts"}  # columns whose values may be missing
 _NO_CLASS = "-"
 _UNLABELLED = ("test", "domain_")  # how splits begin whose labels are not published, or not all of them
 
@@ -50,7 +51,7 @@ def describe(folder: str | Path, name: str | Path | None = None) -> Summary:
     """
     folder = Path(folder)
     facts = read_stamp(folder)
-    frames = _columns(folder / "frames.parquet", "split", "labelled")
+    frames = _columns(folder / "frames.parquet", FRAMES, "split", "labelled")
     splits = Counter(frames["split"].cast(pa.string()).to_pylist())
     said = ", ".join(f"{split or 'no split'} {count}" for split, count in sorted(splits.items()))
     lines = [f"{name or folder}: {facts['reader']} {facts['version']}", f"  frames   {facts['frames']} ({said})"]
@@ -73,7 +74,7 @@ def describe(folder: str | Path, name: str | Path | None = None) -> Summary:
 
 def _of_objects(folder: Path, facts: Mapping[str, Any], lines: list[str]) -> Summary:
     """Of a data set of images with 2D labels."""
-    table = _columns(folder / OBJECTS_FILE, "category", "label", "mask")
+    table = _columns(folder / OBJECTS_FILE, OBJECTS, "category", "label", "mask")
     category = table["category"].cast(pa.string()).to_pylist()
     labels = labels_of(category, table["label"].to_numpy().astype(np.int64), facts.get("categories", {})).tolist()
     rows = Counter(zip(labels, category, strict=True))
@@ -96,7 +97,7 @@ def _subsets(held: list[list[int] | None], subsets: list[int]) -> str:
 
 
 def _sensors(folder: Path) -> str:
-    table = _columns(folder / "sensors.parquet", "channel", "is_key")
+    table = _columns(folder / "sensors.parquet", SENSORS, "channel", "is_key")
     key = Counter(table["channel"].cast(pa.string()).filter(table["is_key"].combine_chunks()).to_pylist())
     every = Counter(table["channel"].cast(pa.string()).to_pylist())
     return ", ".join(
@@ -116,7 +117,7 @@ def _left_out(facts: Mapping[str, Any]) -> list[str]:
 
 def _boxes(folder: Path, own: Mapping[str, str | None]) -> Summary | None:
     """The table of boxes, by category; None without any."""
-    table = _columns(folder / "boxes.parquet", "category", "label", "num_lidar_pts", "num_radar_pts")
+    table = _columns(folder / "boxes.parquet", BOXES, "category", "label", "num_lidar_pts", "num_radar_pts")
     if len(table) == 0:
         return None
     seen = table["num_lidar_pts"].cast(pa.int64()).fill_null(1).to_numpy() + table["num_radar_pts"].to_numpy()
@@ -149,8 +150,7 @@ def _boxes(folder: Path, own: Mapping[str, str | None]) -> Summary | None:
     return Summary(lines, warnings)
 
 
-def _columns(path: Path, *names: str) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=list(names))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"part of the index cannot be read: {error}", file=path) from error
+def _columns(path: Path, schema: pa.Schema, *names: str) -> pa.Table:
+    table = read_parquet(path, schema, names)
+    require_no_null(table, path, set(names) - _UNKNOWN)
+    return table

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,9 @@ from numpy.typing import NDArray
 
 from bevkd.data.index import FRAMES, read_stamp, stamp
 from bevkd.errors import BevkdError, DataError
-from bevkd.io import atomic_folder, names_in
+from bevkd.io import atomic_folder, names_in, only_writer
+
+Result = TypeVar("Result")
 
 _FILES = {f"{name}.parquet" for name in ("frames", "unlabelled", "sensors", "boxes", "objects")}
 
@@ -70,6 +74,35 @@ def is_current(out: Path, version: str, source: str) -> bool:
     return bool(facts.get("version") == version and facts.get("source") == source)
 
 
+def converter(convert: Callable[..., Result]) -> Callable[..., Result]:
+    """A function that converts into its argument `out`: whether it can, and nobody else does, is known before the work.
+
+    What it wraps raises also:
+        ConfigError: another process is converting into `out`.
+        DataError: `out` cannot be written, or holds something else than (parts of) an index.
+    """
+    signature = inspect.signature(convert)
+
+    @wraps(convert)
+    def wrapped(*values: Any, **named: Any) -> Result:
+        out = Path(signature.bind(*values, **named).arguments["out"])
+        with ExitStack() as stack:
+            try:
+                _check_is_index(out)
+                stack.enter_context(only_writer(out))
+            except DataError:
+                if not (out / "frames.parquet").exists():
+                    raise  # else it may be up to date, where nothing can be written
+            return convert(*values, **named)
+
+    return wrapped
+
+
+def _check_is_index(out: Path) -> None:
+    if set(names_in(out)) - _FILES:
+        raise DataError("folder is not empty and holds no index", file=out)
+
+
 @contextmanager
 def fresh_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes `out` when the block succeeds, and disappears when it does not.
@@ -77,7 +110,6 @@ def fresh_folder(out: Path) -> Iterator[Path]:
     Raises:
         DataError: `out` holds something else than (parts of) an index.
     """
-    if set(names_in(out)) - _FILES:
-        raise DataError("folder is not empty and holds no index", file=out)
+    _check_is_index(out)
     with atomic_folder(out) as temporary:
         yield temporary

@@ -3,6 +3,7 @@
 A cache is a folder, whole or absent:
 
     manifest.json       who made it and for what: tokens and labels of the frames, the taps
+    sums.json           a digest of the manifest, and a CRC-32 of every array; caches of older versions have none
     entries.npy         frame and variant of every entry (n, 2), in the order in which they were computed
     <column>.npy        all rows of one tap, entry after entry (float16; indices int32; boxes float32)
     <column>.offsets.npy    first row of every entry, and the end (int64)
@@ -14,6 +15,7 @@ which is the same for the same token and variant.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bevkd.data.batch import Boxes, StoredTargets, Target, Targets
+from bevkd.distill.cache_write import array_sum
 from bevkd.distill.tap import Wanted, as_columns
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import BEVGrid
-from bevkd.io import read_json
+from bevkd.io import digest, read_json
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 3
-MANIFEST, ENTRIES, BOXES = "manifest.json", "entries.npy", "boxes"
+MANIFEST, ENTRIES, SUMS, BOXES = "manifest.json", "entries.npy", "sums.json", "boxes"
 Entry = tuple[int, int]  # frame (index into the tokens) and variant
 
 
@@ -42,6 +47,20 @@ def description(wanted: Wanted, grid: BEVGrid, score_threshold: float) -> dict[s
         "grid": [grid.x_min, grid.y_min, grid.cell, grid.W, grid.H],
         "score_threshold": score_threshold,
     }
+
+
+class DamagedCacheError(DataError):
+    """A cache that is not what was written."""
+
+
+def cache_sums(
+    manifest: Mapping[str, Any], entries: NDArray[np.int32], columns: Mapping[str, tuple[int, int]]
+) -> dict[str, Any]:
+    """What `sums.json` holds, by file; `columns` are the sums of the values and of the offsets of each."""
+    sums: dict[str, Any] = {MANIFEST: digest(manifest), ENTRIES: array_sum(entries)}
+    for name, (values, offsets) in columns.items():
+        sums |= {f"{name}.npy": values, f"{name}.offsets.npy": offsets}
+    return sums
 
 
 class TeacherCache:
@@ -73,28 +92,66 @@ class TeacherCache:
             teacher: digest that the teacher must have.
 
         Raises:
-            DataError: missing, damaged, or of another format.
+            DamagedCacheError: damaged, as far as that is seen without reading all of it, see `verify`.
+            DataError: missing, or of another format.
             ConfigError: it was made by another teacher.
         """
         folder = Path(folder)
         path = folder / MANIFEST
-        manifest = read_json(path)
+        if not path.exists():
+            raise DataError("file is missing", file=path)
+        try:
+            manifest = read_json(path)
+        except DataError as error:
+            raise DamagedCacheError(str(error)) from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise DataError(f"not a teacher cache of format {FORMAT}", file=path)
-        if teacher is not None and manifest["teacher"] != teacher:
-            raise ConfigError(f"teacher cache {folder} was made by another teacher ({manifest['teacher'][:12]})")
+        if teacher is not None and manifest.get("teacher") != teacher:
+            raise ConfigError(f"teacher cache {folder} was made by another teacher ({manifest.get('teacher')})")
+        try:
+            return cls._mapped(folder, path, manifest)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedCacheError(f"damaged ({error})", file=path) from error
+
+    @classmethod
+    def _mapped(cls, folder: Path, path: Path, manifest: dict[str, Any]) -> TeacherCache:
         entries = _map(folder / ENTRIES)
+        if entries.ndim != 2 or entries.shape[1] != 2 or entries.dtype != np.int32:
+            raise DamagedCacheError("not pairs of frame and variant", file=folder / ENTRIES)
         if len(manifest["labelled"]) != len(manifest["tokens"]) or len(entries) != manifest["entries"]:
-            raise DataError("row counts do not agree", file=path, field="entries")
-        if len(entries) and int(entries[:, 0].max()) >= len(manifest["tokens"]):
-            raise DataError("row counts do not agree", file=path, field="tokens")
+            raise DamagedCacheError("row counts do not agree", file=path, field="entries")
+        if len(entries) and (int(entries.min()) < 0 or int(entries[:, 0].max()) >= len(manifest["tokens"])):
+            raise DamagedCacheError("row counts do not agree", file=path, field="tokens")
         columns = {}
         for name, rows in manifest["rows"].items():
             values, offsets = (_map(folder / f"{name}{end}.npy") for end in ("", ".offsets"))
-            if len(offsets) != len(entries) + 1 or len(values) != rows or offsets[-1] != rows:
-                raise DataError("row counts do not agree", file=folder / f"{name}.npy", field=name)
+            if len(offsets) != len(entries) + 1 or len(values) != rows or offsets[0] != 0 or offsets[-1] != rows:
+                raise DamagedCacheError("row counts do not agree", file=folder / f"{name}.npy", field=name)
+            if offsets.dtype != np.int64 or (np.diff(offsets) < 0).any():
+                raise DamagedCacheError("rows are in no order", file=folder / f"{name}.npy", field=name)
             columns[name] = (values, offsets)
         return cls(folder, manifest, entries, columns)
+
+    def verify(self) -> None:
+        """Read all of it and compare the sums; once is enough, for a finished cache is not written again.
+
+        Raises:
+            DamagedCacheError: an array is not what was written.
+        """
+        path = self.folder / SUMS
+        if not path.exists():
+            logger.warning("teacher cache %s is from before there were sums: damage would not be noticed", self.folder)
+            return
+        try:
+            told = read_json(path)
+        except DataError as error:
+            raise DamagedCacheError(str(error)) from error
+        for file, found in cache_sums(self.manifest, self.entries, self._sums()).items():
+            if not isinstance(told, dict) or told.get(file) != found:
+                raise DamagedCacheError("damaged: its sum is another", file=self.folder / file)
+
+    def _sums(self) -> dict[str, tuple[int, int]]:
+        return {name: (array_sum(values), array_sum(offsets)) for name, (values, offsets) in self._columns.items()}
 
     def missing(self, wanted: Iterable[Entry]) -> list[Entry]:
         """Those of some entries that are not here, in their order."""
@@ -178,6 +235,6 @@ def _map(path: Path) -> NDArray[Any]:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError:
-        raise DataError("file is missing", file=path) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot be read as an array: {error}", file=path) from error
+        raise DamagedCacheError("file is missing", file=path) from None
+    except Exception as error:  # a header that is damaged is a Python literal that is, and fails in many ways
+        raise DamagedCacheError(f"cannot be read as an array: {error}", file=path) from error

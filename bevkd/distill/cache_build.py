@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from bevkd import __version__, progress
 from bevkd.data.batch import Batch, Boxes, Target
-from bevkd.distill.cache import BOXES, ENTRIES, FORMAT, MANIFEST, Entry, TeacherCache, description
+from bevkd.distill.cache import BOXES, ENTRIES, FORMAT, MANIFEST, SUMS, Entry, TeacherCache, cache_sums, description
 from bevkd.distill.cache_write import ColumnWriter
 from bevkd.distill.tap import Wanted, as_columns
 from bevkd.distill.teacher import SCORE_THRESHOLD, expose, teach
 from bevkd.errors import ConfigError
-from bevkd.io import atomic_folder, write_json
+from bevkd.io import atomic_folder, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +125,9 @@ def build_cache(
                 if held.boxes:
                     writer.add(BOXES, _box_rows(context.boxes, batch.labelled), keep, np.float32)
                 done += [part[at] for at in keep]
-            rows = writer.close()
-        np.save(temporary / ENTRIES, np.array(done, dtype=np.int32).reshape(-1, 2))
+            rows, sums = writer.close()
+        entries_done = np.array(done, dtype=np.int32).reshape(-1, 2)
+        np.save(temporary / ENTRIES, entries_done)
         manifest = {
             "format": FORMAT,
             "version": __version__,
@@ -138,6 +139,7 @@ def build_cache(
             "labelled": [bool(flag) for flag in frames.labelled],
         }
         write_json(temporary / MANIFEST, manifest, indent=None)
+        write_json(temporary / SUMS, cache_sums(read_json(temporary / MANIFEST), entries_done, sums), indent=None)
     return TeacherCache.open(out_dir)
 
 

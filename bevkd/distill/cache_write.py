@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import zlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from bevkd.data.batch import Target
 from bevkd.errors import DataError
 
+_BLOCK = 1 << 22  # bytes
+
 
 class Column:
     """One growing `.npy` file with its offsets; the header is written over when the number of rows is known."""
@@ -24,6 +26,7 @@ class Column:
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self.path, self.dtype, self.shape = path, dtype, shape
         self.counts = array("q")
+        self.sum = 0  # of the rows so far
         self.file: IO[bytes] = path.open("wb+")
         self._header(0)
         self.start = self.file.tell()
@@ -35,7 +38,9 @@ class Column:
         out = cls(path, values.dtype, values.shape[1:])
         with source.open("rb") as stream:
             stream.seek(out.start)
-            shutil.copyfileobj(stream, out.file)
+            while part := stream.read(_BLOCK):
+                out.sum = zlib.crc32(part, out.sum)
+                out.file.write(part)
         out.counts.extend(np.diff(offsets).tolist())
         return out
 
@@ -45,11 +50,13 @@ class Column:
 
     def append(self, values: NDArray[Any], counts: Sequence[int]) -> None:
         """Rows of some more entries, and how many each has."""
-        self.file.write(np.ascontiguousarray(values, dtype=self.dtype).tobytes())
+        content = np.ascontiguousarray(values, dtype=self.dtype).tobytes()
+        self.sum = zlib.crc32(content, self.sum)
+        self.file.write(content)
         self.counts.extend(counts)
 
-    def close(self) -> int:
-        """Finish the file and its offsets; the number of rows."""
+    def close(self) -> tuple[int, tuple[int, int]]:
+        """Finish the file and its offsets; the number of rows, and the sums of both, see `array_sum`."""
         offsets = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
         self.file.seek(0)
         self._header(int(offsets[-1]))  # NumPy pads headers so that the first axis may grow in place
@@ -59,7 +66,21 @@ class Column:
         os.fsync(self.file.fileno())
         self.file.close()
         np.save(_part(self.path, ".offsets"), offsets)
-        return int(offsets[-1])
+        rows = int(offsets[-1])
+        return rows, (finished_sum(self.sum, self.dtype, (rows, *self.shape)), array_sum(offsets))
+
+
+def array_sum(values: NDArray[Any]) -> int:
+    """CRC-32 of the content, the type and the shape of an array."""
+    total, flat = 0, values.reshape(-1).view(np.uint8)
+    for start in range(0, len(flat), _BLOCK):  # no more than a block of a mapped file is held
+        total = zlib.crc32(flat[start : start + _BLOCK], total)
+    return finished_sum(total, values.dtype, values.shape)
+
+
+def finished_sum(content: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """The same of an array whose content has the sum `content`."""
+    return zlib.crc32(f"{dtype.str} {tuple(map(int, shape))}".encode(), content)
 
 
 class ColumnWriter:
@@ -100,9 +121,10 @@ class ColumnWriter:
         counts = torch.bincount(target.frame.cpu(), minlength=max(keep) + 1)
         self.columns[name].append(stored, counts[list(keep)].tolist())
 
-    def close(self) -> dict[str, int]:
-        """Finish all columns; their numbers of rows."""
-        return {name: column.close() for name, column in self.columns.items()}
+    def close(self) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
+        """Finish all columns; their numbers of rows, and the sums of values and offsets."""
+        done = {name: column.close() for name, column in self.columns.items()}
+        return {name: rows for name, (rows, _) in done.items()}, {name: sums for name, (_, sums) in done.items()}
 
 
 def _part(path: Path, end: str) -> Path:

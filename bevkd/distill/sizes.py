@@ -144,16 +144,17 @@ def _counts(run: RunConfig) -> tuple[tuple[int | None, int | None], float]:
     folder = Path(run.data.index)
     if not (folder / "frames.parquet").exists():
         return _planned(run), TYPICAL_BOXES
-    import pyarrow.parquet as pq
+    from bevkd.data.index import FRAMES
+    from bevkd.data.parquet import open_parquet, read_parquet
 
-    table = pq.read_table(folder / "frames.parquet", columns=["split", "labelled"])
+    table = read_parquet(folder / "frames.parquet", FRAMES, ["split", "labelled"])
     splits, marks = table["split"].to_pylist(), table["labelled"].to_pylist()
     wanted = split_names(run.data.train_split)
     chosen: list[Any] = [mark for split, mark in zip(splits, marks, strict=True) if split in wanted]
     subset = run.row.labelled_subset
     labelled = sum(mark is None or subset < 0 or subset in mark for mark in chosen) // run.data.train_stride
     limit = run.train.frames_limit or len(chosen)
-    boxes = pq.read_metadata(folder / "boxes.parquet").num_rows / max(1, len(splits))
+    boxes = open_parquet(folder / "boxes.parquet").metadata.num_rows / max(1, len(splits))
     return (min(labelled, limit), max(0, len(chosen) - labelled)), boxes
 
 

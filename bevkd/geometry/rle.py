@@ -60,7 +60,9 @@ def decode_counts(size: tuple[int, int], counts: str) -> NDArray[np.bool_]:
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"the counts of a mask are no base64: {error}") from None
     runs = _from_text(text)
-    if (runs < 0).any() or int(runs.sum()) != size[0] * size[1]:
+    pixels = size[0] * size[1]
+    # Each by itself first: sums of numbers of 60 bits go round.
+    if ((runs < 0) | (runs > pixels)).any() or int(runs.sum(dtype=np.float64)) != pixels:
         raise ValueError(f"the runs of a mask do not add up to {size[0]} x {size[1]} pixels")
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(size[::-1]).T

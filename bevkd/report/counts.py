@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bevkd.classes import LABEL_INDEX
 from bevkd.config import DataConfig
-from bevkd.data.index import labels_of, read_stamp
+from bevkd.data.index import BOXES, FRAMES, labels_of, read_stamp
+from bevkd.data.parquet import read_parquet
 from bevkd.data.present import require_index
-from bevkd.errors import DataError
 from bevkd.io import write_json
 from bevkd.report.stored import read_as
 from bevkd.splits import split_names
@@ -49,8 +48,8 @@ def count(data: DataConfig) -> DatasetRecord:
     require_index(data)
     folder = Path(data.index)
     own = {**read_stamp(folder).get("categories", {}), **data.categories}
-    frames = _columns(folder / "frames.parquet", ["split", "scene", "labelled", "weather", "lighting"])
-    boxes = _columns(folder / "boxes.parquet", ["frame", "label", "category"])
+    frames = _columns(folder / "frames.parquet", FRAMES, ["split", "scene", "labelled", "weather", "lighting"])
+    boxes = _columns(folder / "boxes.parquet", BOXES, ["frame", "label", "category"])
     split = np.array(frames["split"])
     trained = split_names(data.train_split)
     named = (*trained, *split_names(data.tune_split), *split_names(data.report_split))
@@ -76,11 +75,8 @@ def count(data: DataConfig) -> DatasetRecord:
     return DatasetRecord(data.index, splits, by_class, conditions)
 
 
-def _columns(path: Path, names: list[str]) -> dict[str, list[Any]]:
-    try:
-        table = pq.read_table(path, columns=names)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"part of the index cannot be read: {error}", file=path) from error
+def _columns(path: Path, schema: pa.Schema, names: list[str]) -> dict[str, list[Any]]:
+    table = read_parquet(path, schema, names)
     return {name: table[name].to_pylist() for name in names}
 
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from bevkd.config import Paper, parse
+from bevkd.config.bounds import Name, NameOrNone, Words
 from bevkd.config.plain import read_mapping
 from bevkd.errors import ConfigError, nearest
 from bevkd.report.preview import title_of
@@ -27,10 +28,10 @@ class PaperPage:
         table: the headline table, which is made before all others; "": the first one of tables.yaml.
     """
 
-    title: str
-    question: str = ""
-    headline: dict[str, str] = field(default_factory=dict)
-    table: str = ""
+    title: Words
+    question: Words = ""
+    headline: dict[Name, Words] = field(default_factory=dict)
+    table: NameOrNone = ""
 
 
 def _parsed(paper: Paper, headline: Mapping[str, str]) -> PaperPage:

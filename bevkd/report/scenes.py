@@ -89,7 +89,7 @@ class SceneReader:
         self.index = FrameIndex.open(
             data.index, "+".join(splits), sensors=("lidar", "camera"), categories=data.categories
         )
-        self.loader = FrameLoader(self.index, data.root, Reads(), data.rescale_images)
+        self.loader = FrameLoader(self.index, data.root, Reads(), data.rescale_images, data.link_targets)
         self.row = {token: i for i, token in enumerate(self.index.columns["token"])}
 
     def scene(self, token: str) -> Scene:

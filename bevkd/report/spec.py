@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.config import Paper, RowConfig, config_tree, load_papers, load_rows, load_scale, merge, parse, tiers
+from bevkd.config.bounds import Name, NameOrNone, Pattern, Score, Share, Some, Weight, Words
 from bevkd.config.chain import find_row
 from bevkd.config.comparisons import Pool, Selector, pool
 from bevkd.config.families import entries
@@ -57,8 +58,8 @@ def first_of(needs: Iterable[Need], rows: Mapping[str, RowConfig]) -> list[Need]
 class ColumnSpec:
     """One metric of a table; `reference` selects the published number within a row's selector."""
 
-    key: str
-    panel: str = ""  # wide tables are printed one panel after the other; the CSV stays one table
+    key: Words
+    panel: Words = ""  # wide tables are printed one panel after the other; the CSV stays one table
     reference: Selector | None = None
 
     def __post_init__(self) -> None:
@@ -83,12 +84,12 @@ class ColumnSpec:
 class RowSpec:
     """One row of a table: a run (or a pool of runs) and the published row that it repeats."""
 
-    label: str
+    label: Words
     run: Pool
-    group: str = ""
-    role: str = ""  # baseline, teacher, distilled, control, check
+    group: Words = ""
+    role: Words = ""  # baseline, teacher, distilled, control, check
     published: Selector | None = None  # added to the table's own selector; none: the papers print no such row
-    unprinted: tuple[str, ...] = ()  # columns that the paper leaves empty in this row
+    unprinted: tuple[Words, ...] = ()  # columns that the paper leaves empty in this row
     against: Pool | None = None  # run that the paired difference of `TableConfig.delta` is taken to
 
 
@@ -96,10 +97,10 @@ class RowSpec:
 class ContextSpec:
     """A published row that no run of ours repeats: it stands below the table, with what the paper prints."""
 
-    label: str
+    label: Words
     published: Selector
-    group: str = ""
-    unprinted: tuple[str, ...] = ()
+    group: Words = ""
+    unprinted: tuple[Words, ...] = ()
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -111,25 +112,25 @@ class TableConfig:
     have.
     """
 
-    name: str
-    title: str
-    caption: str
+    name: Name
+    title: Words
+    caption: Words
     columns: tuple[ColumnSpec, ...]
     rows: tuple[RowSpec, ...] | Literal["tuning"]
     also: tuple[RowSpec, ...] = ()  # shown first in their groups; tuning only
     context: tuple[ContextSpec, ...] = ()  # in tables.yaml also the name of a published row alone
-    part: str = ""  # the paper (folder of config/papers) that it belongs to
+    part: NameOrNone = ""  # the paper (folder of config/papers) that it belongs to
     target: Tier = "all"
     split: Split = "report"
     published: Selector = Field(default_factory=dict)
-    published_split: str = ""  # what the paper evaluated on, for the header
-    delta: str | None = None
+    published_split: Words = ""  # what the paper evaluated on, for the header
+    delta: Words | None = None
     chooses: Literal["factor"] | None = None
-    power: tuple[int, ...] = ()  # numbers of seeds: half-widths with so many, from the spread of differences
+    power: tuple[Some, ...] = ()  # numbers of seeds: half-widths with so many, from the spread of differences
     # With it, run -> the half-width that its seeds are to reach (printed units), or the claim whose published relative
     # gain that is a third of.
-    aims: dict[str, float | str] | None = None
-    notes: tuple[str, ...] = ()
+    aims: dict[Words, Weight | Words] | None = None
+    notes: tuple[Words, ...] = ()
 
     @property
     def artefacts(self) -> tuple[Artefact, ...]:
@@ -209,7 +210,7 @@ class TableConfig:
 class CurveSpec:
     """One labelled run of a figure."""
 
-    label: str
+    label: Words
     run: Pool
 
 
@@ -217,17 +218,17 @@ class CurveSpec:
 class PanelSpec:
     """One panel of a figure."""
 
-    title: str
+    title: Words
     curves: tuple[CurveSpec, ...]
 
 
 @dataclass(frozen=True, config=_STRICT)
 class _Figure:
-    name: str
-    title: str
-    caption: str
+    name: Name
+    title: Words
+    caption: Words
     target: Tier = "all"
-    part: str = ""  # the paper (folder of config/papers) that it belongs to
+    part: NameOrNone = ""  # the paper (folder of config/papers) that it belongs to
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
@@ -250,8 +251,8 @@ class LossCurves(_Figure):
 
     kind: Literal["loss_curves"]
     panels: tuple[PanelSpec, ...]
-    field: str = "det"
-    window: float = 0.1  # of the number of steps
+    field: Name = "det"
+    window: Share = 0.1  # of the number of steps
 
     artefacts: ClassVar[tuple[Artefact, ...]] = ("log",)
 
@@ -266,7 +267,7 @@ class Dots(_Figure):
 
     kind: Literal["dots"]
     panels: tuple[PanelSpec, ...]
-    metric: str = "mAP"
+    metric: Words = "mAP"
     baseline: Pool | None = None  # drawn as a line through every panel
 
     artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
@@ -281,8 +282,8 @@ class Dots(_Figure):
 class SeriesSpec:
     """A series of runs over the number of training steps; `runs` are ids or shell patterns (`curve_lidar_*`)."""
 
-    label: str
-    runs: tuple[str, ...]
+    label: Words
+    runs: tuple[Pattern, ...]
 
     def resolve(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids, in file order.
@@ -305,7 +306,7 @@ class LearningCurves(_Figure):
 
     kind: Literal["learning_curves"]
     series: tuple[SeriesSpec, ...]
-    metrics: tuple[str, ...] = ("mAP",)
+    metrics: tuple[Words, ...] = ("mAP",)
     over: Literal["steps", "core_seconds"] = "steps"
     split: Split = "report"
 
@@ -322,7 +323,7 @@ class TrainingCurves(_Figure):
 
     kind: Literal["training_curves"]
     curves: tuple[CurveSpec, ...]
-    metrics: tuple[str, ...] = ("mAP",)
+    metrics: tuple[Words, ...] = ("mAP",)
     split: Split = "report"
 
     artefacts: ClassVar[tuple[Artefact, ...]] = ("snapshots",)
@@ -335,7 +336,7 @@ class TrainingCurves(_Figure):
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
 class _Scenes(_Figure):
     columns: tuple[CurveSpec, ...]
-    frames: int = 2  # report frames with most annotated boxes, from different scenes
+    frames: Some = 2  # report frames with most annotated boxes, from different scenes
     artefacts: ClassVar[tuple[Artefact, ...]] = ("model",)
 
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
@@ -367,7 +368,7 @@ class Detections(_Scenes):
     """
 
     kind: Literal["detections"]
-    min_score: float | None = None
+    min_score: Score | None = None
 
 
 FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | TrainingCurves | ResponseMaps | Detections
@@ -385,23 +386,23 @@ class ClaimConfig:
     gain over the baseline only counts as the method's when it also holds against the strongest of them.
     """
 
-    id: str
-    paper: str
-    statement: str
-    metric: str
+    id: Name
+    paper: Name
+    statement: Words
+    metric: Words
     better: Pool
     than: Pool
     kind: Literal["greater", "no_difference"] = "greater"
-    margin: float | None = None  # printed units; no_difference only
+    margin: Weight | None = None  # printed units; no_difference only
     controls: tuple[Pool, ...] = ()
     control: Literal["due", "not_due"] = "due"  # not due between two distilled students, nor for costs
     # Repetitions: pairs of seeds, or means per labelled subset (and its teacher), or repeats of a benchmark.
     over: Literal["seeds", "subsets", "repeats"] = "seeds"
     target: Tier = "all"
-    source: str = ""  # where the paper says so
+    source: Words = ""  # where the paper says so
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
     protocol: Protocol = "published"
-    part: str = ""  # the paper (folder of config/papers) that it belongs to
+    part: NameOrNone = ""  # the paper (folder of config/papers) that it belongs to
 
     @property
     def artefacts(self) -> tuple[Artefact, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TypeVar
 
 from bevkd import progress
 from bevkd.errors import ConfigError
-from bevkd.io import writing
+from bevkd.io import atomic_folder
 from bevkd.processes import process_pool
 
 Job = TypeVar("Job")
@@ -25,23 +24,13 @@ def fresh_root(out: Path, workers: int) -> Iterator[Path]:
     """A temporary folder beside `out` that becomes `out` when the block succeeds, and disappears when it does not.
 
     Raises:
-        ConfigError: `out` exists and is not an empty folder, or there is no worker.
+        ConfigError: `out` exists and is not an empty folder, another process is writing it, or there is no worker.
         DataError: the system refuses to write.
     """
-    out = Path(out).absolute()
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and is not an empty folder")
-    temporary = out.parent / f".{out.name}.tmp"
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)  # left behind by a killed run
-        try:
-            yield temporary
-            os.replace(temporary, out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_folder(Path(out).absolute(), replace=False, flush=False) as temporary:
+        yield temporary
 
 
 @contextmanager

@@ -7,22 +7,23 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
-from filelock import FileLock
 
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset, Sample
 from bevkd.distill import SCORE_THRESHOLD, TeacherCache, build_cache, cache_name, method_settings
-from bevkd.distill.cache import MANIFEST, Entry, description
+from bevkd.distill.cache import MANIFEST, DamagedCacheError, Entry, description
 from bevkd.distill.sizes import entry_bytes
 from bevkd.distill.tap import Wanted
 from bevkd.errors import BevkdError
-from bevkd.io import writing
+from bevkd.locks import waiting_for
 from bevkd.train.optim import mixed, thread_count
-from bevkd.train.teacher import Teacher, runs_root
+from bevkd.train.teacher import Teacher, is_digest_of, runs_root
 
 logger = logging.getLogger(__name__)
+_ANEW = "teacher cache %s is made anew: %s"
 
 
 def cache_dir(run: RunConfig, teacher: Teacher, out: Path) -> Path:
@@ -71,27 +72,58 @@ def open_cache(
         ConfigError: no fixed augmentations.
         DataError: bad data.
     """
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
     assert run.row.method is not None
     asked, wanted = sorted(set(asked)), method_settings(run.row.method).cached()
     made_for = json.loads(json.dumps(description(wanted, teacher.grid, SCORE_THRESHOLD)))
-    with FileLock(folder.parent / f".{folder.name}.lock"):
-        held: TeacherCache | None = None
-        try:
-            held = TeacherCache.open(folder, teacher.digest)
-            if held.tokens != frames.tokens or held.manifest["labelled"] != frames.labelled.tolist():
-                logger.info("teacher cache %s is of other frames", folder)
-                held = None
-            elif held.manifest["made_for"] != made_for:
-                logger.info("teacher cache %s was made for something else", folder)
-                held = None
-        except BevkdError as error:
-            logger.info("no teacher cache (%s)", error)
+    with waiting_for(folder):
+        held = _held(folder, teacher, frames, made_for)
+        if held is None or held.missing(asked):
+            held = _verified(held)  # before it is copied into the new one
+            missing = asked if held is None else held.missing(asked)
+            return _build(run, teacher, wanted, taught(), missing, folder, held)
+    # Many processes may do this at once, and only one of them holds the lock.
+    if _verified(held) is not None:
+        return held
+    with waiting_for(folder):
+        held = _verified(_held(folder, teacher, frames, made_for))  # another one may have made it anew meanwhile
         missing = asked if held is None else held.missing(asked)
         if held is not None and not missing:
             return held
         return _build(run, teacher, wanted, taught(), missing, folder, held)
+
+
+def _held(folder: Path, teacher: Teacher, frames: FrameDataset, made_for: Any) -> TeacherCache | None:
+    """The cache of a folder, if it can be used for this."""
+    try:
+        held = TeacherCache.open(folder)
+        if not is_digest_of(held.manifest["teacher"], teacher.digest, teacher.path):
+            logger.info("teacher cache %s was made by another teacher", folder)
+            return None
+        if held.tokens != frames.tokens or held.manifest["labelled"] != frames.labelled.tolist():
+            logger.info("teacher cache %s is of other frames", folder)
+            return None
+        if held.manifest["made_for"] != made_for:
+            logger.info("teacher cache %s was made for something else", folder)
+            return None
+    except DamagedCacheError as error:
+        logger.warning(_ANEW, folder, error)
+        return None
+    except BevkdError as error:
+        level = logging.WARNING if folder.exists() else logging.INFO
+        logger.log(level, "no teacher cache (%s)", error)
+        return None
+    return held
+
+
+def _verified(held: TeacherCache | None) -> TeacherCache | None:
+    """A cache, if all of it is what was written."""
+    try:
+        if held is not None:
+            held.verify()
+    except DamagedCacheError as error:
+        logger.warning(_ANEW, held and held.folder, error)
+        return None
+    return held
 
 
 def _build(

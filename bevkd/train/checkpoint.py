@@ -9,9 +9,7 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,44 +22,50 @@ from bevkd import __version__
 from bevkd.config import ModelConfig, RunConfig, differences, identity, identity_digest, stored_run, to_plain
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS
 from bevkd.errors import CheckpointError, ConfigError, DataError, OtherRunError
-from bevkd.io import atomic_path
+from bevkd.hints import train_again
+from bevkd.io import atomic_path, digest, read_bytes
 from bevkd.models.detector import Detector, build_detector, weights_come_later
+from bevkd.regular import TABLE
+from bevkd.train.archive import DamagedError, not_finite, pack, unpack
 
 logger = logging.getLogger(__name__)
 
 CURRENT, PREVIOUS, MODEL = "checkpoint.pt", "checkpoint.prev.pt", "model.pt"
 STARTED = "init.json"  # what a training took from the weights that it started from
-# A file of another kind makes the unpickler stumble in any of these ways.
-_UNREADABLE = (
-    *(RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile),
-    *(LookupError, ValueError, TypeError, AttributeError),
-)
-_CHECKPOINT_KEYS = {"version", "torch", "config", "teacher", "step", "model", "adapters", "optimizer", "precision"}
-_MODEL_KEYS = {"model", "config", "digest", "step", "teacher", "version"}
+# What a file holds, and of which type. Files from before there were starting weights have no `init`.
+_COMMON: dict[str, type] = {"version": str, "config": str, "teacher": str, "step": int, "model": dict}
+_MODEL_KEYS = _COMMON | {"digest": str}
+_CHECKPOINT_KEYS = _COMMON | {"torch": str, "window": dict, "adapters": dict, "optimizer": dict, "precision": dict}
+_OPTIONAL: dict[str, type] = {"init": str, "made_with": list}
 
 
 def save_checkpoint(out: Path, state: dict[str, Any]) -> None:
     """Write `checkpoint.pt`, keeping the one before it; at every instant one of the two is whole."""
     with atomic_path(out / CURRENT) as temporary:
-        _save(state, temporary, out / CURRENT)
+        temporary.write_bytes(pack(state))
         if (out / CURRENT).exists():
             os.replace(out / CURRENT, out / PREVIOUS)
 
 
-def _save(state: dict[str, Any], temporary: Path, path: Path) -> None:
-    """Write a file of torch, which hides what the system says (mostly that no space is left) behind its own words."""
-    try:
-        torch.save(state, temporary)
-    except RuntimeError as error:
-        free = shutil.disk_usage(temporary.parent).free / 1e6
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"cannot be written: {first} ({free:.0f} MB are free)", file=path) from error
+def _read(path: Path, keys: dict[str, type]) -> dict[str, Any]:
+    """A file of tensors.
 
-
-def _read(path: Path, keys: set[str]) -> dict[str, Any]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or not keys <= state.keys():
-        raise ValueError("it is not a file of bevkd")
+    Raises:
+        DamagedError: it is not what was written, or something else was.
+        DataError: the system refuses.
+    """
+    state = unpack(read_bytes(path, most=TABLE), path)
+    if lacking := [name for name in keys if name not in state]:
+        raise DamagedError(f"it is not a file of bevkd, or of another kind: it lacks {lacking[0]}")
+    for name, kind in (keys | _OPTIONAL).items():
+        if name in state and not isinstance(state[name], kind):
+            raise DamagedError(f"it is not a file of bevkd: its {name} is none")
+    for name in ("model", "adapters"):
+        weights = state.get(name, {})
+        if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()):
+            raise DamagedError(f"it is not a file of bevkd: not all of {name} are arrays")
+        if bad := not_finite(weights):
+            raise DamagedError(f"its weights are not finite: {shortened(bad)}")
     return state
 
 
@@ -78,8 +82,8 @@ def load_checkpoint(out: Path) -> dict[str, Any] | None:
             continue
         try:
             return _read(path, _CHECKPOINT_KEYS)
-        except _UNREADABLE as error:
-            failures.append(f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        except (DamagedError, DataError) as error:
+            failures.append(f"{path}: {error}")
             logger.warning("unreadable checkpoint %s", failures[-1])
     if failures:
         raise CheckpointError(f"no readable checkpoint ({'; '.join(failures)}); use --restart to begin anew")
@@ -143,7 +147,7 @@ def drop_results(out: Path) -> None:
 def save_model(out: Path, model: dict[str, Tensor], run: RunConfig, step: int, teacher: str, init: str = "") -> Path:
     """Write `model.pt`: weights, resolved configuration, and digests of what determined them."""
     path = out / MODEL
-    state = {
+    state: dict[str, Any] = {
         "model": model,
         "config": json.dumps(to_plain(run)),
         "digest": identity_digest(run),
@@ -153,7 +157,7 @@ def save_model(out: Path, model: dict[str, Tensor], run: RunConfig, step: int, t
         "version": __version__,
     }
     with atomic_path(path) as temporary:
-        _save(state, temporary, path)
+        temporary.write_bytes(pack(state))
     return path
 
 
@@ -161,16 +165,27 @@ def read_model(path: Path) -> dict[str, Any]:
     """The content of a `model.pt`.
 
     Raises:
-        CheckpointError: missing or unreadable.
+        CheckpointError: missing, damaged or no model; the message names the command that makes it again.
+        DataError: the system refuses.
     """
     if not path.exists():
         raise CheckpointError(f"no trained model at {path}")
     try:
         return _read(path, _MODEL_KEYS)
-    except _UNREADABLE as error:
-        # Of what torch says only what is no advice to read the file without precautions.
-        said = str(error) if isinstance(error, ValueError | OSError) else "it is damaged, or of another program"
-        raise CheckpointError(f"{path} cannot be read as a model: {said}") from error
+    except DamagedError as error:
+        raise CheckpointError(f"{path} cannot be read as a model: {error}{train_again(path)}") from error
+
+
+def content_digest(path: Path) -> str:
+    """Digest of what a `model.pt` is: of its weights, and of the settings that they are trained and used with.
+
+    Two trainings with the same result have the same, wherever, whenever and with however many data workers they ran.
+
+    Raises:
+        CheckpointError, DataError: as `read_model`.
+    """
+    state = read_model(path)
+    return digest([weights_digest(state["model"]), state["digest"]])
 
 
 def read_config(path: str | Path) -> RunConfig:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from bevkd import progress
-from bevkd.io import json_text, write_text
+from bevkd.io import json_text, write_text, writing
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -44,11 +44,13 @@ class TrainLog:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        path = out / "log.jsonl"
+        path = self._path = out / "log.jsonl"
         kept = [line for line in read_log(path) if line["step"] <= start]
         write_text(path, "".join(json_text(line) + "\n" for line in kept))
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-        self._board = SummaryWriter(str(out / "tb"), purge_step=start + 1)
+        with writing(path):
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        with writing(out / "tb"):
+            self._board = SummaryWriter(str(out / "tb"), purge_step=start + 1)
         self._loss, self._seen, self._state = "", seen, ("", "")
         self._stack = ExitStack()
         self._bar = self._stack.enter_context(progress.bar(title, steps, "steps", start))
@@ -62,8 +64,9 @@ class TrainLog:
     ) -> None:
         if self.enabled:
             self._stack.close()
-            self._file.close()
-            self._board.close()
+            with writing(self._path) if error is None else suppress(OSError):  # of two errors the first one says more
+                self._file.close()
+                self._board.close()
 
     def advance(self, step: int) -> None:
         """Move the live line."""
@@ -118,12 +121,14 @@ class TrainLog:
             "compute_s": round(compute_s, 6),
             "samples_per_s": round(frames / seconds, 3) if seconds > 0 else 0.0,
         }
-        self._file.write(json_text({"step": step, "losses": losses, **scalars}) + "\n")
-        self._file.flush()
-        for name, value in losses.items():
-            self._board.add_scalar(f"loss/{name}", value, step)
-        for name, value in scalars.items():
-            self._board.add_scalar(f"train/{name}", value, step)
+        with writing(self._path):
+            self._file.write(json_text({"step": step, "losses": losses, **scalars}) + "\n")
+            self._file.flush()
+        with writing(self._path.parent / "tb"):
+            for name, value in losses.items():
+                self._board.add_scalar(f"loss/{name}", value, step)
+            for name, value in scalars.items():
+                self._board.add_scalar(f"train/{name}", value, step)
         share = 100 * data_s / seconds if seconds > 0 else 0.0
         self._loss = f"loss {losses['total']:.3f}"
         self._state = (f"data {share:.0f} % compute {100 - share:.0f} %", f"{scalars['samples_per_s']:.1f} frames/s")
@@ -132,6 +137,7 @@ class TrainLog:
     def sync(self) -> None:
         """Bring the lines to disk, so that a checkpoint never is ahead of its log."""
         if self.enabled:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._board.flush()
+            with writing(self._path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._board.flush()

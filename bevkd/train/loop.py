@@ -24,22 +24,30 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from bevkd import __version__
-from bevkd.config import RunConfig, to_plain
+from bevkd.config import RunConfig, differences, to_plain
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS
 from bevkd.config.weights import check_weights_there
 from bevkd.data.batch import Batch
-from bevkd.errors import BevkdError, Interrupted
+from bevkd.errors import BevkdError, Interrupted, OtherRunError
 from bevkd.io import write_json, write_text
 from bevkd.train import checkpoint as ckpt
 from bevkd.train.accumulate import forward_backward
+from bevkd.train.archive import not_finite
 from bevkd.train.log import TrainLog
 from bevkd.train.optim import set_schedule
-from bevkd.train.runtime import StopRequest, build_fabric, exclusive, torch_settings, training_provenance
+from bevkd.train.runtime import (
+    StopRequest,
+    build_fabric,
+    exclusive,
+    torch_settings,
+    training_conditions,
+    training_provenance,
+)
 from bevkd.train.setup import Training, check_classes, prepare
 from bevkd.train.snapshots import drop_others, missing, snapshot_steps
 from bevkd.train.start import Start, apply_starts, digest_of, read_starts
 from bevkd.train.stream import derive_seed, timed_batches, worker_count
-from bevkd.train.teacher import teacher_digest
+from bevkd.train.teacher import is_digest_of, teacher_digest, teacher_path
 from bevkd.train.window import Window
 
 logger = logging.getLogger(__name__)
@@ -94,6 +102,8 @@ def train(
         state = ckpt.read_model(out / ckpt.MODEL) if finished else ckpt.load_checkpoint(out)
         if state is not None:
             where = out / (ckpt.MODEL if finished else ckpt.CURRENT)
+            if origin.teacher and is_digest_of(state["teacher"], origin.teacher, teacher_path(run, out)):
+                state["teacher"] = origin.teacher
             ckpt.check_same_run(state, run, origin.teacher, where, origin.init)
             if finished:
                 lost = missing(out, snapshot_steps(run.train.snapshots, state["step"]), state["step"])
@@ -136,7 +146,7 @@ def _fit(
     config, fabric, steps = run.train, training.fabric, training.line.steps
     due = snapshot_steps(config.snapshots, steps)
     limit = config.grad_clip or math.inf
-    start, window = _begin(training, run, out, state, origin, due)
+    start, window, made_with = _begin(training, run, out, state, origin, due)
 
     def save(step: int) -> None:
         """Every process reaches this at the same step; the first one writes."""
@@ -150,11 +160,14 @@ def _fit(
             "config": json.dumps(to_plain(run)),
         }
         about |= {"teacher": origin.teacher, "init": origin.init, "step": step, "window": window.state()}
+        about |= {"made_with": made_with}
         ckpt.save_checkpoint(out, about | training.state())
 
     def keep(folder: Path, step: int) -> None:
-        """Keep the weights as a model."""
+        """Keep the weights as a model; one that cannot be read again is none."""
         if fabric.is_global_zero:
+            if bad := not_finite(training.detector.state_dict()):
+                raise TrainingError(f"{folder}: weights are not finite after step {step}: {ckpt.shortened(bad)}")
             ckpt.save_model(folder, training.detector.state_dict(), run, step, origin.teacher, origin.init)
 
     def seed(step: int, part: int) -> None:
@@ -210,8 +223,16 @@ def _fit(
 
 def _begin(
     training: Training, run: RunConfig, out: Path, state: dict[str, Any] | None, origin: _Origin, due: dict[int, str]
-) -> tuple[int, Window]:
-    """Bring a training to its first step: number of that step, and what the log has not seen yet."""
+) -> tuple[int, Window, list[dict[str, Any]]]:
+    """Bring a training to its first step.
+
+    Returns:
+        number of that step; what the log has not seen yet; under which conditions the steps were made, those of the
+        steps to come last.
+
+    Raises:
+        OtherRunError: the checkpoint is of another training.
+    """
     fabric = training.fabric
     if state is not None and (lost := missing(out, due, int(state["step"]))):
         _anew(fabric, out, lost)
@@ -219,18 +240,38 @@ def _begin(
     fabric.barrier()  # nobody changes the folder before everybody has read it
     taken = None
     if state is not None:
+        if not 0 <= int(state["step"]) < training.line.steps:
+            raise OtherRunError(f"{out / ckpt.CURRENT} is of step {state['step']} of {training.line.steps}")
         training.load_state(state, out / ckpt.CURRENT)
         logger.info("resuming %s at step %d of %d", out, int(state["step"]), training.line.steps)
     elif origin.starts:
         taken = apply_starts(training.detector, origin.starts, [init.parts for init in run.row.inits])
+    conditions = _conditions(fabric, run, state, out)
     if fabric.is_global_zero:
         drop_others(out, due)
         if taken is not None:
             write_json(out / ckpt.STARTED, taken, indent=1)
         write_text(out / "config.yaml", yaml.safe_dump(to_plain(run), sort_keys=False))
-        write_json(out / "provenance.json", training_provenance(run.train, fabric))
+        made = training_provenance(run.train, fabric)
+        write_json(out / "provenance.json", made | ({"before": conditions[:-1]} if len(conditions) > 1 else {}))
     fabric.barrier()
-    return (int(state["step"]), Window(state["window"])) if state is not None else (0, Window())
+    return (int(state["step"]), Window(state["window"]), conditions) if state is not None else (0, Window(), conditions)
+
+
+def _conditions(fabric: Fabric, run: RunConfig, state: dict[str, Any] | None, out: Path) -> list[dict[str, Any]]:
+    """On what a training ran so far and runs now, each kind once; a change of it is said."""
+    now = training_conditions(run.train, fabric)
+    before: list[dict[str, Any]] = [] if state is None else list(state.get("made_with", ()))
+    if state is not None and not before:  # from before this was written down
+        threads = json.loads(state["config"]).get("train", {}).get("threads", now["threads"])
+        before = [now | {"threads": threads, "torch": state["torch"]}]
+    if before and (changed := differences(before[-1], now)):
+        logger.warning(
+            "%s: %s since step %d: the last bits are not those of an uninterrupted training",
+            *(out, "; ".join(changed), int(state["step"]) if state is not None else 0),
+        )
+        return [*before, now]
+    return before or [now]
 
 
 def _anew(fabric: Fabric, out: Path, lost: list[str]) -> None:

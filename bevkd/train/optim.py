@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bevkd.config import TrainConfig
 from bevkd.config.training import Timeline
-from bevkd.errors import ConfigError, nearest
+from bevkd.errors import ConfigError, OtherRunError, nearest
 from bevkd.train.optimizers.base import OptimizerSettings
 from bevkd.train.parts import covers, known_parts
 
@@ -78,6 +80,65 @@ def _kind(name: str, parameter: nn.Parameter) -> str:
     if name.rpartition(".")[2] == "bias":
         return "bias"
     return "norm" if parameter.ndim <= 1 else "weight"
+
+
+def check_state(optimizer: Optimizer, state: dict[str, Any], where: str) -> None:
+    """Whether the state of an optimiser is one of these parameters: torch takes it as it is, and fused kernels too.
+
+    Raises:
+        OtherRunError: other groups, or arrays of other names, shapes or types than a step of this optimiser makes.
+    """
+    try:
+        problem = _misfit(optimizer, state)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise OtherRunError(f"{where}: state of another optimiser ({problem}); use --restart to begin anew")
+
+
+def _misfit(optimizer: Optimizer, state: dict[str, Any]) -> str:
+    own = optimizer.state_dict()
+    if len(own["param_groups"]) != len(state["param_groups"]):
+        return "number of groups"
+    for mine, theirs in zip(own["param_groups"], state["param_groups"], strict=True):
+        if mine["params"] != theirs["params"]:
+            return "parameters of a group"
+        if mine.keys() != theirs.keys():
+            return f"settings of a group: {', '.join(sorted(mine.keys() ^ theirs.keys()))}"
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    usual: dict[torch.Size, dict[str, Any]] = {}
+    for at, held in state["state"].items():
+        shape = parameters[at].shape
+        if shape not in usual:
+            usual[shape] = _first_state(optimizer, shape)
+        if found := _other_state(usual[shape], held):
+            return f"parameter {at}: {found}"
+    return ""
+
+
+def _other_state(usual: dict[str, Any], held: dict[str, Any]) -> str:
+    if held.keys() != usual.keys():
+        return f"has {', '.join(map(str, held))}, not {', '.join(usual)}"
+    for name, expected in usual.items():
+        value = held[name]
+        if isinstance(expected, Tensor) != isinstance(value, Tensor):
+            return f"{name} is of another type"
+        if isinstance(value, Tensor) and value.shape != expected.shape:
+            return f"{name} has shape {tuple(value.shape)}, not {tuple(expected.shape)}"
+        if isinstance(value, Tensor) and value.is_floating_point() != expected.is_floating_point():
+            return f"{name} has type {value.dtype}, not {expected.dtype}"
+    return ""
+
+
+def _first_state(optimizer: Optimizer, shape: torch.Size) -> dict[str, Any]:
+    """What such an optimiser remembers of a parameter after a step."""
+    parameter = nn.Parameter(torch.zeros(shape))
+    parameter.grad = torch.zeros(shape)
+    like = copy.copy(optimizer)  # whatever its constructor wants
+    like.state = defaultdict(dict)
+    like.param_groups = [optimizer.param_groups[0] | {"params": [parameter]}]
+    like.step()
+    return dict(like.state[parameter])
 
 
 def set_schedule(optimizer: Optimizer, step: int, line: Timeline, config: TrainConfig) -> float:

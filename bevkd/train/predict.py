@@ -18,7 +18,7 @@ from bevkd.data.image_frames import open_frames
 from bevkd.data.index import read_stamp
 from bevkd.data.present import require_index
 from bevkd.errors import ConfigError
-from bevkd.io import digest, writing
+from bevkd.io import check_output_folder, digest, writing
 from bevkd.models.detector import Detector
 from bevkd.models.outputs import BEVOutputs
 from bevkd.registry import lookup
@@ -162,6 +162,7 @@ def apply_run(
     run = _on(trained, plain) if plain else trained
     if out is None:
         out = folder if run == trained else folder / "applied" / _name(run)
+    check_output_folder(out)
     frames = _frames(run, split)
     detector, _ = load_detector(folder / MODEL, run.model)
     results = _predict(detector, run, frames, out / f"predictions_{split}", batch_size)

@@ -24,7 +24,7 @@ from bevkd.errors import DataError
 from bevkd.eval.nuscenes.boxes import make_boxes
 from bevkd.eval.nuscenes.matching import find_candidates, inverse, match, score_order
 from bevkd.geometry import BEVGrid
-from bevkd.io import write_json
+from bevkd.io import check_output, write_json
 from bevkd.train.checkpoint import MODEL, load_detector
 from bevkd.train.optim import thread_count
 from bevkd.train.predict import forward, test_frames
@@ -89,6 +89,7 @@ def measure_response(out: Path, split: str, file: Path, batch_size: int = 8) -> 
         ConfigError: no such split.
         DataError: bad data, or no annotation in the split.
     """
+    check_output(file)
     detector, run = load_detector(Path(out) / MODEL)
     frames = test_frames(run, split)
     total, count = torch.zeros(2, 3, dtype=torch.double)

@@ -21,7 +21,7 @@ from lightning_fabric.strategies import DDPStrategy
 
 from bevkd.config import TrainConfig
 from bevkd.errors import ConfigError
-from bevkd.io import writing
+from bevkd.io import check_output_folder, writing
 from bevkd.provenance import processor, provenance
 from bevkd.train.optim import resolve_precision, thread_count
 
@@ -74,11 +74,18 @@ def build_fabric(config: TrainConfig) -> Fabric:
 
 def training_provenance(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
     """By which code and on what a training runs, see `bevkd.provenance`, on which device and in which precision."""
+    return provenance() | training_conditions(config, fabric)
+
+
+def training_conditions(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
+    """What changes the last bits of a step, although it is no setting of the run that makes it another one."""
     cuda = fabric.device.type == "cuda"
-    return provenance() | {
+    return {
         "device": torch.cuda.get_device_name(fabric.device) if cuda else processor(),
         "processes": fabric.world_size,
         "precision": resolve_precision(config.precision, fabric.device.type),
+        "threads": config.threads,
+        "torch": str(torch.__version__),
     }
 
 
@@ -112,9 +119,11 @@ def exclusive(out: Path) -> Iterator[None]:
         return
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    check_output_folder(out)
     lock = FileLock(out / ".lock", timeout=0)
     try:
-        lock.acquire()
+        with writing(out / ".lock"):
+            lock.acquire()
     except Timeout:
         raise ConfigError(f"another process is training into {out}") from None
     try:

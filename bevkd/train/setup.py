@@ -18,7 +18,7 @@ from bevkd.data.batch import Batch
 from bevkd.errors import ConfigError
 from bevkd.models.detector import Detector, build_detector
 from bevkd.train import checkpoint as ckpt
-from bevkd.train.optim import build_optimizer
+from bevkd.train.optim import build_optimizer, check_state
 from bevkd.train.resolve import resolve
 from bevkd.train.stream import Phase, StepDataset, derive_seed
 from bevkd.train.syncbn import synchronise_batch_norm
@@ -117,6 +117,7 @@ class Training:
         ckpt.load_weights(self.detector, state["model"], str(where))
         if self.engine is not None:
             ckpt.load_weights(self.engine, state["adapters"], f"{where}: adapters")
+        check_state(self.bare_optimizer, state["optimizer"], str(where))
         self.bare_optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
 

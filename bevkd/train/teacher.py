@@ -12,7 +12,9 @@ from bevkd.hints import how_to_train
 from bevkd.io import file_digest
 from bevkd.models.detector import Detector
 from bevkd.models.outputs import FeatureSpec
-from bevkd.train.checkpoint import MODEL, load_detector
+from bevkd.train.checkpoint import MODEL, content_digest, load_detector
+
+_OF_FILE = 64  # characters of a digest of a file
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Teacher:
     Attributes:
         detector: the network, in eval mode.
         run: the settings that it was trained with, which say what it reads of a frame.
-        digest: of its file.
+        digest: see `content_digest`.
+        path: its file.
     """
 
     detector: Detector
     run: RunConfig
     digest: str
+    path: Path
 
     @property
     def spec(self) -> FeatureSpec:
@@ -58,10 +62,11 @@ def teacher_path(run: RunConfig, out: Path) -> Path:
 
 
 def teacher_digest(run: RunConfig, out: Path) -> str:
-    """Digest of the teacher's file, "" without a teacher.
+    """Digest of the teacher, see `content_digest`; "" without one.
 
     Raises:
         ConfigError: the teacher is not trained yet.
+        CheckpointError: it is unreadable.
     """
     if run.row.teacher is None:
         return ""
@@ -69,7 +74,18 @@ def teacher_digest(run: RunConfig, out: Path) -> str:
     if not path.exists():
         how = how_to_train(str(run.row.teacher), run.scale, run.teacher_seed, runs_root(out))
         raise ConfigError(f"the teacher of run {run.run!r} is not trained yet: no {path}{how}")
-    return file_digest(path)
+    return content_digest(path)
+
+
+def is_digest_of(digest: str, now: str, path: Path) -> bool:
+    """Whether a digest that was written down is that of a teacher.
+
+    Args:
+        digest: what was written down; before there were digests of content, it was that of the file.
+        now: the teacher's digest.
+        path: its file.
+    """
+    return digest == now or (len(digest) == _OF_FILE and digest == file_digest(path))
 
 
 def load_teacher(run: RunConfig, out: Path, digest: str | None = None) -> Teacher | None:
@@ -86,8 +102,8 @@ def load_teacher(run: RunConfig, out: Path, digest: str | None = None) -> Teache
     """
     if run.row.teacher is None:
         return None
-    digest = digest or teacher_digest(run, out)
-    teacher = Teacher(*load_detector(teacher_path(run, out)), digest)
+    digest, path = digest or teacher_digest(run, out), teacher_path(run, out)
+    teacher = Teacher(*load_detector(path), digest, path)
     grid = run.model.grid.build()
     if teacher.grid != grid:
         raise ConfigError(f"student and teacher need one BEV grid, not {grid} and {teacher.grid}")

@@ -55,7 +55,7 @@ def test_a_scale_says_of_each_stage_what_its_kind_wants() -> None:
         ("model.loss.heatmap_wieght=2.0", "model.loss.heatmap_wieght: unknown key .did you mean 'heatmap_weight'"),
         ("model.lidar.kind=pilar", "unknown lidar_encoder 'pilar' .did you mean 'pillar'"),
         ("model.lidar.cell=near", "model.lidar.cell: Input should be a valid number"),
-        ("model.lidar=3", "model.lidar: settings of a stage are a mapping"),
+        ("model.lidar=3", "model.lidar: settings of a group are a mapping"),
         ("data.lidar_sweep=3", "data.lidar_sweep: unknown key .did you mean 'lidar_sweeps'"),
         ("trian.lr=1.0", "trian: unknown key .did you mean 'train'"),
         ("model.camera.stride=4", "--set sets model.camera, but the model has no such stage"),

@@ -65,7 +65,7 @@ def test_columns_and_links(tmp_path: Path) -> None:
     assert parent.rows_of(child, "tags", optional=True).tolist() == [-1, 0, 0]
     np.testing.assert_array_equal(parent["v"], [[1, 2, 3], [4, 5, np.nan]])
     with pytest.raises(DataError) as error:
-        parent.require_finite("v")
+        parent.require_within("v", 1e6)
     assert (error.value.token, error.value.field, error.value.file) == ("p0", "v", tmp_path / "parent.json")
     with pytest.raises(DataError, match="refers to nothing") as error:
         parent.rows_of(child, "next")
@@ -85,7 +85,7 @@ def test_columns_and_links(tmp_path: Path) -> None:
 def test_wrong_types_name_the_record(tmp_path: Path, record: dict[str, object], field: str) -> None:
     write(tmp_path, "t", [{"token": "z", "n": 1, "v": [0, 0, 0]}, record])
     with pytest.raises(DataError) as error:
-        read_table(tmp_path, "t", {"n": "int", "v": "vec3"})
+        read_table(tmp_path, "t", {"n": "count", "v": "vec3"})
     assert error.value.field == field
     assert error.value.file == tmp_path / "t.json"
 
@@ -159,7 +159,7 @@ def test_what_is_said_does_not_depend_on_internal_sizes(
         monkeypatch.setattr(tables, "_CHUNK", chunk)
         monkeypatch.setattr(tables, "_BATCH", batch)
         with pytest.raises(DataError) as error:
-            read_table(tmp_path, "log", {"x": "int"})
+            read_table(tmp_path, "log", {"x": "count"})
         said.add(str(error.value))
     assert len(said) == 1, said
 

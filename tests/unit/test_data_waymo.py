@@ -270,7 +270,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("camera_calibration", lambda p: p.unlink(), "component is missing"),
     ("camera_image", lambda p: p.write_bytes(b"PAR1"), "cannot be read as Parquet"),
     ("vehicle_pose", lambda p: rewrite(p, lambda t: t.drop_columns([POSE])), "column is missing"),
-    ("vehicle_pose", column(POSE, lambda v: v[1].__setitem__(3, float("nan"))), "not an invertible 4x4 matrix"),
+    ("vehicle_pose", column(POSE, lambda v: v[1].__setitem__(3, float("nan"))), "is not a 4x4 matrix of a rotation"),
     ("vehicle_pose", lambda p: rewrite(p, lambda t: t.slice(0, 0)), "no frame"),
     ("lidar_box", column(SIZE, lambda v: v.__setitem__(2, -1.0)), "sizes must be positive"),
     ("lidar_box", column("key.frame_timestamp_micros", lambda v: v.__setitem__(2, 5)), "frame that is not there"),
@@ -285,7 +285,7 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("lidar_pose", lambda p: rewrite(p, lambda t: t.slice(1)), "no row for the frame"),
     ("lidar", lambda p: rewrite(p, lambda t: t.drop_columns([RETURN])), "column is missing"),
     ("camera_calibration", column(CENTRE, lambda v: v.__setitem__(0, None)), "invertible 3x3"),
-    ("vehicle_pose", column(POSE, lambda v: v.__setitem__(1, [0.0] * 16)), "not an invertible 4x4 matrix"),
+    ("vehicle_pose", column(POSE, lambda v: v.__setitem__(1, [0.0] * 16)), "is not a 4x4 matrix of a rotation"),
 ]
 
 

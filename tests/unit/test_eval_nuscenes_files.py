@@ -371,7 +371,6 @@ def _far(box):
         (_exchanged, "width and length look exchanged"),
         (lambda box: _turned(box, math.pi / 2), "yaw looks off by 90 degrees"),
         (lambda box: _turned(box, math.pi), "yaw looks off by 180 degrees"),
-        (lambda box: box.update(rotation=[0, 0, 0, 0]), "detections have the rotation 0, 0, 0, 0"),
         (lambda box: box.update(rotation=box["rotation"][1:] + box["rotation"][:1]), "in the order x, y, z, w"),
         (_far, "must be in the global frame"),
         (lambda box: _turned(box, hash(str(box["translation"][0] * 7)) % 628 / 100), ""),  # a weak detector

@@ -94,7 +94,6 @@ def box_with(column: int, values: Any) -> np.ndarray:
         ({"pred_box": box_with(6, lambda b: -b[:, 6])}, ["heading looks counted clockwise"]),
         ({"pred_box": box_with(2, lambda b: b[:, 2] - 0.8)}, ["z looks to be that of the bottom"]),
         ({"pred_type": np.arange(N) % 2}, ["15 of 30 predictions are of type 0 (unknown) and do not count"]),
-        ({"pred_score": np.linspace(-1, 4, N)}, ["24 of 30 scores lie outside [0, 1]"]),
         ({"pred_frame": np.arange(N) // 3 + 500}, ["no frame of pred_frame (500, ...) is in gt_frame (0, ...)"]),
         (
             {"pred_frame": np.arange(N) // 3 + 1},

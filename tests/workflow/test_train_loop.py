@@ -17,10 +17,12 @@ from train_case import folder, tiny_model, tiny_run
 
 from bevkd.config import RunConfig, load_run, parse, to_plain
 from bevkd.errors import CheckpointError, ConfigError, DataError, Interrupted
+from bevkd.io import file_digest
 from bevkd.models.detector import build_detector
-from bevkd.train import TrainingError, load_detector, train
+from bevkd.train import TrainingError, ensure_cache, load_detector, train
 from bevkd.train import setup as training_setup
-from bevkd.train.checkpoint import load_checkpoint, save_model
+from bevkd.train.archive import pack
+from bevkd.train.checkpoint import content_digest, load_checkpoint, read_model, save_model
 from bevkd.train.log import read_log
 from bevkd.train.setup import build_student
 
@@ -215,6 +217,60 @@ def test_broken_checkpoints(smoke_dataset: Any, tmp_path: Path, caplog: pytest.L
     with pytest.raises(CheckpointError, match=r"no readable checkpoint .*checkpoint\.pt.*--restart"):
         train(run, out)
     assert_same_bits(weights(train(run, out, restart=True)), expected)
+
+
+def test_other_threads_are_said(smoke_dataset: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = tiny_run(smoke_dataset, steps=4, checkpoint_every=1)
+    out = folder(tmp_path, run)
+    with pytest.raises(Interrupted):
+        train(run, out, stop_after=1)
+    assert "before" not in json.loads((out / "provenance.json").read_text())
+    with pytest.raises(Interrupted):
+        train(run, out, stop_after=1)
+    assert "since step" not in caplog.text
+    train(replace(run, train=replace(run.train, threads=2)), out)
+    assert "threads: 1 -> 2 since step 2: the last bits are not those" in caplog.text
+    made = json.loads((out / "provenance.json").read_text())
+    assert made["threads"] == 2
+    assert [before["threads"] for before in made["before"]] == [1]
+
+
+def test_a_teacher_that_is_trained_again_is_the_same(smoke_dataset: Any, trained: Path, tmp_path: Path) -> None:
+    teacher = tiny_run(smoke_dataset, "teacher")
+    run = distilled(smoke_dataset, "student_again", steps=2, method="imitation")
+    mine = folder(trained, teacher) / "model.pt"
+    again = train(replace(teacher, train=replace(teacher.train, checkpoint_every=3)), folder(tmp_path, teacher))
+    once = train(teacher, folder(tmp_path / "another" / "place", teacher))
+    assert once.read_bytes() == mine.read_bytes()
+    assert content_digest(again) == content_digest(mine)
+    student = train(run, folder(tmp_path, run))
+    before = student.read_bytes()
+    again.write_bytes(once.read_bytes())
+    assert train(run, folder(tmp_path, run)).read_bytes() == before
+    # A student that knows its teacher by the digest of its file, as those of older versions do.
+    state = load_checkpoint(folder(tmp_path, run)) or read_model(student)
+    student.write_bytes(pack(state | {"teacher": file_digest(again)}))
+    assert train(run, folder(tmp_path, run)) == student
+    student.write_bytes(pack(state | {"teacher": "0" * 64}))
+    with pytest.raises(CheckpointError, match="teacher: 0000"):
+        train(run, folder(tmp_path, run))
+
+
+def test_a_damaged_cache_is_made_anew(smoke_dataset: Any, trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = distilled(smoke_dataset, "reads_damaged", steps=2, method="imitation")
+    cache = ensure_cache(run, folder(trained, run))
+    (path,) = [
+        path for path in cache.folder.glob("*.npy") if path.stem not in ("entries", "boxes") and "." not in path.stem
+    ]
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert "made anew" not in caplog.text
+    ensure_cache(run, folder(trained, run))
+    assert f"teacher cache {cache.folder} is made anew: damaged" in caplog.text
+    assert path.read_bytes() == good
+    caplog.clear()
+    ensure_cache(run, folder(trained, run))
+    assert not caplog.text
 
 
 def test_a_model_needs_nothing_of_what_its_training_started_from(smoke_dataset: Any, tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ rule bench:
         steps=BENCH.steps,
         warmup=BENCH.warmup,
         repeats=BENCH.repeats,
-        batch=f"--batch {batch}" if (batch := BENCH.batch) else "",
+        batch=["--batch", str(BENCH.batch)] if BENCH.batch else [],
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} bench --run {wildcards.run} --scale {params.scale} --seed {params.seed}"
-        " --warmup {params.warmup} --steps {params.steps} --repeats {params.repeats} {params.batch} --out {output.cost} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu:q} bench --run {wildcards.run:q} --scale {params.scale:q} --seed {params.seed:q}"
+        " --warmup {params.warmup:q} --steps {params.steps:q} --repeats {params.repeats:q} {params.batch:q} --out {output.cost:q} > {log:q} 2>&1"
 
 
 # Size and cost of a run's network: parameters and multiply-accumulates, and latency, which wants the machine for itself.
@@ -50,4 +50,4 @@ rule profile:
         config=first_seed_digest,
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} profile --run {wildcards.run} --scale {params.scale} --out {output.profile} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu:q} profile --run {wildcards.run:q} --scale {params.scale:q} --out {output.profile:q} > {log:q} 2>&1"

@@ -5,9 +5,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-# The code of this folder runs, installed or not.
-sys.path[:0] = [str(workflow.basedir), str(Path(workflow.basedir, "workflow", "scripts"))]
-
 from bevkd.config import (
     BenchConfig,
     WorkflowConfig,
@@ -30,7 +27,6 @@ from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.config.weights import check_weights_there, weights_folder
 from bevkd.distill import cache_name, estimate_cache_bytes
 from bevkd.distill.cache_key import caches_of, reads_cache, readers_of
-from bevkd.errors import ConfigError
 from bevkd.io import digest
 from bevkd.report.pages import headline_table
 from bevkd.report.parts import ledger_file, part_file, part_metrics, parts_of
@@ -41,15 +37,6 @@ from order import PRINTED, STEP, in_order, levels
 from rate_limit import end_rate_limit
 from retries import retry_only_crashes
 from targets import Suggestion, items_of, stop
-
-
-def checked(load, *arguments):
-    """What a loader returns; a mistake in the configuration ends everything before the plan, in the loader's words."""
-    try:
-        return load(*arguments)
-    except ConfigError as error:
-        stop(error)
-
 
 prepare_environment(workflow.is_main_process)
 SETTINGS = checked(parse_config, WorkflowConfig, dict(config), "config/config.yaml")

@@ -20,8 +20,8 @@ rule simulate:
         scale=SCALE,
         seed=SETTINGS.seed,
     shell:
-        "python workflow/scripts/launch.py 0 simulate --dataset {params.reader} --scale {params.scale} --seed {params.seed}"
-        " --out {output.root} --workers {threads} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 simulate --dataset {params.reader:q} --scale {params.scale:q} --seed {params.seed:q}"
+        " --out {output.root:q} --workers {threads:q} > {log:q} 2>&1"
 
 
 rule convert:
@@ -44,9 +44,10 @@ rule convert:
         reader=lambda wildcards: DATASETS[wildcards.index].kind,
         root=lambda wildcards: DATASETS[wildcards.index].root,
         version=lambda wildcards: DATASETS[wildcards.index].version,
+        links=lambda wildcards: [f"--link-target={folder}" for folder in DATASETS[wildcards.index].link_targets],
     shell:
-        "python workflow/scripts/launch.py 0 convert --dataset {params.reader} --root {params.root} --version {params.version}"
-        " --out {wildcards.index} --workers {threads} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 convert --dataset {params.reader:q} --root {params.root:q} --version {params.version:q}"
+        " --out {wildcards.index:q} --workers {threads:q} {params.links:q} > {log:q} 2>&1"
 
 
 rule dataset:

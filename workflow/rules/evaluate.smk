@@ -23,8 +23,8 @@ rule evaluate:
     params:
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} predict --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
-        " --split {wildcards.split} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu:q} predict --run {wildcards.run:q} --scale {params.scale:q} --seed {wildcards.seed:q}"
+        " --split {wildcards.split:q} > {log:q} 2>&1"
 
 
 # The same of weights from before the end of a training. They lie beside the model, undeclared, as the checkpoint does.
@@ -49,8 +49,8 @@ rule evaluate_snapshot:
     params:
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} predict --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
-        " --split {wildcards.split} --snapshot {wildcards.number} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu:q} predict --run {wildcards.run:q} --scale {params.scale:q} --seed {wildcards.seed:q}"
+        " --split {wildcards.split:q} --snapshot {wildcards.number:q} > {log:q} 2>&1"
 
 
 # Class scores on objects, around them and away from them (UniDistill, Figures S2 and S3).
@@ -75,5 +75,5 @@ rule response:
     params:
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} response --run {wildcards.run} --scale {params.scale} --seed {wildcards.seed}"
-        " --split {wildcards.split} --out {output.response} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu:q} response --run {wildcards.run:q} --scale {params.scale:q} --seed {wildcards.seed:q}"
+        " --split {wildcards.split:q} --out {output.response:q} > {log:q} 2>&1"

@@ -28,7 +28,7 @@ rule table:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 table {wildcards.table} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 table {wildcards.table:q} --scale {params.scale:q} --seeds {params.seeds:q} --out {params.out:q} --page > {log:q} 2>&1"
 
 
 rule figure:
@@ -57,7 +57,7 @@ rule figure:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 figure {wildcards.figure} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 figure {wildcards.figure:q} --scale {params.scale:q} --seeds {params.seeds:q} --out {params.out:q} --page > {log:q} 2>&1"
 
 
 # A part of the results is finished: its claims tested, a record kept of its runs and data sets, and its origin noted.
@@ -89,7 +89,7 @@ rule part:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 part {wildcards.part} --scale {params.scale} --seeds {params.seeds} --out {params.out} --page > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 part {wildcards.part:q} --scale {params.scale:q} --seeds {params.seeds:q} --out {params.out:q} --page > {log:q} 2>&1"
 
 
 rule report:
@@ -120,7 +120,7 @@ rule report:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 report --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 report --scale {params.scale:q} --seeds {params.seeds:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 # The first look: single seeds.
@@ -143,7 +143,7 @@ rule report_preview:
         seeds=SETTINGS.seeds,
         out=results_folder,
     shell:
-        "python workflow/scripts/launch.py 0 report --preview --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 report --preview --scale {params.scale:q} --seeds {params.seeds:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 # The page of everything from what lies in the results folder, whatever it was made by: no run, index or data set is needed, and parts
@@ -162,7 +162,7 @@ rule report_only:
         seeds=SETTINGS.seeds,
         out=RESULTS,
     shell:
-        "python workflow/scripts/launch.py 0 report --partial --scale {params.scale} --seeds {params.seeds} --out {params.out} > {log} 2>&1"
+        "python workflow/scripts/launch.py 0 report --partial --scale {params.scale:q} --seeds {params.seeds:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule claims:

@@ -25,8 +25,8 @@ rule train:
         config=config_digest,
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} train --run {wildcards.run} --scale {params.scale}"
-        " --seed {wildcards.seed} --restart-if-changed >> {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu:q} train --run {wildcards.run:q} --scale {params.scale:q}"
+        " --seed {wildcards.seed:q} --restart-if-changed >> {log:q} 2>&1"
 
 
 rule cache_teacher:
@@ -50,4 +50,4 @@ rule cache_teacher:
         # Its readers are no parameters: another row that reads it must not make it, and all its students, anew.
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu} cache --name {wildcards.cache} --scale {params.scale} > {log} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu:q} cache --name {wildcards.cache:q} --scale {params.scale:q} > {log:q} 2>&1"

@@ -32,7 +32,7 @@ class RadarReader(InputReader[Radar]):
         loader = self.loader
         sensors = loader.index.sensors
         at = loader.radar_records(frame, self.declared.sweeps)
-        clouds = [read_radar(loader.root / sensors.filename[i], sensors.token[i]) for i in at]
+        clouds = [read_radar(loader.inside.path(sensors.filename[i], sensors.token[i]), sensors.token[i]) for i in at]
         poses, ages = loader.ego_from_sensor(frame, at), loader.ages(frame, at)
         raw.radar = merge_radar([(p, m, float(t)) for p, m, t in zip(clouds, poses, ages, strict=True)])
 

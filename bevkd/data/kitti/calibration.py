@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data import valid
 from bevkd.errors import DataError, nearest
 from bevkd.io import read_text
 
@@ -56,30 +57,46 @@ def read_calibration(path: str | Path, frame: str | None = None) -> Calibration:
         frame: for messages.
 
     Raises:
-        DataError: the file is missing or unreadable, a matrix is missing, has another number of values, one that is
-            not a finite number, or cannot be inverted.
+        DataError: the file is missing or unreadable, a matrix is missing or there twice, has another number of values,
+            one that is not a finite number, or is not what it is given for: a rotation, a pose, a pinhole camera.
     """
-    lines = read_text(path, "calibration", token=frame).splitlines()
-    found = {name.strip(): words for name, _, words in (line.partition(":") for line in lines if ":" in line)}
+    lines = [line for line in read_text(path, "calibration", token=frame).split("\n") if ":" in line]
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, rest = line.partition(":")
+        if found.setdefault(name.strip(), words := rest.split()) is not words and name.strip() in _SHAPES:
+            raise DataError("calibration matrix is there twice", file=path, token=frame, field=name.strip())
     matrices = {}
     for name, shape in _SHAPES.items():
         if name not in found:
             hint = nearest(name, found)
             raise DataError(f"calibration matrix is missing{hint}", file=path, token=frame, field=name)
-        words = found[name].split()
+        words = found[name]
         if len(words) != shape[0] * shape[1]:
             message = f"calibration matrix has {len(words)} values, not {shape[0] * shape[1]}"
             raise DataError(message, file=path, token=frame, field=name)
         try:
-            matrices[name] = np.array(words, dtype=np.float64).reshape(shape)
+            matrices[name] = np.array([valid.number(word) for word in words]).reshape(shape)
         except ValueError as error:
-            raise DataError(f"not a number: {error}", file=path, token=frame, field=name) from None
-        if not np.isfinite(matrices[name]).all():
-            raise DataError("a value is not finite", file=path, token=frame, field=name)
+            raise DataError(f"a value of the matrix: {error}", file=path, token=frame, field=name) from None
     rectify, rectified_from_ego = np.eye(4), np.eye(4)
     rectify[:3, :3] = matrices["R0_rect"]
     rectified_from_ego[:3] = matrices["Tr_velo_to_cam"]
-    for name, square in (("P2", matrices["P2"][:, :3]), ("R0_rect", rectify), ("Tr_velo_to_cam", rectified_from_ego)):
-        if abs(np.linalg.det(square)) < 1e-6:
+    for name, matrix in (("R0_rect", rectify), ("Tr_velo_to_cam", rectified_from_ego)):
+        if abs(np.linalg.det(matrix)) < 1e-6:
             raise DataError("calibration matrix cannot be inverted", file=path, token=frame, field=name)
+        if not valid.good_poses(matrix[None], valid.MOUNT_M)[0]:
+            message = f"calibration matrix is not a rotation and a translation of at most {valid.MOUNT_M:g} m"
+            raise DataError(message, file=path, token=frame, field=name)
+    square = matrices["P2"][:, :3]
+    if abs(np.linalg.det(square)) < 1e-6:
+        raise DataError("calibration matrix cannot be inverted", file=path, token=frame, field="P2")
+    if not valid.good_intrinsics(square[None])[0] or not _near(matrices["P2"]):
+        message = "calibration matrix is not that of a pinhole camera near the rectified frame's origin"
+        raise DataError(message, file=path, token=frame, field="P2")
     return Calibration(matrices["P2"], rectify @ rectified_from_ego)
+
+
+def _near(projection: Array) -> bool:
+    """Whether the camera of a projection (3, 4) stands where it may."""
+    return bool(valid.within(np.linalg.solve(projection[:, :3], projection[:, 3])[None], valid.MOUNT_M)[0])

@@ -35,7 +35,7 @@ from bevkd.data.kitti.objects import OTHER, TYPES, Objects, placed, read_folder
 from bevkd.data.labelled import read_labelled, without_labels
 from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.points import Points, read_lidar
-from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
+from bevkd.data.write import converter, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import quaternion_from_matrix
 from bevkd.processes import process_pool
@@ -87,6 +87,7 @@ class _Found:
     boxes: dict[str, Any]  # columns of `boxes` that need no other frame
 
 
+@converter
 def convert_kitti(root: str | Path, out: str | Path, workers: int = 1, options: ConvertOptions | None = None) -> Path:
     """Write the index of a KITTI object detection folder.
 

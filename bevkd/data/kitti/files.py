@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from bevkd.data.inside import Inside
 from bevkd.data.options import ConvertOptions
 from bevkd.errors import DataError
 from bevkd.io import names_in, read_bytes, read_text
@@ -159,12 +160,13 @@ def find_splits(root: Path, members: list[Member], options: ConvertOptions) -> d
 def digest_of(root: Path, members: list[Member], options: ConvertOptions) -> str:
     """SHA-256 over lists, labels and calibrations, over the sizes of sensor files, and over unusual options."""
     total = hashlib.sha256()
-    lists = [root / "ImageSets" / f"{split}.txt" for split in SPLITS]
+    inside = Inside(root, options.link_targets)
+    lists = [inside.path(f"ImageSets/{split}.txt") for split in SPLITS]
     for path in (*lists, root / "labelled.json"):
         total.update(path.name.encode() + (read_bytes(path) if path.is_file() else b"-"))
     for one in members:
         for kind in (CALIBRATION, LABELS, LIDAR, CAMERA):
-            path = root / one.path(kind)
+            path = inside.path(one.path(kind), one.token)
             if not path.is_file():
                 total.update(b"-")
             elif kind in (CALIBRATION, LABELS):

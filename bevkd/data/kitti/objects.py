@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data import valid
 from bevkd.errors import DataError
 from bevkd.io import read_text
 
@@ -30,6 +31,15 @@ COLUMNS = (
 )
 NO_PLACE = -1000.0  # x, y and z of objects that are known in the image alone; their sizes are -1
 NO_ANGLE = -10.0  # alpha of detections without orientation
+_OF_LABELS = ("truncated", "occluded")  # -1 where nobody said
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "truncated": (-1.0, 1.0),
+    "occluded": (-1.0, 3.0),
+    **dict.fromkeys(("alpha", "rotation_y"), (-valid.ANGLE, valid.ANGLE)),
+    **dict.fromkeys(("x1", "y1", "x2", "y2"), (-valid.PLACE_PX, valid.PLACE_PX)),
+    **dict.fromkeys(("height", "width", "length"), (-valid.SIZE_M, valid.SIZE_M)),
+    **dict.fromkeys(("x", "y", "z"), (-valid.FARTHEST_M, valid.FARTHEST_M)),
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,8 @@ def read_folder(
 
     Raises:
         DataError: a file is missing or unreadable; a line has another number of columns, a value that is not a finite
-            number, or a box whose size is not positive. The message names file, line and column.
+            number within its bounds, or a box whose size is not positive. The message names file, line and column, and
+            of results what the official evaluator does not look at.
     """
     index, kinds, rows, types = [], [], [], []
     known = {name: i for i, name in enumerate(TYPES)}
@@ -91,7 +102,7 @@ def read_folder(
     what = f"cannot be read: the file of {'results' if scored else 'labels'}"
     for i, frame in enumerate(frames):
         path = Path(folder) / f"{frame}.txt"
-        for number, line in enumerate(read_text(path, what, token=frame).splitlines(), start=1):
+        for number, line in enumerate(read_text(path, what, token=frame).split("\n"), start=1):
             words = line.split()
             if words:
                 rows.append(_row(words, scored, path, number, frame))
@@ -115,15 +126,26 @@ def _row(words: list[str], scored: bool, path: Path, line: int, frame: str) -> l
     row = []
     for name, word in zip(COLUMNS[1:], words[1:], strict=False):
         try:
-            row.append(float(word))
-        except ValueError:
-            raise DataError(f"line {line}: {word!r} is not a number", file=path, token=frame, field=name) from None
-    for name, problem in _sizes(row):
-        raise DataError(f"line {line}: {problem}", file=path, token=frame, field=name)
-    for name, value in zip(COLUMNS[1:], row, strict=False):
-        if not np.isfinite(value):
-            raise DataError(f"line {line}: {value} is not finite", file=path, token=frame, field=name)
+            row.append(valid.number(word))
+        except ValueError as error:
+            raise DataError(f"line {line}: {error}", file=path, token=frame, field=name) from None
+    for name, problem in (*_sizes(row), *_beyond(row, scored)):
+        also = "; the official evaluator does not look" if scored else ""
+        raise DataError(f"line {line}: {problem}{also}", file=path, token=frame, field=name)
     return row if scored else [*row, 0.0]
+
+
+def _beyond(row: list[float], scored: bool) -> Iterable[tuple[str, str]]:
+    """Columns with a value that is out of what they can hold, and what is wrong.
+
+    The benchmark passes over what results say of truncation and occlusion.
+    """
+    value = dict(zip(COLUMNS[1:], row, strict=False))
+    for name, (least, most) in _BOUNDS.items():
+        if not least <= value[name] <= most and not (scored and name in _OF_LABELS):
+            yield name, f"{value[name]:g} is not from {least:g} to {most:g}"
+    if not scored and value["occluded"] != int(value["occluded"]):
+        yield "occluded", f"{value['occluded']:g} is not a whole number"
 
 
 def _sizes(row: list[float]) -> Iterable[tuple[str, str]]:

@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevkd.classes import CLASS_INDEX, CLASS_OF_CATEGORY
+from bevkd.data import valid
 from bevkd.data.index import BOXES, SENSORS, stamp
+from bevkd.data.inside import Inside
 from bevkd.data.nuimages.objects import FILE, OBJECTS
 from bevkd.data.nuscenes.files import listing_digest
 from bevkd.data.nuscenes.tables import Table, read_table
 from bevkd.data.options import ConvertOptions
-from bevkd.data.write import fresh_folder, is_current, write_frames, write_table
+from bevkd.data.write import converter, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import DataError, nearest
 from bevkd.geometry import rotation_from_quaternion
 from bevkd.io import names_in, reading
+from bevkd.regular import TABLE, open_regular
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +48,10 @@ _TABLES: dict[str, dict[str, str]] = {
         "sample_token": "link",
         "ego_pose_token": "link",
         "calibrated_sensor_token": "link",
-        "timestamp": "int",
+        "timestamp": "time",
         "filename": "text",
-        "width": "int",
-        "height": "int",
+        "width": "side",
+        "height": "side",
         "is_key_frame": "bool",
     },
     "object_ann": {"sample_data_token": "link", "category_token": "link", "bbox": "vec4", "mask": "mask"},
@@ -71,6 +74,7 @@ def found_versions(root: str | Path) -> list[str]:
     return [f"{PREFIX}{s}" for s in SPLITS if (Path(root) / f"{PREFIX}{s}" / "object_ann.json").is_file()]
 
 
+@converter
 def convert_nuimages(
     root: str | Path, version: str | None, out: str | Path, workers: int = 1, options: ConvertOptions | None = None
 ) -> Path:
@@ -115,16 +119,25 @@ def _read(root: Path, version: str, options: ConvertOptions) -> _Part:
     mounts, poses, data, objects = (
         tables[name] for name in ("calibrated_sensor", "ego_pose", "sample_data", "object_ann")
     )
-    for table in (mounts, poses):
-        table.require_finite("translation")
+    for table, most in ((mounts, valid.MOUNT_M), (poses, valid.GLOBAL_M)):
+        table.require_within("translation", most)
         table.require_rotation()
+    of_mount = tables["sensor"].rows_of(mounts, "sensor_token")
+    mounts.require_cameras(tables["sensor"]["modality"][of_mount] == "camera")
     mount = mounts.rows_of(data, "calibrated_sensor_token")
-    sensor = tables["sensor"].rows_of(mounts, "sensor_token")[mount]
+    sensor = of_mount[mount]
     pose = poses.rows_of(data, "ego_pose_token")
-    log_row = tables["log"].rows_of(tables["sample"], "log_token")[tables["sample"].rows_of(data, "sample_token")]
+    sample = tables["sample"].rows_of(data, "sample_token")
+    log_row = tables["log"].rows_of(tables["sample"], "log_token")[sample]
     key = np.flatnonzero(data["is_key_frame"] & (tables["sensor"]["modality"][sensor] == "camera"))
-    data.require((data["width"] > 0) & (data["height"] > 0) | ~np.isin(np.arange(len(data)), key), "width", "no size")
+    fits = valid.good_image_sizes(data["width"], data["height"])
+    data.require(fits | ~np.isin(np.arange(len(data)), key), "width", "no size that an image can have")
+    again = key[valid.repeats(sample[key], sensor[key])]
+    unlike = ~np.isin(np.arange(len(data)), again)
+    data.require(unlike, "sample_token", "sample has two key records of a sensor")
     key = key[_present(root, data, key, options)]
+    annotated = _objects(objects, tables["category"], data, key)
+    problems.check()  # what follows makes matrices of what was looked at
     frames = {
         "token": [token.decode() for token in data["token"][key]],
         "log": log_row[key],
@@ -140,7 +153,7 @@ def _read(root: Path, version: str, options: ConvertOptions) -> _Part:
     return _Part(
         version.removeprefix(PREFIX),
         frames,
-        _objects(objects, tables["category"], data, key),
+        annotated,
         tables["log"]["logfile"].tolist(),
         tables["log"]["location"].tolist(),
     )
@@ -149,7 +162,7 @@ def _read(root: Path, version: str, options: ConvertOptions) -> _Part:
 def _objects(objects: Table, category: Table, data: Table, key: NDArray[np.int64]) -> dict[str, Any]:
     """Columns of `objects`, for the images that are there."""
     row, kind = data.rows_of(objects, "sample_data_token"), category.rows_of(objects, "category_token")
-    objects.require_finite("bbox")
+    objects.require_within("bbox", valid.PLACE_PX)
     box, masks = objects["bbox"], objects["mask"]
     objects.require((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1]), "bbox", "wants xmin < xmax and ymin < ymax")
     sizes = np.array([(0, 0) if mask is None else mask[0] for mask in masks], dtype=np.int64).reshape(-1, 2)
@@ -180,13 +193,16 @@ def _matrices(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _present(root: Path, data: Table, key: NDArray[np.int64], options: ConvertOptions) -> NDArray[np.bool_]:
     """Which of some images have a file; without `partial` all must."""
-    there = np.zeros(len(key), dtype=bool)
+    there, inside = np.zeros(len(key), dtype=bool), Inside(root, options.link_targets)
     for at, row in enumerate(key.tolist()):
-        path = root / data["filename"][row]
+        name, token = data["filename"][row], data["token"][row].decode()
+        path = root / name
+        if (why := inside.refused(name)) is not None:
+            options.problems.add(DataError(why, file=path, token=token, field="filename"))
+            continue
         there[at] = path.is_file() and path.stat().st_size > 0
         if not there[at] and not options.partial:
             what = "image is missing or empty (`convert --partial` indexes what is there)"
-            token = data["token"][row].decode()
             options.problems.add(DataError(what, file=path, token=token, field="filename"))
     return there
 
@@ -256,10 +272,10 @@ def _digest(root: Path, versions: list[str], options: ConvertOptions) -> str:
     total = hashlib.sha256()
     for version in versions:
         for name in names_in(root / version, ".json"):
-            with reading(root / version / name, "table"), open(root / version / name, "rb") as stream:
+            with reading(root / version / name, "table"), open_regular(root / version / name, TABLE) as stream:
                 total.update(f"{version}/{name}".encode() + hashlib.file_digest(stream, "sha256").digest())
     folders = sorted(f"samples/{name}" for name in names_in(root / "samples"))
-    total.update(listing_digest(root, folders).encode())
+    total.update(listing_digest(Inside(root, options.link_targets), folders).encode())
     if facts := options.facts():
         total.update(repr(sorted(facts.items())).encode())
     return total.hexdigest()

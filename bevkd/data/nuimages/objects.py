@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bevkd.classes import LABELS
+from bevkd.data import valid
 from bevkd.data.index import labels_of, matrices
+from bevkd.data.parquet import read_parquet, require_no_null
 from bevkd.errors import DataError
 from bevkd.geometry.rle import decode_counts
 
@@ -60,16 +62,19 @@ class ObjectTable:
 
     def __init__(self, folder: Path, tokens: list[str], categories: Mapping[str, str | None]) -> None:
         self.file = Path(folder) / FILE
-        try:
-            table = pq.read_table(self.file)
-        except FileNotFoundError:
-            raise DataError("index has no 2D labels, as that of nuImages has", file=self.file) from None
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"cannot be read as Parquet: {error}", file=self.file) from error
+        if not self.file.exists():
+            raise DataError("index has no 2D labels, as that of nuImages has", file=self.file)
+        table = read_parquet(self.file, OBJECTS)
+        require_no_null(table, self.file, ("token", "image", "category", "label", "bbox"))
         category = table["category"].cast(pa.string()).to_pylist()
         self.labels = labels_of(category, table["label"].to_numpy().astype(np.int64), categories)
         self.boxes = matrices(table["bbox"], 4)
         self._tokens = table["token"].to_pylist()
+        good = valid.within(self.boxes, valid.PLACE_PX) & (self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1)
+        for bad, field in ((~good, "bbox"), (~valid.within(self.labels, len(LABELS) - 1, -1), "label")):
+            if bad.any():
+                token = self._tokens[int(np.argmax(bad))]
+                raise DataError("not a box of a class in an image", file=self.file, token=token, field=field)
         self._size = list(zip(table["mask_height"].to_pylist(), table["mask_width"].to_pylist(), strict=True))
         self._mask = table["mask"].to_pylist()
         place = {token: i for i, token in enumerate(tokens)}
@@ -98,7 +103,10 @@ class ObjectTable:
     def _decode(self, row: int) -> NDArray[np.bool_] | None:
         if self._mask[row] is None:
             return None
+        height, width = self._size[row]
+        if height is None or width is None or not valid.good_image_sizes([width], [height])[0]:
+            raise DataError("not a size of a mask", file=self.file, token=self._tokens[row], field="mask_width")
         try:
-            return decode_counts(self._size[row], self._mask[row])
+            return decode_counts((height, width), self._mask[row])
         except ValueError as error:
             raise DataError(str(error), file=self.file, token=self._tokens[row], field="mask") from None

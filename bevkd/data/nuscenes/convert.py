@@ -15,29 +15,34 @@ from numpy.typing import NDArray
 
 from bevkd import progress
 from bevkd.data.index import BOXES, SENSORS, read_stamp, stamp
+from bevkd.data.inside import Inside
 from bevkd.data.labelled import read_labelled
 from bevkd.data.nuscenes.annotations import box_columns
 from bevkd.data.nuscenes.files import Present, find_files, folders_of, listing_digest, look_into
 from bevkd.data.nuscenes.frames import Records, frame_columns, sort_records, sweep_frames
-from bevkd.data.nuscenes.names import lighting, scene_lists, scene_splits, weather
+from bevkd.data.nuscenes.names import CAMERAS, LIDAR, RADARS, lighting, scene_lists, scene_splits, weather
 from bevkd.data.nuscenes.tables import Table, read_table
 from bevkd.data.options import ConvertOptions, Problems
-from bevkd.data.write import arrow_table, fresh_folder, is_current, write_frames, write_table
+from bevkd.data.valid import GLOBAL_M, MOUNT_M
+from bevkd.data.write import arrow_table, converter, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import BevkdError, DataError
 from bevkd.io import names_in, reading
 from bevkd.processes import process_pool
+from bevkd.regular import TABLE, open_regular
 
 log = logging.getLogger(__name__)
+
+_MOST_VISIBLE = 127
 
 _TABLES: dict[str, dict[str, str]] = {
     "sample_data": {
         "sample_token": "token",
         "ego_pose_token": "token",
         "calibrated_sensor_token": "token",
-        "timestamp": "int",
+        "timestamp": "time",
         "is_key_frame": "bool",
-        "height": "int",
-        "width": "int",
+        "height": "side",
+        "width": "side",
         "filename": "token",
     },
     "ego_pose": {"rotation": "vec4", "translation": "vec3"},
@@ -51,10 +56,10 @@ _TABLES: dict[str, dict[str, str]] = {
         "rotation": "vec4",
         "prev": "link",
         "next": "link",
-        "num_lidar_pts": "int",
-        "num_radar_pts": "int",
+        "num_lidar_pts": "count",
+        "num_radar_pts": "count",
     },
-    "sample": {"timestamp": "int", "scene_token": "token"},
+    "sample": {"timestamp": "time", "scene_token": "token"},
     "scene": {"name": "text", "description": "text", "log_token": "token"},
     "log": {"location": "text"},
     "sensor": {"channel": "text", "modality": "text"},
@@ -71,6 +76,7 @@ _TABLES: dict[str, dict[str, str]] = {
 }
 
 
+@converter
 def convert_nuscenes(
     root: str | Path, version: str, out: str | Path, workers: int = 1, options: ConvertOptions | None = None
 ) -> Path:
@@ -96,12 +102,12 @@ def convert_nuscenes(
             that are not there.
     """
     root, out, options = Path(root), Path(out), options or ConvertOptions()
-    problems = options.problems
+    problems, inside = options.problems, Inside(root, options.link_targets)
     folder = root / version
     if not folder.is_dir():
         raise DataError("no such data set version", file=folder)
     source_of_tables = _digest(folder, options)
-    if not problems.collect and _is_current(root, out, version, source_of_tables, workers):
+    if not problems.collect and _is_current(inside, out, version, source_of_tables, workers):
         log.info("%s is up to date", out)
         return out
     tables = _read_tables(folder, workers, problems)
@@ -118,7 +124,7 @@ def convert_nuscenes(
     problems.check()  # what follows goes along the links between tables
     # Before files are looked at: one that comes in the meantime is another listing the next time.
     folders = folders_of(tables["sample_data"])
-    source = _source(source_of_tables, listing_digest(root, folders, workers))
+    source = _source(source_of_tables, listing_digest(inside, folders, workers))
     present = find_files(root, tables["sample_data"], all_records, workers, options)
     records = all_records.select(present.records)
     look_into(root, tables, records, workers, options)
@@ -193,13 +199,15 @@ def _left_out(present: Present, frames: int) -> dict[str, Any]:
     return out | ({"missing_frames": frames} if frames else {})
 
 
-def _is_current(root: Path, out: Path, version: str, tables: str, workers: int) -> bool:
+def _is_current(inside: Inside, out: Path, version: str, tables: str, workers: int) -> bool:
     """Whether `out` was made from these tables and from what now lies in the folders of the sensors."""
     try:
         folders = read_stamp(out).get("folders")
+        if folders is None:
+            return False
+        return is_current(out, version, _source(tables, listing_digest(inside, folders, workers)))
     except BevkdError:
         return False
-    return folders is not None and is_current(out, version, _source(tables, listing_digest(root, folders, workers)))
 
 
 def _source(tables: str, files: str) -> str:
@@ -209,7 +217,7 @@ def _source(tables: str, files: str) -> str:
 def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Table]:
     for name in _TABLES:  # before the large ones are parsed
         path = folder / f"{name}.json"
-        with problems.here(), reading(path, "table"), open(path, "rb"):
+        with problems.here(), reading(path, "table"), open_regular(path, TABLE):
             pass
     problems.check()
     names = progress.track(_TABLES, "reading", len(_TABLES), "tables")
@@ -232,21 +240,22 @@ def _read_tables(folder: Path, workers: int, problems: Problems) -> dict[str, Ta
 
 
 def _check(tables: dict[str, Table]) -> None:
-    for name in ("ego_pose", "calibrated_sensor", "sample_annotation"):
-        tables[name].require_finite("translation")
+    for name, most in (("ego_pose", GLOBAL_M), ("calibrated_sensor", MOUNT_M), ("sample_annotation", GLOBAL_M)):
+        tables[name].require_within("translation", most)
         tables[name].require_rotation()
-    mounts = tables["calibrated_sensor"]
-    mounts.require_finite("camera_intrinsic")
-    sensor = tables["sensor"].rows_of(mounts, "sensor_token")
-    camera = tables["sensor"]["modality"][sensor] == "camera"
-    invertible = np.abs(np.linalg.det(np.nan_to_num(mounts["camera_intrinsic"]))) > 0
-    mounts.require(~camera | invertible, "camera_intrinsic", "a camera needs an invertible 3x3 matrix")
-    annotation = tables["sample_annotation"]
-    annotation.require_finite("size")
-    positive = np.all(~(annotation["size"] <= 0), axis=1)  # what is not finite was said before
-    annotation.require(positive, "size", "box sizes must be positive")
-    for name in ("num_lidar_pts", "num_radar_pts"):
-        annotation.require(annotation[name] >= 0, name, "a number of points must not be negative")
+    tables["sample_annotation"].require_sizes()
+    mounts, sensors = tables["calibrated_sensor"], tables["sensor"]
+    mounts.require_cameras(sensors["modality"][sensors.rows_of(mounts, "sensor_token")] == "camera")
+    known = {LIDAR: "lidar", **dict.fromkeys(CAMERAS, "camera"), **dict.fromkeys(RADARS, "radar")}
+    kinds = zip(sensors["channel"], sensors["modality"], strict=True)
+    fits = np.array([known.get(channel, kind) == kind for channel, kind in kinds], dtype=bool)
+    sensors.require(fits, "modality", "not what a sensor of this channel is")
+    levels = tables["visibility"]
+    short = np.array(
+        [not token.isdigit() or (len(token) < 4 and int(token) <= _MOST_VISIBLE) for token in levels["token"]],
+        dtype=bool,
+    )
+    levels.require(short, "token", f"a level of visibility is at most {_MOST_VISIBLE}")
 
 
 def _write_sensors(path: Path, tables: dict[str, Table], records: Records, facts: dict[str, Any]) -> None:
@@ -278,7 +287,7 @@ def _digest(folder: Path, options: ConvertOptions) -> str:
     """SHA-256 over the tables and lists that the index depends on, and over unusual options."""
     total = hashlib.sha256()
     for name in names_in(folder, ".json"):
-        with reading(folder / name, "table"), open(folder / name, "rb") as stream:
+        with reading(folder / name, "table"), open_regular(folder / name, TABLE) as stream:
             total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
     if facts := options.facts():
         total.update(repr(sorted(facts.items())).encode())

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bevkd import progress
 from bevkd.data.checks import check_centre, check_points, check_size, image_size
+from bevkd.data.inside import Inside
 from bevkd.data.nuscenes.frames import Records
 from bevkd.data.nuscenes.tables import Table
 from bevkd.data.options import ConvertOptions
@@ -53,17 +54,24 @@ def folders_of(data: Table) -> list[str]:
     return sorted({name.rpartition(b"/")[0].decode() for name in data["filename"].tolist()})
 
 
-def listing_digest(root: Path, folders: Iterable[str], workers: int = 1) -> str:
+def listing_digest(inside: Inside, folders: Iterable[str], workers: int = 1) -> str:
     """SHA-256 over the names of all files of some folders, and over the sizes of point clouds and files of keyframes.
 
     What comes later, or is replaced, so makes another index. Of the rest, which are many, names say enough.
 
+    Args:
+        inside: the root of the data set.
+        folders: relative to it.
+        workers: processes that may be busy.
+
     Raises:
-        DataError: a folder cannot be read.
+        DataError: a folder cannot be read, or is not within the root.
     """
-    total = hashlib.sha256()
+    total, folders = hashlib.sha256(), list(folders)
+    for folder in folders:
+        inside.path(folder)
     with ThreadPoolExecutor(max(1, 4 * workers)) as pool:  # network file systems answer many questions at once
-        for listing in pool.map(lambda folder: _listing(root, folder), folders):
+        for listing in pool.map(lambda folder: _listing(inside.root, folder), folders):
             total.update(listing)
     return total.hexdigest()
 
@@ -98,7 +106,7 @@ def find_files(root: Path, data: Table, records: Records, workers: int, options:
         DataError: a file is missing, empty, truncated, or cannot be looked at.
     """
     names = data["filename"][records.row]
-    sizes, refused = _sizes(root, names, workers)
+    sizes, refused = _sizes(Inside(root, options.link_targets), names, workers)
     absent = sizes == _ABSENT
     for at, why in sorted(refused.items()):
         options.problems.add(_error(root, data, records, at, f"cannot be read: {why}"))
@@ -130,16 +138,18 @@ def find_files(root: Path, data: Table, records: Records, workers: int, options:
     return Present(sizes > 0, dict(sorted(missing.items())), sweeps)
 
 
-def _sizes(root: Path, names: NDArray[np.bytes_], workers: int) -> tuple[NDArray[np.int64], dict[int, str]]:
+def _sizes(inside: Inside, names: NDArray[np.bytes_], workers: int) -> tuple[NDArray[np.int64], dict[int, str]]:
     """Size of every file (N,), -1 where it is missing, -2 where the system refuses to say; and what it says then."""
-    base = os.fsencode(root)
+    base = os.fsencode(inside.root)
 
     def size(name: bytes) -> int | str:
+        if (why := inside.refused(os.fsdecode(name))) is not None:
+            return why
         try:
             found = os.stat(os.path.join(base, name))
             if stat.S_ISDIR(found.st_mode):
                 return reason(IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-            return found.st_size
+            return found.st_size if stat.S_ISREG(found.st_mode) else "not a regular file"
         except FileNotFoundError:
             return _ABSENT
         except OSError as error:
@@ -173,10 +183,10 @@ def look_into(root: Path, tables: dict[str, Table], records: Records, workers: i
     if not options.problems.collect:
         _, first = np.unique(records.group[key], return_index=True)
         key = key[first]
-    data = tables["sample_data"]
+    data, inside = tables["sample_data"], Inside(root, options.link_targets)
 
     def look(part: Sequence[int]) -> list[DataError]:
-        return [error for at in part if (error := _compare(root, tables, data, records, at, options)) is not None]
+        return [error for at in part if (error := _compare(inside, tables, data, records, at, options)) is not None]
 
     parts = [key[low : low + _STATS].tolist() for low in range(0, len(key), _STATS)]
     with ThreadPoolExecutor(max(1, 4 * workers)) as pool:
@@ -186,11 +196,12 @@ def look_into(root: Path, tables: dict[str, Table], records: Records, workers: i
 
 
 def _compare(
-    root: Path, tables: dict[str, Table], data: Table, records: Records, at: int, options: ConvertOptions
+    inside: Inside, tables: dict[str, Table], data: Table, records: Records, at: int, options: ConvertOptions
 ) -> DataError | None:
     row = records.row[at]
-    path, token = root / data["filename"][row].decode(), data["token"][row].decode()
+    name, token = data["filename"][row].decode(), data["token"][row].decode()
     try:
+        path = inside.path(name, token)
         if records.modality[at] == "camera":
             found, known = image_size(path, token), (int(data["width"][row]), int(data["height"][row]))
             if not options.rescale_images:

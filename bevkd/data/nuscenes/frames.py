@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bevkd.data.index import LIDAR_SWEEPS, RADAR_SWEEPS
 from bevkd.data.nuscenes.names import CAMERAS, CHANNELS, LIDAR, RADARS
 from bevkd.data.nuscenes.tables import Table
+from bevkd.data.valid import repeats
 from bevkd.geometry import rotation_from_quaternion
 
 _MICROSECONDS_APART = 250_000  # camera or radar records farther from a LiDAR sweep do not belong to its frame
@@ -108,10 +109,15 @@ def frame_columns(
         sample_scene: row of `scene` of each row of `sample`.
 
     Raises:
-        DataError: a sample without a key record of LIDAR_TOP.
+        DataError: a sample without a key record of LIDAR_TOP, or with two of a sensor.
     """
     sample = tables["sample"]
     key = np.flatnonzero(records.is_key)
+    again = key[repeats(records.sample[key], records.group[key])]
+    data = tables["sample_data"]
+    data.require(
+        ~np.isin(np.arange(len(data)), records.row[again]), "sample_token", "sample has two key records of a sensor"
+    )
     lidar = np.full(len(sample), -1)
     of_lidar = key[records.channel[key] == LIDAR]
     lidar[records.sample[of_lidar]] = of_lidar

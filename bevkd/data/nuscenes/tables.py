@@ -6,7 +6,9 @@ record (the tables of the full data set hold millions).
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -16,17 +18,24 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd import regular
+from bevkd.data import valid
 from bevkd.data.options import Problems
 from bevkd.errors import DataError
 from bevkd.geometry.rle import check_record
 from bevkd.io import WIDE, reading
+from bevkd.jsontext import distinct, is_text
 
 _CHUNK = 1 << 22  # characters per read
 _BATCH = 5_000  # records per column block
 _LONGEST_RECORD = 1 << 25
+_BLANK = re.compile(r"[ \t\r\n]*")
 
 # Kinds of columns: how a JSON value becomes part of a NumPy array.
-_VECTORS = {"vec3": (3,), "vec4": (4,)}
+_VECTORS = {"vec3": 3, "vec4": 4}
+# Least, most, and whether null, which is 0, may stand for none: heights of LiDAR files are left out.
+_WHOLE = {"time": (0, valid.TIME_US, False), "count": (0, valid.POINTS, False), "side": (0, valid.SIDE_PX, True)}
+_NO_MATRIX = [[0.0] * 3] * 3
 
 
 @dataclass(frozen=True)
@@ -62,17 +71,29 @@ class Table:
         for row in np.flatnonzero(~np.asarray(good)).tolist():
             self.problems.add(self.error(message, row, field))
 
-    def require_finite(self, *fields: str) -> None:
-        """Raise unless every number of the columns is finite."""
-        for field in fields:
-            finite = np.isfinite(self[field])
-            self.require(finite.all(axis=tuple(range(1, finite.ndim))), field, "not a finite number")
+    def require_within(self, field: str, most: float) -> None:
+        """Raise unless every number of a column is finite and at most so large."""
+        finite = np.isfinite(self[field])
+        self.require(finite.all(axis=tuple(range(1, finite.ndim))), field, "not a finite number")
+        near = valid.within(np.nan_to_num(self[field], posinf=0.0, neginf=0.0), most)
+        self.require(near, field, f"a number beyond {most:g}: another unit?")
 
     def require_rotation(self, field: str = "rotation") -> None:
         """Raise unless every quaternion is finite and has unit length (to 1 %)."""
-        self.require_finite(field)
-        norm = np.linalg.norm(self[field], axis=1)
-        self.require(np.abs(norm - 1) < 0.01, field, "quaternion does not have unit length")
+        self.require_within(field, valid.GLOBAL_M)
+        odd = np.isfinite(self[field]).all(axis=1) & ~valid.good_quaternions(self[field])
+        self.require(~odd, field, "quaternion does not have unit length")
+
+    def require_sizes(self, field: str = "size") -> None:
+        """Raise unless every size is positive and no larger than any object."""
+        self.require_within(field, valid.SIZE_M)
+        self.require(~(self[field] <= 0).any(axis=1), field, "box sizes must be positive")
+
+    def require_cameras(self, camera: NDArray[np.bool_], field: str = "camera_intrinsic") -> None:
+        """Raise unless every matrix (of those that are of a camera) is that of a pinhole camera."""
+        self.require_within(field, valid.FOCAL_PX[1])
+        good = ~camera | valid.good_intrinsics(np.nan_to_num(self[field]))
+        self.require(good, field, "a camera needs an invertible 3x3 matrix of focal lengths and a principal point")
 
     def rows_of(self, other: Table, field: str, optional: bool = False) -> NDArray[np.int64]:
         """Row in this table of each link `other[field]`; -1 for empty links when they are `optional`.
@@ -93,6 +114,8 @@ class Table:
             bad &= links != b""
         for row in np.flatnonzero(bad).tolist():
             problem = other.error(f"refers to nothing in {self.path.name}: {links[row].decode()!r}", row, field)
+            if len(self) == 0:  # there is no row to go on with
+                raise problem
             other.problems.add(problem)
         return rows.astype(np.int64)
 
@@ -105,10 +128,10 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             pieces end in which the file is read.
     """
     try:
-        with reading(path, "table"):
-            with open(path, "rb") as start:
-                encoding = "utf-16" if start.read(2) in WIDE else "utf-8-sig"
-            with open(path, encoding=encoding, newline="") as stream:
+        with reading(path, "table"), regular.open_regular(path, regular.TABLE) as start:
+            encoding = "utf-16" if start.read(2) in WIDE else "utf-8-sig"
+            start.seek(0)
+            with io.TextIOWrapper(start, encoding=encoding, newline="") as stream:
                 yield from _parse(stream, path)
     except UnicodeError as error:
         what = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
@@ -116,12 +139,11 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parse(stream: TextIO, path: Path) -> Iterator[dict[str, Any]]:
-    decode = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder(object_pairs_hook=distinct).raw_decode
     buffer, at, passed = "", 0, 0  # `passed` characters came before the buffer
     wanted, ended = "[", False
     while True:
-        while at < len(buffer) and buffer[at] in " \t\r\n":
-            at += 1
+        at = _BLANK.match(buffer, at).end()  # type: ignore[union-attr] - matches nothing, too
         if at < len(buffer):
             sign = buffer[at]
             if wanted == "[":
@@ -147,6 +169,10 @@ def _parse(stream: TextIO, path: Path) -> Iterator[dict[str, Any]]:
                     raise DataError(f"table is not valid JSON: {error.msg} at character {place}", file=path) from None
             except RecursionError:
                 raise DataError("table is nested too deeply", file=path) from None
+            except ValueError as error:  # a key twice, or a number of thousands of digits
+                raise DataError(
+                    f"table is not valid JSON: {error}, before character {passed + len(buffer)}", file=path
+                ) from None
             else:
                 # A number may go on beyond the buffer, but it is no record anyway.
                 if not isinstance(value, dict):
@@ -166,19 +192,25 @@ def _parse(stream: TextIO, path: Path) -> Iterator[dict[str, Any]]:
 def _column(kind: str, values: list[Any]) -> NDArray[Any]:
     """Values of one field as an array; ValueError or TypeError when one does not fit."""
     if kind in ("token", "link", "text"):
-        if not all(type(value) is str for value in values):
+        if not all(type(value) is str and is_text(value) for value in values):
             raise TypeError("not a string")
         if kind == "text":
             return np.array(values, dtype=object)
+        if kind == "token" and not all(values):
+            raise ValueError("empty")
         return np.array([value.encode() for value in values], dtype=np.bytes_)
     if kind == "links":  # a list of tokens, of which nuScenes uses at most one per annotation
-        if not all(type(value) is list for value in values):
-            raise TypeError("not a list")
+        if not all(type(value) is list and all(type(one) is str and is_text(one) for one in value) for value in values):
+            raise TypeError("not a list of strings")
         return np.array([value[0].encode() if value else b"" for value in values], dtype=np.bytes_)
-    if kind == "int":
-        if not all(type(value) is int or value is None for value in values):  # heights of LiDAR files may be null
+    if kind in _WHOLE:
+        low, high, empty = _WHOLE[kind]
+        if not all(type(value) is int or (value is None and empty) for value in values):
             raise TypeError("not a whole number")
-        return np.array([0 if value is None else value for value in values], dtype=np.int64)
+        column = np.array([0 if value is None else value for value in values], dtype=np.int64)
+        if len(column) and (column.min() < low or column.max() > high):
+            raise ValueError(f"negative, or more than {high}")
+        return column
     if kind == "bool":
         if not all(type(value) is bool for value in values):
             raise TypeError("not true or false")
@@ -188,15 +220,21 @@ def _column(kind: str, values: list[Any]) -> NDArray[Any]:
         out[:] = [None if value is None else check_record(value) for value in values]
         return out
     if kind == "matrix3":  # 3x3, or an empty list for sensors that are no camera
-        if any(len(value) not in (0, 3) or any(len(row) != 3 for row in value) for value in values):
+        if any(type(value) is not list or len(value) not in (0, 3) for value in values):
             raise ValueError("not 3x3")
-        return np.array([value if len(value) else np.zeros((3, 3)) for value in values], dtype=np.float64).reshape(
-            -1, 3, 3
-        )
-    shape = _VECTORS[kind]
-    return np.array([[np.nan if v is None else v for v in value] for value in values], dtype=np.float64).reshape(
-        len(values), *shape
-    )
+        rows = [row for value in values for row in (value or _NO_MATRIX)]
+        return _numbers(rows, 3).reshape(-1, 3, 3)
+    return _numbers(values, _VECTORS[kind])
+
+
+def _numbers(rows: list[Any], width: int) -> NDArray[np.float64]:
+    """Lists of numbers as an array (N, width), null as NaN; ValueError or TypeError when one is something else."""
+    if any(type(row) is not list or len(row) != width for row in rows):
+        raise ValueError(f"not {width} numbers")
+    if not {type(value) for row in rows for value in row} <= {int, float, type(None)}:
+        raise TypeError("not a number")
+    flat = [np.nan if value is None else value for row in rows for value in row]
+    return np.array(flat, dtype=np.float64).reshape(len(rows), width)
 
 
 def read_table(folder: Path, name: str, fields: dict[str, str], problems: Problems | None = None) -> Table:
@@ -246,13 +284,15 @@ def read_table(folder: Path, name: str, fields: dict[str, str], problems: Proble
 def _culprit(path: Path, pending: list[dict[str, Any]], fields: dict[str, str]) -> DataError:
     """The error of the first record of which some field cannot be read, whatever records are looked at together."""
     for record in pending:
-        token = record.get("token") if isinstance(record.get("token"), str) else None
+        token = record.get("token")
+        if not isinstance(token, str) or not is_text(token):  # nothing that can be printed
+            token = None
         for field, kind in fields.items():
             if field not in record:
                 return DataError("record lacks a field", file=path, token=token, field=field)
             try:
                 _column(kind, [record[field]])
-            except (TypeError, ValueError, AttributeError, OverflowError):
-                message = f"field is not of kind {kind}: {record[field]!r:.80}"
+            except (TypeError, ValueError, AttributeError, OverflowError) as error:
+                message = f"field is not of kind {kind}: {record[field]!r:.80}: {error}"
                 return DataError(message, file=path, token=token, field=field)
     return DataError("fields of some records do not fit together", file=path)

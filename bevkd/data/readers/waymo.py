@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL.Image import Image
 
+from bevkd.data.inside import Inside
 from bevkd.data.options import ConvertOptions
 from bevkd.data.points import Points
 from bevkd.data.waymo import Segment, convert_waymo
+from bevkd.data.waymo.components import COMPONENTS
 from bevkd.registry import register
 
 _OPEN_SEGMENTS = 8
@@ -22,11 +25,14 @@ class WaymoReader:
 
     most_intensity = 1.0  # of the hyperbolic tangent
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path, link_targets: Sequence[str] = ()) -> None:
+        self.root, self.inside = Path(root), Inside(root, link_targets)
         self._segment = lru_cache(_OPEN_SEGMENTS)(self._open)
 
     def _open(self, name: str) -> Segment:
+        folder, segment = name.split("/")
+        for component in COMPONENTS:
+            self.inside.path(f"{folder}/{component}/{segment}.parquet", name)
         return Segment(self.root, name)
 
     @staticmethod

@@ -17,7 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from bevkd.data.parquet import broken, open_parquet
+from bevkd.data.valid import good_poses, repeats
 from bevkd.errors import DataError
+from bevkd.jsontext import is_text
 
 # Folder -> the name in front of its columns.
 COMPONENTS = {
@@ -64,12 +67,7 @@ class ComponentFile:
 
     @cached_property
     def _parquet(self) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(self.path)
-        except FileNotFoundError:
-            raise DataError("component is missing", file=self.path) from None
-        except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"cannot be read as Parquet: {error}", file=self.path) from error
+        return open_parquet(self.path, "component")
 
     @property
     def there(self) -> bool:
@@ -88,11 +86,24 @@ class ComponentFile:
         """
         fields = list(fields)
         self.require(fields)
-        try:
+        with broken(self.path, "broken row group"):
             table = self._parquet.read(columns=[self.column(field) for field in fields])
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"broken row group: {error}", file=self.path) from error
+            table.validate(full=True)
         return table.select([self.column(field) for field in fields]).rename_columns(fields)
+
+    def keys(self, table: pa.Table, *fields: str) -> list[NDArray[np.int64]]:
+        """Key columns of a table, of which no row is there twice.
+
+        Raises:
+            DataError: a key is missing or no whole number, or two rows have the same.
+        """
+        columns = [whole_numbers(table, field, self.path) for field in fields]
+        again = repeats(*columns)
+        if again.any():
+            at = int(np.argmax(again))
+            which = ", ".join(str(column[at]) for column in columns)
+            raise DataError(f"two rows for one key ({which})", file=self.path, field=fields[0])
+        return columns
 
     def rows(self, at: NDArray[np.int64], fields: Iterable[str], frame: str) -> pa.Table:
         """Some rows, decoded a few at a time; what is held meanwhile is at most a row group of these columns.
@@ -111,15 +122,13 @@ class ComponentFile:
             raise DataError("component has no row for the frame", file=self.path, token=frame)
         parts, first = [], 0
         columns = [self.column(field) for field in fields]
-        try:
+        with broken(self.path, "broken row group", frame):
             for group in range(self._parquet.num_row_groups):
                 count = self._parquet.metadata.row_group(group).num_rows
                 here = at[(at >= first) & (at < first + count)] - first
                 if len(here):
                     parts += self._decode(group, here, columns)
                 first += count
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"broken row group: {error}", file=self.path, token=frame) from error
         return pa.concat_tables(parts).select(columns).rename_columns(fields)
 
     def _decode(self, group: int, rows: NDArray[np.int64], columns: list[str]) -> list[pa.Table]:
@@ -140,8 +149,10 @@ class ComponentFile:
             DataError: the file or a column is missing.
         """
         for field in fields:
-            if not self.has(field):
-                raise DataError("column is missing", file=self.path, field=self.column(field))
+            count = self._parquet.schema_arrow.names.count(self.column(field))
+            if count != 1:
+                what = "column is there twice" if count else "column is missing"
+                raise DataError(what, file=self.path, field=self.column(field))
 
 
 def numbers(table: pa.Table, field: str, file: Path) -> NDArray[np.float64]:
@@ -151,20 +162,58 @@ def numbers(table: pa.Table, field: str, file: Path) -> NDArray[np.float64]:
         DataError: the column holds something else.
     """
     try:
+        if not (pa.types.is_floating(table[field].type) or pa.types.is_integer(table[field].type)):
+            raise pa.ArrowInvalid(str(table[field].type))
         return np.asarray(table[field].cast(pa.float64()).to_numpy(), dtype=np.float64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"column is not numeric: {error}", file=file, field=field) from error
 
 
-def transforms(table: pa.Table, field: str, file: Path) -> NDArray[np.float64]:
-    """A column of 4x4 matrices, (N, 4, 4).
+def whole_numbers(table: pa.Table, field: str, file: Path) -> NDArray[np.int64]:
+    """A column of whole numbers (N,), none of them missing.
 
     Raises:
-        DataError: a row is null, has another number of values, or does not hold an invertible transform.
+        DataError: the column holds something else.
     """
+    column = table[field]
+    if not pa.types.is_integer(column.type) or column.null_count:
+        what = "a value is missing" if column.null_count else f"column is of {column.type}, not of whole numbers"
+        raise DataError(what, file=file, field=field)
+    try:
+        return np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"a value is too large: {error}", file=file, field=field) from error
+
+
+def words(table: pa.Table, field: str, file: Path) -> list[str]:
+    """A column of words (N,); null becomes "".
+
+    Raises:
+        DataError: the column holds something else, or a word with NUL.
+    """
+    values = table[field].to_pylist()
+    for i, value in enumerate(values):
+        if value is not None and not (isinstance(value, str) and is_text(value)):
+            raise DataError(f"row {i} is no text: {value!r:.40}", file=file, field=field)
+    return [value or "" for value in values]
+
+
+def transforms(table: pa.Table, field: str, file: Path, most: float) -> NDArray[np.float64]:
+    """A column of 4x4 matrices of a rotation and a translation of at most `most` metres, (N, 4, 4).
+
+    Raises:
+        DataError: a row is null, has another number of values, or does not hold such a matrix.
+    """
+    what = f"is not a 4x4 matrix of a rotation and a translation of at most {most:g} m"
+    kind = table[field].type
+    if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)) or not pa.types.is_floating(kind.value_type):
+        raise DataError(f"column of {kind} {what}", file=file, field=field)
     rows = table[field].to_pylist()
     for i, row in enumerate(rows):
-        good = row is not None and len(row) == 16 and None not in row and np.isfinite(row).all()
-        if not good or abs(np.linalg.det(np.reshape(row, (4, 4)))) < 1e-6:
-            raise DataError(f"row {i} is not an invertible 4x4 matrix", file=file, field=field)
-    return np.array(rows, dtype=np.float64).reshape(-1, 4, 4)
+        if row is None or len(row) != 16 or None in row:
+            raise DataError(f"row {i} {what}", file=file, field=field)
+    out = np.array(rows, dtype=np.float64).reshape(-1, 4, 4)
+    good = good_poses(out, most)
+    if not good.all():
+        raise DataError(f"row {int(np.argmin(good))} {what}", file=file, field=field)
+    return out

@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 
 from bevkd import __version__, progress
 from bevkd.data.index import BOXES, FORMAT, FRAMES, SENSORS, stamp
+from bevkd.data.inside import Inside
 from bevkd.data.labelled import Subsets, read_labelled, without_labels
 from bevkd.data.options import ConvertOptions, Problems
 from bevkd.data.waymo.components import COMPONENTS
 from bevkd.data.waymo.tables import OF_SENSOR, UNLABELLED, segment_tables
 from bevkd.data.waymo.tables import without_labels as is_without_labels
 from bevkd.data.waymo.tables import without_sensor as is_without_sensor
-from bevkd.data.write import arrow_table, fresh_folder, is_current
+from bevkd.data.write import arrow_table, converter, fresh_folder, is_current
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import atomic_path, names_in, read_bytes, reading, writing
 from bevkd.processes import process_pool
@@ -49,6 +50,7 @@ _SENSOR_DATA = ("lidar", "lidar_pose", "camera_image")  # large; of the others e
 _SCHEMAS = {"frames": FRAMES, "sensors": SENSORS, "boxes": BOXES}
 
 
+@converter
 def convert_waymo(root: str | Path, out: str | Path, workers: int = 1, options: ConvertOptions | None = None) -> Path:
     """Write the index of a folder of Waymo Open Dataset v2 components.
 
@@ -188,12 +190,12 @@ def _digest(root: Path, segments: list[str], options: ConvertOptions) -> str:
     Of sensor data, which are many gigabytes, sizes and footers say enough: a footer holds offsets and statistics. A
     label that is corrected in place need change neither.
     """
-    total = hashlib.sha256()
+    total, inside = hashlib.sha256(), Inside(root, options.link_targets)
     for segment in segments:
         folder, name = segment.split("/")
         total.update(segment.encode())
         for component in COMPONENTS:
-            path = root / folder / component / f"{name}.parquet"
+            path = inside.path(f"{folder}/{component}/{name}.parquet", segment)
             if path.is_file():
                 with reading(path, "component"), open(path, "rb") as stream:
                     size = path.stat().st_size

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bevkd.data.valid import MOUNT_M, within
 from bevkd.data.waymo.components import LASER, ComponentFile, numbers, transforms
 from bevkd.data.waymo.range_image import uniform_inclinations
 from bevkd.errors import DataError
@@ -44,12 +45,16 @@ def read_lasers(root: Path, segment: str) -> dict[int, Laser]:
     low, high, values = (f"beam_inclination.{part}" for part in ("min", "max", "values"))
     table = file.read([LASER, "extrinsic.transform", low, high, values])
     out = {}
-    poses = transforms(table, "extrinsic.transform", file.path)
+    poses = transforms(table, "extrinsic.transform", file.path, MOUNT_M)
     limits = np.stack([numbers(table, low, file.path), numbers(table, high, file.path)], axis=-1)
-    for i, (laser, beams) in enumerate(zip(table[LASER].to_pylist(), table[values].to_pylist(), strict=True)):
-        listed = np.array(beams, dtype=np.float64) if beams else None  # null entries become NaN
-        if not np.isfinite(limits[i] if listed is None else listed).all():
-            message = "inclinations are missing or not finite"
+    (lasers,) = file.keys(table, LASER)
+    for i, (laser, beams) in enumerate(zip(lasers.tolist(), table[values].to_pylist(), strict=True)):
+        listed = None
+        if beams:
+            numeric = isinstance(beams, list) and all(isinstance(beam, float | None) for beam in beams)
+            listed = np.array(beams, dtype=np.float64) if numeric else np.full(1, np.nan)  # null entries become NaN
+        if not within(limits[i] if listed is None else listed, np.pi / 2).all():
+            message = "inclinations are missing or not finite, or larger than a right angle"
             raise DataError(message, file=file.path, token=segment, field=f"laser {laser}")
         out[laser] = Laser(poses[i], (limits[i, 0], limits[i, 1]), listed)
     return out

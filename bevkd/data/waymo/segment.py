@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from bevkd.data.images import as_rgb
+from bevkd.data.pictures import as_rgb, picture
+from bevkd.data.valid import FARTHEST_M, GLOBAL_M
 from bevkd.data.waymo.components import CAMERA, LASER, TIME, TOP, ComponentFile, transforms
 from bevkd.data.waymo.lasers import RETURNS, Laser, read_lasers
 from bevkd.data.waymo.range_image import points_from_range_image
 from bevkd.errors import DataError
+
+_RANGES = 4  # channels of a range image
 
 
 class Segment:
@@ -40,19 +43,20 @@ class Segment:
     @cached_property
     def _images(self) -> tuple[ComponentFile, NDArray[np.int64], NDArray[np.int64]]:
         file = ComponentFile.of(self.root, "camera_image", self.name)
-        keys = file.read([TIME, CAMERA])
-        return file, keys[TIME].to_numpy(), keys[CAMERA].to_numpy()
+        times, cameras = file.keys(file.read([TIME, CAMERA]), TIME, CAMERA)
+        return file, times, cameras
 
     def _keyed(self, component: str) -> tuple[ComponentFile, NDArray[np.int64]]:
         file = ComponentFile.of(self.root, component, self.name)
-        return file, file.read([TIME])[TIME].to_numpy()
+        return file, file.keys(file.read([TIME, LASER]), TIME, LASER)[0]
 
     @cached_property
     def _poses(self) -> dict[int, NDArray[np.float64]]:
         file = ComponentFile.of(self.root, "vehicle_pose", self.name)
         table = file.read([TIME, "world_from_vehicle.transform"])
-        poses = transforms(table, "world_from_vehicle.transform", file.path)
-        return dict(zip(table[TIME].to_pylist(), poses, strict=True))
+        poses = transforms(table, "world_from_vehicle.transform", file.path, GLOBAL_M)
+        (times,) = file.keys(table, TIME)
+        return dict(zip(times.tolist(), poses, strict=True))
 
     @cached_property
     def _lasers(self) -> dict[int, Laser]:
@@ -81,7 +85,7 @@ class Segment:
                 raise DataError("calibration is missing", file=path, token=frame, field=f"laser {laser}")
             mount = self._lasers[laser]
             for name in RETURNS:
-                image = _image(table, name, i, 4, file.path, frame)
+                image = _image(table, name, i, _RANGES, file.path, frame)
                 if image is None:
                     continue
                 beams = mount.inclinations(len(image))
@@ -123,12 +127,10 @@ class Segment:
         if len(at) == 0:
             raise DataError("image is missing", file=file.path, token=frame, field=f"camera {camera}")
         found = file.rows(at[:1], ["image"], frame)["image"][0].as_py()
-        try:
-            with Image.open(BytesIO(found)) as picture:
-                return as_rgb(picture)
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, TypeError) as error:
-            message = f"unreadable image: {error}"
-            raise DataError(message, file=file.path, token=frame, field=f"camera {camera}") from error
+        if not isinstance(found, bytes):
+            raise DataError("unreadable image: it is none", file=file.path, token=frame, field=f"camera {camera}")
+        with picture(BytesIO(found), file.path, frame, f"camera {camera}") as one:
+            return as_rgb(one)
 
 
 def _image(table: pa.Table, name: str, row: int, channels: int, path: Path, frame: str) -> NDArray[np.float32] | None:
@@ -136,9 +138,17 @@ def _image(table: pa.Table, name: str, row: int, channels: int, path: Path, fram
     values, shape = table[f"{name}.values"][row], table[f"{name}.shape"][row].as_py()
     if not values.is_valid or not shape:
         return None
+    kinds = [type(side) for side in shape] if isinstance(shape, list) else []
+    kind = getattr(values.type, "value_type", None)
+    if kinds != [int] * 3 or min(shape) <= 0 or kind is None or not pa.types.is_floating(kind):
+        raise DataError(f"not an image of shape {shape}", file=path, token=frame, field=name)
     flat = values.values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    if len(shape) != 3 or shape[2] != channels or len(flat) != shape[0] * shape[1] * shape[2]:
+    if shape[2] != channels or len(flat) != shape[0] * shape[1] * shape[2]:
         raise DataError(f"{len(flat)} values do not make an image of shape {shape}", file=path, token=frame, field=name)
+    # Of pixel poses the first three channels are angles, the others places in the world; else the first is a range.
+    image = flat.reshape(shape)
     if not np.isfinite(flat).all():
         raise DataError("range image holds values that are not finite", file=path, token=frame, field=name)
-    return flat.reshape(shape)
+    if not max(image.max(), -image.min()) <= GLOBAL_M or (channels == _RANGES and image[..., 0].max() > FARTHEST_M):
+        raise DataError("range image holds values that cannot be", file=path, token=frame, field=name)
+    return image

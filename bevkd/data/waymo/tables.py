@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bevkd.classes import LABEL_INDEX
+from bevkd.data import valid
 from bevkd.data.checks import check_centre, check_size
 from bevkd.data.index import BOXES, LIDAR_SWEEPS
 from bevkd.data.options import ConvertOptions
-from bevkd.data.waymo.components import CAMERA, CAMERAS, LASER, TIME, TOP, ComponentFile, numbers, transforms
+from bevkd.data.waymo.components import (
+    CAMERA,
+    CAMERAS,
+    LASER,
+    TIME,
+    TOP,
+    ComponentFile,
+    numbers,
+    transforms,
+    whole_numbers,
+    words,
+)
 from bevkd.data.waymo.lasers import RETURNS, read_lasers
 from bevkd.data.waymo.segment import Segment
 from bevkd.errors import DataError
@@ -65,17 +76,17 @@ def segment_tables(
     name = segment.split("/")[1]
     file = ComponentFile.of(root, "vehicle_pose", segment)
     poses = file.read([TIME, "world_from_vehicle.transform"])
-    times = poses[TIME].to_numpy()
+    (times,) = file.keys(poses, TIME)
     order = np.argsort(times, kind="stable")
     times = times[order]
     if len(times) == 0:
         raise DataError("segment has no frame", file=file.path)
-    if (np.diff(times) == 0).any():
-        raise DataError("two rows for one frame", file=file.path, field=TIME)
-    world_from_vehicle = transforms(poses, "world_from_vehicle.transform", file.path)[order]
-    words: dict[str, list[str]] = {}
+    if not valid.within(times, valid.TIME_US, 0).all():
+        raise DataError("no time stamp", file=file.path, field=TIME)
+    world_from_vehicle = transforms(poses, "world_from_vehicle.transform", file.path, valid.GLOBAL_M)[order]
+    said: dict[str, list[str]] = {}
     with problems.here():
-        words = _words(root, segment, times)
+        said = _words(root, segment, times)
     n = len(times)
     tokens = [f"{name}_{time}" for time in times]
     lidar = not without_sensor(root, segment, "lidar", options.partial)
@@ -104,7 +115,7 @@ def segment_tables(
         "key": keys,
         "lidar_sweeps": earlier,
         "radar_sweeps": [[] for _ in range(n)],
-        **words,
+        **said,
     }
     return {"frames": frames, "sensors": sensors, "boxes": boxes}
 
@@ -118,8 +129,7 @@ def _check_lidar(root: Path, segment: str, times: NDArray[np.int64], tokens: lis
     for component, returns in (("lidar", RETURNS), ("lidar_pose", RETURNS[:1])):
         file = ComponentFile.of(root, component, segment)
         file.require([f"{name}.{part}" for name in returns for part in ("values", "shape")])
-        keys = file.read([TIME, LASER])
-        laser, time = keys[LASER].to_numpy(), keys[TIME].to_numpy()
+        laser, time = file.keys(file.read([TIME, LASER]), LASER, TIME)
         missing = ~np.isin(times, time[laser == TOP])
         if missing.any():
             token = tokens[int(np.argmax(missing))]
@@ -134,15 +144,17 @@ def _words(root: Path, segment: str, times: NDArray[np.int64]) -> dict[str, list
     if not file.path.parent.is_dir():  # it holds words only
         return {name: [""] * len(times) for name in ("location", "lighting", "weather")}
     table = file.read([TIME, "location", "time_of_day", "weather"])
-    rows = {row[TIME]: row for row in table.to_pylist()}
+    (known,) = file.keys(table, TIME)
+    rows = {time: i for i, time in enumerate(known.tolist())}
+    location, light, sky = (words(table, name, file.path) for name in ("location", "time_of_day", "weather"))
     out: dict[str, list[str]] = {"location": [], "lighting": [], "weather": []}
     for time in times.tolist():
         if time not in rows:
             raise DataError("component has no row for the frame", file=file.path, token=f"{segment}/{time}")
         row = rows[time]
-        out["location"].append(row["location"] or "")
-        out["lighting"].append(_LIGHTING.get((row["time_of_day"] or "").lower(), ""))
-        out["weather"].append(_WEATHER.get((row["weather"] or "").lower(), ""))
+        out["location"].append(location[row])
+        out["lighting"].append(_LIGHTING.get(light[row].lower(), ""))
+        out["weather"].append(_WEATHER.get(sky[row].lower(), ""))
     return out
 
 
@@ -201,24 +213,40 @@ def _cameras(
         return []
     names = [f"intrinsic.{part}" for part in ("f_u", "f_v", "c_u", "c_v")]
     table = file.read([CAMERA, "extrinsic.transform", "width", "height", *names])
-    matrices = transforms(table, "extrinsic.transform", file.path)
-    mounts = {}
-    for row, matrix in zip(table.to_pylist(), matrices, strict=True):
-        fu, fv, cu, cv = (math.nan if row[name] is None else row[name] for name in names)
-        if not (fu and fv) or not np.isfinite([fu, fv, cu, cv]).all():
-            message = "a camera needs an invertible 3x3 matrix"
-            raise DataError(message, file=file.path, token=segment, field=f"camera {row[CAMERA]}")
-        mounts[row[CAMERA]] = {
-            "mount": matrix,
-            "size": (row["width"], row["height"]),
-            "intrinsics": np.array([[fu, 0, cu], [0, fv, cv], [0, 0, 1]]),
+    matrices = transforms(table, "extrinsic.transform", file.path, valid.MOUNT_M)
+    (numbered,) = file.keys(table, CAMERA)
+    width, height = (whole_numbers(table, name, file.path) for name in ("width", "height"))
+    fu, fv, cu, cv = (numbers(table, name, file.path) for name in names)
+    zero, one = np.zeros(len(fu)), np.ones(len(fu))
+    intrinsics = np.stack([fu, zero, cu, zero, fv, cv, zero, zero, one], axis=-1).reshape(-1, 3, 3)
+    for good, field, message in (
+        (valid.good_intrinsics(intrinsics), "intrinsic", "a camera needs an invertible 3x3 matrix"),
+        (
+            valid.good_image_sizes(width, height),
+            "width",
+            f"images cannot have {width.tolist()} x {height.tolist()} pixels",
+        ),
+    ):
+        if not good.all():
+            camera = numbered[int(np.argmin(good))]
+            raise DataError(message, file=file.path, token=segment, field=f"camera {camera}: {field}")
+    mounts: dict[int, dict[str, Any]] = {
+        camera: {
+            "mount": matrices[i],
+            "size": (int(width[i]), int(height[i])),
+            "intrinsics": intrinsics[i],
         }
+        for i, camera in enumerate(numbered.tolist())
+    }
     file = ComponentFile.of(root, "camera_image", segment)
     table = file.read([TIME, CAMERA, "pose.transform", "pose_timestamp"])
-    poses = transforms(table, "pose.transform", file.path)
+    poses = transforms(table, "pose.transform", file.path, valid.GLOBAL_M)
     stamps = numbers(table, "pose_timestamp", file.path)
+    if not (valid.within(stamps, valid.TIME_US * 1e-6, 0) | np.isnan(stamps)).all():
+        raise DataError("no time stamp", file=file.path, field="pose_timestamp")
     out = []
-    for i, (time, camera) in enumerate(zip(table[TIME].to_pylist(), table[CAMERA].to_pylist(), strict=True)):
+    taken, cameras = file.keys(table, TIME, CAMERA)
+    for i, (time, camera) in enumerate(zip(taken.tolist(), cameras.tolist(), strict=True)):
         if camera not in CAMERAS:
             continue
         if camera not in mounts:
@@ -272,6 +300,12 @@ def _boxes(
     speed = [name for name in ("speed.x", "speed.y") if file.has(name)]
     level = [name for name in ("difficulty_level.detection",) if file.has(name)]
     table = file.read([*objects, *place, *speed, *level])
+    ids = words(table, "key.laser_object_id", file.path)
+    again = valid.repeats(whole_numbers(table, TIME, file.path), ids)
+    if again.any() or not all(ids):
+        at = int(np.argmax(again)) if again.any() else ids.index("")
+        what = "an object is labelled twice" if again.any() else "an object has no name"
+        raise DataError(what, file=file.path, token=f"{segment}/{table[TIME][at].as_py()}", field=ids[at])
     frame = np.searchsorted(times, table[TIME].to_numpy())
     known = (frame < len(times)) & (times[np.minimum(frame, len(times) - 1)] == table[TIME].to_numpy())
     if not known.all():
@@ -286,6 +320,9 @@ def _boxes(
     for bad, message in (
         (~np.isfinite(box[:, :7]).all(axis=1), "a box is not finite"),
         (~(box[:, 3:6] > 0).all(axis=1), "box sizes must be positive"),
+        (~valid.good_sizes(box[:, 3:6]), f"box sizes must be at most {valid.SIZE_M:g} m"),
+        (~valid.within(box[:, :3], valid.FARTHEST_M), f"a box is farther than {valid.FARTHEST_M:g} m from the vehicle"),
+        (~valid.within(box[:, 6], valid.ANGLE), "a heading that is no angle"),
     ):
         if bad.any():
             at = int(np.argmax(bad))
@@ -294,16 +331,29 @@ def _boxes(
             )
     if len(speed) == 2:
         in_world = np.stack([numbers(table, name, file.path) for name in speed], axis=-1)
+        fast = ~(np.isnan(in_world).any(axis=1) | valid.within(in_world, valid.SPEED_M_S))
+        if fast.any():
+            token = tokens[frame[int(np.argmax(fast))]]
+            raise DataError(f"faster than {valid.SPEED_M_S:g} m/s", file=file.path, token=token, field="speed")
         box[:, 7:] = np.einsum("nji,nj->ni", poses[frame, :2, :2], in_world)
-    names = [_type_name(kind) for kind in table["type"].to_pylist()]
+    kind = table["type"].type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
+        raise DataError(f"types are of {kind}, not numbers or names", file=file.path, field="type")
+    names = [_type_name(one) for one in table["type"].to_pylist()]
     counted = numbers(table, "num_lidar_points_in_box", file.path)
-    if (counted < 0).any():
-        at = int(np.argmax(counted < 0))
-        message = "a number of points must not be negative"
+    odd = ~np.isnan(counted) & ~valid.within(counted, valid.POINTS, 0)
+    if odd.any():
+        at = int(np.argmax(odd))
+        message = f"a number of points must not be {'negative' if counted[at] < 0 else 'so large'}"
         raise DataError(message, file=file.path, token=tokens[frame[at]], field="num_lidar_points_in_box")
     points = np.nan_to_num(counted).astype(np.int32)
     said = np.nan_to_num(numbers(table, level[0], file.path)) if level else np.zeros(n)
     ids = table["key.laser_object_id"].to_pylist()
+    if not set(said.tolist()) <= {0.0, 1.0, 2.0}:
+        at = int(np.argmin(np.isin(said, (0, 1, 2))))
+        raise DataError(
+            "a level is 1, 2, or 0 where it is not said", file=file.path, token=tokens[frame[at]], field=level[0]
+        )
     return {
         "token": [f"{tokens[f]}/{i}" for f, i in zip(frame, ids, strict=True)],
         "frame": frame.astype(np.int32),

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.config import MethodConfig
+from bevkd.config.bounds import Name, Weight, Words
 from bevkd.distill.settings import MethodSettings, method_settings
 from bevkd.distill.tap import Tap
 from bevkd.registry import register_settings
@@ -23,9 +24,9 @@ class PartConfig:
         weight: factor of all its losses.
     """
 
-    kind: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    weight: float = 1.0
+    kind: Name
+    options: dict[Words, Any] = Field(default_factory=dict)
+    weight: Weight = 1.0
 
     @property
     def method(self) -> MethodConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Share, Weight
 from bevkd.distill.settings import MethodSettings
 from bevkd.distill.tap import Tap
 from bevkd.distill.taps.cells import CellIndex, CellWeight
@@ -23,9 +24,9 @@ class DenseConfig(MethodSettings):
         per_task: confident by the best score of the task's own classes; otherwise of all classes.
     """
 
-    dense_weight: float = 20.0
-    regression_weight: float = 2.0
-    threshold: float = 0.2  # teacher scores above it weight the regression
+    dense_weight: Weight = 20.0
+    regression_weight: Weight = 2.0
+    threshold: Share = 0.2  # teacher scores above it weight the regression
     per_task: bool = True
 
     def taps(self) -> dict[str, Tap]:

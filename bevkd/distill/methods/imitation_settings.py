@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import DISTINCT, Name, Weight
 from bevkd.distill.settings import MethodSettings
 from bevkd.distill.tap import Tap
 from bevkd.distill.taps.cells import BoxMask, CellIndex, CellValues
@@ -28,8 +29,8 @@ class ImitationConfig(MethodSettings):
         mask: every cell, or those under boxes (`fg`).
     """
 
-    weight: float = 1.0
-    features: tuple[str, ...] = ("low",)
+    weight: Weight = 1.0
+    features: Annotated[tuple[Name, ...], Field(min_length=1), DISTINCT] = ("low",)
     mask: Literal["all", "fg"] = "all"
 
     @property

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Weight, Width
 from bevkd.distill.settings import MethodSettings
 from bevkd.distill.tap import Tap
 from bevkd.distill.taps.cells import CellIndex
@@ -23,10 +26,10 @@ class MonoDistillConfig(MethodSettings):
         channels: width inside the top-down fusion.
     """
 
-    feature: float = 10.0
-    affinity: float = 1.0
-    levels: int = Field(default=3, ge=1)
-    channels: int = Field(default=512, ge=1)
+    feature: Weight = 10.0
+    affinity: Weight = 1.0
+    levels: Annotated[int, Field(ge=1, le=100)] = 3
+    channels: Width = 512
 
     @property
     def needs_boxes(self) -> bool:

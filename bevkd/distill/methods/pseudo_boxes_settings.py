@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Few, Share, Weight
 from bevkd.distill.settings import MethodSettings
 from bevkd.distill.tap import Tap
 from bevkd.registry import register_settings
@@ -21,9 +22,9 @@ class PseudoBoxesConfig(MethodSettings):
         min_radius: of a Gaussian (cells).
     """
 
-    weight: float = 5.0
-    min_overlap: float = 0.1
-    min_radius: int = 2
+    weight: Weight = 5.0
+    min_overlap: Share = 0.1
+    min_radius: Few = 2
 
     def taps(self) -> dict[str, Tap]:
         """None: the boxes are the target."""

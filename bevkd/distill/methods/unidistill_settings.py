@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import ClipEpsilon, Factor, Few, Share, Weight
 from bevkd.distill.adapter_settings import AdapterConfig
 from bevkd.distill.settings import MethodSettings
 from bevkd.distill.tap import Tap
@@ -65,12 +66,12 @@ class ResponseConfig:
     """
 
     enabled: bool = True
-    teacher_temperature: float = 2.0  # the code halves the teacher's logits only
-    student_temperature: float = 1.0
-    teacher_eps: float | None = None  # clip of the teacher's scores; none: 1e-3 on path L+C -> C, else 1e-4
-    student_eps: float = 1e-4
-    min_overlap: float = 0.7
-    min_radius: int = 0
+    teacher_temperature: Factor = 2.0  # the code halves the teacher's logits only
+    student_temperature: Factor = 1.0
+    teacher_eps: ClipEpsilon | None = None  # clip of the teacher's scores; none: 1e-3 on path L+C -> C, else 1e-4
+    student_eps: ClipEpsilon = 1e-4
+    min_overlap: Share = 0.7
+    min_radius: Few = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -81,9 +82,9 @@ class WeightConfig:
         feature, relation, response: none: the paper's.
     """
 
-    feature: float | None = None
-    relation: float | None = None
-    response: float | None = None
+    feature: Weight | None = None
+    relation: Weight | None = None
+    response: Weight | None = None
 
 
 @register_settings("method", "unidistill")

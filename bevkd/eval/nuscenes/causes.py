@@ -24,14 +24,11 @@ _NO_HEADING = [
 def oddities(gt: GroundTruth, pred: Boxes, config: DetectionConfig, metrics: DetectionMetrics) -> list[str]:
     """Sentences on what is likely wrong; none where nothing is."""
     errors = metrics.tp_errors
-    null = int((pred.rotation == 0).all(axis=1).sum())
-    out = [f"{null} of {len(pred)} detections have the rotation 0, 0, 0, 0, which is none"] if null else []
     if not len(pred) or (errors["scale_err"] < _SCALE and errors["orient_err"] < _TURN):
-        return out
+        return []
     true, found = (filter_boxes(boxes, gt, config) for boxes in (gt.boxes, pred))
     if not len(found):
         return [
-            *out,
             f"none of the {len(pred)} detections lies within the class ranges around its vehicle: translations must be"
             " in the global frame",
         ]
@@ -42,7 +39,6 @@ def oddities(gt: GroundTruth, pred: Boxes, config: DetectionConfig, metrics: Det
     if len(found) and not _upright(found.rotation):
         others["to come of quaternions in the order x, y, z, w"] = _yaw(found.rotation[:, [3, 0, 1, 2]])[heads]
     return [
-        *out,
         *of_sizes(found.size, true.size, ("width", "length", "height")),
         *of_headings(_yaw(found.rotation)[heads], _yaw(true.rotation)[heads], others),
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bevkd.data.valid import within
 from bevkd.errors import DataError
 from bevkd.eval.nuscenes.boxes import Floats
 
@@ -21,9 +22,22 @@ def matrix(values: Collection[Any], width: int) -> Floats:
     Raises:
         ValueError, TypeError: a value is not a list of `width` numbers.
     """
-    if any(length != width for length in set(map(len, values))):
+    if any(length != width for length in set(map(len, values))) or not set(map(type, values)) <= {list, tuple}:
         raise ValueError(f"not {width} numbers")
+    if not set(map(type, chain.from_iterable(values))) <= {int, float}:  # NumPy takes words and truth for numbers
+        raise TypeError("not a number")
     return np.fromiter(chain.from_iterable(values), np.float64, width * len(values)).reshape(-1, width)
+
+
+def column(values: Collection[Any], kinds: set[type], dtype: Any) -> Any:
+    """(N,) array of JSON values of some types.
+
+    Raises:
+        TypeError, OverflowError: a value is of another type, or too large.
+    """
+    if not set(map(type, values)) <= kinds:
+        raise TypeError("of another type")
+    return np.fromiter(values, dtype, len(values))
 
 
 def checked_matrix(
@@ -33,27 +47,33 @@ def checked_matrix(
     file: Path,
     field: str,
     tokens: Sequence[str],
+    most: float,
     positive: bool = False,
 ) -> Floats:
-    """`matrix` of finite (and, for sizes, positive) numbers.
+    """`matrix` of finite numbers of at most `most` (and, for sizes, positive).
 
     Raises:
         DataError: names the token of the first value that is not so.
     """
     try:
         array = matrix(values, width)
-        if np.isfinite(array).all() and not (positive and (array <= 0).any()):
+        if within(array, most).all() and not (positive and (array <= 0).any()):
             return array
     except BAD_VALUE:
         pass  # the loop below says which value it was
 
     def bad(value: Any) -> bool:
         one = matrix([value], width)
-        return not np.isfinite(one).all() or (positive and bool((one <= 0).any()))
+        return not within(one, most).all() or (positive and bool((one <= 0).any()))
 
     at = first_bad(values, bad)
     kind = "positive" if positive else "finite"
-    raise DataError(f"must be {width} {kind} numbers, not {values[at]!r}", file=file, token=tokens[at], field=field)
+    raise DataError(
+        f"must be {width} {kind} numbers of at most {most:g}, not {values[at]!r:.200}",
+        file=file,
+        token=tokens[at],
+        field=field,
+    )
 
 
 def first_bad(values: Sequence[Any], bad: Callable[[Any], bool]) -> int:

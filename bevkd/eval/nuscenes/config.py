@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,9 @@ _CVPR_2019_RANGE: dict[str, float] = {
 }
 
 
+_MOST = 1e9  # of any of these numbers
+
+
 def _check_numbers(name: str, value: Any) -> None:
     """Whether a value, or all of several, are finite numbers.
 
@@ -36,8 +38,8 @@ def _check_numbers(name: str, value: Any) -> None:
     """
     held = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
     for one in held:
-        if isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one):
-            raise ConfigError(f"{name}: {one!r} is not a finite number")
+        if isinstance(one, bool) or not isinstance(one, int | float) or not abs(one) <= _MOST:
+            raise ConfigError(f"{name}: {one!r:.40} is not a finite number of at most {_MOST:g}")
 
 
 @dataclass(frozen=True)

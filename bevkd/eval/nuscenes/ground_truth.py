@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bevkd.classes import CLASS_INDEX
+from bevkd.data import valid
 from bevkd.errors import DataError, nearest
 from bevkd.eval.nuscenes.boxes import Boxes, Floats, Ints, make_boxes
 from bevkd.eval.nuscenes.columns import BAD_VALUE, checked_matrix, first_bad
@@ -20,6 +21,13 @@ from bevkd.eval.nuscenes.splits import split_scenes
 from bevkd.splits import custom_splits
 
 MAX_TIME_DIFF_S = 1.5  # annotations further apart in time give no velocity
+# Fields that are no text.
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("timestamp", "num_lidar_pts", "num_radar_pts"), int),
+    **dict.fromkeys(("translation", "rotation", "size", "attribute_tokens"), list),
+    "is_key_frame": bool,
+}
+_WORDS: dict[type, str] = {str: "text", int: "an integer", list: "a list", bool: "true or false"}
 _IGNORED, _RACK = -2, -1  # labels of categories that are no detection class
 
 
@@ -82,21 +90,48 @@ def _load(folder: Path, scene_names: list[str], official: bool, own: Mapping[str
     if not tokens:
         raise DataError("no scene of the split is in these tables", file=folder)
     index = {token: i for i, token in enumerate(tokens)}
-    boxes, racks = _annotations(folder, index, np.array(times, dtype=np.int64), own)
+    when = _counts(tuple(times), tuple(tokens), path, "timestamp", valid.TIME_US)
+    boxes, racks = _annotations(folder, index, when, own)
     ego = _ego_translations(folder, index)
     return GroundTruth(tuple(tokens), ego, boxes, racks, frozenset() if official else frozenset(others))
 
 
-def _rows(path: Path, *names: str) -> Iterator[Any]:
-    """The named fields of every record, as tuples."""
+def _rows(path: Path, *names: str, large: bool = False) -> Iterator[Any]:
+    """The named fields of every record, as tuples, each of the type that it has in all tables; no token is there twice.
+
+    Args:
+        path: the table.
+        *names: of the fields, `token` first.
+        large: millions of records, whose tokens are too many to be remembered.
+
+    Raises:
+        DataError: a field is missing or of another type, a token is used twice, or the table is broken.
+    """
     get = itemgetter(*names)
+    seen: set[str] = set()
     for records in iter_records(path):
         try:
-            yield from map(get, records)
+            rows = list(map(get, records))
         except KeyError as error:
             name = error.args[0]
             bad = next(record for record in records if name not in record)
-            raise DataError("field is missing", file=path, token=bad.get("token"), field=name) from None
+            raise DataError("field is missing", file=path, token=_token(bad), field=name) from None
+        for name, values in zip(names, zip(*rows, strict=True), strict=True):
+            kind = _TYPES.get(name, str)
+            if not set(map(type, values)) <= {kind} or (kind is str and "\0" in "".join(values)):
+                at = first_bad(values, lambda value, kind=kind: type(value) is not kind or "\0" in str(value))
+                what = f"must be {_WORDS[kind]}, not {values[at]!r:.80}"
+                raise DataError(what, file=path, token=_token(records[at]), field=name)
+        for token in () if large else (row[0] for row in rows):
+            if token in seen:
+                raise DataError("token is used twice", file=path, token=token, field="token")
+            seen.add(token)
+        yield from rows
+
+
+def _token(record: Mapping[str, Any]) -> str | None:
+    token = record.get("token")
+    return token if isinstance(token, str) else None
 
 
 def _refer(table: dict[str, Any], key: Any, path: Path, token: str, name: str) -> Any:
@@ -114,24 +149,29 @@ def _ego_translations(folder: Path, index: dict[str, int]) -> Floats:
     path = folder / "sample_data.json"
     data_of_frame: dict[str, tuple[str, str]] = {}  # sample -> tokens of its LIDAR_TOP data and pose
     for token, sample, sensor, is_key, pose in _rows(
-        path, "token", "sample_token", "calibrated_sensor_token", "is_key_frame", "ego_pose_token"
+        path, "token", "sample_token", "calibrated_sensor_token", "is_key_frame", "ego_pose_token", large=True
     ):
         if is_key and sensor in calibrated and sample in index:
+            if sample in data_of_frame:
+                raise DataError(
+                    "sample has two key records of LIDAR_TOP", file=path, token=sample, field="sample_token"
+                )
             data_of_frame[sample] = (token, pose)
     for sample in index:
         if sample not in data_of_frame:
             raise DataError("sample has no LIDAR_TOP keyframe", file=path, token=sample, field="sample_token")
     used = [data_of_frame[sample] for sample in index]
     needed = {pose for _, pose in used}
-    poses = {
-        token: translation
-        for token, translation in _rows(folder / "ego_pose.json", "token", "translation")
-        if token in needed
-    }
+    file = folder / "ego_pose.json"
+    poses: dict[str, Any] = {}
+    for token, translation in _rows(file, "token", "translation", large=True):
+        if token in needed:
+            if token in poses:
+                raise DataError("token is used twice", file=file, token=token, field="token")
+            poses[token] = translation
     rows = [_refer(poses, pose, path, token, "ego_pose_token") for token, pose in used]
-    return checked_matrix(
-        rows, 3, file=folder / "ego_pose.json", field="translation", tokens=[pose for _, pose in used]
-    )
+    tokens = [pose for _, pose in used]
+    return checked_matrix(rows, 3, file=file, field="translation", tokens=tokens, most=valid.GLOBAL_M)
 
 
 def _labels(folder: Path, own: Mapping[str, str | None]) -> dict[str, int]:
@@ -167,25 +207,31 @@ def _annotations(
     )
     frame = np.array([index[sample] for sample in samples])
     label = np.array([_refer(label_of, i, path, t, "instance_token") for i, t in zip(instances, tokens, strict=True)])
-    translation = checked_matrix(translations, 3, file=path, field="translation", tokens=tokens)
+    translation = checked_matrix(translations, 3, file=path, field="translation", tokens=tokens, most=valid.GLOBAL_M)
+    rotation = checked_matrix(rotations, 4, file=path, field="rotation", tokens=tokens, most=valid.GLOBAL_M)
+    unit = valid.good_quaternions(rotation)
+    if not unit.all():
+        token = tokens[int(np.argmin(unit))]
+        raise DataError("quaternion does not have unit length", file=path, token=token, field="rotation")
     everything = make_boxes(
         frame,
         translation,
-        checked_matrix(sizes, 3, file=path, field="size", tokens=tokens, positive=True),
-        checked_matrix(rotations, 4, file=path, field="rotation", tokens=tokens),
+        checked_matrix(sizes, 3, file=path, field="size", tokens=tokens, most=valid.SIZE_M, positive=True),
+        rotation,
         _velocities(tokens, prevs, nexts, translation, 1e-6 * time_us[frame], path),
         label,
         attribute=_attributes(folder, attributes, tokens, path, label >= 0),
-        num_points=_counts(n_lidar, tokens, path, "num_lidar_pts") + _counts(n_radar, tokens, path, "num_radar_pts"),
+        num_points=_counts(n_lidar, tokens, path, "num_lidar_pts", valid.POINTS)
+        + _counts(n_radar, tokens, path, "num_radar_pts", valid.POINTS),
     )
     return everything.take(label >= 0), everything.take(label == _RACK)
 
 
-def _counts(values: tuple[Any, ...], tokens: tuple[str, ...], path: Path, name: str) -> Ints:
-    if set(map(type, values)) == {int}:
+def _counts(values: tuple[int, ...], tokens: tuple[str, ...], path: Path, name: str, most: int) -> Ints:
+    if min(values) >= 0 and max(values) <= most:
         return np.array(values, dtype=np.int64)
-    at = first_bad(values, lambda value: type(value) is not int)
-    raise DataError(f"must be an integer, not {values[at]!r}", file=path, token=tokens[at], field=name)
+    at = first_bad(values, lambda value: not 0 <= value <= most)
+    raise DataError(f"must be from 0 to {most}, not {values[at]!r:.40}", file=path, token=tokens[at], field=name)
 
 
 def _attributes(folder: Path, lists: tuple[list[str], ...], tokens: tuple[str, ...], path: Path, counted: Any) -> Ints:
@@ -233,5 +279,5 @@ def _velocities(
     centred = (first != own) & (last != own)
     unknown = (first == own) & (last == own)
     unknown |= seconds > np.where(centred, 2 * MAX_TIME_DIFF_S, MAX_TIME_DIFF_S)
-    velocity[unknown] = np.nan
+    velocity[unknown | (seconds == 0)] = np.nan
     return velocity

@@ -18,8 +18,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from bevkd import regular
 from bevkd.errors import DataError
 from bevkd.io import WIDE, decode, read_bytes, reading
+from bevkd.jsontext import JSONTextError, require_text
 
 _fast_loads: Callable[[bytes], Any]
 _fast_dumps: Callable[[Any], bytes]
@@ -40,6 +42,8 @@ _BETWEEN_FRAMES = re.compile(rb'[}\[]\s*(\])\s*,\s*(?="(?:[^"\\]|\\.)*"\s*:\s*\[
 # The same, as most writers have it: found in no time. A file has the one or the other.
 _USUAL_BORDERS = ((b'}], "', b'[], "'), (b'}],"', b'[],"'))
 _RESULTS = re.compile(rb'"results"\s*:\s*(?=\{)')
+_HEAD = 1 << 16
+_SCALAR = re.compile(rb"-?[0-9]|true|false|null|NaN|-?Infinity")  # JSON, if not what is wanted
 _NOT_JSON = (ValueError, RecursionError)  # ValueError covers JSONDecodeError and UnicodeDecodeError
 
 
@@ -48,7 +52,11 @@ def loads(text: bytes) -> Any:
     try:
         return _fast_loads(text)
     except json.JSONDecodeError:
-        return json.loads(text)
+        # Python's parser takes halves of surrogate pairs, and bytes in five encodings.
+        value = json.loads(text.decode("utf-8-sig"))
+        if b"\\u" in text:
+            require_text(value)
+        return value
 
 
 def dumps(value: Any, *, finite: bool) -> bytes:
@@ -63,6 +71,7 @@ def iter_records(path: Path) -> Iterator[list[dict[str, Any]]]:
         DataError: the file is missing, not JSON, or not a list of objects.
     """
     with _mapped(path) as buffer:
+        _require_start(buffer, b"[", path)
         start, end = buffer.find(b"[") + 1, buffer.rfind(b"]")
         head = buffer[: max(0, start - 1)].removeprefix(codecs.BOM_UTF8)
         if start == 0 or end < start or head.strip() or buffer[end + 1 :].strip():
@@ -89,6 +98,7 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
     with _mapped(path) as buffer:
         if buffer[:2] == b"\x1f\x8b":
             raise DataError("is compressed with gzip; it must be plain JSON", file=path)
+        _require_start(buffer, b"{", path)
         start = _find_results(buffer)
         if start is None:
             _parse_or_refuse(buffer[:], path, 0)
@@ -108,6 +118,13 @@ def read_results(path: Path, consume: Callable[[dict[str, Any]], None]) -> dict[
         _check_twice(text[:length].encode(), results, path)
         rest: dict[str, Any] = _parse_or_refuse(head + b"}" + text[length:].encode(), path, 0)
         return rest
+
+
+def _require_start(buffer: mmap.mmap, sign: bytes, path: Path) -> None:
+    """Whether a file begins as it should, before it is searched from end to end."""
+    head = buffer[:_HEAD].removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
+    if head[:1] not in (b"[", b"{", b'"') and not _SCALAR.match(head):
+        raise DataError(f"is not valid JSON: it begins with {head[:8]!r}, not with {sign.decode()}", file=path)
 
 
 def _check_twice(text: bytes, results: dict[str, Any], path: Path) -> None:
@@ -171,17 +188,21 @@ def _parse_or_refuse(text: bytes, path: Path, offset: int) -> Any:
 
 def _refusal(error: Exception, path: Path, text: bytes, offset: int) -> DataError:
     """What is wrong with the text of a file from byte `offset` on, and where: the same in whatever piece it is met."""
+    if isinstance(error, JSONTextError):
+        return DataError(f"is not valid JSON: {error}", file=path)
     if isinstance(error, UnicodeDecodeError):
         return DataError(f"is not valid JSON: {error.reason} at byte {offset + error.start}", file=path)
     if isinstance(error, json.JSONDecodeError):
         before = len(error.doc[: error.pos].encode()) + (3 if text.startswith(codecs.BOM_UTF8) else 0)
         return DataError(f"is not valid JSON: {error.msg} at byte {offset + before}", file=path)
-    return DataError("is not valid JSON that can be read: nested too deeply", file=path)
+    if isinstance(error, RecursionError):
+        return DataError("is not valid JSON that can be read: nested too deeply", file=path)
+    return DataError("is not valid JSON that can be read: a number is too long", file=path)
 
 
 def _mapped(path: Path) -> mmap.mmap:
     try:
-        with reading(path), open(path, "rb") as stream:
+        with reading(path), regular.open_regular(path, regular.TABLE) as stream:
             if stream.read(2) in WIDE:
                 return _held(decode(read_bytes(path), path).encode())
             return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from bevkd.classes import CLASS_INDEX, CLASSES
+from bevkd.data import valid
 from bevkd.errors import DataError, nearest
 from bevkd.eval.nuscenes.boxes import Boxes, make_boxes
-from bevkd.eval.nuscenes.columns import BAD_VALUE, matrix
+from bevkd.eval.nuscenes.columns import BAD_VALUE, column, matrix
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX, ATTRIBUTES
 from bevkd.eval.nuscenes.ground_truth import GroundTruth
 from bevkd.eval.nuscenes.jsonio import collector_paused, dumps, read_results
@@ -33,6 +34,15 @@ _FIELDS = (
     "attribute_name",
 )
 _get = itemgetter(*_FIELDS)
+# Numbers of each field, and the most that one may be.
+_BOUNDS = {
+    "translation": (3, valid.GLOBAL_M),
+    "size": (3, valid.SIZE_M),
+    "rotation": (4, valid.GLOBAL_M),
+    "velocity": (2, valid.SPEED_M_S),
+}
+_STRICTER = " (the devkit lets this pass)"
+_HUGE = 1e300
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,8 @@ def load_predictions(path: str | Path, gt: GroundTruth, max_boxes_per_sample: in
 
     Raises:
         DataError: the file is broken, a frame is missing, unknown or too full, or a box has a value that is missing,
-            of the wrong length, not finite (velocities may be NaN), or not a known name.
+            of the wrong length, not finite (velocities may be NaN), out of its bounds, or not a known name. Where the
+            devkit would let it pass, the message says so.
     """
     path = Path(path)
     pieces: list[Boxes] = []
@@ -120,15 +131,14 @@ def _columns(results: Mapping[str, list[Any]], index: Mapping[str, int]) -> Boxe
         matrix(rotations, 4),
         matrix(velocities, 2),
         np.fromiter(map(CLASS_INDEX.__getitem__, names), np.int64, n),
-        score=np.fromiter(scores, np.float64, n),
+        score=column(scores, {int, float}, np.float64),
         attribute=np.fromiter(map(ATTRIBUTE_INDEX.__getitem__, attributes), np.int64, n),
-        num_points=np.fromiter((box.get("num_pts", -1) for box in boxes), np.int64, n),
+        num_points=column([box.get("num_pts", -1) for box in boxes], {int}, np.int64),
     )
-    for values in (columns.translation, columns.size, columns.rotation, columns.score):
-        if not np.isfinite(values).all():
-            raise ValueError("not finite")
-    if (columns.size <= 0).any():
-        raise ValueError("not positive")
+    good = valid.within(columns.translation, valid.GLOBAL_M) & valid.good_sizes(columns.size)
+    good &= valid.good_quaternions(columns.rotation, unit=None) & valid.within(columns.score, 1.0, 0.0)
+    if not (good & ~(np.abs(columns.velocity) > valid.SPEED_M_S).any(axis=1)).all():
+        raise ValueError("not what a box can have")
     return columns
 
 
@@ -151,23 +161,31 @@ def _fault(box: Any, token: str) -> tuple[str, str]:
     for name in _FIELDS:
         if name not in box:
             return name, "field is missing"
-    if box["sample_token"] != token:
-        return "sample_token", f"{box['sample_token']!r} is not the sample it is listed under"
+    if type(box["sample_token"]) is not str or box["sample_token"] != token:
+        return "sample_token", f"{box['sample_token']!r:.80} is not the sample it is listed under{_STRICTER}"
     for name, known in (("detection_name", CLASS_INDEX), ("attribute_name", ATTRIBUTE_INDEX)):
         if not isinstance(box[name], str) or box[name] not in known:
-            return name, f"unknown name {box[name]!r}{nearest(str(box[name]), known)}"
-    for name, width in (("translation", 3), ("size", 3), ("rotation", 4), ("velocity", 2)):
+            return name, f"unknown name {box[name]!r:.80}{nearest(str(box[name])[:80], known)}"
+    for name, (width, most) in _BOUNDS.items():
         try:
             values = matrix([box[name]], width)
         except BAD_VALUE:
-            return name, f"must be {width} numbers, not {box[name]!r}"
-        if name != "velocity" and not np.isfinite(values).all():
-            return name, f"must be finite, not {box[name]!r}"
+            return name, f"must be {width} numbers, not {box[name]!r:.200}"
+        if np.isnan(values).any() and name != "velocity":
+            return name, f"must be finite, not {box[name]!r:.200}"
+        if (np.abs(values) > most).any():
+            what = "finite" if np.isinf(values).any() else f"at most {most:g}"
+            return name, f"must be {what}, not {box[name]!r:.200}{_STRICTER}"
         if name == "size" and (values <= 0).any():
-            return name, f"must be positive, not {box[name]!r}"
-    if isinstance(box["detection_score"], (int, float)) and np.isfinite(box["detection_score"]):
-        return "num_pts", f"must be an integer, not {box.get('num_pts')!r}"
-    return "detection_score", f"must be a finite number, not {box['detection_score']!r}"
+            return name, f"must be positive, not {box[name]!r:.200}{_STRICTER}"
+        if name == "rotation" and not valid.good_quaternions(values, unit=None)[0]:
+            return name, f"must not be zero, not {box[name]!r:.200}{_STRICTER}"
+    score = box["detection_score"]
+    if type(score) not in (int, float) or not np.isfinite(np.float64(score) if abs(score) < _HUGE else np.inf):
+        return "detection_score", f"must be a finite number, not {score!r:.80}"
+    if not 0 <= score <= 1:
+        return "detection_score", f"must be from 0 to 1, not {score!r:.80}{_STRICTER}"
+    return "num_pts", f"must be an integer, not {box.get('num_pts')!r:.80}"
 
 
 def write_submission(path: str | Path, frames: Mapping[str, Boxes], meta: Mapping[str, Any] | None = None) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Place, Share, Spread
 from bevkd.eval.waymo.sets import Floats
 from bevkd.models.ops.rotated import iou_3d
 
@@ -25,9 +26,9 @@ class LetConfig:
         least: accepted error at close range (m).
     """
 
-    sensor: tuple[float, float, float] = (1.43, 0.0, 2.184)
-    tolerance: float = 0.1
-    least: float = 0.5
+    sensor: tuple[Place, Place, Place] = (1.43, 0.0, 2.184)
+    tolerance: Share = 0.1
+    least: Spread = 0.5
 
 
 def iou(predictions: Floats, annotations: Floats) -> NDArray[np.float32]:

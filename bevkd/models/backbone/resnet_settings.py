@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -18,4 +18,4 @@ class ResNetSettings(BackboneSettings):
 
     hub_name: ClassVar[str] = "microsoft/resnet-50"
 
-    kind: str = "resnet"
+    kind: Literal["resnet"] = "resnet"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import PathText, Words
 from bevkd.errors import ConfigError
 
 HUB = "hub:"
@@ -28,8 +29,8 @@ class BackboneSettings:
 
     hub_name: ClassVar[str] = ""
 
-    options: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None
+    options: dict[Words, Any] = Field(default_factory=dict)
+    weights: PathText | None = None
     frozen_stem: bool = True
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -18,4 +18,4 @@ class SwinSettings(BackboneSettings):
 
     hub_name: ClassVar[str] = "microsoft/swin-tiny-patch4-window7-224"
 
-    kind: str = "swin"
+    kind: Literal["swin"] = "swin"

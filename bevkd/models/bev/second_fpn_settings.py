@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Few, Stride, Width
 from bevkd.registry import register_settings
 
 
@@ -20,8 +23,8 @@ class SecondFPNSettings:
         up_channels: per block, behind the FPN.
     """
 
-    kind: str = "second_fpn"
-    widths: tuple[int, ...] = (128, 256)
-    depths: tuple[int, ...] = (5, 5)
-    strides: tuple[int, ...] = (1, 2)
-    up_channels: int = 256
+    kind: Literal["second_fpn"] = "second_fpn"
+    widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (128, 256)
+    depths: tuple[Few, ...] = (5, 5)
+    strides: tuple[Stride, ...] = (1, 2)
+    up_channels: Width = 256

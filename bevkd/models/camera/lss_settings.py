@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Pixels, Stride, Weight, Width
 from bevkd.config.stages import Stage, default_stage
 from bevkd.data.reads import Camera, Depth, Input, LidarImage, Reads
 from bevkd.registry import register_settings
@@ -31,16 +32,16 @@ class LSSSettings:
         depth_weight: of BEVDepth's L_Depth, from LiDAR points; 3.0 there.
     """
 
-    kind: str = "lss"
+    kind: Literal["lss"] = "lss"
     input: Literal["rgb", "lidar"] = "rgb"
     backbone: Annotated[Any, Stage("image_backbone", "resnet")] = default_stage("image_backbone", "resnet")
-    image_size: tuple[int, int] = (256, 704)
-    stride: int = 16
-    neck_channels: int = 128
+    image_size: tuple[Pixels, Pixels] = (256, 704)
+    stride: Stride = 16
+    neck_channels: Width = 128
     depth_net: Annotated[Any, Stage("depth_net", "conv")] = default_stage("depth_net", "conv")
     view: Annotated[Any, Stage("view_transform", "lift_splat")] = default_stage("view_transform", "lift_splat")
-    out_channels: int = 256
-    depth_weight: float = Field(default=0.0, ge=0)
+    out_channels: Width = 256
+    depth_weight: Weight = 0.0
 
     def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
         """Images of the keyframe; where asked for, LiDAR depths in their place, and depths to be taught."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Epsilon, Share, Width
 from bevkd.registry import register_settings
 
 
@@ -19,8 +22,8 @@ class ConcatSettings:
         norm_eps, norm_momentum: of its batch norm; none: as `model.norm` says.
     """
 
-    kind: str = "concat"
+    kind: Literal["concat"] = "concat"
     gate: bool = True
-    out_channels: int = 256
-    norm_eps: float | None = None
-    norm_momentum: float | None = None
+    out_channels: Width = 256
+    norm_eps: Epsilon | None = None
+    norm_momentum: Share | None = None

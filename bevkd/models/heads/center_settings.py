@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Length, OddOrNone, Score, Share, Spread, Weight, Width, WidthOrNone
 from bevkd.models.heads.settings import HeadSettings
 from bevkd.registry import register_settings
 
@@ -28,9 +29,9 @@ class CenterSettings(HeadSettings):
             normal distribution by the width of their output, without biases.
     """
 
-    kind: str = "center"
-    shared_channels: int = 64
-    branch_channels: int = 64
+    kind: Literal["center"] = "center"
+    shared_channels: Width = 64
+    branch_channels: WidthOrNone = 64
     iou_branch: bool = True
     targets: Literal["nine_nearest", "gaussian"] = "nine_nearest"
     regression_cells: Literal[1, 9] = 1
@@ -54,14 +55,14 @@ class CenterLossSettings:
     """
 
     auto_scaling: bool = True
-    heatmap_weight: float = 1.0
-    loc_weight: float = 0.25
-    iou_aware_weight: float = 1.0
-    iou_weight: float = 0.0
-    velocity_weight: float = 0.2
-    axis_weight: float = 0.0
+    heatmap_weight: Weight = 1.0
+    loc_weight: Weight = 0.25
+    iou_aware_weight: Weight = 1.0
+    iou_weight: Weight = 0.0
+    velocity_weight: Weight = 0.2
+    axis_weight: Weight = 0.0
     # Branch -> width of Huber's loss instead of L1.
-    huber: dict[Literal["reg", "height", "dim", "rot", "vel"], float] = Field(default_factory=dict)
+    huber: dict[Literal["reg", "height", "dim", "rot", "vel"], Length] = Field(default_factory=dict)
 
 
 @register_settings("decode", "center")
@@ -78,15 +79,15 @@ class CenterDecodeSettings:
         max_boxes: of a frame.
     """
 
-    top_k: int = 1500  # per class
-    score_threshold: float = 0.1
-    centre_limit: float = 61.2
+    top_k: Annotated[int, Field(ge=1, le=100_000)] = 1500  # per class
+    score_threshold: Score = 0.1
+    centre_limit: Length = 61.2
     nms: Literal["rotated", "circle"] = "rotated"
-    nms_iou: float = 0.1
+    nms_iou: Share = 0.1
     # Distance (m) below which circle NMS suppresses, by class of the better box: the square roots of CenterPoint's.
-    circle_radius: tuple[float, ...] = (2.0, 3.46, 3.46, 3.16, 3.16, 1.0, 0.92, 0.92, 0.42, 0.42)
+    circle_radius: tuple[Spread, ...] = (2.0, 3.46, 3.46, 3.16, 3.16, 1.0, 0.92, 0.92, 0.42, 0.42)
     class_wise: bool = False  # NMS within each class instead of within each task
-    local_max: int = 0  # odd size (cells) of the window in which a cell must be its class's maximum; 0: any cell
-    per_task: int = 100
-    max_boxes: int = 500
-    iou_power: float = 0.65  # rank = heat^(1 - iou_power) * iou^iou_power; 0 without an IoU branch
+    local_max: OddOrNone = 0  # odd size (cells) of the window in which a cell must be its class's maximum; 0: any cell
+    per_task: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_boxes: Annotated[int, Field(ge=1, le=100_000)] = 500
+    iou_power: Share = 0.65  # rank = heat^(1 - iou_power) * iou^iou_power; 0 without an IoU branch

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Few, Score, Share, Stride, Weight, Width
 from bevkd.data.reads import Objects, Reads
 from bevkd.models.heads.settings import HeadSettings
 from bevkd.registry import register_settings
@@ -28,12 +29,12 @@ class ImageCenterSettings(HeadSettings):
         classes_fineness: the same of the class of each pixel; 0: not learnt.
     """
 
-    kind: str = "image_center"
-    min_overlap: float = 0.5
-    min_radius: int = 0
-    channels: int = Field(default=64, ge=1)
-    fineness: int = Field(default=2, ge=1)
-    classes_fineness: int = Field(default=2, ge=0)
+    kind: Literal["image_center"] = "image_center"
+    min_overlap: Share = 0.5
+    min_radius: Few = 0
+    channels: Width = 64
+    fineness: Stride = 2
+    classes_fineness: Annotated[int, Field(ge=0, le=64)] = 2
 
     def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
         """2D labels of the images, and a label map where the class of each pixel is learnt."""
@@ -52,10 +53,10 @@ class ImageCenterLossSettings:
         classes_weight: of the class of each pixel (cross-entropy).
     """
 
-    heatmap_weight: float = 1.0
-    size_weight: float = 0.5
-    offset_weight: float = 0.5
-    classes_weight: float = 1.0
+    heatmap_weight: Weight = 1.0
+    size_weight: Weight = 0.5
+    offset_weight: Weight = 0.5
+    classes_weight: Weight = 1.0
 
 
 @register_settings("decode", "image_center")
@@ -68,5 +69,5 @@ class ImageCenterDecodeSettings:
         score_threshold: detections with a lower score are left out.
     """
 
-    top_k: int = Field(default=100, ge=1)
-    score_threshold: float = 0.02
+    top_k: Annotated[int, Field(ge=1, le=100_000)] = 100
+    score_threshold: Score = 0.02

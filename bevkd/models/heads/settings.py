@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from bevkd.config.bounds import APART, Classes, Epsilon, Few, Share
 
 # Groups of classes that share regression maps, as CenterPoint groups nuScenes' classes.
 NUSCENES_TASKS: tuple[tuple[str, ...], ...] = (
@@ -27,8 +31,8 @@ class HeadSettings:
         norm_eps, norm_momentum: of the head's batch norms; none: as `model.norm` says.
     """
 
-    tasks: tuple[tuple[str, ...], ...] = NUSCENES_TASKS
-    min_overlap: float = 0.1
-    min_radius: int = 2
-    norm_eps: float | None = None
-    norm_momentum: float | None = None
+    tasks: Annotated[tuple[Classes, ...], Field(min_length=1), APART] = NUSCENES_TASKS
+    min_overlap: Share = 0.1
+    min_radius: Few = 2
+    norm_eps: Epsilon | None = None
+    norm_momentum: Share | None = None

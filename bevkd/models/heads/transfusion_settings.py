@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import DISTINCT, KNOWN_CLASSES, Length, Odd, Score, Some, Weight, Width, Words
 from bevkd.models.heads.settings import HeadSettings
 from bevkd.registry import register_settings
 
@@ -26,20 +29,20 @@ class QuerySettings:
         class_weight, heatmap_weight, box_weight: weight of this term of the loss.
     """
 
-    proposals: int = Field(default=200, ge=1)
-    channels: int = Field(default=128, ge=1)
-    attention_heads: int = Field(default=8, ge=1)
-    layers: int = Field(default=1, ge=1)
-    feedforward: int = Field(default=256, ge=1)
-    branch_channels: int = Field(default=64, ge=1)
+    proposals: Annotated[int, Field(ge=1, le=100_000)] = 200
+    channels: Width = 128
+    attention_heads: Some = 8
+    layers: Some = 1
+    feedforward: Width = 256
+    branch_channels: Width = 64
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    local_max: int = 3  # a query starts where its class's heat is the maximum of this window (cells)
+    local_max: Odd = 3  # a query starts where its class's heat is the maximum of this window (cells)
     # Small things stand close together: every cell may start a query of theirs.
-    every_cell: tuple[str, ...] = ("pedestrian", "traffic_cone")
-    cost: tuple[float, float, float] = (0.15, 0.25, 0.25)  # of matching: class (focal), place (L1), overlap (3D IoU)
-    class_weight: float = 1.0
-    heatmap_weight: float = 1.0
-    box_weight: float = 0.25
+    every_cell: Annotated[tuple[Words, ...], KNOWN_CLASSES, DISTINCT] = ("pedestrian", "traffic_cone")
+    cost: tuple[Weight, Weight, Weight] = (0.15, 0.25, 0.25)  # of matching: class (focal), place (L1), overlap (3D IoU)
+    class_weight: Weight = 1.0
+    heatmap_weight: Weight = 1.0
+    box_weight: Weight = 0.25
 
 
 @register_settings("head", "transfusion")
@@ -47,7 +50,7 @@ class QuerySettings:
 class TransFusionSettings(HeadSettings):
     """TransFusion's head; all classes are in one heat map, whatever their tasks."""
 
-    kind: str = "transfusion"
+    kind: Literal["transfusion"] = "transfusion"
     query: QuerySettings = QuerySettings()  # what it looks for, and how
 
 
@@ -60,7 +63,7 @@ class TransFusionLossSettings:
         velocity_weight: of the velocity among the box errors.
     """
 
-    velocity_weight: float = 0.2
+    velocity_weight: Weight = 0.2
 
 
 @register_settings("decode", "transfusion")
@@ -74,6 +77,6 @@ class TransFusionDecodeSettings:
         max_boxes: of a frame.
     """
 
-    score_threshold: float = 0.0
-    centre_limit: float = 61.2
-    max_boxes: int = 500
+    score_threshold: Score = 0.0
+    centre_limit: Length = 61.2
+    max_boxes: Annotated[int, Field(ge=1, le=100_000)] = 500

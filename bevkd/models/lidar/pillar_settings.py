@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Width
 from bevkd.models.lidar.settings import PointSettings
 from bevkd.registry import register_settings
 
@@ -19,6 +22,6 @@ class PillarSettings(PointSettings):
         mean_age: one more channel, the mean of dt * dt_scale - 1 over the points.
     """
 
-    kind: str = "pillar"
-    channels: tuple[int, ...] = (64, 64, 128)
+    kind: Literal["pillar"] = "pillar"
+    channels: Annotated[tuple[Width, ...], Field(min_length=1)] = (64, 64, 128)
     mean_age: bool = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Cell, Count, Spread, Width
 from bevkd.data.reads import Lidar, Reads
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ class PointSettings:
         dt_scale: per second, for sweep ages that are normalised or averaged.
     """
 
-    point_features: int = 5
-    cell: float = 0.075
-    max_points: int = 10
-    max_voxels: int = 120_000
-    intensity_scale: float = 1.0
-    out_channels: int = 256
+    point_features: Annotated[int, Field(ge=3, le=100)] = 5
+    cell: Cell = 0.075
+    max_points: Annotated[int, Field(ge=0, le=100_000)] = 10
+    max_voxels: Count = 120_000
+    intensity_scale: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    out_channels: Width = 256
     normalise: bool = False
-    dt_scale: float = 10.0
+    dt_scale: Spread = 10.0
 
     def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
         """Points of the key sweep and of the earlier ones that the data say."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Cell, Width
 from bevkd.models.lidar.settings import PointSettings
 from bevkd.registry import register_settings
 
@@ -19,6 +22,6 @@ class VoxelSettings(PointSettings):
         z_cell: height of a voxel (m).
     """
 
-    kind: str = "voxel"
-    channels: tuple[int, ...] = (16, 32, 64, 128)
-    z_cell: float = 0.2
+    kind: Literal["voxel"] = "voxel"
+    channels: Annotated[tuple[Width, ...], Field(min_length=1)] = (16, 32, 64, 128)
+    z_cell: Cell = 0.2

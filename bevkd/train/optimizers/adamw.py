@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Share
 from bevkd.registry import register_settings
 from bevkd.train.optimizers.base import STRICT, AdamSettings
 
@@ -20,7 +20,7 @@ class AdamW(AdamSettings):
     """AdamW."""
 
     kind: Literal["adamw"] = "adamw"
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: Share = 0.01
 
     def build(self, groups: list[dict[str, Any]], lr: float, fused: bool) -> Optimizer:
         """The optimiser of parameter groups."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Decay, Share
 from bevkd.config.training import ParameterGroup
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class OptimizerSettings:
         groups: parameters with a rate or decay of their own.
     """
 
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: Share = 0.0
     no_decay: tuple[Literal["norm", "bias"], ...] = ()
     groups: tuple[ParameterGroup, ...] = ()
 
@@ -48,7 +49,7 @@ class OptimizerSettings:
 class AdamSettings(OptimizerSettings):
     """Adam and its like; beta1 is the momentum."""
 
-    betas: tuple[float, float] = (0.9, 0.999)  # decay of the mean gradient and of its square
+    betas: tuple[Decay, Decay] = (0.9, 0.999)  # decay of the mean gradient and of its square
 
     def set_momentum(self, group: dict[str, Any], dip: float) -> None:
         """Lower beta1 by `dip`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Decay
 from bevkd.registry import register_settings
 from bevkd.train.optimizers.base import STRICT, OptimizerSettings
 
@@ -25,7 +25,7 @@ class SGD(OptimizerSettings):
     """
 
     kind: Literal["sgd"] = "sgd"
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: Decay = 0.9
     nesterov: bool = False
 
     def build(self, groups: list[dict[str, Any]], lr: float, fused: bool) -> Optimizer:

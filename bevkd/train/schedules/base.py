@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Share
 from bevkd.config.training import Moment, Timeline
 
 STRICT = ConfigDict(extra="forbid")
@@ -43,7 +44,7 @@ class Warmup(Moment):
         start: factor of the first step.
     """
 
-    start: float = Field(default=1e-3, ge=0, le=1)
+    start: Share = 1e-3
 
     def factor(self, step: int, line: Timeline) -> float:
         """What the rate of a step is multiplied with."""

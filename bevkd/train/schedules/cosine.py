@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Share
 from bevkd.config.training import Timeline
 from bevkd.registry import register_settings
 from bevkd.train.schedules.base import STRICT, Rates, Schedule, Warmup, cosine_between, warmed
@@ -23,7 +23,7 @@ class Cosine(Schedule):
     """
 
     kind: Literal["cosine"] = "cosine"
-    end: float = Field(default=0.0, ge=0, le=1)
+    end: Share = 0.0
     warmup: Warmup | None = None
 
     def rates(self, step: int, line: Timeline, lr: float) -> Rates:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Share, Some
 from bevkd.config.training import Timeline
 from bevkd.registry import register_settings
 from bevkd.train.schedules.base import MOMENTUM_DIP, STRICT, Rates, Schedule, cosine_between
@@ -25,11 +26,11 @@ class Cyclic(Schedule):
     """
 
     kind: Literal["cyclic"] = "cyclic"
-    peak: float = Field(default=10.0, gt=0)
-    end: float = Field(default=1e-4, gt=0)
+    peak: float = Field(default=10.0, gt=0, le=1e6)
+    end: float = Field(default=1e-4, gt=0, le=1e6)
     up: float = Field(default=0.4, gt=0, lt=1)
-    cycles: int = Field(default=1, ge=1)
-    momentum_dip: float = Field(default=MOMENTUM_DIP, ge=0)
+    cycles: Some = 1
+    momentum_dip: Share = MOMENTUM_DIP
 
     def rates(self, step: int, line: Timeline, lr: float) -> Rates:
         """Rates of a step."""

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Share
 from bevkd.config.training import Timeline
 from bevkd.registry import register_settings
 from bevkd.train.schedules.base import MOMENTUM_DIP, STRICT, Rates, Schedule
@@ -25,10 +26,10 @@ class OneCycle(Schedule):
     """
 
     kind: Literal["one_cycle"] = "one_cycle"
-    warmup_fraction: float = Field(default=0.3, ge=0, le=1)
-    div_factor: float = Field(default=25.0, gt=0)
-    final_div_factor: float = Field(default=1e4, gt=0)
-    momentum_dip: float = Field(default=MOMENTUM_DIP, ge=0)
+    warmup_fraction: Share = 0.3
+    div_factor: float = Field(default=25.0, gt=0, le=1e9)
+    final_div_factor: float = Field(default=1e4, gt=0, le=1e9)
+    momentum_dip: Share = MOMENTUM_DIP
 
     def rates(self, step: int, line: Timeline, lr: float) -> Rates:
         """Rates of a step."""

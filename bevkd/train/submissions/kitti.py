@@ -11,6 +11,7 @@ from bevkd.classes import LABELS
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
+from bevkd.data.inside import Inside
 from bevkd.data.kitti import Calibration, read_calibration
 from bevkd.data.kitti.boxes import image_box, placement
 from bevkd.data.kitti.convert import CAMERA, member, size_or_guess, spelling
@@ -63,12 +64,12 @@ class KittiSubmission:
     @staticmethod
     def write(run: RunConfig, frames: FrameDataset, found: Mapping[str, Boxes], stem: Path) -> Path:
         """Write one result file per frame; the folder appears when it is complete."""
-        root = Path(run.data.root)
+        inside = Inside(run.data.root, run.data.link_targets)
         with atomic_folder(stem) as temporary:
             for token in frames.tokens:
                 folder, name = member(token)
-                calibration = read_calibration(root / folder / "calib" / f"{name}.txt", token)
-                size = size_or_guess(root / folder / CAMERA / f"{name}.png", token, calibration)
+                calibration = read_calibration(inside.path(f"{folder}/calib/{name}.txt", token), token)
+                size = size_or_guess(inside.path(f"{folder}/{CAMERA}/{name}.png", token), token, calibration)
                 lines = result_lines(found[token], calibration, size)
                 (temporary / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return stem

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bevkd.classes import CLASSES, LABEL_INDEX, LABELS
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
 from bevkd.data.image_frames import ImageFrames
+from bevkd.data.valid import PLACE_PX
 from bevkd.errors import ConfigError, DataError
 from bevkd.eval.nuimages import evaluate
 from bevkd.eval.summary import with_frames
@@ -22,6 +24,8 @@ from bevkd.registry import register
 from bevkd.train.submissions.classes import check_classes
 
 logger = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
 
 
 @register("submission", "nuimages")
@@ -63,25 +67,63 @@ class NuImagesSubmission:
             DataError: the results are not what `write` writes.
         """
         assert isinstance(frames, ImageFrames)
-        found: dict[str, list[tuple[list[float], int, float]]] = {}
-        for row in read_json(results):
-            try:
-                x, y, width, height = map(float, row["bbox"])
-                one = ([x, y, x + width, y + height], LABEL_INDEX[row["category"]], float(row["score"]))
-                found.setdefault(row["image"], []).append(one)
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"no detection: {row!r:.80}", file=results, field=str(error)) from None
-        columns = {
-            token: (
-                np.array([box for box, _, _ in rows]),
-                np.array([label for _, label, _ in rows], dtype=np.int64),
-                np.array([score for _, _, score in rows]),
-            )
-            for token, rows in found.items()
-        }
+        columns = read_results(results, set(frames.tokens))
         truth = {token: frames.labels_2d(i) for i, token in enumerate(frames.tokens)}
         classes = {name: LABEL_INDEX[name] for name in run.data.classes}
         metrics = with_frames(evaluate(columns, truth, classes), len(frames))
         write_json(out, metrics, indent=2)
         logger.info("%s on %s: mAP50 %s", run.run, frames.split, metrics["mAP50"])
         return metrics
+
+
+def read_results(path: Path, images: Collection[str]) -> dict[str, tuple[Array, NDArray[np.int64], Array]]:
+    """Boxes (N, 4), labels and scores of each image that has some.
+
+    Args:
+        path: the file.
+        images: tokens of the images of the split.
+
+    Raises:
+        DataError: the file is not what `write` writes, or holds a detection of another image.
+    """
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise DataError("must be a list of detections", file=path)
+    found: dict[str, list[tuple[list[float], int, float]]] = {}
+    for i, row in enumerate(rows):
+        if problem := _problem(row, images):
+            token = row.get("image") if isinstance(row, dict) and isinstance(row.get("image"), str) else None
+            raise DataError(f"detection {i}: {problem[1]}", file=path, token=token, field=problem[0])
+        x, y, width, height = map(float, row["bbox"])
+        one = ([x, y, x + width, y + height], LABEL_INDEX[row["category"]], float(row["score"]))
+        found.setdefault(row["image"], []).append(one)
+    return {
+        token: (
+            np.array([box for box, _, _ in held]),
+            np.array([label for _, label, _ in held], dtype=np.int64),
+            np.array([score for _, _, score in held]),
+        )
+        for token, held in found.items()
+    }
+
+
+def _problem(row: Any, images: Collection[str]) -> tuple[str, str] | None:
+    """Field and what is wrong with a detection; None where nothing is."""
+    if not isinstance(row, dict):
+        return "results", f"must be an object, not {row!r:.80}"
+    for name in ("image", "category", "bbox", "score"):
+        if name not in row:
+            return name, "field is missing"
+    if not isinstance(row["image"], str) or row["image"] not in images:
+        return "image", f"{row['image']!r:.80} is no image of the split"
+    if not isinstance(row["category"], str) or row["category"] not in LABEL_INDEX:
+        return "category", f"unknown name {row['category']!r:.80}"
+    box, score = row["bbox"], row["score"]
+    if not isinstance(box, list) or len(box) != 4 or not {type(value) for value in box} <= {int, float}:
+        return "bbox", f"must be 4 numbers, not {box!r:.80}"
+    # Rounded to hundredths, the side of a small box is 0.
+    if not all(-PLACE_PX <= value <= PLACE_PX for value in box) or min(box[2:]) < 0:
+        return "bbox", f"must be x, y, width and height in pixels, not {box!r:.80}"
+    if type(score) not in (int, float) or not 0 <= score <= 1:
+        return "score", f"must be from 0 to 1, not {score!r:.80}"
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
@@ -13,4 +15,4 @@ from bevkd.registry import register_settings
 class CameraAwareDepthSettings:
     """Its widths are those of the neck."""
 
-    kind: str = "camera_aware"
+    kind: Literal["camera_aware"] = "camera_aware"

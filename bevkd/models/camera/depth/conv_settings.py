@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
@@ -13,4 +15,4 @@ from bevkd.registry import register_settings
 class ConvDepthSettings:
     """One convolution has nothing to set."""
 
-    kind: str = "conv"
+    kind: Literal["conv"] = "conv"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Cell, Length, Spread
 from bevkd.errors import ConfigError
 from bevkd.registry import register_settings
 
@@ -19,10 +22,10 @@ class LiftSplatSettings:
         depth_step: width of a bin (m).
     """
 
-    kind: str = "lift_splat"
-    depth_min: float = 2.0
-    depth_max: float = 58.0
-    depth_step: float = 0.5
+    kind: Literal["lift_splat"] = "lift_splat"
+    depth_min: Spread = 2.0
+    depth_max: Length = 58.0
+    depth_step: Cell = 0.5
 
     @property
     def bins(self) -> int:

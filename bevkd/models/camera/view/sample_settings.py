@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from typing import Literal
+
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from bevkd.config.bounds import Some
 from bevkd.registry import register_settings
 
 
@@ -17,5 +20,5 @@ class SampleSettings:
         heights: number of layers.
     """
 
-    kind: str = "sample"
-    heights: int = Field(default=8, ge=1)
+    kind: Literal["sample"] = "sample"
+    heights: Some = 8
