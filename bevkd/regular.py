@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 # The most bytes of a file of a kind; each several times what the formats have.
 TEXT = 1 << 28  # labels, calibrations, lists, settings
@@ -26,7 +26,7 @@ _KINDS = {
 }
 
 
-def open_regular(path: str | Path, most: int = DOCUMENT) -> IO[bytes]:
+def open_regular(path: str | Path, most: int = DOCUMENT) -> BufferedReader:
     """A regular file, or a link to one, opened for reading.
 
     Args:

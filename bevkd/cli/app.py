@@ -127,7 +127,7 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         if not _of_usage(error) or type(error).__name__ != "NoArgsIsHelpError":
             raise
-        error.show()  # type: ignore[attr-defined] - which is the help
+        getattr(error, "show", str)()  # which is the help
         return ConfigError.exit_code
     if code == 130:  # how typer ends on Ctrl-C
         raise KeyboardInterrupt

@@ -7,7 +7,7 @@ lines of them blow up to; neither is a nesting that no configuration has, at whi
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -107,7 +107,9 @@ def _check_nesting(text: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise yaml.MarkedYAMLError(None, None, f"nested in more than {DEEPEST} levels", event.start_mark)
+            raise yaml.MarkedYAMLError(
+                None, None, f"nested in more than {DEEPEST} levels", cast("yaml.error.Mark", event.start_mark)
+            )
 
 
 def load_yaml(text: str, where: str) -> Any:

@@ -119,7 +119,7 @@ def check_boxes(path: Path, boxes: BoxTable) -> None:
     _require(valid.within(values[:, :3], valid.GLOBAL_M), path, "box", "a place that is none", tokens)
     _require(valid.good_sizes(values[:, 3:6]), path, "box", "a size that is none", tokens)
     _require(valid.within(values[:, 6], valid.ANGLE), path, "box", "a heading that is none", tokens)
-    _require(~np.isinf(values[:, 7:]).any(axis=1), path, "box", "a velocity that is none", tokens)
+    _require(np.all(~np.isinf(values[:, 7:]), axis=1), path, "box", "a velocity that is none", tokens)
     _require(valid.within(boxes.labels, len(LABELS) - 1, -1), path, "label", "no class", tokens)
     _require(valid.within(boxes.difficulty, _HARDEST, -1), path, "difficulty", "no difficulty", tokens)
     _require(boxes.lidar_points >= 0, path, "num_lidar_pts", "a number of points must not be negative", tokens)

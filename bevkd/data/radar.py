@@ -92,7 +92,7 @@ def _dtype(header: dict[str, list[str]]) -> np.dtype[np.void]:
     """The fields of a point; ValueError, KeyError or TypeError where they are none."""
     names, counts = header["FIELDS"], header.get("COUNT", ["1"] * len(header["FIELDS"]))
     sizes = [whole(size) for size in header["SIZE"]]
-    if max(map(len, (names, counts, sizes))) > _MOST_FIELDS or not set(sizes) <= {1, 2, 4, 8}:
+    if max(len(names), len(counts), len(sizes)) > _MOST_FIELDS or not set(sizes) <= {1, 2, 4, 8}:
         raise ValueError(f"a point has at most {_MOST_FIELDS} fields of 1, 2, 4 or 8 bytes")
     kinds = [f"<{_KINDS[kind]}{size}" for kind, size in zip(header["TYPE"], sizes, strict=True)]
     fields: list[Any] = []

@@ -74,7 +74,7 @@ def array_sum(values: NDArray[Any]) -> int:
     """CRC-32 of the content, the type and the shape of an array."""
     total, flat = 0, values.reshape(-1).view(np.uint8)
     for start in range(0, len(flat), _BLOCK):  # no more than a block of a mapped file is held
-        total = zlib.crc32(flat[start : start + _BLOCK], total)
+        total = zlib.crc32(flat[start : start + _BLOCK].data, total)
     return finished_sum(total, values.dtype, values.shape)
 
 

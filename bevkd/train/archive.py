@@ -119,7 +119,7 @@ def _sums(state: dict[str, Any]) -> dict[str, int]:
     """CRC-32 of content, type and shape of every tensor, by its path."""
     sums = {}
     for path, value in _tensors(state, ""):
-        content = zlib.crc32(value.detach().reshape(-1).view(torch.uint8).numpy())
+        content = zlib.crc32(value.detach().reshape(-1).view(torch.uint8).numpy().data)
         sums[path] = zlib.crc32(f"{value.dtype} {tuple(value.shape)}".encode(), content)
     return sums
 

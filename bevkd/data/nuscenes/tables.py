@@ -87,7 +87,7 @@ class Table:
     def require_sizes(self, field: str = "size") -> None:
         """Raise unless every size is positive and no larger than any object."""
         self.require_within(field, valid.SIZE_M)
-        self.require(~(self[field] <= 0).any(axis=1), field, "box sizes must be positive")
+        self.require(np.all(self[field] > 0, axis=1), field, "box sizes must be positive")
 
     def require_cameras(self, camera: NDArray[np.bool_], field: str = "camera_intrinsic") -> None:
         """Raise unless every matrix (of those that are of a camera) is that of a pinhole camera."""
@@ -143,7 +143,8 @@ def _parse(stream: TextIO, path: Path) -> Iterator[dict[str, Any]]:
     buffer, at, passed = "", 0, 0  # `passed` characters came before the buffer
     wanted, ended = "[", False
     while True:
-        at = _BLANK.match(buffer, at).end()  # type: ignore[union-attr] - matches nothing, too
+        blank = _BLANK.match(buffer, at)  # matches nothing, too
+        at = blank.end() if blank else at
         if at < len(buffer):
             sign = buffer[at]
             if wanted == "[":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def _rows(path: Path, *names: str, large: bool = False) -> Iterator[Any]:
         for name, values in zip(names, zip(*rows, strict=True), strict=True):
             kind = _TYPES.get(name, str)
             if not set(map(type, values)) <= {kind} or (kind is str and "\0" in "".join(values)):
-                at = first_bad(values, lambda value, kind=kind: type(value) is not kind or "\0" in str(value))
+                at = first_bad(values, partial(_odd, kind))
                 what = f"must be {_WORDS[kind]}, not {values[at]!r:.80}"
                 raise DataError(what, file=path, token=_token(records[at]), field=name)
         for token in () if large else (row[0] for row in rows):
@@ -281,3 +282,8 @@ def _velocities(
     unknown |= seconds > np.where(centred, 2 * MAX_TIME_DIFF_S, MAX_TIME_DIFF_S)
     velocity[unknown | (seconds == 0)] = np.nan
     return velocity
+
+
+def _odd(kind: type, value: object) -> bool:
+    """Whether a value of a record is not of its kind, or text with NUL."""
+    return type(value) is not kind or "\0" in str(value)
