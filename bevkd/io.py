@@ -154,15 +154,25 @@ def _atomic_folder(path: Path, replace: bool, flush: bool) -> Iterator[Path]:
 def only_writer(path: str | Path) -> Iterator[None]:
     """Around the work for an `atomic_folder`: that it can be written, and that nobody else does, is known before.
 
+    Folders above it that were made for it are gone again when the work fails.
+
     Raises:
         ConfigError: another process is writing the folder.
         DataError: the system refuses.
     """
-    with ExitStack() as stack:
-        with writing(path):
-            stack.enter_context(alone(_folder_target(Path(path))))
-            _try_to_write(Path(os.path.realpath(path)).parent)
-        yield
+    with writing(path):
+        made = [above for above in Path(os.path.realpath(path)).parents if not above.exists()]
+    try:
+        with ExitStack() as stack:
+            with writing(path):
+                stack.enter_context(alone(_folder_target(Path(path))))
+                _try_to_write(Path(os.path.realpath(path)).parent)
+            yield
+    except BaseException:
+        with suppress(OSError):  # the first that holds something stays, and those above it
+            for above in made:
+                above.rmdir()
+        raise
 
 
 def check_output(path: str | Path) -> None:

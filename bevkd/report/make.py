@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from bevkd.config import RowConfig, first_seeds, load_rows
 from bevkd.errors import ConfigError, nearest
-from bevkd.io import read_text, write_json, write_text
+from bevkd.io import check_output_folder, read_text, write_json, write_text
 from bevkd.provenance import provenance
 from bevkd.report.parts import ledger_file, part_file, parts_of
 from bevkd.report.runs import Runs, results_dir
@@ -22,8 +22,10 @@ _ASKED = ".page.asked"  # who asked last for a new page
 
 
 def _place(scale: str, runs: Path, out: Path | None, rows: Mapping[str, RowConfig] | None) -> tuple[Runs, Path]:
-    found = Runs(Path(runs), scale, load_rows() if rows is None else rows)
-    return found, results_dir(scale, Path(runs)) if out is None else Path(out)
+    """Runs, and the folder for results, which can be written."""
+    folder = results_dir(scale, Path(runs)) if out is None else Path(out)
+    check_output_folder(folder)
+    return Runs(Path(runs), scale, load_rows() if rows is None else rows), folder
 
 
 def _seen(target: str, rows: Mapping[str, RowConfig] | None) -> Mapping[str, RowConfig] | None:
@@ -138,6 +140,7 @@ def make_report(
     from bevkd.report.results import Results
 
     folder = results_dir(scale) if out is None else Path(out)
+    check_output_folder(folder)
     results = Results(folder, scale, load_rows() if rows is None else rows, partial)
     for what, names in results.missing.items():
         logger.warning("parts of the results: %s: %s", what, ", ".join(names))
@@ -164,6 +167,7 @@ def make_preview(
     from bevkd.report import first_look
 
     folder = results_dir(scale) if out is None else Path(out)
+    check_output_folder(folder)
     return [first_look.write(folder, scale, load_rows() if rows is None else rows, partial)]
 
 

@@ -20,6 +20,7 @@ from bevkd.models.detector import Detector, build_detector
 from bevkd.train import checkpoint as ckpt
 from bevkd.train.optim import build_optimizer, check_state
 from bevkd.train.resolve import resolve
+from bevkd.train.room import check_room
 from bevkd.train.stream import Phase, StepDataset, derive_seed
 from bevkd.train.syncbn import synchronise_batch_norm
 
@@ -132,6 +133,7 @@ def prepare(fabric: Fabric, run: RunConfig, out: Path, teacher: str) -> Training
     """
     lesson = resolve(run, out, teacher)
     detector = build_student(run)
+    check_room(detector, run, fabric.world_size, fabric.device)
     engine = lesson.engine(detector)
     if fabric.world_size > 1 and run.train.sync_bn:
         synchronise_batch_norm(detector, fabric.device.type)

@@ -176,6 +176,26 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
+def test_folders_that_were_made_for_nothing_are_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    words = ["convert", "--dataset", "nuscenes", "--version", "v1.0-mini", "--root", str(tmp_path / "nothing")]
+    assert main([*words, "--out", str(there / "a" / "b" / "index")]) == 3
+    assert "no such data set version" in capsys.readouterr().err
+    assert list(there.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["report"], ["report", "--preview"], ["table", "waymo"], ["figure", "unidistill_s1"]])
+def test_results_that_cannot_be_written_are_known_first(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([*words, "--out", str(tmp_path / "file" / "results")]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("bevkd: DataError: cannot be written")
+    assert said.count("\n") == 1
+
+
 def test_a_full_disk_is_a_line_with_the_path(disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from bevkd.train.checkpoint import save_checkpoint
 
