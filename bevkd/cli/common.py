@@ -60,8 +60,16 @@ def _known_scale(scale: str) -> str:
 
 
 Scale = Annotated[str, typer.Option(help="smoke, sim or paper: a file of config/scales.", callback=_known_scale)]
-MOST_SEED = 2**32 - 1  # what every random generator takes
-Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the run.")]
+
+
+def known_seed(seed: int) -> int:
+    """A seed that every random generator takes; the ends of its range would fill half of a line of help."""
+    if not 0 <= seed < 2**32:
+        raise typer.BadParameter(f"{seed} is not in the range 0<=x<=4294967295.")
+    return seed
+
+
+Seed = Annotated[int, typer.Option(callback=known_seed, help="Seed of the run.")]
 Run = Annotated[str, typer.Option(help="Run id, see `bevkd list runs`.")]
 Overrides = Annotated[
     list[str] | None,

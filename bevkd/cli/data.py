@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bevkd.cli.common import MOST_SEED, Classes, Workers, app, content_stamp, own_categories, say
+from bevkd.cli.common import Classes, Workers, app, content_stamp, known_seed, own_categories, say
 from bevkd.errors import ConfigError, nearest
 from bevkd.io import check_output
 
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from bevkd.data.options import ConvertOptions
 
 
+WorldSeed = Annotated[int, typer.Option(callback=known_seed, help="Of the world: same seed, same bytes.")]
+
+
 @app.command()
 def simulate(
     dataset: Annotated[str, typer.Option(help="Format to write: nuscenes, kitti, waymo or nuimages.")],
     out: Annotated[Path, typer.Option(help="New folder.")],
     scale: Annotated[str, typer.Option(help="How much: smoke, sim (default) or paper.")] = "sim",
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the world: same seed, same bytes.")] = 0,
+    seed: WorldSeed = 0,
     workers: Workers = 1,
 ) -> None:
     """Simulate a driving data set and write it in its real on-disk format."""

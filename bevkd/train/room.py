@@ -45,6 +45,6 @@ def check_room(detector: Detector, run: RunConfig, processes: int, device: torch
     least, most = least_bytes(detector, frames), memory_bytes(device)
     if least > most:
         raise ConfigError(
-            f"run {run.run!r}: train.batch_size: {frames} frames at once take more than {least / 1e9:.0f} GB, and there are"
-            f" {most / 1e9:.0f} GB; train.accumulate works through a batch in parts"
+            f"run {run.run!r}: train.batch_size: {frames} frames at once take more than {least / 1e9:.0f} GB, and there"
+            f" are {most / 1e9:.0f} GB; train.accumulate works through a batch in parts"
         )

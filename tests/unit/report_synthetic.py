@@ -100,7 +100,8 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     train = TrainConfig(steps=int(row.set.get("train", {}).get("steps", steps)))
     model = ModelConfig(sensors=SENSORS.get(row.model.split("_")[0], ("lidar",)))
-    data = DataConfig(kind=row.dataset.split("_")[0])
+    kind = row.dataset.split("_")[0]
+    data = DataConfig(kind=kind if kind in (*STARTS, "nuimages") else "nuscenes")
     config = RunConfig(run=row.id, scale=scale, seed=seed, row=row, train=train, model=model, data=data)
     (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config), sort_keys=False))
     rng = np.random.default_rng([seed, *row.id.encode()])

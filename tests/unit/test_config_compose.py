@@ -167,7 +167,7 @@ def test_explain_lists_what_takes_a_setting_away(config_copy: Path) -> None:
     value, sources = explain("round", "sim", 0, "model.grid.x")
     assert value is None
     assert (sources[-1].label, places(sources)[-1][1]) == ("row round", "x: null")
-    with pytest.raises(ConfigError, match=r"data\.augment.*\(row wrong: .*mine/runs\.yaml\)"):
+    with pytest.raises(ConfigError, match=r"row wrong: .*mine/runs\.yaml: data\.augment: settings of a group"):
         load_run("wrong", "sim", 0)
 
 

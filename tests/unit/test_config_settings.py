@@ -35,7 +35,7 @@ from bevkd.errors import ConfigError
         ("row.teacher=x", "'row' cannot be set, it says which run this is"),
         ("model.lidar.cell=1", "--set sets model.lidar, but the model has no such stage (its sensors: camera)"),
         ("steps", "--set wants key=value, got 'steps'"),
-        ("train.lr=[1", "the value is not YAML: expected ',' or ']'"),
+        ("train.lr=[1", "the value is not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'"),
     ],
 )
 def test_a_bad_override(override: str, message: str) -> None:

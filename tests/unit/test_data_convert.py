@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,11 +34,11 @@ Records = list[dict[str, Any]]
 
 @pytest.fixture
 def copy(smoke_dataset: Any, tmp_path: Path) -> Path:
-    """A copy of the data set's tables beside links to its sensor files."""
+    """A copy of the data set's tables beside hard links to its sensor files, which are replaced, never written to."""
     root = tmp_path / "data"
     shutil.copytree(smoke_dataset.root / VERSION, root / VERSION)
     for name in ("samples", "sweeps"):
-        (root / name).symlink_to(smoke_dataset.root / name)
+        shutil.copytree(smoke_dataset.root / name, root / name, copy_function=os.link)
     return root
 
 
@@ -61,7 +62,7 @@ def fails(root: Path, tmp_path: Path) -> DataError:
 
 
 def own_files(root: Path, smoke_dataset: Any) -> None:
-    (root / "samples").unlink()
+    shutil.rmtree(root / "samples")
     shutil.copytree(smoke_dataset.root / "samples", root / "samples")
 
 
@@ -190,7 +191,7 @@ def test_missing_key_file(copy: Path, tmp_path: Path, smoke_dataset: Any, part: 
 
 
 def test_missing_sweeps_are_left_out_and_counted(copy: Path, tmp_path: Path) -> None:
-    (copy / "sweeps").unlink()
+    shutil.rmtree(copy / "sweeps")
     index = convert_nuscenes(copy, VERSION, tmp_path / "index")
     assert read_stamp(index)["missing_sweeps"] > 0
     opened = FrameIndex.open(index, "train")
@@ -283,7 +284,7 @@ def sweeps_per_frame(index: Path) -> list[int]:
 
 
 def test_sweeps_that_arrive_later_enter_the_index(copy: Path, tmp_path: Path, smoke_dataset: Any) -> None:
-    (copy / "sweeps").unlink()
+    shutil.rmtree(copy / "sweeps")
     index = convert_nuscenes(copy, VERSION, tmp_path / "index")
     few = sweeps_per_frame(index)
     shutil.copytree(smoke_dataset.root / "sweeps", copy / "sweeps")
@@ -299,7 +300,7 @@ def test_sweeps_that_arrive_later_enter_the_index(copy: Path, tmp_path: Path, sm
 def test_sweeps_that_arrive_during_a_conversion_enter_the_next_index(
     copy: Path, tmp_path: Path, smoke_dataset: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (copy / "sweeps").unlink()
+    shutil.rmtree(copy / "sweeps")
 
     def find(*arguments: Any) -> Any:
         found = find_files(*arguments)
@@ -325,7 +326,7 @@ def test_links_to_themselves_are_a_line(copy: Path, tmp_path: Path, smoke_datase
 
 
 def test_a_file_in_the_place_of_a_folder(copy: Path, tmp_path: Path) -> None:
-    (copy / "sweeps").unlink()
+    shutil.rmtree(copy / "sweeps")
     (copy / "sweeps").write_text("x")
     assert "[Errno 20]" in str(fails(copy, tmp_path))
     table = copy / VERSION / "log.json"
@@ -400,7 +401,7 @@ def test_sensors_and_scenes_that_were_not_downloaded(copy: Path, tmp_path: Path,
     assert "CAM_BACK" in summarise(index)
     # Cameras only: the frames are where the LiDAR stood.
     shutil.rmtree(copy / "samples" / "LIDAR_TOP")
-    (copy / "sweeps").unlink()
+    shutil.rmtree(copy / "sweeps")
     index = convert_nuscenes(copy, VERSION, tmp_path / "index")
     opened, whole = (FrameIndex.open(folder, "val") for folder in (index, smoke_dataset.index))
     assert np.array_equal(opened.global_from_ego, whole.global_from_ego)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -385,7 +386,7 @@ def test_frames_between_keyframes_are_unlabelled(smoke_dataset: Any, tmp_path: P
     root = tmp_path / "data"
     shutil.copytree(smoke_dataset.root / smoke_dataset.version, root / "v1.0-own")
     for name in ("samples", "sweeps"):
-        (root / name).symlink_to(smoke_dataset.root / name)
+        shutil.copytree(smoke_dataset.root / name, root / name, copy_function=os.link)
     (root / "v1.0-own" / "labelled.json").unlink()
     path = root / "v1.0-own" / "sample_data.json"
     records = json.loads(path.read_text())
@@ -430,7 +431,7 @@ def test_frames_must_have_the_sensors(smoke_dataset: Any, tmp_path: Path, data: 
     root = tmp_path / "data"
     shutil.copytree(smoke_dataset.root / smoke_dataset.version, root / "v1.0-own")
     for name in ("samples", "sweeps"):
-        (root / name).symlink_to(smoke_dataset.root / name)
+        shutil.copytree(smoke_dataset.root / name, root / name, copy_function=os.link)
     path = root / "v1.0-own" / "sample_data.json"
     records = json.loads(path.read_text())
     index = FrameDataset(data, MODEL, "val", train=False, seed=0).index

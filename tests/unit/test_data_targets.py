@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -42,7 +43,7 @@ def own(smoke_dataset: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     root = tmp_path_factory.mktemp("own") / "data"
     shutil.copytree(smoke_dataset.root / VERSION, root / VERSION)
     for name in ("samples", "sweeps"):
-        (root / name).symlink_to(smoke_dataset.root / name)
+        shutil.copytree(smoke_dataset.root / name, root / name, copy_function=os.link)
     path = root / VERSION / "category.json"
     path.write_text(re.sub(r'"(vehicle|human|movable_object|static_object)\.', '"my_', path.read_text()))
     return root, convert_nuscenes(root, VERSION, root.parent / "index")

@@ -238,7 +238,7 @@ def test_combination_adds_up() -> None:
         ("unidistill", {"featur": {}}, "featur"),
         ("unidistill", {"feature": {"points": "ten"}}, "points"),
         ("unidistill", {"weights": {"feature": 0, "relation": 0, "response": 0}}, "switched off"),
-        ("imitation", {"features": []}, "at least one feature"),
+        ("imitation", {"features": []}, "at least 1 item"),
         ("combine", {}, "at least one method"),
         ("combine", {"methods": [{"kind": "dens"}]}, "did you mean 'dense'"),
     ],

@@ -8,6 +8,7 @@ import pytest
 import torch
 from models_batch import make_batch, model_config
 
+from bevkd.config import load_run
 from bevkd.config.schema import GridConfig, ModelConfig
 from bevkd.data.batch import Boxes
 from bevkd.errors import ConfigError, FeatureError
@@ -220,7 +221,7 @@ def test_registry_lists_every_stage() -> None:
         ({"lidar": {"kind": "voxel", "cell": 0.4, "channels": [16, 32, 64]}}, "2 widths"),
         ({"lidar": {"kind": "voxel", "cell": 0.4, "channels": [16, 32], "z_cell": 0.3}}, "z_cell"),
         ({"head": {"tasks": [["car", "lorry"]]}}, "unknown class 'lorry'"),
-        ({"head": {"tasks": [["car"], ["car"]]}}, "two tasks"),
+        ({"head": {"tasks": [["car"], ["car"]]}}, "'car' is given twice"),
         ({"bev": {"strides": [2, 3], "widths": [8, 8], "depths": [0, 0]}}, "multiples"),
         ({"bev": {"widths": [8], "strides": [1, 2]}}, "one entry per block"),
         ({"sensors": []}, "sensors"),
@@ -313,6 +314,6 @@ def test_states_before_an_activation_where_asked_for(name: str) -> None:
 
 
 def test_an_unknown_kind_of_detector_is_named() -> None:
-    with pytest.raises(ConfigError, match="unknown detector 'bv'"):
-        build_detector(replace(model_config("camera", "smoke"), kind="bv"))
+    with pytest.raises(ConfigError, match=r"model.kind: .*unknown detector.*did you mean 'bev'"):
+        load_run("camera_base", "smoke", 0, ["model.kind=bv"])
     assert names("detector") == ["bev", "image2d"]

@@ -185,7 +185,9 @@ def test_folders_that_were_made_for_nothing_are_gone(tmp_path: Path, capsys: pyt
     assert list(there.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [["report"], ["report", "--preview"], ["table", "waymo"], ["figure", "unidistill_s1"]])
+@pytest.mark.parametrize(
+    "words", [["report"], ["report", "--preview"], ["table", "waymo"], ["figure", "unidistill_s1"]]
+)
 def test_results_that_cannot_be_written_are_known_first(
     tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

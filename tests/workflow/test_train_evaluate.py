@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -107,7 +108,7 @@ def test_set(smoke_dataset: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
     root = tmp_path_factory.mktemp("test_set")
     for name in ("samples", "sweeps", "maps"):
         if (smoke_dataset.root / name).exists():
-            (root / name).symlink_to(smoke_dataset.root / name)
+            shutil.copytree(smoke_dataset.root / name, root / name, copy_function=os.link)
     tables = root / "v1.0-test"
     shutil.copytree(smoke_dataset.root / smoke_dataset.version, tables)
     for name in ("splits", "labelled", "simulation"):
