@@ -62,8 +62,16 @@ def pooled_scores(scores: Tensor, sizes: Sequence[int], pool: Pool) -> Tensor:
 def drawn_heat(
     boxes: Boxes, grid: BEVGrid, batch_size: int, class_order: Sequence[int], min_overlap: float, min_radius: int
 ) -> Tensor:
-    """CenterPoint's heat maps (B, K, H, W) of boxes, classes in the order given; boxes of other classes, and those whose
-    centre is not on the map, are left out.
+    """CenterPoint's heat maps (B, K, H, W) of boxes, classes in the order given. Boxes of other classes, and those
+    whose centre is not on the map, are left out.
+
+    Args:
+        boxes: flat over the batch.
+        grid: of the maps.
+        batch_size: number of frames B.
+        class_order: label of each of the K maps.
+        min_overlap: IoU that a box within the radius of its Gaussian still has.
+        min_radius: of a Gaussian (cells).
     """
     slots = boxes.labels.new_tensor([class_order.index(i) if i in class_order else -1 for i in range(len(LABELS))])
     slot, classes = slots[boxes.labels], len(class_order)

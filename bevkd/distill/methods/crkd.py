@@ -8,10 +8,10 @@ From a teacher with LiDAR and cameras to a student with cameras and radar, four 
     RelD   sum over sizes of mean |C_S - C_T| of cosines C among the cells of the resized fused map
     RespD  scores of all cells and boxes of likely ones, classes that move twice (`bevkd.distill.soft_response`)
 
-weighted by 100, 10, 0.25 and 1. Features: `radar`, `gated.camera`, `low`, `heads` of the student; `gated.camera`, `low`,
-`heads` of the teacher. The calibration of the radar map stays at inference, so it is a part of the student's radar
-encoder: `radar` is the map that goes into the fuser, calibrated or not. Boxes are annotations, on unlabelled frames
-the teacher's.
+weighted by 100, 10, 0.25 and 1. Features: `radar`, `gated.camera`, `low`, `heads` of the student; `gated.camera`,
+`low`, `heads` of the teacher. The calibration of the radar map stays at inference, so it is a part of the student's
+radar encoder: `radar` is the map that goes into the fuser, calibrated or not. Boxes are annotations, on unlabelled
+frames the teacher's.
 
 Deviations from the public code, each with a switch: how classes are pooled (`csrd.pool`), cosines instead of dot
 products (`reld.cosine`), squares instead of half of them (`msfd.half_square`), no further division by the frames of a
@@ -166,9 +166,7 @@ class CRKD(DistillMethod):
             wanted = targets["lidar"].values
         elif csrd.source == "gt_heatmap":
             order = student.class_order
-            heat = drawn_heat(
-                context.boxes, context.grid, context.batch_size, order, csrd.min_overlap, csrd.min_radius
-            )
+            heat = drawn_heat(context.boxes, context.grid, context.batch_size, order, csrd.min_overlap, csrd.min_radius)
             wanted = pooled_scores(heat, task_sizes(student), csrd.pool)
         else:
             logits = in_head_order(targets["logits"].values, student.class_order)
@@ -208,9 +206,7 @@ class CRKD(DistillMethod):
         respd = self.config.respd
         logits = in_head_order(targets["logits"].values, student.class_order)
         weights = class_weights(respd, student.class_order, task_sizes(student))
-        likely = LikelyBoxes(
-            targets["likely_cell"], targets["likely_box"].values, respd.threshold, min(respd.least, respd.threshold)
-        )
+        likely = LikelyBoxes(targets["likely_cell"], targets["likely_box"].values, respd.threshold, respd.least)
         return soft_response(student, logits, likely, weights)
 
     @staticmethod
