@@ -29,7 +29,8 @@ from bevkd.distill.taps.footprints import NOT_A_NUMBER, Footprints
 from bevkd.errors import ConfigError
 from bevkd.geometry.gaussian import gaussian_radius
 from bevkd.models.features import FeatureInfo
-from bevkd.models.outputs import BEVOutputs
+from bevkd.models.outputs import BEVOutputs, CenterOutput, TaskOutput
+from bevkd.ranks import PartCounts
 
 OFF = {name: {"enabled": False} for name in ("csrd", "msfd", "reld", "respd")}
 PLAIN = Footprints()
@@ -45,7 +46,7 @@ def only(name: str, **options: Any) -> CRKD:
 
 def losses(method: CRKD, student: BEVOutputs, teacher: BEVOutputs, context: DistillContext) -> dict[str, float]:
     found = method.losses(student, method.targets(teacher, context), context)
-    return {name: float(loss) for name, loss in found.items()}
+    return {name: float(loss.detach()) for name, loss in found.items()}
 
 
 def box(*values: float) -> Tensor:
@@ -615,6 +616,41 @@ def test_rows_that_differ_in_losses_share_a_cache() -> None:
         {"respd": {"threshold": 0.2}},
     ]
     assert len({key(options) for options in other} | {key({})}) == 6
+
+
+@pytest.mark.parametrize("over_batch", [False, True])
+def test_parts_of_a_batch_teach_what_the_whole_does(over_batch: bool) -> None:
+    parts = {name: {"over_batch": over_batch} for name in ("msfd", "reld")}
+    torch.manual_seed(0)
+    method = build_method(MethodConfig("crkd", {**parts}), spec("camera", "radar"), spec("lidar", "camera"))
+    students, teachers = [make_outputs(2, k) for k in (1, 2)], [make_outputs(2, k) for k in (3, 4)]
+    contexts = [moving([5, 1], 1), moving([0, 2], 2)]
+    whole = replace(contexts[0], batch_size=4, labelled=torch.ones(4, dtype=torch.bool))
+    whole.boxes = Boxes.cat([contexts[0].boxes, replace(contexts[1].boxes, frame=contexts[1].boxes.frame + 2)])
+    at_once = losses(method, joined(students), joined(teachers), whole)  # type: ignore[arg-type]
+    counts, found = PartCounts(2), []
+    todo = list(zip(students, teachers, contexts, strict=True))
+    for one in todo:
+        with counts.counted():
+            losses(method, *one)  # type: ignore[arg-type]
+    for one in todo:
+        with counts.shared():
+            found.append(losses(method, *one))  # type: ignore[arg-type]
+    for name, value in at_once.items():
+        assert (found[0][name] + found[1][name]) / 2 == pytest.approx(value, rel=1e-4), name
+
+
+def joined(parts: list[BEVOutputs]) -> BEVOutputs:
+    """Outputs of the frames of several parts."""
+    features = {name: torch.cat([part.feature(name) for part in parts]) for name in ("low", *MAPS)}
+    heads = [
+        TaskOutput(
+            torch.cat([task.heatmap for task in tasks]),
+            {name: torch.cat([task.regression[name] for task in tasks]) for name in tasks[0].regression},
+        )
+        for tasks in zip(*(part.heads for part in parts), strict=True)
+    ]
+    return BEVOutputs(features, CenterOutput(heads, parts[0].class_order))
 
 
 def test_no_box_at_all_teaches_no_feature() -> None:
