@@ -397,14 +397,14 @@ def test_the_heat_of_boxes() -> None:
     assert method.config.wanted().boxes
     own = method.activation(student.feature("radar"))
     wanted = (own - heat.mean(1, keepdim=True)).abs().mean()
-    assert losses(method, student, make_outputs(3, 2), context) == pytest.approx({"csrd": float(wanted)})
+    assert losses(method, student, make_outputs(3, 2), context) == pytest.approx({"csrd": float(wanted.detach())})
 
 
 def test_the_radar_map_may_learn_the_lidar_map() -> None:
     method, student, teacher = only("csrd", source="lidar_feature"), make_outputs(2, 1), make_outputs(2, 2)
     assert isinstance(method.activation, nn.Conv2d)  # 5 channels here, 7 there
     wanted = (method.activation(student.feature("radar")) - teacher.feature("lidar")).abs().mean()
-    assert losses(method, student, teacher, make_context([1, 1])) == pytest.approx({"csrd": float(wanted)})
+    assert losses(method, student, teacher, make_context([1, 1])) == pytest.approx({"csrd": float(wanted.detach())})
     same = replace(spec("radar"), features=spec("radar").features | {"radar": FeatureInfo(7)})
     made = build_method(MethodConfig("crkd", OFF | {"csrd": {"source": "lidar_feature"}}), same, spec("lidar"))
     assert not list(made.parameters())
@@ -415,7 +415,7 @@ def test_how_the_activation_starts() -> None:
     for start, deviation in (("fan_out", math.sqrt(2)), ("fan_in", math.sqrt(2 / 4096))):
         made = build_method(MethodConfig("crkd", OFF | {"csrd": {"start": start}}), wide, spec("lidar"))
         (weight,) = made.parameters()
-        assert float(weight.std()) == pytest.approx(deviation, rel=0.1)
+        assert float(weight.detach().std()) == pytest.approx(deviation, rel=0.1)
 
 
 # --- RelD

@@ -77,6 +77,8 @@ def _marked(values: Tensor) -> Tensor:
 class MarkedCellValues(CellValues):
     """A BEV map (n, C) at the cells, with `NOT_A_NUMBER` where it is not a number."""
 
+    cells: Cellset = Footprints()
+
     def read(self, reading: Reading) -> Target:
         """One row per cell."""
         target = super().read(reading)
