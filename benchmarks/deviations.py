@@ -32,7 +32,10 @@ from bevkd.distill import DistillContext, FeatureSpec, build_method
 from bevkd.distill.adapter_settings import AdapterConfig
 from bevkd.distill.adapters import Adapter
 from bevkd.distill.crucial_points import crucial_points
-from bevkd.distill.masks import gaussian_mask
+from bevkd.distill.heat import pooled_heat
+from bevkd.distill.masks import gaussian_mask, inside_boxes
+from bevkd.distill.scaled_boxes import code_rectangles, growth, scaled
+from bevkd.distill.taps.footprints import Footprints
 from bevkd.geometry import BEVGrid, box_corners
 from bevkd.io import write_json
 from bevkd.models.layers import conv_bn_relu
@@ -306,6 +309,82 @@ def resampling() -> dict[str, float]:
 def ego_frame() -> dict[str, float]:
     """The grid is centred at the ego frame; the code's at the LiDAR, which nuScenes has 0.94 m ahead, 1.84 m above."""
     return {"share_of_area": 0.943713 / 108, "heights_apart_m": abs(-5 + 1.84023 - -3)}
+
+
+def crkd(name: str, boxes: Boxes, teacher: BEVOutputs, student: BEVOutputs, **options: object) -> dict[str, float]:
+    """Unweighted terms of one of CRKD's losses, with some options."""
+    maps = sum(width for branch, width in REGRESSION) * len(TASKS)
+    spec = FeatureSpec.of_bev(16, 16, 10, maps, ("camera",))
+    frames, off = len(student.low), {part: {"enabled": False} for part in ("csrd", "msfd", "reld", "respd")}
+    context = DistillContext(GRID, frames, boxes, torch.ones(frames, dtype=torch.bool))
+    method = build_method(MethodConfig("crkd", off | {name: options}), spec, spec)
+    with torch.no_grad():
+        found = method.losses(student, method.targets(teacher, context), context)
+    return {term: float(value) for term, value in found.items()}
+
+
+@measure
+def crkd_masks() -> dict[str, float]:
+    """Cells under a grown box; the public code's rectangles shrink with the yaw."""
+    boxes = scaled(drawn_boxes(40, 25, 45.0).boxes, Footprints())
+    ours, code = (find(boxes, GRID).sum(1) for find in (inside_boxes, code_rectangles))
+    return {"share_of_cells": float(code.sum() / ours.sum()), "share_of_boxes_lost": float((code == 0).float().mean())}
+
+
+@measure
+def crkd_growth() -> dict[str, float]:
+    """Length grows with the velocity along x, as in the public code, or with that along the box."""
+    boxes = drawn_boxes(40, 25, 45.0).boxes
+    difference = growth(boxes, Footprints()) - growth(boxes, Footprints(velocity_frame="box"))
+    return {"mean_difference_m": float(difference.abs().mean())}
+
+
+@measure
+def crkd_pooling() -> dict[str, float]:
+    """The heat that the radar learns: mean of the scores, or in the code of the scores of mean logits of tasks."""
+    logits = drawn_outputs(1, 4).heatmaps()
+    ours, code = pooled_heat(logits, TASKS, "mean_paper"), pooled_heat(logits, TASKS, "mean_code")
+    return {"mean_change": float(((code - ours).abs() / ours).mean())}
+
+
+@measure
+def crkd_features() -> dict[str, float]:
+    """The feature loss: half of the square, and divided by the frames once more, in the code (here two)."""
+    boxes, teacher, student = drawn_boxes(30, 2, 50.0), drawn_outputs(1, 2), drawn_outputs(2, 2)
+    on = {"location": "fused"}
+    ours = crkd("msfd", boxes, teacher, student, **on)["msfd_fused"]
+    code = crkd("msfd", boxes, teacher, student, half_square=True, over_batch=True, **on)["msfd_fused"]
+    return {"loss_of_the_code": code / ours}
+
+
+@measure
+def crkd_relation() -> dict[str, float]:
+    """Dot products grow with the square of the features, cosines do not: both losses with maps of twice the size."""
+    boxes, found = drawn_boxes(1, 2, 50.0), []
+    for factor in (1.0, 2.0):
+        teacher, student = drawn_outputs(1, 2), drawn_outputs(2, 2)
+        for outputs in (teacher, student):
+            outputs.features["low"] = factor * outputs.low
+        found.append([crkd("reld", boxes, teacher, student, adapters=False, cosine=c)["reld"] for c in (True, False)])
+    return {"cosines_grow_by": found[1][0] / found[0][0], "products_grow_by": found[1][1] / found[0][1]}
+
+
+@measure
+def crkd_weights() -> dict[str, float]:
+    """Weights of the response by class; the code has one for a task, so that pedestrians count as cones."""
+    boxes, teacher, student = drawn_boxes(1, 2, 50.0), drawn_outputs(1, 2), drawn_outputs(2, 2)
+    ours = crkd("respd", boxes, teacher, student)
+    code = crkd("respd", boxes, teacher, student, per_class=False)
+    return {"heatmap_of_the_code": code["respd_heatmap"] / ours["respd_heatmap"]}
+
+
+@measure
+def crkd_threshold() -> dict[str, float]:
+    """A task of which the teacher finds no object: the code compares its boxes on all cells, with weights near 0."""
+    boxes, teacher, student = drawn_boxes(1, 2, 50.0), drawn_outputs(1, 2), drawn_outputs(2, 2)
+    teacher.heads[3].heatmap.sub_(12)
+    ours, code = (crkd("respd", boxes, teacher, student, least=least)["respd_box"] for least in (0.01, 0.0))
+    return {"share_of_box_loss": (code - ours) / code}
 
 
 def measured() -> dict[str, dict[str, float]]:

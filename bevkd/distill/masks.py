@@ -48,17 +48,22 @@ def cells_of(mask: Tensor, every: bool = False) -> Cells:
     return Cells(cell, frame, flat[frame, cell].float())
 
 
-def box_mask(boxes: Boxes, grid: BEVGrid, batch_size: int) -> Tensor:
-    """Binary mask (B, H, W): cells whose centre lies in a box, and the cell of every box centre (small objects)."""
-    out = torch.zeros(batch_size * grid.H * grid.W, device=boxes.boxes.device)
-    b = boxes.boxes.float()
+def inside_boxes(boxes: Tensor, grid: BEVGrid) -> Tensor:
+    """Which cell centres (N, H * W) lie in which boxes (N, 7+), seen from above; edges belong to a box."""
+    b = boxes.float()
     delta = grid.cell_centres(b.device).view(1, -1, 2) - b[:, None, :2]  # (N, H * W, 2)
     cos, sin = torch.cos(b[:, 6:7]), torch.sin(b[:, 6:7])
     along = cos * delta[..., 0] + sin * delta[..., 1]
     across = cos * delta[..., 1] - sin * delta[..., 0]
-    inside = (along.abs() <= b[:, 3:4] / 2) & (across.abs() <= b[:, 4:5] / 2)
+    return (along.abs() <= b[:, 3:4] / 2) & (across.abs() <= b[:, 4:5] / 2)
+
+
+def box_mask(boxes: Boxes, grid: BEVGrid, batch_size: int) -> Tensor:
+    """Binary mask (B, H, W): cells whose centre lies in a box, and the cell of every box centre (small objects)."""
+    out = torch.zeros(batch_size * grid.H * grid.W, device=boxes.boxes.device)
+    b = boxes.boxes.float()
     centre, on_map = grid.indices(b[:, :2])
-    box, cell = torch.nonzero(inside, as_tuple=True)
+    box, cell = torch.nonzero(inside_boxes(b, grid), as_tuple=True)
     out[boxes.frame[box] * (grid.H * grid.W) + cell] = 1.0
     out[(boxes.frame * (grid.H * grid.W) + centre)[on_map]] = 1.0
     return out.view(batch_size, grid.H, grid.W)

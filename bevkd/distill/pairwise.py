@@ -15,8 +15,13 @@ EPS = 1e-4
 
 def cosine_matrix(features: Tensor) -> Tensor:
     """Cosines (..., P, P) among rows of features (..., P, C); a zero row has zero cosines and a zero gradient."""
-    unit = features / (torch.linalg.vector_norm(features, dim=-1, keepdim=True) + EPS)
+    unit = unit_rows(features)
     return unit @ unit.transpose(-1, -2)
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """Rows of features (..., P, C) at length 1; zero rows stay."""
+    return features / (torch.linalg.vector_norm(features, dim=-1, keepdim=True) + EPS)
 
 
 def per_box(difference: Tensor) -> Tensor:

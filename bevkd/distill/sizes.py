@@ -44,7 +44,7 @@ class Sizes:
 
     def channels(self, feature: str) -> int:
         """Channels of a BEV map; those of F_low for one that is not known here."""
-        name, bev = feature.split(".")[0], self.model.bev
+        name, bev = feature.removeprefix("gated.").split(".")[0], self.model.bev
         if name.startswith("B") and name[1:].isdigit():
             return int(bev.widths[int(name[1:])])
         if name == "high":

@@ -13,16 +13,19 @@ from bevkd.data.sample import stack_targets
 from bevkd.distill import DistillContext, FeatureSpec
 from bevkd.distill.cache import CacheReader
 from bevkd.geometry import BEVGrid
+from bevkd.models.features import FeatureInfo
 from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutput
 
 GRID = BEVGrid(-12.8, -9.6, 0.8, 32, 24)  # not square, to catch exchanged axes
 TASKS = (1, 2, 2, 1, 2, 2)
 LOW, HIGH = 6, 8
+MAPS = {"lidar": 7, "camera": 4, "radar": 5, "gated.camera": 4}  # widths of the maps that go into the fuser
 IMAGE, CAMERAS, LEVELS = (16, 24), 2, (4, 6, 8)  # pixels, cameras, widths of the image backbone's levels
 
 
 def spec(*sensors: str, low: int = LOW, high: int = HIGH) -> FeatureSpec:
-    return FeatureSpec.of_bev(low, high, sum(TASKS), 11 * len(TASKS), sensors, LEVELS)
+    found = FeatureSpec.of_bev(low, high, sum(TASKS), 11 * len(TASKS), sensors, LEVELS)
+    return replace(found, features={name: FeatureInfo(width) for name, width in MAPS.items()} | found.features)
 
 
 def make_cameras(batch: int) -> Cameras:
@@ -60,12 +63,13 @@ def make_outputs(batch: int, seed: int = 0, grad: bool = False, grid: BEVGrid = 
         size = (IMAGE[0] >> (k + 1), IMAGE[1] >> (k + 1))
         level = torch.randn(batch, CAMERAS, width, *size, generator=g).requires_grad_(grad)
         out.features[f"image{k}"] = level
+    out.features |= {name: maps(width) for name, width in MAPS.items()}
     return out
 
 
 def leaves(outputs: BEVOutputs) -> list[Tensor]:
     heads = [t for h in outputs.heads for t in (h.heatmap, *h.regression.values())]
-    return [outputs.low, outputs.high, *heads, *outputs.image]
+    return [outputs.low, outputs.high, *heads, *outputs.image, *(outputs.feature(name) for name in MAPS)]
 
 
 def make_context(per_frame: list[int], seed: int = 0, labelled: list[bool] | None = None) -> DistillContext:
@@ -142,6 +146,7 @@ class ToyTeacher(nn.Module):
 
         out = BEVOutputs({"low": self.norm(cat([p.low for p in parts]))})
         out.features |= {f"image{k}": cat([p.image[k] for p in parts]) for k in range(len(LEVELS))}
+        out.features |= {name: cat([p.feature(name) for p in parts]) for name in MAPS}
         if until != "low":
             out.features["high"] = cat([p.high for p in parts])
         heads = []

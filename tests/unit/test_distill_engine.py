@@ -39,6 +39,10 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("imitation", {"features": ["low", "high"]}),
     ("imitation", {"mask": "fg"}),
     ("pseudo_boxes", {}),
+    ("crkd", {"reld": {"sizes": [8, 4]}}),
+    ("crkd", {"reld": {"cosine": False, "sizes": [4]}, "csrd": {"pool": "mean_code"}, "msfd": {"mask": "gaussian"}}),
+    ("crkd", {"reld": {"enabled": False}, "csrd": {"source": "lidar_feature"}, "msfd": {"mask": "dense"}}),
+    ("crkd", {"respd": {"enabled": False}, "csrd": {"source": "gt_heatmap"}, "msfd": {"mask": "box"}}),
     ("combine", {"methods": [{"kind": "dense"}, {"kind": "unidistill"}]}),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(METHODS)]

@@ -31,6 +31,19 @@ TRIO: list[dict[str, Any]] = [
     {"adapter": {"enabled": True, "where": "map"}, "relation": {"points": "gaussian"}},
     {"adapter": {"enabled": True}, "feature": {"points": "complete"}, "relation": {"points": "gaussian"}},
 ]
+SMALL: dict[str, Any] = {"reld": {"sizes": [8, 4]}}
+CRKD: list[dict[str, Any]] = [
+    {},
+    SMALL | {"csrd": {"source": "gt_heatmap", "pool": "max", "norm": "l2"}, "msfd": {"mask": "gaussian"}},
+    SMALL | {"csrd": {"source": "lidar_feature"}, "msfd": {"mask": "dense", "camera_feature": "ungated"}},
+    {
+        "csrd": {"pool": "mean_code"},
+        "msfd": {"mask_geometry": "code", "half_square": True, "over_batch": True},
+        "reld": {"sizes": [8, 4], "cosine": False, "over_batch": True, "adapters": False},
+        "respd": {"per_class": False, "least": 0},
+    },
+    {"weights": {"csrd": 0, "reld": 0}, "msfd": {"mask": "box", "location": "fused"}},
+]
 DENSE_AND_TRIO = [{"kind": "dense"}, {"kind": "unidistill", "weight": 0.5, "options": {"response": {"enabled": False}}}]
 # More rows for methods with switches; a method without an entry is tested with its defaults.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -38,6 +51,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "dense": [{}, {"per_task": False, "threshold": 0.6}],
     "monodistill": [{"channels": 8}, {"channels": 8, "levels": 2}],
     "imitation": [{}, {"mask": "fg", "features": ["low", "high"]}],
+    "crkd": CRKD,
     "combine": [{"methods": DENSE_AND_TRIO}],
 }
 CASES = [(name, options) for name in names("method") for options in OPTIONS.get(name, [{}])]

@@ -36,6 +36,7 @@ from bevkd.distill.reading import Reading, read_taps
 from bevkd.distill.sizes import Sizes, expected_entries
 from bevkd.distill.tap import Cellset, as_columns, register_tap
 from bevkd.distill.taps.cells import BoxMask, CellIndex, CellValues, CellWeight, GaussianMask
+from bevkd.distill.taps.footprints import ResizedMap
 from bevkd.distill.taps.heads import ConfidentCells, Response
 from bevkd.distill.taps.maps import PooledMap, WholeMap
 from bevkd.distill.taps.points import NineCosines, NinePoints
@@ -167,6 +168,8 @@ def test_every_tap_says_about_how_much_it_stores(tmp_path: Any) -> None:
     assert WholeMap("low").entry_bytes(sizes) == 2 * low * cells
     assert WholeMap("B1").entry_bytes(sizes) == 2 * model.bev.widths[1] * cells / model.bev.strides[1] ** 2
     assert PooledMap("high").entry_bytes(sizes) == 2 * high * cells / 4
+    assert ResizedMap("low", 8).entry_bytes(sizes) == 2 * low * 64
+    assert WholeMap("gated.lidar").entry_bytes(sizes) == 2 * low * cells
     assert NinePoints("low").entry_bytes(sizes) == 2 * 10 * 9 * low
     assert NineCosines("low").entry_bytes(sizes) == 2 * 10 * 81
     taps = [WholeMap("low"), PooledMap("high"), NinePoints("low"), NineCosines("high"), CellValues("low", BoxMask())]

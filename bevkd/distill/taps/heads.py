@@ -131,3 +131,50 @@ class TaskRegression(Tap):
     def entry_bytes(self, sizes: Sizes) -> float:
         """A vector per cell."""
         return 2 * self.cells.count(sizes) * sizes.regression_maps / (sizes.tasks if self.cells.per_task else 1)
+
+
+@register_tap("class logits")
+@dataclass(frozen=True)
+class ClassLogits(Tap):
+    """Logits (B, K, H, W) of all classes, in the order of `bevkd.classes.LABELS`."""
+
+    feature: str = "heads"
+
+    def read(self, reading: Reading) -> Target:
+        """One row per frame."""
+        return reading.per_frame(reading.outputs.heatmap_logits().float())
+
+    def entry_bytes(self, sizes: Sizes) -> float:
+        """Every number."""
+        return 2 * sizes.classes * sizes.cells("heads")
+
+
+@register_tap("likely cells")
+@dataclass(frozen=True)
+class LikelyCells(ConfidentCells):
+    """Cells `(task * H + iy) * W + ix` where the sum of a task's class scores exceeds a threshold, weighted by it.
+
+    Where no cell of a frame does, the threshold is lowered by steps of 0.01 until one does, but not below `least`: so
+    the cells are also those that a threshold which was lowered for a batch leaves of this frame.
+    """
+
+    threshold: float = 0.1
+    least: float = 0.01
+
+    def find(self, reading: Reading) -> Cells:
+        """Cells sorted by frame."""
+        import torch
+
+        from bevkd.distill.heat import clipped_scores
+        from bevkd.distill.masks import Cells
+        from bevkd.distill.soft_response import lowered
+
+        scores = [clipped_scores(head.heatmap).sum(1) for head in reading.outputs.heads]
+        likely = torch.stack(scores, 1).flatten(2)  # (B, tasks, H * W)
+        over = likely > lowered(likely.amax(2), self.threshold, self.least)[..., None]
+        frame, index = torch.nonzero(over.flatten(1), as_tuple=True)
+        return Cells(index, frame, likely.flatten(1)[frame, index])
+
+    def count(self, sizes: Sizes) -> float:
+        """A few per object, more than of confident ones."""
+        return 2 * sizes.boxes * sizes.confident_cells
