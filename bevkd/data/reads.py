@@ -71,6 +71,25 @@ class Radar(Input):
 
 
 @dataclass(frozen=True)
+class RadarFeatures(Input):
+    """Points of all radars with the states that the sensor gives them, `Batch.extra["radar_features"]`.
+
+    Attributes:
+        sweeps: earlier ones of each radar that are merged.
+        filtered: leave out points that the nuScenes devkit takes for invalid or ambiguous.
+        advance: move points by their age times their velocity over ground.
+        released_augment: augmentation turns (rcs, vx) in place of (vx, vy), as CRKD's public code does by mistake.
+    """
+
+    name = "radar_features"
+    sensors = ("radar",)
+    sweeps: int = 0
+    filtered: bool = False
+    advance: bool = True
+    released_augment: bool = False
+
+
+@dataclass(frozen=True)
 class Camera(Input):
     """Images of the keyframe, `Batch.cameras`.
 
