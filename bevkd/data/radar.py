@@ -97,8 +97,8 @@ def _read(path: str | Path, token: str | None, keep: RadarFilter) -> tuple[NDArr
 def state_features(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """The features (R, 45) of a radar point, from its numbers and the codes of its states (R, 11).
 
-    x, y, z, rcs, vx, vy, dt; one-hot dyn_prop (8), ambig_state (5) and invalid_state (18); pdh0 (7), of which bit i says
-    that it is above i (CRKD's public code; spec, 2.3).
+    x, y, z, rcs, vx, vy, dt; one-hot dyn_prop (8), ambig_state (5) and invalid_state (18); pdh0 (7), of which bit i
+    says that it is above i (CRKD's public code; spec, 2.3).
     """
     parts = [points[:, :7]]
     for column, (name, count) in enumerate(STATES, start=7):

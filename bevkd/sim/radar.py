@@ -34,16 +34,17 @@ RADAR_DTYPE = np.dtype(
 )
 _MOVING, _STATIONARY, _ONCOMING = 0, 1, 2  # how a cluster moves, in the sensor's codes
 _MAX_POINTS = 125
-# What the sensor says of a cluster: shares of each code among targets and among false alarms, which it tells apart in most
-# but not in all cases. The shares are guesses; nothing here was fitted to recordings.
+# What the sensor says of a cluster: shares of each code among targets and among false alarms, which it tells apart in
+# most but not in all cases. The shares are guesses; nothing here was fitted to recordings.
 _STATES: dict[str, tuple[dict[int, float], dict[int, float]]] = {
     # Whether the speed is unambiguous: 3 yes, 4 only if it stands still, 2 staggered ramp, 1 no, 0 invalid.
     "ambig_state": (
         {3: 0.94, 4: 0.03, 2: 0.01, 1: 0.02},
         {3: 0.62, 4: 0.12, 2: 0.08, 1: 0.16, 0: 0.02},
     ),
-    # 0 valid; valid, but: 4 weak, 8 corrected for elevation, 9 probably a child of another, 11 no local maximum, 12 probably
-    # an artefact, 16 several targets, 17 odd angle; invalid: 1 weak, 2 near-field artefact, 6 mirror image, 14 harmonic.
+    # 0 valid; valid, but: 4 weak, 8 corrected for elevation, 9 probably a child of another, 11 no local maximum,
+    # 12 probably an artefact, 16 several targets, 17 odd angle; invalid: 1 weak, 2 near-field artefact, 6 mirror image,
+    # 14 harmonic.
     "invalid_state": (
         {0: 0.92, 4: 0.02, 8: 0.01, 9: 0.01, 11: 0.01, 16: 0.02, 17: 0.01},
         {0: 0.46, 4: 0.12, 9: 0.05, 11: 0.05, 12: 0.08, 16: 0.03, 17: 0.05, 1: 0.06, 2: 0.03, 6: 0.05, 14: 0.02},

@@ -16,7 +16,16 @@ from bevkd.models.detector import Detector, build_detector
 from bevkd.models.fuser.concat_settings import ConcatSettings
 from bevkd.registry import names
 
-MODELS = ("lidar_pillar", "lidar_voxel", "camera", "camera_swin", "fusion", "fusion_voxel", "fusion_gated", "camera_radar")
+MODELS = (
+    "lidar_pillar",
+    "lidar_voxel",
+    "camera",
+    "camera_swin",
+    "fusion",
+    "fusion_voxel",
+    "fusion_gated",
+    "camera_radar",
+)
 
 
 def fit(detector: Detector, batch: object, steps: int, lr: float = 3e-3) -> None:

@@ -20,7 +20,6 @@ from bevkd.data.sample import Sample, flat
 from bevkd.errors import ConfigError
 from bevkd.registry import register
 
-
 D = TypeVar("D", Radar, RadarFeatures)
 Read = Callable[[Path, str], NDArray[np.float32]]
 

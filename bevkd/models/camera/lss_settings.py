@@ -44,7 +44,9 @@ class LSSSettings:
     depth_weight: Weight = 0.0
 
     def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
-        """Images of the keyframe; where asked for, LiDAR depths in their place or for the depth net, and depths to be taught."""
+        """Images of the keyframe; where asked for, LiDAR depths (in their place, or for the depth net), and depths to
+        be taught.
+        """
         size = self.image_size[0], self.image_size[1]
         wanted: list[Input] = [Camera(size, data.image_mean, data.image_std, data.crop_in_resize, data.image_horizon)]
         depths = self.input == "lidar" or getattr(self.depth_net, "reads_depths", False)

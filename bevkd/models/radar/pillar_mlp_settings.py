@@ -25,8 +25,8 @@ class PillarMLPSettings:
         max_points: per pillar; 0: no limit.
         padding: `masked`: only points count. `counted`: as in the public code, pillars are filled up with zeros, which
             batch norms see and which can win the maximum.
-        rcs_scale, velocity_scale, dt_scale: factors of dBsm, m/s and s; the published ones are 1, others condition small
-            networks better.
+        rcs_scale, velocity_scale, dt_scale: factors of dBsm, m/s and s; the published ones are 1, others condition
+            small networks better.
         calibration: dilated convolutions on the map, which takes the place of `radar` (spec, 3.5); CRKD's students have
             3, other detectors 0.
         dilation: of these.

@@ -1,4 +1,4 @@
-"""BEVFusion's depth net that sees LiDAR depths (arXiv 2205.13542, public code; CRKD spec, 3.2): for fusion detectors."""
+"""BEVFusion's depth net that sees LiDAR depths (arXiv 2205.13542, public code; CRKD spec, 3.2), for fusion."""
 
 from __future__ import annotations
 

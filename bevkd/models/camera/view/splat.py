@@ -17,8 +17,8 @@ from bevkd.registry import register
 class LiftSplat(ViewTransform):
     """Softmax over depth bins, depth times context, sum over each BEV column.
 
-    With `view.finer` three convolutions follow, of which the second has the stride to the grid (BEVFusion's public code):
-    the map is non-negative then.
+    With `view.finer` three convolutions follow, of which the second has the stride to the grid (BEVFusion's public
+    code): the map is non-negative then.
     """
 
     def __init__(self, config: ModelConfig) -> None:
