@@ -31,7 +31,7 @@ class GatedFuser(Fuser):
         self.activations = {"low": self.conv[-1]}
 
     def forward(self, maps: Mapping[str, Tensor]) -> Fused:
-        """Maps (B, C_i, H, W) to F_low (B, out_channels, H, W), non-negative, and `gated.<name>` of the maps' shapes."""
+        """Maps (B, C_i, H, W) to F_low (B, out_channels, H, W), non-negative, and each map gated, `gated.<name>`."""
         together = torch.cat([maps[name] for name in self.channels], dim=1)
         gated = together * torch.sigmoid(self.gate(together))
         parts = gated.split(list(self.channels.values()), dim=1)
