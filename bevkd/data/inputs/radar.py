@@ -15,12 +15,12 @@ from bevkd.data.index import RADAR_SWEEPS
 from bevkd.data.inputs.base import Change, InputReader
 from bevkd.data.load import FrameLoader, RawFrame
 from bevkd.data.radar import merge_radar, read_radar
-from bevkd.data.reads import Radar, RadarFeatures
+from bevkd.data.reads import Radar, RadarPoints
 from bevkd.data.sample import Sample, flat
 from bevkd.errors import ConfigError
 from bevkd.registry import register
 
-D = TypeVar("D", Radar, RadarFeatures)
+D = TypeVar("D", bound=RadarPoints)
 Read = Callable[[Path, str], NDArray[np.float32]]
 
 
