@@ -60,6 +60,8 @@ def read_radar_states(
 ) -> NDArray[np.float32]:
     """Points (R, 10) of a radar file: the columns of `read_radar`, then the codes of `STATES`.
 
+    Points with a code that is none of these are left out.
+
     Args:
         path: the `.pcd` file.
         token: named in errors.
@@ -69,8 +71,9 @@ def read_radar_states(
         DataError: as `read_radar`.
     """
     points, cloud = _read(path, token, keep)
-    codes = [cloud[name].astype(np.float32) for name, _ in STATES]
-    return np.concatenate([points, np.stack(codes, axis=-1)], axis=1)
+    known = np.logical_and.reduce([np.isin(cloud[name], range(count)) for name, count in STATES])
+    codes = [cloud[name][known].astype(np.float32) for name, _ in STATES]
+    return np.concatenate([points[known], np.stack(codes, axis=-1)], axis=1)
 
 
 def _read(path: str | Path, token: str | None, keep: RadarFilter) -> tuple[NDArray[np.float32], NDArray[np.void]]:

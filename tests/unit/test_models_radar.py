@@ -297,3 +297,27 @@ def test_one_step(name: str, scale: str) -> None:
     assert torch.isfinite(losses["total"])
     without = [n for n, p in detector.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not without
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "point"), [("camera_radar", "radar"), ("fusion_gated", "lidar")])
+def test_maps_of_the_published_size(name: str, point: str) -> None:
+    model = model_config(name, "paper")
+    detector, batch = build_detector(weights_come_later(model)).eval(), make_batch(model, frames=1)
+    with torch.inference_mode():
+        out = detector(batch, until="low")
+    for feature, width in (("camera", 80), ("gated.camera", 80), (point, 256), (f"gated.{point}", 256), ("low", 256)):
+        assert out.feature(feature).shape == (1, width, 180, 180)
+    assert out.feature("depth").shape == (1, 6, model.camera.view.bins, 32, 88)
+
+
+@pytest.mark.slow
+def test_gradients_of_the_published_size() -> None:
+    """Of radar encoder, calibration and fuser; the camera's map stands in for its encoder."""
+    model = model_config("camera_radar", "paper", radar={"calibration": 3})
+    torch.manual_seed(0)
+    radar, fuser = PillarMLP(model), lookup("fuser", "gated")(model, {"camera": 80, "radar": 256})
+    made = radar(make_batch(model, frames=1)).maps["radar"]
+    fuser({"camera": torch.randn(1, 80, 180, 180), "radar": made}).low.square().mean().backward()
+    for part in (radar, fuser):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
