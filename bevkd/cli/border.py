@@ -46,7 +46,7 @@ TABLE: dict[str, Meaning] = {
     "zipfile.BadZipFile": Meaning("an archive is damaged", DataError.exit_code),
     "zlib.error": Meaning("compressed data are damaged", DataError.exit_code),
     "_pickle.PickleError": Meaning("a file is no archive of tensors", DataError.exit_code),
-    "safetensors_rust.SafetensorError": Meaning("a file of weights is damaged", DataError.exit_code),
+    "safetensors._safetensors_rust.SafetensorError": Meaning("a file of weights is damaged", DataError.exit_code),
     "numpy.linalg.LinAlgError": Meaning("a matrix cannot be inverted", DataError.exit_code),
     "concurrent.futures.process.BrokenProcessPool": Meaning(
         "a process that helped was ended from outside, perhaps for want of memory", DataError.exit_code

@@ -62,12 +62,34 @@ class Lidar(Input):
 
 
 @dataclass(frozen=True)
-class Radar(Input):
-    """Points of all radars, `Batch.radar`; `sweeps` earlier ones of each are merged."""
+class RadarPoints(Input):
+    """Points of all radars; `sweeps` earlier ones of each are merged."""
 
-    name = "radar"
     sensors = ("radar",)
     sweeps: int = 0
+
+
+@dataclass(frozen=True)
+class Radar(RadarPoints):
+    """Without what is invalid or ambiguous, `Batch.radar`."""
+
+    name = "radar"
+
+
+@dataclass(frozen=True)
+class RadarFeatures(RadarPoints):
+    """With the states that the sensor gives them, `Batch.extra["radar_features"]`.
+
+    Attributes:
+        filtered: leave out points that the nuScenes devkit takes for invalid or ambiguous.
+        advance: move points by their age times their velocity over ground.
+        released_augment: augmentation turns (rcs, vx) in place of (vx, vy), as CRKD's public code does by mistake.
+    """
+
+    name = "radar_features"
+    filtered: bool = False
+    advance: bool = True
+    released_augment: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ from torch import Tensor, nn
 from bevkd.config.schema import NormConfig
 
 
-def conv_bn_relu(c_in: int, c_out: int, norm: NormConfig, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def conv_bn_relu(
+    c_in: int, c_out: int, norm: NormConfig, kernel: int = 3, stride: int = 1, dilation: int = 1
+) -> nn.Sequential:
     """Convolution without bias (same padding), batch norm, ReLU."""
-    conv = nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=kernel // 2, bias=False)
+    padding = kernel // 2 * dilation
+    conv = nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=norm.eps, momentum=norm.momentum), nn.ReLU(inplace=True))
 
 

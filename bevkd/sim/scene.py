@@ -98,6 +98,7 @@ class _Recorder:
     job: SceneJob
     world: World
     rng: np.random.Generator
+    radar_states: np.random.Generator
     middle_us: int
     samples: list[str]
     sample_data: list[Record] = field(default_factory=list)
@@ -159,13 +160,14 @@ def build_world(job: SceneJob, rng: np.random.Generator) -> World:
 
 def simulate_scene(job: SceneJob) -> SceneResult:
     """Simulate one scene and write its sensor files below `job.root`; the folders must exist."""
-    world_seed, sensor_seed = np.random.SeedSequence([job.seed, job.index]).spawn(2)
+    world_seed, sensor_seed, state_seed = np.random.SeedSequence([job.seed, job.index]).spawn(3)
     world = build_world(job, np.random.default_rng(world_seed))
     config, frames = job.config, job.config.splits.keyframes_per_scene
     period_us = round(1e6 / config.splits.keyframe_hz)
     middle_us = job.start_us + period_us * (frames - 1) // 2
     samples = [token(job.seed, "sample", job.index, k) for k in range(frames)]
-    recorder = _Recorder(job, world, np.random.default_rng(sensor_seed), middle_us, samples)
+    streams = np.random.default_rng(sensor_seed), np.random.default_rng(state_seed)
+    recorder = _Recorder(job, world, *streams, middle_us, samples)
     calibrations = job.log.calibrations
     grids = _Grids(
         {c: camera.pinhole(calibrations[c], config.camera) for c in CAMERAS},
@@ -278,7 +280,8 @@ def _record_frame(rec: _Recorder, k: int, key_us: int, grids: _Grids) -> _Seen:
                     pixels += per_object(world, hits)
                     pixels_alone += hits.alone
             else:
-                detections = radar.scan(world, boxes, grids.radars[channel], calibration, config.radar, t_s, rec.rng)
+                streams = rec.rng, rec.radar_states
+                detections = radar.scan(world, boxes, grids.radars[channel], calibration, config.radar, t_s, *streams)
                 rec.add(channel, timestamp, k, key, radar.encode(detections), (0, 0))
                 if key:
                     radar_world.append(_to_world(detections, calibration, ego))

@@ -102,12 +102,13 @@ def _with_index(kind: str, version: str | None = None) -> Callable[[Path], None]
 
 def _sensor_files(folder: Path) -> None:
     files = open_files({"reader": "nuscenes"}, folder)
-    from bevkd.data.radar import read_radar
+    from bevkd.data.radar import read_radar, read_radar_states
 
     cloud, picture = files.lidar("samples/LIDAR_TOP/0.pcd.bin", "t"), files.image("samples/CAM_FRONT/0.png", "t")
     assert np.isfinite(cloud[:, :4]).all()
     assert picture.mode == "RGB"
     assert np.isfinite(read_radar(folder / "samples/RADAR_FRONT/0.pcd", "t")).all()
+    assert np.isfinite(read_radar_states(folder / "samples/RADAR_FRONT/0.pcd", "t")).all()
     files.image("samples/CAM_FRONT/0.jpg", "t")
 
 

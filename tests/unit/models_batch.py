@@ -9,6 +9,7 @@ import torch
 
 from bevkd.config import ModelConfig, load_model
 from bevkd.data.batch import Batch, Boxes, Cameras
+from bevkd.data.radar import state_features
 from bevkd.geometry import box_corners
 
 SIZES = {0: (4.6, 1.9, 1.7), 1: (6.9, 2.5, 2.8), 5: (0.5, 2.5, 1.0), 8: (0.7, 0.7, 1.8)}
@@ -106,13 +107,34 @@ def paint(cameras: Cameras, boxes: Boxes) -> None:
             cameras.images[b, n, :, top:bottom, left:right] = colour[:, None, None]
 
 
+def make_radar(boxes: Boxes, frames: int, reach: float, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Radar returns of every box, with its velocity, and false alarms: features (R, 45) and the frame of each."""
+    rng = np.random.default_rng(seed + 2)
+    each, alarms = 4, 30
+    of = np.repeat(np.arange(len(boxes)), each)
+    target = np.zeros((len(of), 11), dtype=np.float32)
+    target[:, :2] = boxes.boxes[of, :2].numpy() + rng.uniform(-0.4, 0.4, (len(of), 2))
+    target[:, 2], target[:, 3] = 0.5, 5.0 + 2 * boxes.labels[of].numpy()
+    target[:, 4:6] = boxes.boxes[of, 7:9].numpy()
+    target[:, 7:] = [0, 3, 0, 1]
+    alarm = np.zeros((frames * alarms, 11), dtype=np.float32)
+    alarm[:, :2], alarm[:, 2] = rng.uniform(-reach, reach, (len(alarm), 2)), 0.5
+    alarm[:, 3], alarm[:, 7:] = rng.normal(-5, 4, len(alarm)), [1, 1, 4, 5]
+    frame = torch.cat([boxes.frame[of], torch.arange(frames).repeat_interleave(alarms)])
+    order = torch.argsort(frame, stable=True)
+    points = torch.from_numpy(state_features(np.concatenate([target, alarm])))
+    return {"points": points[order], "frame": frame[order]}
+
+
 def make_batch(config: ModelConfig, frames: int = 2, seed: int = 0) -> Batch:
-    """A labelled batch with points and images, whatever the sensors of `config`."""
+    """A labelled batch with points, images, their depths and radar, whatever the sensors of `config`."""
     reach = config.grid.reach
     boxes = make_boxes(frames, reach, seed)
     points, point_frame = make_points(boxes, frames, reach, seed)
     cameras = make_cameras(frames, (64, 176) if config.camera is None else config.camera.image_size)
     paint(cameras, boxes)
+    cameras.lidar = cameras.images.new_zeros(frames, *cameras.images.shape[1:2], *cameras.images.shape[-2:])
+    cameras.lidar[..., ::4, ::8] = 10.0
     return Batch(
         tokens=[f"frame{b}" for b in range(frames)],
         variants=[0] * frames,
@@ -122,4 +144,5 @@ def make_batch(config: ModelConfig, frames: int = 2, seed: int = 0) -> Batch:
         points=points,
         point_frame=point_frame,
         cameras=cameras,
+        extra={"radar_features": make_radar(boxes, frames, reach, seed)},
     )

@@ -92,13 +92,12 @@ def test_the_traceback_is_there_when_asked_for(monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_name_of_the_table_is_a_class_of_an_installed_library() -> None:
     import importlib
+    from importlib.util import find_spec
 
     for name in TABLE:
         module, _, cls = name.rpartition(".")
-        if module.partition(".")[0] in ("requests", "httpx", "huggingface_hub", "safetensors_rust"):
-            pytest.importorskip(module.partition(".")[0])
-        if module == "safetensors_rust":
-            importlib.import_module("safetensors")
+        if module.partition(".")[0] in ("requests", "httpx", "huggingface_hub") and find_spec(module) is None:
+            continue  # of what downloads weights, which need not be there
         found = getattr(importlib.import_module(module), cls)
         assert issubclass(found, Exception), name
         assert f"{found.__module__}.{found.__qualname__}" == name, "its real name counts"

@@ -17,7 +17,16 @@ from bevkd.models.detector import Detector, build_detector
 from bevkd.models.fuser.concat_settings import ConcatSettings
 from bevkd.registry import names
 
-MODELS = ("lidar_pillar", "lidar_voxel", "camera", "camera_swin", "fusion", "fusion_voxel")
+MODELS = (
+    "lidar_pillar",
+    "lidar_voxel",
+    "camera",
+    "camera_swin",
+    "fusion",
+    "fusion_voxel",
+    "fusion_gated",
+    "camera_radar",
+)
 
 
 def fit(detector: Detector, batch: object, steps: int, lr: float = 3e-3) -> None:
@@ -208,7 +217,8 @@ def test_registry_lists_every_stage() -> None:
     assert names("lidar_encoder") == ["pillar", "voxel"]
     assert names("camera_encoder") == ["lss"]
     assert names("image_backbone") == ["resnet", "swin"]
-    assert names("fuser") == ["concat"]
+    assert names("radar_encoder") == ["pillar_mlp"]
+    assert names("fuser") == ["concat", "gated"]
     assert names("bev_encoder") == ["second_fpn"]
 
 

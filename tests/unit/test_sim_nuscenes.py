@@ -216,7 +216,8 @@ def test_radar_files_are_read_by_the_devkit(nusc: Any, root: Path) -> None:
             cross = every[0] * every[9] - every[1] * every[8]
             np.testing.assert_allclose(cross / np.maximum(np.hypot(every[0], every[1]), 1.0), 0.0, atol=1e-4)
     assert written > 20 * len(nusc.sample)
-    assert kept > 0.8 * written
+    # What the sensor says of a cluster carries information: false alarms are a minority, and mostly what is dropped.
+    assert 0.6 * written < kept < 0.85 * written
 
 
 def test_radar_velocity_matches_the_boxes(nusc: Any, root: Path) -> None:

@@ -170,11 +170,11 @@ class RadarEncoder(SensorEncoder):
 
 @settings_class(frozen=True, kw_only=True, config=_STRICT)
 class GatedSettings:
-    kind: str = "gated"
+    kind: str = "stub_gated"
     out_channels: int = 12
 
 
-@register("fuser", "gated")
+@register("fuser", "stub_gated")
 class Gated(Fuser):
     Settings = GatedSettings
 

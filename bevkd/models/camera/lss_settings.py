@@ -44,8 +44,11 @@ class LSSSettings:
     depth_weight: Weight = 0.0
 
     def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
-        """Images of the keyframe; where asked for, LiDAR depths in their place, and depths to be taught."""
+        """Images of the keyframe; where asked for, LiDAR depths (in their place, or for the depth net), and depths to
+        be taught.
+        """
         size = self.image_size[0], self.image_size[1]
         wanted: list[Input] = [Camera(size, data.image_mean, data.image_std, data.crop_in_resize, data.image_horizon)]
-        wanted += [LidarImage()] * (self.input == "lidar") + [Depth(self.stride)] * (self.depth_weight > 0)
+        depths = self.input == "lidar" or getattr(self.depth_net, "reads_depths", False)
+        wanted += [LidarImage()] * depths + [Depth(self.stride)] * (self.depth_weight > 0)
         return Reads.of(*wanted)

@@ -20,12 +20,14 @@ class LiftSplatSettings:
     Attributes:
         depth_min, depth_max: nearest and farthest depth (m).
         depth_step: width of a bin (m).
+        finer: sum into cells so many times smaller than the grid's, which convolutions then bring to its size; 1: not.
     """
 
     kind: Literal["lift_splat"] = "lift_splat"
     depth_min: Spread = 2.0
     depth_max: Length = 58.0
     depth_step: Cell = 0.5
+    finer: Literal[1, 2, 4, 8] = 1
 
     @property
     def bins(self) -> int:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Cameras
 from bevkd.models.camera.view.base import ViewTransform
-from bevkd.models.layers import full_precision
+from bevkd.models.layers import conv_bn_relu, full_precision
 from bevkd.models.ops.lift_splat import SplatPlan, frustum_cells, lift_splat, plan_splat
 from bevkd.registry import register
 
 
 @register("view_transform", "lift_splat")
 class LiftSplat(ViewTransform):
-    """Softmax over depth bins, depth times context, sum over each BEV column."""
+    """Softmax over depth bins, depth times context, sum over each BEV column.
+
+    With `view.finer` three convolutions follow, of which the second has the stride to the grid (BEVFusion's public
+    code): the map is non-negative then.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.bins = config.camera.view.bins
+        finer, width = config.camera.view.finer, config.camera.out_channels
+        self.grid = self.grid.refined(finer)
+        strides = (1, finer, 1) if finer > 1 else ()
+        self.reduce = nn.Sequential(*(conv_bn_relu(width, width, config.norm, stride=stride) for stride in strides))
         self._geometry: Tensor | None = None
         self._plan: SplatPlan | None = None
 
@@ -34,7 +42,7 @@ class LiftSplat(ViewTransform):
             depth = torch.softmax(logits, dim=-1).reshape(-1, self.bins)
             bev = lift_splat(context.reshape(-1, channels), depth, plan)
         bev = bev.view(b, self.grid.H, self.grid.W, -1).permute(0, 3, 1, 2)
-        return bev, logits.permute(0, 3, 1, 2).unflatten(0, (b, -1))
+        return self.reduce(bev), logits.permute(0, 3, 1, 2).unflatten(0, (b, -1))
 
     def _splat_plan(self, cameras: Cameras, bev_aug: Tensor, size: tuple[int, int]) -> SplatPlan:
         """The plan of a batch; the last one is kept, since a fixed rig without augmentation repeats its geometry."""
