@@ -39,8 +39,8 @@ def main() -> int:
         for number in range(options.kills) if options.only is None else [options.only]:
             kill = drawn(options.seed, number, among)
             victim = victims()[kill.victim]
-            span = world.duration(victim)
             found = outcome(world, kill)
+            span = world.duration(victim)
             counts[victim.kind, found.kind] += 1
             when = f"killed after {found.after:6.2f} s of {span:6.2f}: {found.hit}"
             resumed = "hours later" if kill.later else "at once"
