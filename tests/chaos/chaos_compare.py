@@ -15,7 +15,7 @@ import torch
 from bevkd.temporary import AGE_S, OLD, SUFFIX, sweep
 
 # Clocks, and who trained where and when: two runs that nobody kills differ in these, too.
-_TIMES = ("data_s", "compute_s", "samples_per_s")
+_TIMES = ("data_s", "compute_s", "samples_per_s", "eval_time")
 _UNLIKE = ("provenance.json",)
 _SKIPPED = ("tb", "logs", "benchmarks")  # folders of what tells how it went: a resumed command tells another story
 
@@ -106,6 +106,8 @@ def _same(one: Path, other: Path) -> bool:
         return _log(one) == _log(other)
     if one.read_bytes() == other.read_bytes():
         return True
+    if one.name.startswith("metrics_"):
+        return _timeless(json.loads(one.read_bytes())) == _timeless(json.loads(other.read_bytes()))
     return one.suffix == ".pt" and _same_tensors(
         torch.load(one, weights_only=True), torch.load(other, weights_only=True)
     )
@@ -113,7 +115,11 @@ def _same(one: Path, other: Path) -> bool:
 
 def _log(path: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in line.items() if key not in _TIMES} for line in lines]
+    return [_timeless(line) for line in lines]
+
+
+def _timeless(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in _TIMES}
 
 
 def _same_tensors(one: Any, other: Any) -> bool:
