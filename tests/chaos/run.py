@@ -1,6 +1,6 @@
 """Kill commands and workflows at random times, resume them, and compare with what is made without a kill: `make chaos`.
 
-The same seed draws the same kills again, as shares of what the victims take here; `--only N` repeats one of them.
+The same seed and victims draw the same kills again, as shares of what they take here; `--only N` repeats one of them.
 """
 
 from __future__ import annotations
