@@ -73,8 +73,8 @@ def victims() -> dict[str, Victim]:
         root, index = f"data/{name}_sim/smoke", f"data/index/{name}_sim/smoke"
         several = ("--workers", str(workers))
         simulate = (*bevkd, "simulate", "--dataset", name, "--scale", "smoke", "--out", root, *several)
-        convert = (*bevkd, "convert", "--dataset", name, "--root", root, "--out", index, *several)
-        convert += ("--version", version) if version else ()
+        as_version = ("--version", version) if version else ()
+        convert = (*bevkd, "convert", "--dataset", name, "--root", root, "--out", index, *several, *as_version)
         found.append(Victim(f"simulate {name}", "simulate", simulate, (root,)))
         found.append(Victim(f"convert {name}", "convert", convert, (index,), needs=(f"simulate {name}",)))
     train = (*bevkd, "train", "--run", "lidar_base", "--scale", "smoke")

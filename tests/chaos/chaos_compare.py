@@ -79,7 +79,7 @@ def content(root: Path, within: Iterable[str]) -> dict[str, Path]:
         root: a folder.
         within: the files and folders of it that belong to the result.
     """
-    found = {}
+    found: dict[str, Path] = {}
     for part in within:
         for folder, below, files in os.walk(root / part):
             below[:] = [name for name in below if name not in _SKIPPED and not is_temporary(Path(name))]
