@@ -6,6 +6,7 @@ VENV ?= .venv
 CORES ?= all
 ARGS ?=
 MINUTES ?= 10
+KILLS ?= 20
 BIN := $(VENV)/bin
 # Everything else stands in profiles/default, which Snakemake loads by itself.
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
@@ -21,7 +22,7 @@ export BEVKD_CONSOLE ?= 1
 # The workflow runs single-threaded jobs side by side: two of them beat one with two threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: reproduce preview extended smoke resume adopt test test-fast test-slurm fuzz lint format docs wheel env env-dev doctor clean help
+.PHONY: reproduce preview extended smoke resume adopt test test-fast test-slurm fuzz chaos lint format docs wheel env env-dev doctor clean help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +60,9 @@ test-slurm: env-dev ## The smoke workflow on a real single-node SLURM (Debian pa
 
 fuzz: env-dev ## Read damaged files of all formats for MINUTES, with random seeds (ARGS: names of formats)
 	$(BIN)/python tests/fuzz/run.py --minutes $(MINUTES) $(ARGS)
+
+chaos: env-dev ## Kill commands and workflows KILLS times at random, resume them, and compare (ARGS: names of victims)
+	$(BIN)/python tests/chaos/run.py --kills $(KILLS) $(ARGS)
 
 lint: env-dev ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .

@@ -108,6 +108,8 @@ def train(
             if finished:
                 lost = missing(out, snapshot_steps(run.train.snapshots, state["step"]), state["step"])
                 if not lost:
+                    if fabric.is_global_zero:  # a kill may have come after the weights and before this
+                        ckpt.drop_checkpoints(out)
                     logger.info("%s is complete (step %d): nothing to do", out, state["step"])
                     return out / ckpt.MODEL
                 _anew(fabric, out, lost)

@@ -219,6 +219,20 @@ def test_broken_checkpoints(smoke_dataset: Any, tmp_path: Path, caplog: pytest.L
     assert_same_bits(weights(train(run, out, restart=True)), expected)
 
 
+def test_a_kill_after_the_weights_leaves_no_checkpoint(smoke_dataset: Any, tmp_path: Path) -> None:
+    """A run removes its checkpoints after it has written its weights; who is killed in between cannot."""
+    run = tiny_run(smoke_dataset, steps=3, checkpoint_every=1)
+    out = folder(tmp_path, run)
+    with pytest.raises(Interrupted):
+        train(run, out, stop_after=2)
+    left = {name: (out / name).read_bytes() for name in ("checkpoint.pt", "checkpoint.prev.pt")}
+    whole = train(run, out).read_bytes()
+    for name, content in left.items():
+        (out / name).write_bytes(content)
+    assert train(run, out).read_bytes() == whole
+    assert not list(out.glob("checkpoint*"))
+
+
 def test_other_threads_are_said(smoke_dataset: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = tiny_run(smoke_dataset, steps=4, checkpoint_every=1)
     out = folder(tmp_path, run)

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from bits import GOLDEN, RUNS, last_loss, machine, metrics, weights
-from workflow_case import BIN, ROOT, copy_repository, environment, jobs, run, smoke_by_default, snakemake
+from workflow_case import BIN, copy_repository, documented_resume, environment, jobs, run, smoke_by_default, snakemake
 
 from bevkd.report.parts import parts_of
 from bevkd.report.spec import load_claims, load_figures, load_tables
@@ -155,15 +155,6 @@ def test_snakemake_report_is_one_page(finished: Path) -> None:
     assert "unidistill_paths" in text
     assert "claims ledger" in text
     page.unlink()
-
-
-def documented_resume() -> list[list[str]]:
-    """Arguments of Snakemake in `make resume`, as make expands them."""
-    plan = run(ROOT, "make", "--dry-run", "VENV=venv", "CORES=all", "ARGS=", "resume").stdout
-    lines = [line.split() for line in plan.splitlines()]
-    recipe = [line for line in lines if line and line[0] == "venv/bin/snakemake"]
-    assert len(recipe) == 2
-    return [line[1:] for line in recipe]
 
 
 @pytest.fixture(scope="module")

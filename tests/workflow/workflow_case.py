@@ -68,6 +68,15 @@ def snakemake(folder: Path, *arguments: str, ok: bool = True, timeout: float = 2
     return run(folder, "snakemake", *arguments, ok=ok, timeout=timeout).stdout
 
 
+def documented_resume() -> list[list[str]]:
+    """Arguments of Snakemake in `make resume`, as make expands them."""
+    plan = run(ROOT, "make", "--dry-run", "VENV=venv", "CORES=all", "ARGS=", "resume").stdout
+    lines = [line.split() for line in plan.splitlines()]
+    recipe = [line for line in lines if line and line[0] == "venv/bin/snakemake"]
+    assert len(recipe) == 2
+    return [line[1:] for line in recipe]
+
+
 def jobs(plan: str) -> dict[str, int]:
     """Job counts per rule of what a dry run printed."""
     counts: dict[str, int] = {}
