@@ -42,6 +42,7 @@ class GroundTruth:
         boxes: annotations of the ten classes.
         racks: bicycle racks; two-wheelers inside them do not count.
         others: tokens outside the split that a submission may hold nevertheless (custom splits only).
+        descriptions: (S,) of the scene of each frame, None where the tables have none; empty: not known at all.
     """
 
     tokens: tuple[str, ...]
@@ -49,6 +50,7 @@ class GroundTruth:
     boxes: Boxes
     racks: Boxes
     others: frozenset[str] = frozenset()
+    descriptions: tuple[str | None, ...] = ()
     index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,18 +76,23 @@ def load_ground_truth(
 
 
 def _load(folder: Path, scene_names: list[str], official: bool, own: Mapping[str, str | None]) -> GroundTruth:
-    names = dict(_rows(folder / "scene.json", "token", "name"))
+    names: dict[str, str] = {}
+    described: dict[str, str | None] = {}
+    for token, name, text in _rows(folder / "scene.json", "token", "name", also="description"):
+        names[token], described[token] = name, text if isinstance(text, str) else None
     wanted = set(scene_names)
     if not official:
         custom_splits(folder, names.values())  # compared, as by a conversion
     tokens: list[str] = []
     others: set[str] = set()
     times: list[int] = []
+    descriptions: list[str | None] = []
     path = folder / "sample.json"
     for token, time_us, scene in _rows(path, "token", "timestamp", "scene_token"):
         if _refer(names, scene, path, token, "scene_token") in wanted:
             tokens.append(token)
             times.append(time_us)
+            descriptions.append(described[scene])
         else:
             others.add(token)
     if not tokens:
@@ -94,16 +101,18 @@ def _load(folder: Path, scene_names: list[str], official: bool, own: Mapping[str
     when = _counts(tuple(times), tuple(tokens), path, "timestamp", valid.TIME_US)
     boxes, racks = _annotations(folder, index, when, own)
     ego = _ego_translations(folder, index)
-    return GroundTruth(tuple(tokens), ego, boxes, racks, frozenset() if official else frozenset(others))
+    known = frozenset() if official else frozenset(others)
+    return GroundTruth(tuple(tokens), ego, boxes, racks, known, tuple(descriptions))
 
 
-def _rows(path: Path, *names: str, large: bool = False) -> Iterator[Any]:
+def _rows(path: Path, *names: str, large: bool = False, also: str = "") -> Iterator[Any]:
     """The named fields of every record, as tuples, each of the type that it has in all tables; no token is there twice.
 
     Args:
         path: the table.
         *names: of the fields, `token` first.
         large: millions of records, whose tokens are too many to be remembered.
+        also: a last field, unchecked, that a record may lack: None.
 
     Raises:
         DataError: a field is missing or of another type, a token is used twice, or the table is broken.
@@ -127,6 +136,8 @@ def _rows(path: Path, *names: str, large: bool = False) -> Iterator[Any]:
             if token in seen:
                 raise DataError("token is used twice", file=path, token=token, field="token")
             seen.add(token)
+        if also:
+            rows = [(*row, record.get(also)) for row, record in zip(rows, records, strict=True)]
         yield from rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ from bevkd.classes import CLASS_INDEX
 from bevkd.errors import DataError
 from bevkd.eval.nuscenes.boxes import Boxes, Floats, Ints
 from bevkd.eval.nuscenes.config import DetectionConfig
-from bevkd.eval.nuscenes.constants import HALF_TURN_CLASSES, N_RECALL, TP_METRICS, UNDEFINED_ERRORS
+from bevkd.eval.nuscenes.constants import N_RECALL, TP_METRICS, UNDEFINED_ERRORS
 from bevkd.eval.nuscenes.filtering import filter_boxes
 from bevkd.eval.nuscenes.ground_truth import GroundTruth
-from bevkd.eval.nuscenes.matching import find_candidates, inverse, match, pair_errors, score_order
+from bevkd.eval.nuscenes.matched import Matched, match_boxes
+from bevkd.eval.nuscenes.matching import score_order
 from bevkd.eval.nuscenes.predictions import Predictions
 from bevkd.eval.summary import with_frames
 
@@ -70,6 +71,7 @@ class DetectionMetrics:
         eval_time: seconds spent in matching and averaging.
         frames: how many were evaluated; 0: not known.
         warnings: what is likely wrong with the submission, where its files were evaluated.
+        breakdowns: numbers by group, see `bevkd.eval.nuscenes.breakdown`, where they were asked for.
     """
 
     config: DetectionConfig
@@ -79,6 +81,7 @@ class DetectionMetrics:
     eval_time: float
     frames: int = 0
     warnings: tuple[str, ...] = ()
+    breakdowns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def mean_dist_aps(self) -> dict[str, float]:
@@ -124,8 +127,15 @@ class DetectionMetrics:
         }
 
     def content(self) -> dict[str, Any]:
-        """`summary`, and what our metrics files say besides: `frames`, and `warnings` where there are any."""
-        return with_frames(self.summary(), self.frames, self.warnings)
+        """`summary`, and what our metrics files say besides: `frames`, and where there are any `warnings` and
+        `breakdowns`.
+        """
+        return self.completed(self.summary())
+
+    def completed(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """A summary with what our metrics files say besides."""
+        found = with_frames(summary, self.frames, self.warnings)
+        return found | ({"breakdowns": dict(self.breakdowns)} if self.breakdowns else {})
 
     def details(self) -> dict[str, dict[str, list[float]]]:
         """The content of the devkit's `metrics_details.json`: every curve, keyed "class:threshold"."""
@@ -139,14 +149,31 @@ def evaluate(gt: GroundTruth, pred: Predictions, config: DetectionConfig | None 
         DataError: scores below 0, for which the benchmark's curves are not defined.
     """
     config = config or DetectionConfig.cvpr_2019()
-    found = evaluate_filtered(filter_boxes(gt.boxes, gt, config), filter_boxes(pred.boxes, gt, config), config)
-    return replace(found, frames=len(gt.tokens))
+    return evaluate_counted(gt, pred, config)[0]
+
+
+def evaluate_counted(
+    gt: GroundTruth, pred: Predictions, config: DetectionConfig
+) -> tuple[DetectionMetrics, Matched]:
+    """`evaluate`, and which of the boxes that count match."""
+    counted = filter_boxes(gt.boxes, gt, config), filter_boxes(pred.boxes, gt, config)
+    begin = time.perf_counter()
+    matched = match_boxes(*counted, config)
+    found = evaluate_matched(matched, config)
+    return replace(found, frames=len(gt.tokens), eval_time=time.perf_counter() - begin), matched
 
 
 def evaluate_filtered(gt: Boxes, pred: Boxes, config: DetectionConfig) -> DetectionMetrics:
     """`evaluate` for boxes of which all count."""
     begin = time.perf_counter()
-    curves = _curves(gt, pred, config)
+    found = evaluate_matched(match_boxes(gt, pred, config), config)
+    return replace(found, eval_time=time.perf_counter() - begin)
+
+
+def evaluate_matched(matched: Matched, config: DetectionConfig) -> DetectionMetrics:
+    """`evaluate` for boxes that have been matched with the same settings."""
+    begin = time.perf_counter()
+    curves = _curves(matched, config)
     aps: dict[str, dict[float, float]] = {}
     errors: dict[str, dict[str, float]] = {}
     for name in config.class_range:
@@ -175,24 +202,17 @@ def _first_index(config: DetectionConfig) -> int:
     return round(100 * config.min_recall) + 1  # the bin of the least recall itself does not count
 
 
-def _curves(gt: Boxes, pred: Boxes, config: DetectionConfig) -> dict[tuple[str, float], Curve]:
-    candidates = find_candidates(gt, pred, max(config.dist_ths))
+def _curves(matched: Matched, config: DetectionConfig) -> dict[tuple[str, float], Curve]:
+    pred = matched.pred
     order = score_order(pred.score)
-    rank = inverse(order)
     order = order[np.argsort(pred.label[order].astype(np.int8), kind="stable")]  # by class, then by falling score
     score = pred.score[order]
     ends = np.cumsum(np.bincount(pred.label, minlength=len(CLASS_INDEX)))
-    n_gt = np.bincount(gt.label, minlength=len(CLASS_INDEX))
-    half_turn_labels = [CLASS_INDEX[name] for name in HALF_TURN_CLASSES]
+    n_gt = np.bincount(matched.gt.label, minlength=len(CLASS_INDEX))
     curves: dict[tuple[str, float], Curve] = {}
     for threshold in config.dist_ths:
-        taken = match(candidates, threshold, rank, len(gt))
-        matched = np.flatnonzero(taken >= 0)
-        half_turn = np.isin(pred.label[matched], half_turn_labels)
-        errors = pair_errors(gt, pred, taken[matched], matched, half_turn)
-        row = np.full(len(pred), -1)  # where the errors of each detection are
-        row[matched] = np.arange(len(matched))
-        row = row[order]
+        errors = matched.at[threshold].errors
+        row = matched.at[threshold].row[order]
         for name in config.class_range:
             label = CLASS_INDEX[name]
             mine = slice(ends[label - 1] if label else 0, ends[label])
