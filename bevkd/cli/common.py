@@ -16,7 +16,7 @@ from bevkd.hints import RUNS, how_to_train
 ORDER = (
     *("doctor", "simulate", "convert"),
     *("train", "predict", "evaluate", "view", "list", "config"),
-    *("cache", "response", "table", "figure", "part", "report"),
+    *("cache", "response", "breakdown", "table", "figure", "part", "report"),
     *("profile", "bench", "version"),
 )
 

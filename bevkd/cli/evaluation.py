@@ -25,6 +25,18 @@ def check_outputs(*files: Path | None) -> None:
             check_output(file)
 
 
+def metres(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them.
+
+    Raises:
+        BadParameter: one is no number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r:.80} are not numbers with commas between them, as in 0,20,30,50.") from None
+
+
 def show(metrics: Mapping[str, Any], file: Path) -> None:
     """Tables of the metrics and where they lie, unless quiet; last, not to be overlooked, what is odd (stderr)."""
     from bevkd.report.shown import shown
@@ -44,13 +56,21 @@ def evaluate_nuscenes(
     config: Annotated[Path | None, typer.Option(help="Detection config (devkit JSON); default cvpr_2019.")] = None,
     details: Annotated[Path | None, typer.Option(help="Also write the precision-recall curves (JSON).")] = None,
     classes: Classes = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Also by range, weather or lighting, as `breakdowns`; may be repeated."),
+    ] = None,
+    range_bins: Annotated[
+        str, typer.Option(metavar="METRES", help="Borders of the groups by range.")
+    ] = "0,20,30,50",
 ) -> None:
     """NuScenes detection metrics, with the keys of the devkit's metrics_summary.json."""
     from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
 
     check_outputs(out, details)
     settings = DetectionConfig.from_json(config) if config else None
-    found = evaluate_files(root, version, split, results, out, settings, details, categories=own_categories(classes))
+    more = {"categories": own_categories(classes), "by": by or (), "range_bins": metres(range_bins)}
+    found = evaluate_files(root, version, split, results, out, settings, details, **more)
     show(found.content(), out)
 
 

@@ -1,4 +1,4 @@
-"""Commands on runs: `train`, `config`, `cache`, `predict`, `response`."""
+"""Commands on runs: `train`, `config`, `cache`, `predict`, `response`, `breakdown`."""
 
 from __future__ import annotations
 
@@ -238,3 +238,28 @@ def response(
     file = response_file(run, scale, seed, split, runs) if out is None else out
     measure_response(folder, split, file)
     say(f"wrote {file}")
+
+
+@app.command()
+def breakdown(
+    run: Run,
+    split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    range_bins: Annotated[
+        str | None, typer.Option(metavar="METRES", help="Borders of the groups by range; default: data.range_bins.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
+    runs: RunsRoot = RUNS,
+) -> None:
+    """Metrics of a trained run by range, weather and lighting (nuScenes), from what `bevkd predict` has detected."""
+    from bevkd.cli.evaluation import metres
+    from bevkd.config import load_run
+    from bevkd.report.shown import shown_groups
+
+    folder = trained(run, scale, seed, runs)
+    bins = load_run(run, scale, seed).data.range_bins if range_bins is None else metres(range_bins)
+    from bevkd.train.breakdown import break_down_run
+
+    found, file = break_down_run(folder, split, bins, out)
+    say(shown_groups(found), f"breakdown: {file}")

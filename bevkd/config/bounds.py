@@ -31,6 +31,17 @@ def odd(value: int) -> int:
     return value
 
 
+def rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    """The values, if each is larger than the one before.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+        raise ValueError(f"wants rising numbers, not {list(values)}")
+    return values
+
+
 # Counts; 0 mostly means none, or no limit.
 Seed: TypeAlias = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every random generator takes
 Count: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
@@ -61,6 +72,7 @@ Score: TypeAlias = Share
 # Lengths (m), angles (degrees), colours, seconds.
 Length: TypeAlias = Annotated[float, Field(gt=0, le=1_000)]
 Spread: TypeAlias = Annotated[float, Field(ge=0, le=1_000)]
+Borders: TypeAlias = Annotated[tuple[Spread, ...], Field(min_length=2, max_length=20), AfterValidator(rising)]
 Place: TypeAlias = Annotated[float, Field(ge=-1_000, le=1_000)]
 Cell: TypeAlias = Annotated[float, Field(ge=0.01, le=100)]
 Angle: TypeAlias = Annotated[float, Field(ge=0, le=180)]

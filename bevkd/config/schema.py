@@ -18,6 +18,7 @@ from bevkd.config.bounds import (
     KNOWN_CLASSES,
     RANGE,
     Angle,
+    Borders,
     Cell,
     Classes,
     Colour,
@@ -297,6 +298,7 @@ class DataConfig:
     # and of those at test time: a run reads what another has made. 0: none.
     store_gb: Annotated[Spread, VOLATILE] = 0.0
     max_range: Length | None = None  # evaluation: cap of every class range (m); none: the official ranges
+    range_bins: Annotated[Borders, VOLATILE] = (0.0, 20.0, 30.0, 50.0)  # nuScenes: groups by range of a breakdown (m)
     augment: AugmentConfig = AugmentConfig()
 
     def __post_init__(self) -> None:

@@ -61,7 +61,8 @@ class Metric:
         key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
             positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means of
             three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. nuImages: `mAP50`. Any of
-            these for a group of objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`.
+            these for a group of objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`;
+            of groups alone: `mAP_present` (mean over the classes that the group has), `frames`, `boxes`.
             Costs: see `_costs`.
             Of a network: `params`, `macs`, `latency`. Of the response: `<border|background>_heat`, `false_positives`.
             Of the training log: `det_loss[_mean]`; `clipped`, `clip_scale`, `kd_share`, see `bevkd.report.course`.
@@ -70,7 +71,7 @@ class Metric:
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
-        file: which kind of file holds it; values of costs may be null there.
+        file: which kind of file holds it; values of costs and `mAP_present` may be null there.
         unlearnt: printed value from which on the score of an error is 0 (the devkit clips it); none: never.
     """
 
@@ -171,7 +172,13 @@ _PROFILE = {
         ("latency", "ms", "latency_ms", 1.0, 1),
     )
 }
-METRICS: Mapping[str, Metric] = _known() | _costs() | _LOSSES | _COURSE | _RESPONSE | _PROFILE
+# Of groups alone: how well the classes that a group has are found, and how many frames and annotations it has.
+_GROUPS = {
+    "mAP_present": Metric("mAP_present", "%", True, ("mean_ap_present",), file="breakdown"),
+    "frames": Metric("frames", "frames", None, ("frames",), factor=1.0, file="breakdown", digits=0),
+    "boxes": Metric("boxes", "boxes", None, ("boxes",), factor=1.0, file="breakdown", digits=0),
+}
+METRICS: Mapping[str, Metric] = _known() | _GROUPS | _costs() | _LOSSES | _COURSE | _RESPONSE | _PROFILE
 
 
 def metric(key: str) -> Metric:
@@ -184,9 +191,11 @@ def metric(key: str) -> Metric:
     if name not in METRICS:
         raise ConfigError(f"unknown metric {key!r}{nearest(name, METRICS)}; known: {', '.join(METRICS)}")
     known = METRICS[name]
-    if "@" not in key:
+    if "@" not in key and known.file != "breakdown":
         return known
-    if known.file != "metrics" or not group:
+    if "@" not in key:
+        raise ConfigError(f"metric {key!r} is of groups alone, as in {key}@range:0-20")
+    if known.file not in ("metrics", "breakdown") or not group:
         raise ConfigError(f"metric {key!r}: only metrics of detections are given for groups, as in mAP@range:0-20")
     return replace(known, key=key, field=(group, *known.field), file="breakdown")
 
@@ -198,7 +207,9 @@ def value_of(summary: Any, key: str, file: Path) -> float:
         DataError: the file lacks the field, or it is not a finite number.
     """
     value = summary
-    field, factor, optional = metric(key).field, metric(key).factor, metric(key).file == "cost"
+    known = metric(key)
+    field, factor = known.field, known.factor
+    optional = known.file == "cost" or field[-1] == "mean_ap_present"
     for name in field:
         if not isinstance(value, dict) or name not in value:
             raise DataError("metrics file lacks a field", file=file, field=".".join(field))

@@ -21,6 +21,7 @@ _ERRORS = {
     "vel_err": "AVE m/s",
     "attr_err": "AAE 1-acc",
 }
+_UNIT_OF = {"range": " (m)"}
 _KITTI = {"2d": "2D", "bev": "BEV", "3d": "3D", "aos": "AOS"}
 _KITTI_COLUMNS = tuple(product(("R40", "R11"), KITTI_LEVELS))
 
@@ -28,7 +29,7 @@ _KITTI_COLUMNS = tuple(product(("R40", "R11"), KITTI_LEVELS))
 def shown(metrics: Mapping[str, Any]) -> str:
     """Tables of the metrics of nuScenes, KITTI, Waymo or nuImages, whichever a file holds; "" where it holds none."""
     if "nd_score" in metrics:
-        tables = [_nuscenes(metrics)]
+        tables = [_nuscenes(metrics), *_groups(metrics.get("breakdowns", {}))]
     elif KITTI_CLASSES[0] in metrics:
         tables = [_kitti(metrics)]
     elif f"OBJECT_TYPE_TYPE_{WAYMO_TYPES[0]}_LEVEL_1" in metrics:
@@ -39,12 +40,20 @@ def shown(metrics: Mapping[str, Any]) -> str:
         tables = [_nuimages(metrics)]
     else:
         return ""
+    frames = metrics.get("frames")
+    return _text(tables, f"{frames} frames\n" if frames is not None else "")
+
+
+def shown_groups(breakdown: Mapping[str, Any]) -> str:
+    """Tables of the groups of a breakdown, one for each kind."""
+    return _text(_groups(breakdown))
+
+
+def _text(tables: Sequence[Table], said: str = "") -> str:
     out = StringIO()
     console = Console(file=out, width=_WIDTH, no_color=True)
     for table in tables:
         console.print(table)
-    frames = metrics.get("frames")
-    said = f"{frames} frames\n" if frames is not None else ""
     return "\n".join(line.rstrip() for line in (out.getvalue() + said).splitlines() if line.strip())
 
 
@@ -75,6 +84,18 @@ def _nuscenes(metrics: Mapping[str, Any]) -> Table:
     rows.append(("mean", [_percent(metrics["mean_ap"]), *(_error(errors[key]) for key in _ERRORS)]))
     title = f"nuScenes: mAP {_percent(metrics['mean_ap'])} %, NDS {_percent(metrics['nd_score'])} %"
     return _table(title, "class", ["AP %", *_ERRORS.values()], rows)
+
+
+def _groups(breakdowns: Mapping[str, Any]) -> list[Table]:
+    """A table for each kind of groups."""
+    columns = ["mAP %", "present %", "NDS %", *(text.split()[0] for text in _ERRORS.values()), "frames", "boxes"]
+    kinds: dict[str, list[tuple[str, list[str]]]] = {}
+    for name, group in breakdowns.items():
+        kind, _, label = name.partition(":")
+        shares = [_percent(group[key]) for key in ("mean_ap", "mean_ap_present", "nd_score")]
+        errors = [_error(group["tp_errors"][key]) for key in _ERRORS]
+        kinds.setdefault(kind, []).append((label, [*shares, *errors, str(group["frames"]), str(group["boxes"])]))
+    return [_table(f"by {kind}{_UNIT_OF.get(kind, '')}", kind, columns, rows) for kind, rows in kinds.items()]
 
 
 def _kitti(metrics: Mapping[str, Any]) -> Table:

@@ -86,10 +86,10 @@ def predict(out: Path, split: str, stem: Path, batch_size: int = 8) -> Path:
         DataError: bad data.
     """
     detector, run = load_detector(Path(out) / MODEL)
-    return _predict(detector, run, _frames(run, split), Path(stem), batch_size)
+    return _predict(detector, run, submission_frames(run, split), Path(stem), batch_size)
 
 
-def _frames(run: RunConfig, split: str) -> FrameDataset:
+def submission_frames(run: RunConfig, split: str) -> FrameDataset:
     """The frames of a split, if they are such as a submission of the run can be of.
 
     Raises:
@@ -163,7 +163,7 @@ def apply_run(
     if out is None:
         out = folder if run == trained else folder / "applied" / _name(run)
     check_output_folder(out)
-    frames = _frames(run, split)
+    frames = submission_frames(run, split)
     detector, _ = load_detector(folder / MODEL, run.model)
     results = _predict(detector, run, frames, out / f"predictions_{split}", batch_size)
     file = out / f"metrics_{split}.json"

@@ -105,6 +105,7 @@ for _paper in load_papers().values():
     checked(check_lengths, _paper.comparisons, SCALE, lambda run: run_config(run).train, _file, stand_ins_at(SCALE))
 SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
 WAITING = waiting(ROWS)
+BROKEN_DOWN = [run for run in ROWS if run_config(run).data.kind == "nuscenes"]  # whose metrics are also given by groups
 
 
 def indices_of(root):
@@ -208,6 +209,11 @@ def split_of(run, split):
 def metrics_file(run, seed, split="report"):
     """Metrics of a run on the split that is reported or on the one for tuning."""
     return run_file(run, seed, f"metrics_{split_of(run, split)}.json")
+
+
+def range_bins(wildcards):
+    """Borders of the groups by range, in metres."""
+    return ",".join(f"{edge:g}" for edge in run_config(wildcards.run).data.range_bins)
 
 
 def snapshots_metrics(run, seed, split="report"):

@@ -53,6 +53,35 @@ rule evaluate_snapshot:
         " --split {wildcards.split:q} --snapshot {wildcards.number:q} > {log:q} 2>&1"
 
 
+# The same by groups of objects and frames, from the detections that lie beside the metrics.
+rule breakdown:
+    input:
+        index=lambda wildcards: index_of(wildcards.run),
+        model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
+        metrics=f"{RUNS}/{{run}}/seed{{seed}}/metrics_{{split}}.json",
+    output:
+        breakdown=f"{RUNS}/{{run}}/seed{{seed}}/breakdown_{{split}}.json",
+    log:
+        f"{LOGS}/breakdown/{{run}}-seed{{seed}}-{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/breakdown/{{run}}-seed{{seed}}-{{split}}.tsv"
+    wildcard_constraints:
+        run=one_of(BROKEN_DOWN),
+    priority: lambda wildcards: evaluation_priority(wildcards.run, wildcards.seed)
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        scale=SCALE,
+        bins=range_bins,
+    shell:
+        "python workflow/scripts/launch.py 0 breakdown --run {wildcards.run:q} --scale {params.scale:q} --seed {wildcards.seed:q}"
+        " --split {wildcards.split:q} --range-bins {params.bins:q} > {log:q} 2>&1"
+
+
 # Class scores on objects, around them and away from them (UniDistill, Figures S2 and S3).
 rule response:
     input:

@@ -28,7 +28,7 @@ from retries import HOPELESS, LAST_LINE
 
 # Jobs that start from `warm.py`.
 _WARM = (
-    *("simulate", "convert", "train", "cache", "predict", "response"),
+    *("simulate", "convert", "train", "cache", "predict", "response", "breakdown"),
     *("bench", "profile", "table", "figure", "part", "report"),
 )
 

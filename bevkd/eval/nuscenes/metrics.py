@@ -68,7 +68,7 @@ class DetectionMetrics:
         curves: (class, threshold) -> curve.
         label_aps: class -> threshold -> average precision.
         label_tp_errors: class -> error name -> mean error; NaN where the class has no such error.
-        eval_time: seconds spent in matching and averaging.
+        eval_time: seconds spent in filtering, matching and averaging.
         frames: how many were evaluated; 0: not known.
         warnings: what is likely wrong with the submission, where its files were evaluated.
         breakdowns: numbers by group, see `bevkd.eval.nuscenes.breakdown`, where they were asked for.
@@ -156,11 +156,15 @@ def evaluate_counted(
     gt: GroundTruth, pred: Predictions, config: DetectionConfig
 ) -> tuple[DetectionMetrics, Matched]:
     """`evaluate`, and which of the boxes that count match."""
-    counted = filter_boxes(gt.boxes, gt, config), filter_boxes(pred.boxes, gt, config)
     begin = time.perf_counter()
-    matched = match_boxes(*counted, config)
+    matched = match_counted(gt, pred, config)
     found = evaluate_matched(matched, config)
     return replace(found, frames=len(gt.tokens), eval_time=time.perf_counter() - begin), matched
+
+
+def match_counted(gt: GroundTruth, pred: Predictions, config: DetectionConfig) -> Matched:
+    """Match the boxes that count."""
+    return match_boxes(filter_boxes(gt.boxes, gt, config), filter_boxes(pred.boxes, gt, config), config)
 
 
 def evaluate_filtered(gt: Boxes, pred: Boxes, config: DetectionConfig) -> DetectionMetrics:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from bevkd.data import FrameDataset
 from bevkd.data.batch import Boxes
 from bevkd.errors import ConfigError
 from bevkd.eval.nuscenes import Boxes as GlobalBoxes
-from bevkd.eval.nuscenes import DetectionConfig, evaluate_files, make_boxes, write_submission
+from bevkd.eval.nuscenes import DetectionConfig, break_down_files, evaluate_files, make_boxes, write_submission
 from bevkd.eval.nuscenes.constants import ATTRIBUTE_INDEX
 from bevkd.geometry import apply, quaternion_from_matrix, quaternion_from_yaw
 from bevkd.registry import register
@@ -135,3 +135,12 @@ class NuScenesSubmission:
         metrics = evaluate_files(data.root, data.version, split, results, out, settings, categories=own)
         logger.info("%s on %s: mAP %.4f, NDS %.4f", run.run, frames.split, metrics.mean_ap, metrics.nd_score)
         return metrics.content()
+
+    @staticmethod
+    def break_down(
+        run: RunConfig, frames: FrameDataset, results: Path, out: Path, range_bins: Sequence[float]
+    ) -> dict[str, Any]:
+        """Write and return the metrics of groups of boxes and frames, with borders (m) of the groups by range."""
+        split = evaluated_as(run.data.version, frames.split)
+        place = (run.data.root, run.data.version, split)
+        return break_down_files(*place, results, out, evaluation_config(run), frames.categories, range_bins)
