@@ -116,6 +116,7 @@ def test_quiet_keeps_errors_and_what_was_asked_for(elsewhere: Path, capsys: pyte
             ],
         ),
         (["response", "--run", "lidar_base", "--split", "val"], 2, ["`bevkd train --run lidar_base --scale smoke`"]),
+        (["breakdown", "--run", "lidar_base", "--split", "val"], 2, ["`bevkd train --run lidar_base --scale smoke`"]),
         (["table", "unidistill_s1"], 3, ["has not been trained", "`bevkd train --run"]),
     ],
 )

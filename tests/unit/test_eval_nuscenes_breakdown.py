@@ -315,7 +315,7 @@ def test_the_command_line_shows_and_writes_groups(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().out
     assert "by range (m)" in said
     assert "by weather" in said
-    rainy = next(line.split() for line in said.splitlines() if line.startswith("rainy"))
+    rainy = next(line.split() for line in said.splitlines() if line.strip().startswith("rainy"))
     group = content["breakdowns"]["weather:rainy"]
     assert rainy[1:4] == [f"{100 * group[key]:.1f}" for key in ("mean_ap", "mean_ap_present", "nd_score")]
     assert rainy[-2:] == [str(group["frames"]), str(group["boxes"])]

@@ -53,6 +53,7 @@ def test_what_the_workflow_looks_up_loads_no_heavy_library(code: str) -> None:
         ["bench"],
         ["predict", "--split", "val"],
         ["response", "--split", "val"],
+        ["breakdown", "--split", "val"],
         ["view", "--frame", "f", "--out", "o"],
     ],
     ids=lambda command: command[0],

@@ -24,7 +24,9 @@ from bevkd.eval.nuscenes import DetectionConfig, evaluate_files
 from bevkd.eval.nuscenes.splits import official_splits
 from bevkd.io import read_json, write_json
 from bevkd.models.heads.center_settings import CenterDecodeSettings
+from bevkd.report.metrics import value_of
 from bevkd.train import evaluate_run, train
+from bevkd.train.breakdown import break_down_run
 from bevkd.train.overfit import overfit
 from bevkd.train.predict import apply_run, predict
 
@@ -61,6 +63,45 @@ def test_submission_and_metrics(smoke_dataset: Any, tmp_path: Path) -> None:
     predict(out, "val", out / "again.json", batch_size=3)
     again = json.loads((out / "again.json").read_text())
     assert again["results"].keys() == json.loads(before)["results"].keys()
+
+
+def test_a_run_is_broken_down(
+    smoke_dataset: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the detections that lie there, without another look at the network; its metrics are left alone."""
+    run = tiny_run(smoke_dataset, steps=30, model=tiny_model("lidar"))
+    out = folder(tmp_path, run)
+    train(run, out)
+    summary = evaluate_run(out, "val")
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    where = ["breakdown", "--run", run.run, "--scale", "smoke", "--runs", str(out.parents[2]), "--split", "val"]
+    assert main([*where, "--range-bins", "0,10,15,25"]) == 0
+    file = out / "breakdown_val.json"
+    text = capsys.readouterr().out
+    assert "by lighting" in text
+    assert f"breakdown: {file}" in text
+    found = read_json(file)
+    assert [name.partition(":")[2] for name in found] == ["0-10", "10-15", "15-25", "rainy", "sunny", "night", "day"]
+    boxes = {kind: sum(group["boxes"] for name, group in found.items() if kind in name) for kind in ("range", "weather")}
+    assert boxes["range"] == boxes["weather"] > 0, "data.max_range is where the bins end"
+    assert found["weather:rainy"]["frames"] + found["weather:sunny"]["frames"] == summary["frames"]
+    assert 0 < value_of(found, "mAP@range:0-10", file) < value_of(found, "mAP_present@range:0-10", file) + 1e-9
+    written = file.read_bytes()
+    file.unlink()
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+    (out / "predictions_val.json").unlink()
+    content, place = break_down_run(out, "val", (0.0, 10.0, 15.0, 25.0))
+    assert (content.keys(), place, file.read_bytes()) == (found.keys(), file, written)
+    assert (out / "predictions_val.json").exists(), "detections that are gone are made again"
+    with pytest.raises(ConfigError, match="no_such_split"):
+        break_down_run(out, "no_such_split", (0.0, 25.0))
+    with pytest.raises(ConfigError, match="rising"):
+        break_down_run(out, "val", (25.0, 0.0))
+    assert file.read_bytes() == written
+    monkeypatch.setattr("bevkd.train.breakdown.read_config", lambda _: replace(run, data=replace(run.data, kind="kitti")))
+    with pytest.raises(ConfigError, match="reads kitti: only metrics of nuScenes"):
+        break_down_run(out, "val", (0.0, 25.0))
 
 
 def test_frames_without_detections_are_present(smoke_dataset: Any, tmp_path: Path) -> None:

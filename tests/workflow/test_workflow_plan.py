@@ -288,13 +288,29 @@ def test_a_table_of_mixed_sources_asks_for_all_of_them(tmp_path: Path) -> None:
         return snakemake(folder, "--cores", "1", "--dry-run", "--config", "scale=smoke", "--", "table_kitti", ok=ok)
 
     missing = planned("params", "mAP@range:0-20", "step_time_live", ok=False)
-    assert "results/runs/smoke/kitti_lidar/seed0/breakdown_val.json" in missing, "a breakdown has no rule yet"
+    assert "results/runs/smoke/kitti_lidar/seed0/breakdown_val.json" in missing, "KITTI has no breakdown"
     counts = jobs(planned("params", "mAP", "step_time_live", ok=True))
     mixed = ("train", "evaluate", "bench", "profile", "table")
     assert {rule: counts[rule] for rule in mixed} == dict.fromkeys(mixed, 1)
     plan = planned("params", "mAP", ok=True)
     assert "results/smoke/profiles/kitti_lidar.json" in plan
     assert {rule: jobs(plan)[rule] for rule in ("train", "profile")} == {"train": 1, "profile": 1}
+
+
+def test_a_breakdown_reads_what_an_evaluation_leaves(clone: Path) -> None:
+    """Nothing is trained or evaluated again for it, and its bins are those of the scale."""
+    run = "results/runs/smoke/lidar_base/seed0"
+
+    def planned() -> str:
+        options = ("--cores", "1", "--dry-run", "--printshellcmds", "--config", "scale=smoke")
+        return snakemake(clone, *options, "--", f"{run}/breakdown_val.json")
+
+    plan = planned()
+    assert {rule: jobs(plan)[rule] for rule in ("train", "evaluate", "breakdown")} == dict.fromkeys(
+        ("train", "evaluate", "breakdown"), 1
+    )
+    assert f"{run}/metrics_val.json" in plan
+    assert re.search(r"breakdown --run lidar_base --scale smoke --seed 0 --split val --range-bins 0,10,15,25 ", plan)
 
 
 def lasting(page: str) -> list[str]:
