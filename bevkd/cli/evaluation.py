@@ -60,9 +60,7 @@ def evaluate_nuscenes(
         list[str] | None,
         typer.Option(metavar="KIND", help="Also by range, weather or lighting, as `breakdowns`; may be repeated."),
     ] = None,
-    range_bins: Annotated[
-        str, typer.Option(metavar="METRES", help="Borders of the groups by range.")
-    ] = "0,20,30,50",
+    range_bins: Annotated[str, typer.Option(metavar="METRES", help="Borders of the groups by range.")] = "0,20,30,50",
 ) -> None:
     """NuScenes detection metrics, with the keys of the devkit's metrics_summary.json."""
     from bevkd.eval.nuscenes import DetectionConfig, evaluate_files

@@ -63,7 +63,7 @@ class Comparison:
         protocol: how its arms are trained (`bevkd.config.protocols`); follows from their rows, what is said is checked.
         differs: what its runs differ in on purpose; unsaid, they start from the same weights and train the same steps.
         pool: endings of run ids, pooled: every run stands for those with its id and these endings.
-        at: scale -> run -> the run that stands for it there.
+        at: scale -> run -> the run that stands for it there; also of metrics, where a scale has other groups.
     """
 
     name: Name
@@ -85,7 +85,7 @@ class Comparison:
     protocol: Protocol | None = None
     differs: tuple[Differs, ...] = ()
     pool: tuple[Ending, ...] = ()
-    at: dict[Name, dict[Name, Name]] = field(default_factory=dict)
+    at: dict[Name, dict[Words, Words]] = field(default_factory=dict)
 
     def compared(self, scale: str = "", same_as: Mapping[str, str] | None = None) -> list[tuple[str, list[str]]]:
         """Place by place of its pools: the arm's run and those that it is compared with, as a scale has them.

@@ -30,7 +30,7 @@ _BLOCK = ("comparisons", "group", "show", "labels", "published")
 
 
 def stand_ins(content: Any, runs: Mapping[str, str]) -> Any:
-    """Plain content with run ids replaced wherever a whole string is one."""
+    """Plain content with run ids, or metrics of groups, replaced wherever a whole string is one."""
     if isinstance(content, dict):
         return {key: stand_ins(value, runs) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -203,8 +203,9 @@ def claims_of(
         ConfigError: a word of the statement, or a published cell, is not known.
     """
     runs = stand_ins_at(scale, item.at)
-    for ending, key in item.metrics.items():
-        cells = _cells(item, key, tables, where)
+    for ending, printed in item.metrics.items():
+        key = runs.get(printed, printed)
+        cells = _cells(item, printed, tables, where)
         source = item.source or (cells and f"Table {cells[0]['table']}")
         if not source:
             raise ConfigError(f"{where}: a claim needs a source, or a table that repeats a published one")

@@ -463,12 +463,18 @@ _TABLES = ("defaults", "columns", "tables")
 _SHORT = ("labels", "show", "group", "printed", "at")
 
 
+def _kept_reference(column: dict[str, Any]) -> dict[str, Any]:
+    """A column that is of another group at a scale: beside it stands what is published of the group it stands for."""
+    fixed = column.get("reference")
+    return column | {"reference": ColumnSpec(column["key"]).selector if fixed is None else fixed}
+
+
 def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scale: str | None, where: str) -> Any:
     """A table as plain data, spelt out."""
     known = [field.name for field in fields(TableConfig) if field.name not in ("name", "part")]
     plain = dict(check_keys(content, [*known, *_SHORT], where))
     there = dict(plain.pop("at", {}).get(scale, {}))
-    plain |= {key: there.pop(key) for key in known if key in there}  # the rest are runs that stand for others
+    plain |= {key: there.pop(key) for key in known if key in there}  # the rest stand for others: runs, groups
     short: dict[str, Any] = {"labels": {}, "show": (), "group": "", "where": where, "scale": scale or ""}
     short |= {key: plain.pop(key) for key in ("labels", "show", "group") if key in plain}
     for key in ("rows", "also"):
@@ -479,6 +485,7 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
         for row in plain.get("context", ())
     ]
     plain["columns"] = printed_only(columns(plain.get("columns"), named, where), plain.pop("printed", None))
+    plain["columns"] = [_kept_reference(column) if column["key"] in there else column for column in plain["columns"]]
     plain |= published_of(plain.get("published"), paper.recipe.paper)
     plain.setdefault("title", f"{paper.recipe.paper}, Table {plain['published'].get('table', '')}")
     if plain.get("target") == "preview":

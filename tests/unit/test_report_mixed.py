@@ -20,7 +20,7 @@ from bevkd.report import frames, ledger, reference, render, tables
 from bevkd.report.fill import fill
 from bevkd.report.metrics import metric, value_of
 from bevkd.report.runs import Runs, cost_file, profile_file
-from bevkd.report.spec import ColumnSpec, ContextSpec, RowSpec, TableConfig, load_tables, reads
+from bevkd.report.spec import ColumnSpec, ContextSpec, RowSpec, TableConfig, load_claims, load_tables, reads
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 ROWS = {name: RowConfig(id=name, dataset="nuscenes_sim", model="camera", seeds=(0, 1)) for name in ("a", "b")}
@@ -123,6 +123,75 @@ def test_groups_of_published_tables_are_found():
     column = ColumnSpec("NDS@range:0-20")
     cell = reference.select({"paper": "CRKD", "table": "S1", "row_label": "Teacher", **column.selector})
     assert cell.value == 76.71
+
+
+def test_paired_differences_of_a_group(runs: Runs, tmp_path: Path):
+    """A table by range, with the numbers of annotations and a group that has none."""
+    for name in ("a", "b"):
+        for seed in (0, 1):
+            file = runs.folder(name, seed) / "breakdown_val.json"
+            near = json.loads(file.read_text())["range:0-20"] | {"mean_ap_present": 0.5, "frames": 40, "boxes": 7}
+            far = near | {"mean_ap": 0.0, "mean_ap_present": None, "boxes": 0}
+            file.write_text(json.dumps({"range:0-20": near, "range:30-50": far}))
+    keys = [f"{key}@range:{bins}" for bins in ("0-20", "30-50") for key in ("mAP", "mAP_present", "boxes")]
+    spec = TableConfig("t", "T", "c", tuple(map(ColumnSpec, keys)), (ROW,), delta="mAP@range:0-20")
+    assert reads(spec, ROWS) == {"breakdown": [(name, seed) for name in "ab" for seed in (0, 1)]}
+    table = fill(spec, runs, tmp_path)
+    (row,) = table.rows
+    assert row.delta is not None
+    assert (row.delta.mean, row.n) == (pytest.approx(4.0), 2)
+    assert row.values["mAP@range:0-20"].ours == pytest.approx(22.0)
+    assert math.isnan(row.values["mAP_present@range:30-50"].ours)
+    (grid,) = render.grids(table)
+    assert "7 ± 0" in grid.rows[0]
+    assert "mAP present, range 30-50" in " ".join(grid.head)
+    _, markdown, _ = (path.read_text() for path in render.write(table, tmp_path / "tables"))
+    assert "+4.0 [" in markdown
+
+
+def test_a_scale_with_other_groups(config_copy: Path):
+    """Ours of a nearer group stands beside the published number of the group that it stands for."""
+    folder = config_copy / "papers" / "mine"
+    groups = {"mAP@range:0-20": "mAP@range:0-10"}
+    rows = {name: {"dataset": "nuscenes_sim", "model": "camera"} for name in ("mine_a", "mine_b")}
+    table = {
+        "title": "T",
+        "caption": "c",
+        "columns": ["mAP@range:0-20", "boxes@range:0-20"],
+        "printed": ["mAP@range:0-20"],
+        "delta": "mAP@range:0-20",
+        "published": {"paper": "CRKD", "table": "S1"},
+        "at": {"sim": groups | {"boxes@range:0-20": "boxes@range:0-10"}},
+        "rows": [
+            {"label": "CRKD", "run": "mine_a", "against": "mine_b", "published": {"row_label": "CRKD"}},
+            {"label": "Student", "run": "mine_b", "published": {"row_label": "Student"}},
+        ],
+    }
+    claim = {
+        "runs": {"arm": "mine_a", "baseline": "mine_b"},
+        "control": "not_due",
+        "table": "mine_s1",
+        "metrics": {"_near": "mAP@range:0-20"},
+        "statement": "better in {metric}",
+        "at": {"sim": groups},
+    }
+    for name, content in (
+        ("runs", {"runs": rows}),
+        ("tables", {"tables": {"mine_s1": table}}),
+        ("claims", {"comparisons": {"mine": claim}}),
+    ):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    for scale, bins in (("sim", "0-10"), ("paper", "0-20")):
+        found = load_tables(scale)["mine_s1"]
+        assert [column.key for column in found.columns] == [f"mAP@range:{bins}", f"boxes@range:{bins}"]
+        assert found.delta == f"mAP@range:{bins}"
+        assert isinstance(found.rows, tuple)
+        values, _ = tables.published(found, found.rows[0])
+        assert values[f"mAP@range:{bins}"] == 61.59
+        said = load_claims(scale)["mine_near"]
+        assert (said.metric, said.statement) == (f"mAP@range:{bins}", f"better in mAP@range:{bins}")
+        assert said.published is not None
+        assert [cell["class"] for cell in said.published] == ["range:0-20"] * 2
 
 
 @pytest.fixture

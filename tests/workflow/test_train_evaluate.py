@@ -82,7 +82,9 @@ def test_a_run_is_broken_down(
     assert f"breakdown: {file}" in text
     found = read_json(file)
     assert [name.partition(":")[2] for name in found] == ["0-10", "10-15", "15-25", "rainy", "sunny", "night", "day"]
-    boxes = {kind: sum(group["boxes"] for name, group in found.items() if kind in name) for kind in ("range", "weather")}
+    boxes = {
+        kind: sum(group["boxes"] for name, group in found.items() if kind in name) for kind in ("range", "weather")
+    }
     assert boxes["range"] == boxes["weather"] > 0, "data.max_range is where the bins end"
     assert found["weather:rainy"]["frames"] + found["weather:sunny"]["frames"] == summary["frames"]
     assert 0 < value_of(found, "mAP@range:0-10", file) < value_of(found, "mAP_present@range:0-10", file) + 1e-9
@@ -99,7 +101,9 @@ def test_a_run_is_broken_down(
     with pytest.raises(ConfigError, match="rising"):
         break_down_run(out, "val", (25.0, 0.0))
     assert file.read_bytes() == written
-    monkeypatch.setattr("bevkd.train.breakdown.read_config", lambda _: replace(run, data=replace(run.data, kind="kitti")))
+    monkeypatch.setattr(
+        "bevkd.train.breakdown.read_config", lambda _: replace(run, data=replace(run.data, kind="kitti"))
+    )
     with pytest.raises(ConfigError, match="reads kitti: only metrics of nuScenes"):
         break_down_run(out, "val", (0.0, 25.0))
 

@@ -152,9 +152,7 @@ def evaluate(gt: GroundTruth, pred: Predictions, config: DetectionConfig | None 
     return evaluate_counted(gt, pred, config)[0]
 
 
-def evaluate_counted(
-    gt: GroundTruth, pred: Predictions, config: DetectionConfig
-) -> tuple[DetectionMetrics, Matched]:
+def evaluate_counted(gt: GroundTruth, pred: Predictions, config: DetectionConfig) -> tuple[DetectionMetrics, Matched]:
     """`evaluate`, and which of the boxes that count match."""
     begin = time.perf_counter()
     matched = match_counted(gt, pred, config)
