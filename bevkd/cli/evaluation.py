@@ -67,8 +67,8 @@ def evaluate_nuscenes(
 
     check_outputs(out, details)
     settings = DetectionConfig.from_json(config) if config else None
-    more = {"categories": own_categories(classes), "by": by or (), "range_bins": metres(range_bins)}
-    found = evaluate_files(root, version, split, results, out, settings, details, **more)
+    bins, own = metres(range_bins), own_categories(classes)
+    found = evaluate_files(root, version, split, results, out, settings, details, own, by or (), bins)
     show(found.content(), out)
 
 

@@ -8,6 +8,7 @@ meaning (shares, decays, angles). Numbers that are not finite are in no range.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -37,7 +38,7 @@ def rising(values: tuple[float, ...]) -> tuple[float, ...]:
     Raises:
         ValueError: they are not.
     """
-    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(values)):
         raise ValueError(f"wants rising numbers, not {list(values)}")
     return values
 

@@ -1,10 +1,11 @@
-"""Metrics by distance, weather and light: the groups themselves, and that each is what the evaluator says of it alone."""
+"""Metrics by distance, weather and light: which groups there are, and that each is what it would be alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bevkd.cli.app import main
 from bevkd.errors import ConfigError, DataError
 from bevkd.eval.nuscenes import (
     DetectionConfig,
+    KINDS,
     GroundTruth,
     Predictions,
     break_down,
@@ -31,7 +33,6 @@ from bevkd.report.metrics import metric, value_of
 from bevkd.report.shown import shown, shown_groups
 
 CONFIG = DetectionConfig()
-SCENES = ("range", "weather", "lighting")
 OWN = ("mean_ap_present", "frames", "boxes", "boxes_per_class")
 CAR, TRUCK, PEDESTRIAN = 0, 1, 8
 
@@ -185,7 +186,7 @@ def of_range(world: World, low: float, high: float) -> Callable[[dict[str, Any]]
 
 
 def predicates(world: World) -> dict[str, Callable[[dict[str, Any]], bool]]:
-    bins = zip(EDGES, EDGES[1:], strict=False)
+    bins = pairwise(EDGES)
     return {f"range:{low:g}-{high:g}": of_range(world, low, high) for low, high in bins} | {
         "weather:rainy": of_frames(world, "rain", True),
         "weather:sunny": of_frames(world, "rain", False),
@@ -219,7 +220,7 @@ def test_groups_are_what_the_evaluator_says_of_them_alone(tmp_path: Path, recipe
     place = (tmp_path, world.version, world.split, world.results, out)
     evaluate_files(*place)
     plain = json.loads(out.read_text())
-    evaluate_files(*place, by=SCENES, range_bins=EDGES)
+    evaluate_files(*place, by=KINDS, range_bins=EDGES)
     whole = json.loads(out.read_text())
     groups = whole.pop("breakdowns")
     assert {**whole, "eval_time": 0} == {**plain, "eval_time": 0}
@@ -287,7 +288,7 @@ def test_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             return real(*args)
 
         monkeypatch.setattr(run, name, counting)
-    evaluate_files(tmp_path, world.version, world.split, world.results, tmp_path / "m.json", by=SCENES)
+    evaluate_files(tmp_path, world.version, world.split, world.results, tmp_path / "m.json", by=KINDS)
     assert set(count.values()) == {1}
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def check_bins(bins: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ConfigError: they are fewer than two, not rising, or no distances.
     """
-    rising = all(a < b for a, b in zip(bins, bins[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(bins))
     if len(bins) < 2 or not all(math.isfinite(edge) and edge >= 0 for edge in bins) or not rising:
         raise ConfigError(
             f"bins of distances are two or more rising numbers of metres, as in 0,20,30,50, not {list(bins)}"
@@ -102,9 +103,9 @@ def _by_distance(
     gt: GroundTruth, matched: Matched, config: DetectionConfig, bins: tuple[float, ...]
 ) -> Iterator[tuple[str, Matched]]:
     annotated, detected = ego_distance(matched.gt, gt), ego_distance(matched.pred, gt)
-    for low, high in zip(bins, bins[1:], strict=False):
-        inside = [(low <= distance) & (distance < high) for distance in (annotated, detected)]
-        yield f"{low:g}-{high:g}", of_boxes(matched, *inside, config)
+    for low, high in pairwise(bins):
+        gt_inside, pred_inside = ((low <= distance) & (distance < high) for distance in (annotated, detected))
+        yield f"{low:g}-{high:g}", of_boxes(matched, gt_inside, pred_inside, config)
 
 
 def _by_scene(gt: GroundTruth, kind: str) -> Iterator[tuple[str, Mask]]:
