@@ -175,8 +175,8 @@ _PROFILE = {
 # Of groups alone: how well the classes that a group has are found, and how many frames and annotations it has.
 _GROUPS = {
     "mAP_present": Metric("mAP_present", "%", True, ("mean_ap_present",), file="breakdown"),
-    "frames": Metric("frames", "frames", None, ("frames",), factor=1.0, file="breakdown", digits=0),
-    "boxes": Metric("boxes", "boxes", None, ("boxes",), factor=1.0, file="breakdown", digits=0),
+    "frames": Metric("frames", "number", None, ("frames",), factor=1.0, file="breakdown", digits=0),
+    "boxes": Metric("boxes", "number", None, ("boxes",), factor=1.0, file="breakdown", digits=0),
 }
 METRICS: Mapping[str, Metric] = _known() | _GROUPS | _costs() | _LOSSES | _COURSE | _RESPONSE | _PROFILE
 

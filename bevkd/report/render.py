@@ -159,9 +159,11 @@ def _context(table: Table) -> list[Grid]:
 
 def units_text(table: Table) -> str:
     """`Units: mAP %, mAVE m/s.`, the same for classes and groups."""
-    keys = [column.key.partition("@")[0] for column in table.spec.columns]
-    units = {"AP" if key.startswith("AP_") else column_name(key): metric(key).shown.unit for key in keys}
-    return "Units: " + ", ".join(f"{key} {unit}" for key, unit in units.items()) + "."
+    units = {}
+    for column in table.spec.columns:
+        name = column.key.partition("@")[0]
+        units["AP" if name.startswith("AP_") else column_name(name)] = metric(column.key).shown.unit
+    return "Units: " + ", ".join(f"{name} {unit}" for name, unit in units.items()) + "."
 
 
 def protocol_notes(table: Table) -> list[str]:

@@ -16,8 +16,8 @@ from eval_nuscenes_world import Recipe, World, assert_same, devkit_metrics, make
 from bevkd.cli.app import main
 from bevkd.errors import ConfigError, DataError
 from bevkd.eval.nuscenes import (
-    DetectionConfig,
     KINDS,
+    DetectionConfig,
     GroundTruth,
     Predictions,
     break_down,

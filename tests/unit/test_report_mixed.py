@@ -147,6 +147,7 @@ def test_paired_differences_of_a_group(runs: Runs, tmp_path: Path):
     assert "mAP present, range 30-50" in " ".join(grid.head)
     _, markdown, _ = (path.read_text() for path in render.write(table, tmp_path / "tables"))
     assert "+4.0 [" in markdown
+    assert "Units: mAP %, mAP present %, boxes number." in markdown
 
 
 def test_a_scale_with_other_groups(config_copy: Path):
