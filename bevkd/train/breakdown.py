@@ -43,9 +43,9 @@ def break_down_run(
     submission = lookup("submission", run.data.kind)
     if not hasattr(submission, "break_down"):
         raise ConfigError(f"run {run.run!r} reads {run.data.kind}: only metrics of nuScenes are broken down by groups")
+    frames = submission_frames(run, split)
     file = folder / f"breakdown_{split}.json" if out is None else Path(out)
     check_output(file)
-    frames = submission_frames(run, split)
     if not frames.has_annotations:
         raise DataError(f"split {split!r} has no labels", file=run.data.index)
     results = folder / f"predictions_{split}.json"

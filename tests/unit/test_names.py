@@ -70,12 +70,14 @@ def test_splits_are_names(split: str) -> None:
     assert split_names("train + tune") == split_names("train+tune") == ("train", "tune")
 
 
-@pytest.mark.parametrize("command", ["train", "config", "predict", "response", "view", "profile", "bench", "cache"])
+@pytest.mark.parametrize(
+    "command", ["train", "config", "predict", "response", "breakdown", "view", "profile", "bench", "cache"]
+)
 def test_commands_refuse_hostile_runs(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = {"predict": ["--split", "val"], "response": ["--split", "val"], "view": ["--split", "val"]}.get(command, [])
+    more = ["--split", "val"] if command in ("predict", "response", "breakdown", "view") else []
     for name in ("x$(touch Y)", "../../x", "a/../../b"):
         assert main([command, "--run", name, "--scale", "smoke", *more]) == 2
         error = capsys.readouterr().err

@@ -122,6 +122,8 @@ elif command == "cache":
     write(Path("results/cache", scale, options["--name"], "manifest.json"))
 elif command == "predict":
     write(*(folder / f"{kind}_{options['--split']}.json" for kind in ("predictions", "metrics")))
+elif command == "breakdown":
+    write(folder / f"breakdown_{options['--split']}.json", text="{}")
 elif command in ("bench", "profile", "response"):
     write(out, text="{}")
 elif command == "table":
