@@ -259,7 +259,7 @@ class DataConfig:
 
     kind: Annotated[Name, Registered("reader")] = "nuscenes"  # the reader
     root: PathText = "data/nuscenes"
-    version: Name = "v1.0-trainval"
+    version: NameOrNone = "v1.0-trainval"
     # Folders outside of `root` that links within it may lead to.
     link_targets: Annotated[tuple[PathText, ...], VOLATILE] = ()
     index: PathText = "data/index/nuscenes"
