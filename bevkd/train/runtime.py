@@ -121,11 +121,11 @@ def exclusive(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
     check_output_folder(out)
     lock = FileLock(out / ".lock", timeout=0)
-    try:
-        with writing(out / ".lock"):
+    with writing(out / ".lock"):
+        try:
             lock.acquire()
-    except Timeout:
-        raise ConfigError(f"another process is training into {out}") from None
+        except Timeout:  # which is an OSError, too
+            raise ConfigError(f"another process is training into {out}") from None
     try:
         yield
     finally:

@@ -13,10 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-import os, time
+import os, signal, time
 from bevkd.processes import process_pool
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
     with process_pool(2) as pool:
         first = pool.submit(os.getpid).result()
         slow = pool.submit(time.sleep, 600)

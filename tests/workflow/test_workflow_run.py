@@ -100,9 +100,9 @@ def test_a_new_setting_leaves_nothing_to_do(finished: Path) -> None:
     schema = finished / "bevkd" / "config" / "schema.py"
     before = {path: path.read_text() for path in (stage, schema)}
     stage.write_text(before[stage].rstrip() + "\n    inert: int = 3\n")
-    mark = "    root: str = "
+    mark = "    root: PathText = "
     assert before[schema].count(mark) == 1
-    schema.write_text(before[schema].replace(mark, f"    inert: float = 0.5\n{mark}"))
+    schema.write_text(before[schema].replace(mark, f"    inert: Share = 0.5\n{mark}"))
     try:
         assert (
             "inert: 3"
