@@ -19,7 +19,7 @@ from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
 from bevkd.config.papers import load_papers, load_rows
 from bevkd.config.places import ConfigTree, config_tree
-from bevkd.config.plain import Layer, merge, parse, read_yaml, to_plain
+from bevkd.config.plain import Layer, merge, parse, read_mapping, to_plain
 from bevkd.config.rows import recipe_init, recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
@@ -92,7 +92,7 @@ def _rows_at(_tree: ConfigTree, scale: str) -> dict[str, RowConfig]:
 
 @cache
 def _dataset(file: Path) -> dict[str, Any]:
-    return dict(read_yaml(file) or {})
+    return dict(read_mapping(file))
 
 
 def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[Layer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bevkd.data.options import Problems
 from bevkd.errors import DataError
@@ -31,12 +32,13 @@ def read_labelled(
     problems = problems or Problems()
     if not path.exists() and not path.is_symlink():
         return None, None
-    content = None
+    content: dict[str, list[Any]] | None = None
     with problems.here():
-        content = read_json(path)
-        if not isinstance(content, dict) or not all(_is_number(k) and isinstance(v, list) for k, v in content.items()):
+        found = read_json(path)
+        if not isinstance(found, dict) or not all(_is_number(k) and isinstance(v, list) for k, v in found.items()):
             raise DataError("must map subset numbers to lists of sample tokens", file=path)
-    if not isinstance(content, dict):
+        content = found
+    if content is None:
         return None, None
     position = {token: i for i, token in enumerate(tokens)}
     out: Subsets = [[] for _ in tokens]

@@ -34,6 +34,7 @@ from bevkd.io import digest, read_json
 logger = logging.getLogger(__name__)
 
 FORMAT = 3
+MOST_VARIANTS = 1_000  # of a frame, as `data.augment.variants` has it
 MANIFEST, ENTRIES, SUMS, BOXES = "manifest.json", "entries.npy", "sums.json", "boxes"
 Entry = tuple[int, int]  # frame (index into the tokens) and variant
 
@@ -122,6 +123,11 @@ class TeacherCache:
             raise DamagedCacheError("row counts do not agree", file=path, field="entries")
         if len(entries) and (int(entries.min()) < 0 or int(entries[:, 0].max()) >= len(manifest["tokens"])):
             raise DamagedCacheError("row counts do not agree", file=path, field="tokens")
+        if len(entries) and int(entries[:, 1].max()) > MOST_VARIANTS:
+            raise DamagedCacheError("a variant that there cannot be", file=folder / ENTRIES)
+        made = manifest["made_for"]
+        if not made.keys() >= {"grid", "score_threshold", "taps", "boxes"} or not isinstance(made["taps"], dict):
+            raise DamagedCacheError("does not say what it was made for", file=path, field="made_for")
         columns = {}
         for name, rows in manifest["rows"].items():
             values, offsets = (_map(folder / f"{name}{end}.npy") for end in ("", ".offsets"))

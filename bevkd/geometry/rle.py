@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LARGEST = 12  # characters of one number: 60 bits
+MOST_SIDE = 65_535  # pixels, as many as an image may have
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -42,9 +43,9 @@ def check_record(record: Any) -> tuple[tuple[int, int], str]:
     if not isinstance(record, dict) or not {"size", "counts"} <= record.keys():
         raise ValueError("a mask needs `size` and `counts`")
     size, counts = record["size"], record["counts"]
-    if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and n > 0 for n in size):
+    if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and 0 < n <= MOST_SIDE for n in size):
         raise ValueError(f"the size of a mask is [height, width], not {size!r:.40}")
-    if not isinstance(counts, str):
+    if not isinstance(counts, str) or not counts.isascii():
         raise ValueError("the counts of a mask are text in base64")
     return (size[0], size[1]), counts
 

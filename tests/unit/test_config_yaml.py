@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bevkd.cli import main
-from bevkd.config import read_yaml
+from bevkd.config import load_run, read_yaml
 from bevkd.config.load import parse_override
 from bevkd.config.yaml_text import MOST_CHARACTERS, load_yaml
 from bevkd.errors import ConfigError
@@ -115,3 +115,10 @@ def test_deep_nesting_does_not_kill_a_program() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ConfigError" in done.stderr
+
+
+def test_a_data_set_that_is_no_mapping_is_an_error(config_copy: Path) -> None:
+    path = config_copy / "datasets" / "kitti_sim.yaml"
+    path.write_text("data\n")
+    with pytest.raises(ConfigError, match=rf"{path}: wants a mapping"):
+        load_run("kitti_lidar", "smoke", 0)

@@ -172,6 +172,12 @@ def test_labelled_list_with_unknown_token(copy: Path, tmp_path: Path) -> None:
     assert (error.file, error.token, error.field) == (path, "nowhere", "0")
 
 
+@pytest.mark.parametrize("content", [{"0": None}, {"a": []}, [], 3])
+def test_a_labelled_list_that_is_none_is_one_of_the_problems(copy: Path, content: Any) -> None:
+    (copy / VERSION / "labelled.json").write_text(json.dumps(content))
+    assert "must map subset numbers to lists" in "\n".join(examine_dataset(copy, None).problems)
+
+
 @pytest.mark.parametrize("size", [0, 30])
 def test_truncated_lidar_file_at_conversion(copy: Path, tmp_path: Path, smoke_dataset: Any, size: int) -> None:
     own_files(copy, smoke_dataset)

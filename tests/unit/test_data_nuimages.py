@@ -263,3 +263,14 @@ def test_objects_without_masks_hide_their_boxes() -> None:
     assert (seen[2:5, 4:7] == UNKNOWN).all()
     assert (seen == 1).sum() == 4
     assert np.array_equal(moved_map(seen, np.eye(3), (6, 8), 1), seen)
+
+
+@pytest.mark.parametrize("change", [{"size": [10**30, 5]}, {"size": [70_000, 5]}, {"counts": "\ud800"}])
+def test_masks_beyond_any_are_problems(copy: Path, change: dict[str, Any]) -> None:
+    edit(copy, "object_ann", lambda content: content[0].update(mask=content[0]["mask"] | change))
+    assert "of a mask" in "\n".join(examine_dataset(copy, None).problems)
+
+
+def test_names_longer_than_any_are_missing_files(copy: Path) -> None:
+    edit(copy, "sample_data", lambda content: content[0].update(filename=f"samples/{'x' * 5000}.jpg"))
+    assert "image is missing or empty" in "\n".join(examine_dataset(copy, None).problems)

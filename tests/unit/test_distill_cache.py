@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from bevkd.config import MethodConfig
 from bevkd.data.batch import Batch
 from bevkd.distill import SCORE_THRESHOLD, TeacherCache, Wanted, build_cache, method_settings
+from bevkd.distill.cache import ENTRIES, MANIFEST, DamagedCacheError
 from bevkd.distill.cache_build import all_entries, companies
 from bevkd.errors import DataError
 from bevkd.models.outputs import BEVOutputs
@@ -134,3 +136,21 @@ def test_only_the_columns_of_a_method_are_read(tmp_path: Path) -> None:
     reader = cache.reader(feature.wanted(), GRID, SCORE_THRESHOLD)
     assert set(reader.read("t1", 1, True)) == {"feature", "boxes"}
     assert len(make_batch(["t1"], [1], [True]).boxes) == len(reader.read("t1", 1, True)["feature"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda entries, made: entries.__setitem__((0, 1), 300_000_000), "a variant that there cannot be"),
+        (lambda entries, made: made.pop("grid"), "does not say what it was made for"),
+        (lambda entries, made: made.update(taps=3), "does not say what it was made for"),
+    ],
+)
+def test_a_damaged_description_is_told_and_takes_no_memory(tmp_path: Path, change: Any, message: str) -> None:
+    folder = build(tmp_path / "some", SOME).folder
+    entries, manifest = np.load(folder / ENTRIES), json.loads((folder / MANIFEST).read_text())
+    change(entries, manifest["made_for"])
+    np.save(folder / ENTRIES, entries)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DamagedCacheError, match=message):
+        TeacherCache.open(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -200,7 +201,7 @@ def _present(root: Path, data: Table, key: NDArray[np.int64], options: ConvertOp
         if (why := inside.refused(name)) is not None:
             options.problems.add(DataError(why, file=path, token=token, field="filename"))
             continue
-        there[at] = path.is_file() and path.stat().st_size > 0
+        there[at] = os.path.isfile(path) and os.path.getsize(path) > 0  # also of a name that is too long for any
         if not there[at] and not options.partial:
             what = "image is missing or empty (`convert --partial` indexes what is there)"
             options.problems.add(DataError(what, file=path, token=token, field="filename"))
