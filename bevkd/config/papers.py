@@ -78,8 +78,8 @@ class _Reader:
 
     def _collect(self, name: str) -> None:
         file = self._file(name, "runs")
-        content = self.contents[name] = read_mapping(file, ("defaults", "templates", "runs"))
-        self.raw[name] = entries(runs := content.get("runs") or {}, str(file))
+        content = self.contents[name] = _without_nulls(read_mapping(file, ("defaults", "templates", "runs")), file)
+        self.raw[name] = entries(runs := content.get("runs", {}), str(file))
         self.places |= {run: (file, ("runs", *at)) for run, at in places(runs, str(file)).items()}
         claims = read_mapping(path := self._file(name, "claims"), KEYS)
         self.comparisons[name] = comparisons_of(claims, str(path))
@@ -184,6 +184,22 @@ def _papers(tree: ConfigTree) -> dict[str, Paper]:
         name: replace(paper, comparisons=with_protocols(paper.comparisons, rows, str(paper.file("claims"))))
         for name, paper in papers.items()
     }
+
+
+def _without_nulls(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    """What `runs.yaml` says, where nothing behind a key is nothing, and a template is a mapping.
+
+    Raises:
+        ConfigError: something else than a mapping.
+    """
+    out = {key: {} if held is None else held for key, held in content.items()}
+    templates = out.get("templates", {})
+    parts = {key: held for key, held in out.items() if key != "runs"}
+    parts |= {f"template {key!r}": held for key, held in templates.items()} if isinstance(templates, dict) else {}
+    for key, held in parts.items():
+        if not isinstance(held, dict):
+            raise ConfigError(f"{file}: {key}: wants a mapping")
+    return out
 
 
 def _paired(papers: dict[str, Paper]) -> dict[str, Paper]:

@@ -218,7 +218,8 @@ def _arrays(content: bytes, _name: str, edit: Edit) -> bytes:
     array = arrays[name]
     number = NUMBERS[edit.value % len(NUMBERS)]
     if edit.kind == "column":
-        shapes = (array[:-1], array.reshape(-1), array.astype(np.float16), array.astype("U8"), array[None], array[:0])
+        half = array.astype(np.float16) if array.dtype.kind != "U" else array  # text, by an edit before
+        shapes = (array[:-1], array.reshape(-1), half, array.astype("U8"), array[None], array[:0])
         arrays[name] = shapes[edit.value % len(shapes)]
         if edit.value % 7 == 0:
             del arrays[name]

@@ -221,3 +221,23 @@ def test_bad_models(config_copy: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             load_model(name, "sim")
     assert ModelConfig().bev.depths == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("templates: 3\nruns: {}\n", "templates: wants a mapping"),
+        ("defaults: [a]\nruns: {}\n", "defaults: wants a mapping"),
+        ("templates: {a: b}\nruns: {}\n", "template 'a': wants a mapping"),
+    ],
+)
+def test_parts_of_runs_are_mappings(config_copy: Path, text: str, message: str) -> None:
+    (config_copy / "papers" / "mine" / "runs.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"mine/runs.yaml: {message}"):
+        load_rows()
+
+
+def test_nothing_behind_a_key_is_nothing(config_copy: Path) -> None:
+    text = "defaults:\ntemplates:\nruns: {own: {like: camera_base}}\n"
+    (config_copy / "papers" / "mine" / "runs.yaml").write_text(text)
+    assert load_rows()["own"].model == "camera"
