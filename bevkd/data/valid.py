@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bevkd.geometry.rle import MOST_SIDE
+
 Mask = NDArray[np.bool_]
 
 GLOBAL_M = 2e7  # from the origin of a map; coordinates of UTM and those from the centre of the Earth are less
@@ -22,7 +24,7 @@ SPEED_M_S = 1e3
 ANGLE = 1e3  # rad; headings need not be wrapped
 FOCAL_PX = (1.0, 1e6)
 PLACE_PX = 1e6  # coordinates in an image, which may lie outside of it
-SIDE_PX = 65_535  # what JPEG can hold
+SIDE_PX = MOST_SIDE  # what JPEG can hold
 PIXELS = 1 << 26  # of an image: forty times those of the data sets that are read
 TIME_US = 1 << 53  # 285 years, and exact as a floating-point number
 POINTS = 2**31 - 1  # in a box

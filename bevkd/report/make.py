@@ -22,10 +22,14 @@ _ASKED = ".page.asked"  # who asked last for a new page
 
 
 def _place(scale: str, runs: Path, out: Path | None, rows: Mapping[str, RowConfig] | None) -> tuple[Runs, Path]:
-    """Runs, and the folder for results, which can be written."""
-    folder = results_dir(scale, Path(runs)) if out is None else Path(out)
+    return Runs(Path(runs), scale, load_rows() if rows is None else rows), _folder(scale, out, Path(runs))
+
+
+def _folder(scale: str, out: Path | None, runs: Path = RUNS) -> Path:
+    """The folder for results, which can be written."""
+    folder = results_dir(scale, runs) if out is None else Path(out)
     check_output_folder(folder)
-    return Runs(Path(runs), scale, load_rows() if rows is None else rows), folder
+    return folder
 
 
 def _seen(target: str, rows: Mapping[str, RowConfig] | None) -> Mapping[str, RowConfig] | None:
@@ -139,8 +143,7 @@ def make_report(
     from bevkd.report import html, summary
     from bevkd.report.results import Results
 
-    folder = results_dir(scale) if out is None else Path(out)
-    check_output_folder(folder)
+    folder = _folder(scale, out)
     results = Results(folder, scale, load_rows() if rows is None else rows, partial)
     for what, names in results.missing.items():
         logger.warning("parts of the results: %s: %s", what, ", ".join(names))
@@ -166,8 +169,7 @@ def make_preview(
     """
     from bevkd.report import first_look
 
-    folder = results_dir(scale) if out is None else Path(out)
-    check_output_folder(folder)
+    folder = _folder(scale, out)
     return [first_look.write(folder, scale, load_rows() if rows is None else rows, partial)]
 
 

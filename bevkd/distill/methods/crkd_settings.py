@@ -74,13 +74,13 @@ class MsfdConfig:
     mask: Literal["scaled_box", "box", "gaussian", "dense"] = "scaled_box"
     mask_geometry: Geometry = "rotated"
     velocity_frame: VelocityFrame = "lidar"
-    r1: Length = 20.0
-    r2: Length = 30.0
-    v1: Spread = 0.3
-    v2: Spread = 0.8
-    alpha: Share = 0.25
-    beta: Share = 0.5
-    clip: Annotated[tuple[Spread, Spread], RANGE] = (0.5, 4.0)
+    r1: Length = Footprints.r1
+    r2: Length = Footprints.r2
+    v1: Spread = Footprints.v1
+    v2: Spread = Footprints.v2
+    alpha: Share = Footprints.alpha
+    beta: Share = Footprints.beta
+    clip: Annotated[tuple[Spread, Spread], RANGE] = (Footprints.least, Footprints.most)
     half_square: bool = False
     over_batch: bool = False
 
