@@ -33,7 +33,7 @@ reproduce: env ## Make every table and figure of the default scale (resumes by i
 preview: env ## One seed of each paper's headline, for a first look (n = 1)
 	$(SNAKEMAKE) preview $(ARGS)
 
-extended: env ## Tuning of the baselines, three labelled subsets, long learning curves; then the page again
+extended: env ## Trials, other ablations and controls, three labelled subsets, long curves; then the page again
 	$(SNAKEMAKE) tuning extended $(ARGS)
 	$(SNAKEMAKE) --force report $(ARGS)
 
@@ -45,14 +45,15 @@ resume: env ## Continue after a crash or kill -9 (drops the stale lock first; no
 	$(SNAKEMAKE) $(ARGS)
 
 adopt: env ## After `dvc pull`: take data, weights and metrics as they came, instead of making them again
+	$(BIN)/python workflow/scripts/adopt.py
 	$(BIN)/snakemake --touch --cores 1 $(ARGS)
 
 test: env-dev ## Lint, type check and all tests
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n $${BEVKD_TEST_JOBS:-2} --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $${BEVKD_TEST_JOBS:-2} --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: env-dev ## Tests of seconds only
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-slurm: env-dev ## The smoke workflow on a real single-node SLURM (Debian packages, as root)
 	$(BIN)/pip install -q -c constraints.txt -e '.[slurm]'

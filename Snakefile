@@ -25,6 +25,7 @@ onstart:
     end_rate_limit(workflow.scheduler)
     retry_only_crashes(workflow.scheduler)
     check_image_weights(workflow.dag)
+    check_splits(workflow.dag)
     begin_console(workflow.logger_manager.get_logfile())
 
 
@@ -40,6 +41,7 @@ wildcard_constraints:
     number=r"\d+",
     parts=r"\d+",
     cache=one_of(CACHES),
+    audience=one_of(AUDIENCES),
     split=one_of(SPLITS),
     table=one_of(TABLES),
     figure=one_of(FIGURES),

@@ -21,16 +21,17 @@ from typing import Any
 
 import yaml
 
-from bevkd.config import RowConfig, WorkflowConfig, load_rows, load_run, parse, to_plain
+from bevkd.config import RowConfig, RunConfig, WorkflowConfig, load_rows, load_run, parse, to_plain
 from bevkd.config.workflow import CostConfig
-from bevkd.distill import cache_name
-from bevkd.distill.cache_key import readers_of, reads_cache
-from bevkd.distill.sizes import expected_entries
+from bevkd.distill.cache_key import audiences_of
+from bevkd.distill.sizes import adding, expected_entries
 from bevkd.io import write_text
 
 CONFIG = Path("config/config.yaml")
 _SPENT = re.compile(r"^CPU time ([\d.]+) s, peak memory", re.MULTILINE)
 _PAGES = ("table", "figure", "part", "report", "report_preview")
+# Of a row that is no more, or priced by what it looks at.
+_NOBODYS = ("train", "evaluate", "response", "gates", "attention", "matches", "cache_teacher", "bench", "profile")
 
 
 @dataclass(frozen=True)
@@ -80,32 +81,41 @@ class Prices:
 
     def __init__(self, scale: str, rows: Mapping[str, RowConfig]) -> None:
         self.scale, self.rows = scale, rows
-        self.caches: dict[str, str] = {}
-        for run, row in rows.items():
-            if row.teacher and reads_cache(config := load_run(run, scale, row.seeds[0])):
-                self.caches.setdefault(cache_name(config), run)
+
+    def readers(self, cache: str, audience: str = "") -> list[RunConfig]:
+        """Trainings for which a job looked at samples, and not only found what an earlier audience had asked for."""
+        known, earlier = audiences_of(cache, self.scale), list[RunConfig]()
+        for name, readers in known.items():
+            if name == audience:
+                return adding(readers, earlier)
+            earlier += readers
+        return []
 
     def place(self, job: Job) -> tuple[str, str, float] | None:
-        """(kind of cost, model, format or rule, units); None of a job that is nobody's any more."""
+        """(kind of cost, model, format or rule, units); of a distilled training, method and model. None of a job that
+        is nobody's any more.
+        """
         run = re.split(r"-seed\d+", job.name)[0]
         row = self.rows.get(run)
         match job.rule:
             case "train" if row is not None:
                 steps = load_run(run, self.scale, row.seeds[0]).train.steps
-                return ("distilled" if row.teacher else "per_step", row.model, float(steps)) if steps else None
+                if not steps:
+                    return None
+                if row.method is None:
+                    return "per_step", row.model, float(steps)
+                return "distilled", f"{row.method.kind} {row.model}", float(steps)
             case "evaluate" | "response" if row is not None:
                 return job.rule, row.model, 1.0
-            case "cache_teacher" if job.name in self.caches:
-                reader = self.caches[job.name]
-                config = load_run(reader, self.scale, self.rows[reader].seeds[0])
-                entries = sum(expected_entries(config, readers_of(config))[0])
-                return "cache", self.rows[str(self.rows[reader].teacher)].model, entries
+            case "cache_teacher" if readers := self.readers(*job.name.split("/")):
+                entries = sum(expected_entries(readers[0], readers)[0])
+                return "cache", self.rows[str(readers[0].row.teacher)].model, entries
             case "simulate" | "convert":
                 kind = re.search(r"(\w+?)_sim\b", job.name)
                 return (job.rule, kind[1], 1.0) if kind else None
             case rule if rule in _PAGES:
                 return "report", rule, 1.0
-            case "train" | "evaluate" | "response" | "cache_teacher" | "bench" | "profile":
+            case rule if rule in _NOBODYS:
                 return None
             case rule:
                 return "other", rule, 1.0
@@ -131,14 +141,14 @@ def with_measured(cost: CostConfig, found: Mapping[tuple[str, str], list[float]]
         if new:
             plain[kind] = {**(before if isinstance(before, dict) else {}), **new}
     per_step = {**cost.per_step, **plain.get("per_step", {})}
-    ratios = [
-        second / per_step[model]
-        for (kind, model), values in found.items()
-        if kind == "distilled" and per_step.get(model)
-        for second in values
-    ]
+    ratios = defaultdict[str, list[float]](list)
+    for (kind, which), values in found.items():
+        method, _, model = which.partition(" ")
+        if kind == "distilled" and per_step.get(model):
+            ratios[method] += [second / per_step[model] for second in values]
     if ratios:
-        plain["distilled"] = round(statistics.median(ratios), 2)
+        before = cost.distilled if isinstance(cost.distilled, dict) else {}
+        plain["distilled"] = before | {method: round(statistics.median(some), 2) for method, some in ratios.items()}
     return replace(cost, **plain)
 
 
@@ -173,15 +183,16 @@ def main() -> None:
     if not jobs:
         parser.error(f"no job of scale {chosen.scale!r} has left its CPU time below {chosen.results}")
     found = measured(jobs, Prices(chosen.scale, load_rows()), cost.start)
-    print(f"{'cost':<12}{'of':<24}{'jobs':>6}{'measured':>12}{'estimate':>12}{'ratio':>8}   CPU seconds per unit")
+    print(f"{'cost':<12}{'of':<34}{'jobs':>6}{'measured':>12}{'estimate':>12}{'ratio':>8}   CPU seconds per unit")
     for (kind, which), values in sorted(found.items()):
         if kind in ("per_step", "distilled"):
-            said = cost.per_step.get(which, 0.0) * (cost.distilled if kind == "distilled" else 1.0)
+            method, _, model = which.rpartition(" ")
+            said = cost.per_step.get(model, 0.0) * cost.factor(method)
         else:
             said = cost.of(which if kind == "other" else kind, which)
         mean = statistics.fmean(values)
         ratio = f"{mean / said:.2f}" if said else "-"
-        print(f"{kind:<12}{which:<24}{len(values):>6}{mean:>12.4g}{said:>12.4g}{ratio:>8}")
+        print(f"{kind:<12}{which:<34}{len(values):>6}{mean:>12.4g}{said:>12.4g}{ratio:>8}")
     print(f"{len(jobs)} jobs, {sum(job.seconds for job in jobs) / 60:.1f} CPU minutes")
     if chosen.write:
         write_text(CONFIG, rewritten(text, chosen.scale, with_measured(cost, found)))

@@ -34,10 +34,13 @@ from bevkd.distill.adapters import Adapter
 from bevkd.distill.crucial_points import crucial_points
 from bevkd.distill.heat import pooled_heat
 from bevkd.distill.masks import gaussian_mask, inside_boxes
+from bevkd.distill.quality_response import class_response
+from bevkd.distill.regions import box_owners
 from bevkd.distill.scaled_boxes import code_rectangles, growth, scaled
 from bevkd.distill.taps.footprints import Footprints
 from bevkd.geometry import BEVGrid, box_corners
 from bevkd.io import write_json
+from bevkd.models.features import FeatureInfo
 from bevkd.models.layers import conv_bn_relu
 from bevkd.models.ops.lift_splat import frustum_cells
 from bevkd.models.ops.rotated import iou_3d
@@ -46,6 +49,7 @@ from bevkd.sim import SCALES, simulate_nuscenes
 
 RESULTS = Path(__file__).parent / "results" / "deviations.json"
 GRID = BEVGrid.centred(54.0, 0.6)
+BEVDET_GRID = BEVGrid.centred(51.2, 0.8)
 # Mean length, width and height (m) of the ten classes in nuScenes, in the order of the classes.
 SIZES = (
     *((4.63, 1.96, 1.74), (6.93, 2.51, 2.84), (6.37, 2.85, 3.19), (10.5, 2.94, 3.47), (12.29, 2.90, 3.87)),
@@ -77,13 +81,13 @@ def drawn_boxes(per_frame: int, frames: int, reach: float, seed: int = 0) -> Box
     return Boxes(torch.tensor(boxes).float(), torch.tensor(labels), frame, torch.ones(count))
 
 
-def drawn_outputs(seed: int, frames: int, channels: int = 16) -> BEVOutputs:
+def drawn_outputs(seed: int, frames: int, channels: int = 16, grid: BEVGrid = GRID) -> BEVOutputs:
     """Smooth random maps: noise that is averaged over 5 x 5 cells."""
     generator = torch.Generator().manual_seed(seed)
     smooth = nn.AvgPool2d(5, stride=1, padding=2)
 
     def maps(width: int) -> Tensor:
-        return 5 * smooth(torch.randn(frames, width, GRID.H, GRID.W, generator=generator))
+        return 5 * smooth(torch.randn(frames, width, grid.H, grid.W, generator=generator))
 
     heads = [TaskOutput(maps(k) - 4, {name: maps(width) for name, width in REGRESSION}) for k in TASKS]
     return BEVOutputs({"low": maps(channels), "high": maps(channels).relu()}, CenterOutput(heads, tuple(range(10))))
@@ -385,6 +389,139 @@ def crkd_threshold() -> dict[str, float]:
     teacher.heads[3].heatmap.sub_(12)
     ours, code = (crkd("respd", boxes, teacher, student, least=least)["respd_box"] for least in (0.01, 0.0))
     return {"share_of_box_loss": (code - ours) / code}
+
+
+def distillbev(boxes: Boxes, **options: object) -> dict[str, float]:
+    """Weighted terms of DistillBEV between drawn maps before the head, with some options."""
+    frames = 1 + int(boxes.frame.max())
+    student, teacher = (drawn_outputs(seed, frames, grid=BEVDET_GRID) for seed in (1, 2))
+    spec = FeatureSpec.of_bev(16, 16, 10, 66, ("camera",))
+    context = DistillContext(BEVDET_GRID, frames, boxes, torch.ones(frames, dtype=torch.bool))
+    torch.manual_seed(0)
+    method = build_method(MethodConfig("distillbev", {"levels": ["high"], **options}), spec, spec)
+    with torch.no_grad():
+        found = method.losses(student, method.targets(teacher, context), context)
+    return {term: method.weights()[term] * float(value) for term, value in found.items()}
+
+
+@measure
+def distillbev_cells() -> dict[str, float]:
+    """Cells of objects by their centre, in the code by their corner; objects without any, at cells of 0.8 and 1.6 m."""
+    boxes, none = drawn_boxes(40, 25, 45.0), 1000
+    ours, code = (box_owners(boxes, BEVDET_GRID, 25, point) < none for point in ("centre", "corner"))
+    missed = {}
+    for name, grid in (("finer", BEVDET_GRID), ("coarser", BEVDET_GRID.scaled(2))):
+        alone = replace(boxes, frame=torch.arange(none))  # whether or not another one holds its cells
+        missed[name] = float((box_owners(alone, grid, none) == none).all(2).all(1).float().mean())
+    return {"share_of_other_cells": float((code & ~ours).sum() / code.sum())} | {
+        f"boxes_without_a_{name}_cell": share for name, share in missed.items()
+    }
+
+
+@measure
+def distillbev_false_positives() -> dict[str, float]:
+    """In the code eta is 10, and channels are weighed by the teacher's activity."""
+    boxes = drawn_boxes(30, 2, 50.0)
+    ours, eta = distillbev(boxes), distillbev(boxes, weights={"eta": 10})
+    channels = distillbev(boxes, fp_channel_attention=True)
+    return {
+        "by_eta": eta["fp_high"] / ours["fp_high"],
+        "by_channel_attention": abs(channels["fp_high"] / ours["fp_high"] - 1),
+    }
+
+
+@measure
+def distillbev_imitation() -> dict[str, float]:
+    """Attention imitation compares means of absolute values; the code means, behind a convolution."""
+    boxes = drawn_boxes(30, 2, 50.0)
+    ours, mean = distillbev(boxes)["attn_high"], distillbev(boxes, attn_pool="mean")["attn_high"]
+    return {"by_mean": mean / ours}
+
+
+@measure
+def distillbev_scaling() -> dict[str, float]:
+    """In the code cells of objects weigh at least what true negatives do: a box would have to be a thousand times as
+    large as its cells are few.
+    """
+    boxes = drawn_boxes(30, 2, 50.0)
+    ours, code = distillbev(boxes), distillbev(boxes, scaling="code")
+    return {"change_of_object_term": abs(code["fg_high"] / ours["fg_high"] - 1)}
+
+
+@measure
+def distillbev_resampling() -> dict[str, float]:
+    """With its corner cells on the teacher's a map of 32 cells a side is stretched: how far cells move, each way."""
+    fine = torch.arange(128, dtype=torch.float64)
+    stretched, still = fine * 31 / 127, (fine + 0.5) / 4 - 0.5
+    apart = 3.2 * (stretched - still).abs()
+    return {"mean_shift_m": float(apart.mean()), "largest_m": float(apart.max())}
+
+
+def simdistill(boxes: Boxes, **options: object) -> dict[str, float]:
+    """Unweighted losses of SimDistill between drawn networks, with some options of its parts."""
+    frames = 1 + int(boxes.frame.max())
+    student, teacher = (drawn_outputs(seed, frames) for seed in (1, 2))
+    maps = dict.fromkeys(("camera", "lidar", "simulated"), FeatureInfo(16))
+    for outputs in (student, teacher):
+        outputs.features |= {name: outputs.feature("high") for name in maps}
+    spec = FeatureSpec.of_bev(16, 16, 10, 66, ("camera",))
+    spec = replace(spec, features=spec.features | maps)
+    context = DistillContext(GRID, frames, boxes, torch.ones(frames, dtype=torch.bool))
+    torch.manual_seed(0)
+    method = build_method(MethodConfig("simdistill", dict(options)), spec, spec)
+    with torch.no_grad():
+        found = method.losses(student, method.targets(teacher, context), context)
+    return {term: float(value) for term, value in found.items()}
+
+
+@measure
+def simdistill_missed_object() -> dict[str, float]:
+    """An object that the teacher sees (score 0.99) and the student does not (0.001): loss and gradient with one
+    sigmoid, and with two, where all cells of the map are counted as positive.
+    """
+    found = {}
+    for name, double in (("ours", False), ("code", True)):
+        student, teacher = (torch.full((1, 1, GRID.H, GRID.W), -6.9) for _ in range(2))
+        teacher[0, 0, 90, 90] = 4.6
+        loss = class_response(student.requires_grad_(), teacher, [1], double)
+        loss.backward()
+        assert student.grad is not None
+        found |= {f"loss_{name}": float(loss.detach()), f"gradient_{name}": float(student.grad.abs().max())}
+    return found
+
+
+@measure
+def simdistill_counts() -> dict[str, float]:
+    """Positive cells are counted across the classes of a task, so that each count is a part of the whole."""
+    boxes = drawn_boxes(30, 2, 50.0)
+    ours, mixed = simdistill(boxes), simdistill(boxes, mmd_p={"mixed_counts": True})
+    return {"class_term_of_the_code": mixed["mmd_p_cls"] / ours["mmd_p_cls"]}
+
+
+@measure
+def simdistill_padding() -> dict[str, float]:
+    """500 boxes count in each task of each frame; where there are less, the first cell of the map stands in."""
+    boxes = drawn_boxes(30, 2, 50.0)
+    ours, padded = simdistill(boxes), simdistill(boxes, mmd_p={"padded_boxes": True})
+    share = 1 - len(boxes) / (500 * len(TASKS) * 2)
+    return {"share_of_padding": share, "box_term_of_the_code": padded["mmd_p_box"] / ours["mmd_p_box"]}
+
+
+@measure
+def simdistill_sines() -> dict[str, float]:
+    """The sine of the yaw is taken for an angle."""
+    boxes = drawn_boxes(30, 2, 50.0)
+    ours, code = simdistill(boxes), simdistill(boxes, mmd_p={"sine_difference": True})
+    return {"box_term_of_the_code": code["mmd_p_box"] / ours["mmd_p_box"]}
+
+
+@measure
+def simdistill_mask() -> dict[str, float]:
+    """The mask is a sum over classes and exceeds 1 in crowds; the mean is over all cells, not over those with heat."""
+    boxes = drawn_boxes(60, 2, 20.0)
+    ours = simdistill(boxes)["cmd"]
+    clipped, masked = (simdistill(boxes, cmd=c)["cmd"] for c in ({"mask_clip": 1}, {"mask_norm": "mask"}))
+    return {"clipped": clipped / ours, "cells_with_heat": ours / masked}
 
 
 def measured() -> dict[str, dict[str, float]]:

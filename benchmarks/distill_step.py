@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from bevkd.bench.step import TimedStep
-from bevkd.config import MethodConfig, RunConfig, load_run, run_dir
+from bevkd.config import MethodConfig, RunConfig, load_model, load_run, run_dir
 from bevkd.data import collate
 from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine
@@ -41,6 +41,7 @@ from bevkd.train.teacher import Teacher
 logger = logging.getLogger("distill_step")
 
 MODELS = {"L": "lidar_base", "C": "camera_base", "L+C": "fusion_base"}
+STUDENTS = {"C, two branches": "simdistill"}  # models that take the place of camera_base's, whose rows set nothing else
 TRIO = {"kind": "unidistill"}
 METHODS: dict[str, MethodConfig] = {
     "unidistill": MethodConfig("unidistill"),
@@ -50,15 +51,22 @@ METHODS: dict[str, MethodConfig] = {
     "dense": MethodConfig("dense"),
     "dense + unidistill": MethodConfig("combine", {"methods": [{"kind": "dense"}, TRIO]}),
     "pseudo_boxes": MethodConfig("pseudo_boxes"),
+    "distillbev": MethodConfig("distillbev"),
+    "distillbev, before the head": MethodConfig("distillbev", {"levels": ["high"]}),
+    "simdistill": MethodConfig("simdistill"),
+    "simdistill, layer in cells": MethodConfig("simdistill", {"cmd": {"project_at": "cells"}}),
 }
+OF_BEV = [name for name in METHODS if name.startswith("distillbev")]
+OF_SIM = [name for name in METHODS if name.startswith("simdistill")]
 # Teacher, student, methods, and whether half of a batch is unlabelled: UniDistill on its four paths as its rows run it,
 # and everything on the path of the label-efficiency study.
 CASES: list[tuple[str, str, list[str], bool]] = [
     ("L+C", "L", ["unidistill"], False),
     ("L+C", "C", ["unidistill"], False),
     ("C", "L", ["unidistill", "unidistill, 3x3 adapters"], False),
-    ("L", "C", ["unidistill"], False),
-    ("L", "C", [name for name in METHODS if "adapters" not in name], True),
+    ("L", "C", ["unidistill", *OF_BEV], False),
+    ("L", "C", [name for name in METHODS if "adapters" not in name and name not in OF_BEV + OF_SIM], True),
+    ("L+C", "C, two branches", OF_SIM, False),
 ]
 
 
@@ -72,7 +80,7 @@ def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple
     path = run_dir(MODELS[name], scale, 0) / "model.pt"
     if path.exists():
         detector, run = load_detector(path)
-        return Teacher(detector.to(device), run, ""), True
+        return Teacher(detector.to(device), run, "", path), True
     run = load_run(MODELS[name], scale, 0)
     frames = training_frames(run)
     plan = batch_plan(run, frames)
@@ -80,7 +88,14 @@ def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple
     timed = contestant(run, build_detector(run.model), None, device)
     for k in range(steps):
         timed.step(collate([frames.get(i, epoch) for i, epoch in plan.batch(k)]))
-    return Teacher(timed.module.detector.eval(), run, ""), False
+    return Teacher(timed.module.detector.eval(), run, "", path), False
+
+
+def student_run(name: str, scale: str) -> RunConfig:
+    """The run of a student."""
+    if name not in STUDENTS:
+        return load_run(MODELS[name], scale, 0)
+    return replace(load_run(MODELS["C"], scale, 0), model=load_model(STUDENTS[name], scale)[0])
 
 
 def lesson_for(run: RunConfig, teacher: Teacher, name: str, mode: str, batches: int, cache: Path) -> Lesson:
@@ -132,15 +147,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--teacher-steps", type=int, default=60)
+    parser.add_argument("--student", choices=sorted({case[1] for case in CASES}), help="of this student alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "distill_step.json")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
-    teachers = {name: teacher_of(name, options.scale, options.teacher_steps, device) for name in MODELS}
+    cases = [case for case in CASES if options.student in (None, case[1])]
+    sources = [name for name in MODELS if any(name == case[0] for case in cases)]
+    teachers = {name: teacher_of(name, options.scale, options.teacher_steps, device) for name in sources}
     rows = []
-    for source, target, methods, unlabelled in CASES:
-        run = load_run(MODELS[target], options.scale, 0)
+    for source, target, methods, unlabelled in cases:
+        run = student_run(target, options.scale)
         if unlabelled:
             half = run.train.batch_size // 2
             train = replace(run.train, batch_size=half, unlabelled_per_batch=half)

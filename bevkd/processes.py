@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
+J = TypeVar("J")
 T = TypeVar("T")
 _AGAIN = 0.1  # seconds
 
@@ -35,6 +36,15 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
         ours.close()
         theirs.close()
+
+
+def mapped(task: Callable[[J], T], jobs: Sequence[J], workers: int) -> Iterator[T]:
+    """What a task makes of each job, in their order; in this process where there is one worker, or one job."""
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(task, jobs)
+        return
+    with process_pool(min(workers, len(jobs))) as pool:
+        yield from pool.map(task, jobs)
 
 
 class _Pool(ProcessPoolExecutor):

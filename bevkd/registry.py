@@ -31,8 +31,10 @@ _PACKAGES = {
     "radar_encoder": "bevkd.models.radar",
     "fuser": "bevkd.models.fuser",
     "image_backbone": "bevkd.models.backbone",
+    "image_neck": "bevkd.models.camera.neck",
     "depth_net": "bevkd.models.camera.depth",
     "view_transform": "bevkd.models.camera.view",
+    "compensation": "bevkd.models.camera.compensation",
     "bev_encoder": "bevkd.models.bev",
     "head": "bevkd.models.heads",
     "loss": "bevkd.models.heads",
@@ -99,6 +101,14 @@ def _load(kind: str, only_settings: bool = False) -> None:
 def names(kind: str) -> list[str]:
     """All registered names of a kind, sorted."""
     _load(kind)
+    return sorted({*_REGISTRY.get(kind, {}), *_SETTINGS.get(kind, {})})
+
+
+def settings_names(kind: str) -> list[str]:
+    """Names of a kind whose settings are known without loading classes, sorted: those in modules of their own, and
+    those of classes that are loaded already.
+    """
+    _load(kind, only_settings=True)
     return sorted({*_REGISTRY.get(kind, {}), *_SETTINGS.get(kind, {})})
 
 

@@ -154,7 +154,7 @@ def _one(folder: Path, split: str) -> tuple[list[str], bool]:
     custom = custom_splits(folder)
     if split not in custom:
         where = f" ({path})" if custom else ""
-        raise ConfigError(
-            f"unknown split {split!r} of version {version!r}{where}{nearest(split, [*custom, *held, *_made(held)])}"
-        )
+        known = [*custom, *held, *_made(held)]
+        there = f"{nearest(split, known)}; it has: {', '.join(known) or 'none'}"
+        raise ConfigError(f"unknown split {split!r} of version {version!r}{where}{there}")
     return custom[split], False

@@ -81,6 +81,7 @@ _STAGES = {
     "image_backbone": "model.camera.backbone",
     "depth_net": "model.camera.depth_net",
     "view_transform": "model.camera.view",
+    "compensation": "model.camera.gcm_image, and at gcm_bev beside it, of an encoder that has them",
     "radar_encoder": "model.radar",
     "fuser": "model.fuser",
     "bev_encoder": "model.bev",

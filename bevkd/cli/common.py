@@ -14,9 +14,9 @@ from bevkd.hints import RUNS, how_to_train
 
 # As a user meets them: data, runs, what comes of them, and last what costs are measured with.
 ORDER = (
-    *("doctor", "simulate", "convert"),
+    *("doctor", "simulate", "convert", "virtual-points"),
     *("train", "predict", "evaluate", "view", "list", "config"),
-    *("cache", "response", "breakdown", "table", "figure", "part", "report"),
+    *("cache", "response", "gates", "attention", "matches", "breakdown", "table", "figure", "part", "report"),
     *("profile", "bench", "version"),
 )
 
@@ -71,6 +71,8 @@ def known_seed(seed: int) -> int:
 
 Seed = Annotated[int, typer.Option(callback=known_seed, help="Seed of the run.")]
 Run = Annotated[str, typer.Option(help="Run id, see `bevkd list runs`.")]
+Split = Annotated[str, typer.Option(help="Split of the data set, such as val.")]
+Measured = Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.steps=100; may be repeated."),

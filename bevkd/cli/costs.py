@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bevkd.cli.common import RUNS, Run, RunsRoot, Scale, Seed, app, say
+from bevkd.cli.common import RUNS, Measured, Run, RunsRoot, Scale, Seed, app, say
 from bevkd.errors import ConfigError
 
 
@@ -44,7 +44,7 @@ def bench(
     steps: Annotated[int, typer.Option(help="Timed steps.")] = 200,
     repeats: Annotated[int, typer.Option(help="How often all of it is measured.")] = 3,
     batch: Annotated[int | None, typer.Option(help="Labelled frames per step; default: as in training.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
+    out: Measured = None,
     runs: RunsRoot = RUNS,
 ) -> None:
     """What a training step of a run costs: without its teacher, with it live and cached."""

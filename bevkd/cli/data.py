@@ -1,4 +1,4 @@
-"""Commands on data sets: `simulate`, `convert`, `doctor`."""
+"""Commands on data sets: `simulate`, `convert`, `virtual-points`, `doctor`."""
 
 from __future__ import annotations
 
@@ -36,9 +36,8 @@ def simulate(
         raise ConfigError(f"unknown scale {scale!r}{nearest(scale, scales)}; known: {', '.join(scales)}")
     write(scales[scale], out, seed, workers=workers)
     splits = scales[scale].splits
-    parts = {name: getattr(splits, name) for name in ("train", "tune", "val") if getattr(splits, name)}
-    shares = ", ".join(f"{name} {count}" for name, count in parts.items())
-    scenes = sum(parts.values())
+    shares = ", ".join(f"{name} {count}" for name, count in splits.scenes.items())
+    scenes = sum(splits.scenes.values())
     say(
         f"wrote {out}: {scenes} scenes ({shares}) of {splits.keyframes_per_scene} keyframes, {_megabytes(out)}",
         f"next: {_convert_command(dataset, out)}",
@@ -119,6 +118,36 @@ def convert(
     reader.convert(root, version, out, workers, **unusual)
     done = f"{out} is up to date" if content_stamp(out / "frames.parquet") == before else f"wrote {out}"
     say(done, summarise(out))
+
+
+@app.command("virtual-points")
+def virtual_points(
+    index: Annotated[Path, typer.Option(help="Folder of the Parquet index.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set, where masks lie and virtual points are put.")],
+    per_instance: Annotated[int, typer.Option(min=1, max=10_000, help="Pixels of each mask.")] = 50,
+    seed: Annotated[int, typer.Option(callback=known_seed, help="Of the choice of pixels.")] = 0,
+    workers: Workers = 1,
+    restart: Annotated[bool, typer.Option("--restart", help="Make files anew that are there.")] = False,
+    link_targets: LinkTargets = None,
+) -> None:
+    """Make virtual points of LiDAR sweeps and 2D instance masks, for the model `mvp`.
+
+    Masks of a simulated data set are made first; those of a real one come from a detector of yours.
+    """
+    from bevkd.data.index import read_stamp
+    from bevkd.data.virtual.make import Recipe, make_virtual_points
+    from bevkd.sim.masks import is_simulated, simulate_masks
+
+    version = str(read_stamp(index).get("version", ""))
+    if is_simulated(root, version):
+        images = simulate_masks(root, version, workers=workers, restart=restart)
+        say(f"masks of {images} simulated images lie beside them")
+    targets = [str(target) for target in link_targets or ()]
+    made = make_virtual_points(
+        index, root, Recipe(per_instance, seed), workers=workers, restart=restart, link_targets=targets
+    )
+    without = f"; {made.without} sweeps have no image with masks" if made.without else ""
+    say(f"{made.virtual} virtual points beside {made.sweeps} sweeps{without}")
 
 
 @app.command()

@@ -23,7 +23,7 @@ def _make(
     from bevkd.config import first_seeds, load_rows
     from bevkd.report import refresh_page
 
-    rows = first_seeds(load_rows(), seeds)
+    rows = first_seeds(load_rows(scale), seeds)
     say(*(f"wrote {path}" for path in make(name, scale, runs, out, rows)))
     if page:
         refresh_page(scale, runs, out, rows, after=name)
@@ -87,7 +87,7 @@ def report(
     from bevkd.report import make_preview, make_report
 
     make = make_preview if preview else make_report
-    say(*(f"wrote {path}" for path in make(scale, out, first_seeds(load_rows(), seeds), partial)))
+    say(*(f"wrote {path}" for path in make(scale, out, first_seeds(load_rows(scale), seeds), partial)))
 
 
 @app.command()
@@ -122,7 +122,7 @@ def view(
     from bevkd.report.runs import Runs
     from bevkd.report.viewer import Look, Viewed, view_frame
 
-    viewed = Viewed.open(Runs(runs, scale, load_rows()), run, seed, index, root)
+    viewed = Viewed.open(Runs(runs, scale, load_rows(scale)), run, seed, index, root)
     reader = viewed.reader()
     chosen = split or viewed.config.data.report_split
     if list_:

@@ -1,4 +1,4 @@
-"""Commands on runs: `train`, `config`, `cache`, `predict`, `response`, `breakdown`."""
+"""Commands on runs: `train`, `config`, `cache`, `predict`, `response`, `gates`, `attention`, `matches`, `breakdown`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bevkd import progress
-from bevkd.cli.common import RUNS, Overrides, Run, RunsRoot, Scale, Seed, app, content_stamp, say, trained
+from bevkd.cli.common import (
+    RUNS,
+    Measured,
+    Overrides,
+    Run,
+    RunsRoot,
+    Scale,
+    Seed,
+    Split,
+    app,
+    content_stamp,
+    say,
+    trained,
+)
 from bevkd.errors import BevkdError, ConfigError
 from bevkd.hints import command
 
@@ -154,36 +167,48 @@ def cache(
     runs: RunsRoot = RUNS,
     reader: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN:SEED", help="Trainings that read it; default: all of config that do."),
+        typer.Option(metavar="RUN:SEED", help="Trainings that read it; default: all of its audience that do."),
+    ] = None,
+    audience: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PAPER-TIER",
+            help="With --name: for the rows of one paper and tier; default: the first that read it.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say about how large it will be.")] = False,
 ) -> None:
-    """Build the teacher cache that a distilled run reads (shared by every run with the same needs)."""
+    """Build the teacher cache that a distilled run reads: what the rows of its paper and tier tap, in one pass."""
     from bevkd.config import load_run, run_dir
-    from bevkd.distill.cache_key import cache_name, reader_of, readers_of
+    from bevkd.distill.cache_key import audience_of, cache_name, reader_of, readers_of
     from bevkd.distill.sizes import estimate_cache_bytes
 
     if (run is None) == (name is None):
         raise ConfigError("give one of --run and --name")
     if name is not None and overrides:
         raise ConfigError("--set belongs to --run")
-    config = load_run(run, scale, seed, overrides) if run is not None else reader_of(str(name), scale)
+    if name is None and audience is not None:
+        raise ConfigError("--audience belongs to --name")
+    config = load_run(run, scale, seed, overrides) if run is not None else reader_of(str(name), scale, audience)
     known = [] if overrides else readers_of(config)
     readers = [_reader(one, scale) for one in reader or []] or known
     if dry_run:
         size = estimate_cache_bytes(config, readers)
         typer.echo(f"{cache_name(config)}: about {size / 1e6:.1f} MB for {len(readers) or 1} trainings")
         return
+    from bevkd.io import write_json
     from bevkd.train import ensure_cache
 
     made = ensure_cache(config, run_dir(config.run, scale, config.seed, runs), readers)
+    if not reader and known:
+        write_json(made.folder / f"{audience_of(config)}.json", {"trainings": [f"{r.run}:{r.seed}" for r in known]})
     say(f"teacher cache: {made.folder}")
 
 
 @app.command()
 def predict(
     run: Run,
-    split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
+    split: Split,
     scale: Scale = "sim",
     seed: Seed = 0,
     snapshot: Annotated[int | None, typer.Option(min=1, help="Its weights after so many parts of training.")] = None,
@@ -223,10 +248,10 @@ def predict(
 @app.command()
 def response(
     run: Run,
-    split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
+    split: Split,
     scale: Scale = "sim",
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
+    out: Measured = None,
     runs: RunsRoot = RUNS,
 ) -> None:
     """How high the class scores of a trained run are on objects, in their borders and in the background."""
@@ -241,15 +266,71 @@ def response(
 
 
 @app.command()
+def gates(
+    run: Run,
+    split: Split,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    out: Measured = None,
+    runs: RunsRoot = RUNS,
+) -> None:
+    """Which share of the sensors' maps lies in objects and on roads, before and after the gates of a trained run."""
+    folder = trained(run, scale, seed, runs)
+    from bevkd.train.gates import measure_gates
+
+    found, file = measure_gates(folder, split, out)
+    why = found.get("roads_missing")
+    say(*[f"no roads: {why}"] * bool(why), f"wrote {file}")
+
+
+@app.command()
+def attention(
+    run: Run,
+    split: Split,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help=".npz file; default: the one that tables read.")] = None,
+    runs: RunsRoot = RUNS,
+) -> None:
+    """Where a trained run looks: spatial attention of the map before its head, in every frame of a split."""
+    folder = trained(run, scale, seed, runs)
+    from bevkd.eval.attention import summary
+    from bevkd.train.attention import measure_attention
+
+    found = measure_attention(folder, split, out)
+    of = summary(found)
+    shares = f"{100 * of['near']:.1f} % on the {100 * of['centre_area']:.1f} % of the area at the vehicle"
+    say(f"entropy {100 * of['entropy']:.1f} % of a uniform map, {shares}", f"wrote {found.file}")
+
+
+@app.command()
+def matches(
+    run: Run,
+    split: Split,
+    scale: Scale = "sim",
+    seed: Seed = 0,
+    out: Measured = None,
+    runs: RunsRoot = RUNS,
+) -> None:
+    """What a trained run finds object by object, with as many detections as the split has annotations."""
+    folder = trained(run, scale, seed, runs)
+    from bevkd.train.matches import find_matches
+
+    found, file = find_matches(folder, split, out)
+    counts = f"{found['annotated']} annotations, {found['found']} found, {found['false']} false detections"
+    say(counts, f"wrote {file}")
+
+
+@app.command()
 def breakdown(
     run: Run,
-    split: Annotated[str, typer.Option(help="Split of the data set, such as val.")],
+    split: Split,
     scale: Scale = "sim",
     seed: Seed = 0,
     range_bins: Annotated[
         str | None, typer.Option(metavar="METRES", help="Borders of the groups by range; default: data.range_bins.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file; default: the one that tables read.")] = None,
+    out: Measured = None,
     runs: RunsRoot = RUNS,
 ) -> None:
     """Metrics of a trained run by range, weather and lighting (nuScenes), from what `bevkd predict` has detected."""

@@ -49,6 +49,7 @@ Count: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
 Positive: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
 Few: TypeAlias = Annotated[int, Field(ge=0, le=1_000)]  # layers, sweeps, cells of a window
 Some: TypeAlias = Annotated[int, Field(ge=1, le=1_000)]
+PastPlace: TypeAlias = Annotated[int, Field(ge=0, le=8)]  # in the lists of earlier images of an index
 Odd: TypeAlias = Annotated[int, Field(ge=1, le=101), AfterValidator(odd)]  # side of a window (cells)
 OddOrNone: TypeAlias = Literal[0] | Odd
 Width: TypeAlias = Annotated[int, Field(ge=1, le=16_384)]  # channels

@@ -33,7 +33,7 @@ def find_row(run: str, rows: Mapping[str, RowConfig], where: str = "") -> RowCon
 def needed_by(row: RowConfig, seed: int) -> list[Pair]:
     """(run, seed) pairs that must be trained before a seed of a row."""
     out = [(row.teacher, row.teacher_seed_for(seed))] if row.teacher is not None else []
-    return out + [(init.run, init.seed_for(seed)) for init in row.inits]
+    return out + [(init.run, row.init_seed_for(init, seed)) for init in row.inits]
 
 
 def with_needed(pairs: Iterable[Pair], rows: Mapping[str, RowConfig]) -> list[Pair]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.config.bounds import Ending, Name, Weight, Words
+from bevkd.config.bounds import Ending, Name, SplitNames, Weight, Words
 from bevkd.config.families import entries, fill, inherited
 from bevkd.config.plain import parse
 from bevkd.config.protocols import Differs, Protocol, check_starts, check_steps, protocol_of
@@ -56,14 +56,18 @@ class Comparison:
         source: where the paper says so; none: in the table that `table` repeats.
         table: our table whose rows give the published cells of arm and baseline.
         published: selectors of those cells (`arm`, `baseline`) where the table's do not do.
-        test: `greater`, or `no_difference` by a margin.
-        margin: printed units; no_difference only.
+        test: `greater`; `no_difference` by a margin; or `at_most` and `at_least`: the arm's metric is no more or
+            no less than the margin, which the baseline has no part in.
+        margin: printed units; of all but `greater`.
         over: what is repeated, see `ClaimConfig`.
         target: tier of the claims.
+        split: what the claims are judged on, as tables name splits: what is reported, or another one that no run was
+            trained or tuned on.
         protocol: how its arms are trained (`bevkd.config.protocols`); follows from their rows, what is said is checked.
         differs: what its runs differ in on purpose; unsaid, they start from the same weights and train the same steps.
         pool: endings of run ids, pooled: every run stands for those with its id and these endings.
-        at: scale -> run -> the run that stands for it there; also of metrics, where a scale has other groups.
+        at: scale -> run -> the run that stands for it there; also of metrics, where a scale has other groups, and of
+            `split`.
     """
 
     name: Name
@@ -78,10 +82,11 @@ class Comparison:
     source: Words = ""
     table: Name | None = None
     published: dict[Literal["arm", "baseline"], Selector] = field(default_factory=dict)
-    test: Literal["greater", "no_difference"] = "greater"
+    test: Literal["greater", "no_difference", "at_most", "at_least"] = "greater"
     margin: Weight | None = None
     over: Literal["seeds", "subsets", "repeats"] = "seeds"
     target: Tier = "all"
+    split: SplitNames = "report"
     protocol: Protocol | None = None
     differs: tuple[Differs, ...] = ()
     pool: tuple[Ending, ...] = ()

@@ -1,7 +1,7 @@
 """From a run's name to its settings: layers of plain data, of which later ones win.
 
 Data set, model, scale (common, by stage, by data set, by model), recipe of the paper, what narrower models change, row,
-row at the scale, `--set`. What no layer says is a default of the code.
+row at the scale, `--set`. What no layer says is a default of the code. Options of a method: scale, row.
 """
 
 from __future__ import annotations
@@ -17,35 +17,25 @@ from bevkd.config.chain import check_chains, find_row
 from bevkd.config.classes import normalised_layer
 from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
-from bevkd.config.papers import load_papers, load_rows
+from bevkd.config.papers import load_papers, load_rows, stand_ins_at
 from bevkd.config.places import ConfigTree, config_tree
 from bevkd.config.plain import Layer, merge, parse, read_mapping, to_plain
 from bevkd.config.rows import recipe_init, recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
-from bevkd.config.schema import ENCODERS, FUSER, DataConfig, ModelConfig, RowConfig, RunConfig
+from bevkd.config.schema import ENCODERS, DataConfig, ModelConfig, RowConfig, RunConfig
 from bevkd.config.settings import override_advice
-from bevkd.config.stages import Stage
+from bevkd.config.slots import PIPELINE, all_places, fuses, places
 from bevkd.config.weights import check_weights_said
 from bevkd.errors import ConfigError, nearest
 
-# Where a stage's settings stand in `model`, and which stage it is, with the kind that is meant if unsaid.
-SLOTS: dict[str, tuple[tuple[str, ...], Stage]] = {
-    **{name: ((name,), stage) for name, stage in ENCODERS.items()},
-    "backbone": (("camera", "backbone"), Stage("image_backbone", "resnet")),
-    "depth_net": (("camera", "depth_net"), Stage("depth_net", "conv")),
-    "view": (("camera", "view"), Stage("view_transform", "lift_splat")),
-    "fuser": (("fuser",), FUSER),
-    "bev": (("bev",), Stage("bev_encoder", "second_fpn")),
-    "head": (("head",), Stage("head", "center")),
-}
 # Keys of groups of settings, which no value takes the place of.
-SECTIONS = frozenset(
+_SECTIONS = frozenset(
     (
         *(("train",), ("data",), ("model",)),
         *(("train", "optimizer"), ("train", "schedule")),
         *(("data", "augment"), ("data", "augment", "image"), ("data", "augment", "bev")),
         *(("model", name) for name in ("grid", "norm", "loss", "decode")),
-        *(("model", *where) for where, _ in SLOTS.values()),
+        *(("model", *place.where) for place in PIPELINE),
     )
 )
 # A head's loss and decoding are of its kind and do not name one themselves.
@@ -62,15 +52,37 @@ def row_of(run: str, scale: str) -> RowConfig:
 
 
 def _at(row: RowConfig, scale: str) -> RowConfig:
-    said = tuple(replace(init, scales=()) for init in row.inits if not init.scales or scale in init.scales)
+    names = stand_ins_at(scale)  # teachers and starts that are other runs there
+    inits = (init for init in row.inits if not init.scales or scale in init.scales)
+    said = tuple(replace(init, run=names.get(init.run, init.run), scales=()) for init in inits)
     if row.init is None or (row.inits and not said):
         init = recipe_init(row, scale)
     else:
         init = said[0] if len(said) == 1 else said or None
-    # What is another run there is made for whatever names it: nothing does.
+    # What is another run there is made for whatever names it: nothing does, but who asks for it by name.
     target = "demand" if scale in row.same_as else row.target
-    mode = load_scale(scale).teacher_mode or row.teacher_mode
-    return replace(row, teacher_mode=mode, init=init, target=target)
+    settings = load_scale(scale)
+    method = row.method and replace(
+        row.method.at(scale), options=_options_at(row.method.kind, row.method.options, settings)
+    )
+    mode = settings.teacher_mode or row.teacher_mode
+    teacher = None if row.teacher is None else names.get(row.teacher, row.teacher)
+    return replace(row, teacher=teacher, teacher_mode=mode, init=init, target=target, method=method)
+
+
+def _options_at(kind: str, options: dict[str, Any], settings: ScaleConfig) -> dict[str, Any]:
+    """Options of a method, and of those that it combines, above what the scale says of them."""
+    options = merge(settings.methods.get(kind) or {}, options)
+    if isinstance(parts := options.get("methods"), list):
+        options["methods"] = [_part_at(part, settings) for part in parts]
+    return options
+
+
+def _part_at(part: Any, settings: ScaleConfig) -> Any:
+    if not isinstance(part, dict) or not isinstance(kind := part.get("kind"), str):
+        return part  # which the method itself will refuse
+    merged = _options_at(kind, part.get("options") or {}, settings)
+    return part | {"options": merged} if merged else part
 
 
 def rows_at(scale: str) -> dict[str, RowConfig]:
@@ -156,9 +168,15 @@ def _check_sections(layer: Layer, plain: dict[str, Any], at: tuple[str, ...] = (
         where = (*at, key)
         if isinstance(value, dict):
             _check_sections(layer, value, where)
-        elif where in SECTIONS:
+        elif where in _sections():
             source = f"{layer.label}: {layer.path}" if layer.path else layer.label
             raise ConfigError(f"{source}: {'.'.join(where)}: settings of a group are a mapping, not {value!r}")
+
+
+@cache
+def _sections() -> frozenset[tuple[str, ...]]:
+    """With the stages inside of encoders; null says that a network is without one that is optional."""
+    return _SECTIONS | {("model", *place.where) for place in all_places() if not place.stage.optional}
 
 
 def _sensors_of(model: dict[str, Any]) -> list[str]:
@@ -173,29 +191,29 @@ def _sensors_of(model: dict[str, Any]) -> list[str]:
     return list(sensors)
 
 
+def _absent(model: dict[str, Any]) -> set[str]:
+    """Encoders of sensors that plain settings of a model do not name, and the fuser where there is one map."""
+    sensors = _sensors_of(model)
+    return {name for name in ENCODERS if name not in sensors} | (set() if fuses(model, sensors) else {"fuser"})
+
+
 def _stage_layers(model: dict[str, Any], settings: ScaleConfig, scale: str, file: Path) -> Iterator[Layer]:
     """What the scale says of the stages that are chosen, and of no others."""
-    sensors = _sensors_of(model)
-    head = (model.get("head") or {}).get("kind", SLOTS["head"][1].default)
+    absent = _absent(model)
     _check_stages(settings, file)
+    found = list(places(model))
     for slot, kinds in settings.stages.items():
-        if slot in _OF_HEAD:
-            where: tuple[str, ...] = (slot,)
-            kind, named = head, {}
-        else:
-            where, stage = SLOTS[slot]
-            section: Any = model
-            for key in where:
-                section = section.get(key) if isinstance(section, dict) else None
-            kind = section.get("kind", stage.default) if isinstance(section, dict) else stage.default
-            named = {"kind": kind}
-        read = where[0] in sensors if where[0] in ENCODERS else len(sensors) > 1 if where[0] == "fuser" else True
-        if read and isinstance(kind, str) and kind in kinds:
-            plain: dict[str, Any] = named | kinds[kind]
-            above = ("model", *where)
-            for key in reversed(above):
-                plain = {key: plain}
-            yield Layer(f"scale {scale}, {slot} {kind}", plain, file, ("stages", slot, kind), above)
+        for place in found:
+            of_head = slot in _OF_HEAD and place.where == ("head",)
+            if not of_head and not place.is_called(slot):
+                continue
+            where, kind = (slot,) if of_head else place.where, place.kind(model)
+            if where[0] not in absent and kind is not None and kind in kinds:
+                plain: dict[str, Any] = kinds[kind] if of_head else {"kind": kind} | kinds[kind]
+                above = ("model", *where)
+                for key in reversed(above):
+                    plain = {key: plain}
+                yield Layer(f"scale {scale}, {slot} {kind}", plain, file, ("stages", slot, kind), above)
 
 
 def _check_stages(settings: ScaleConfig, file: Path) -> None:
@@ -204,7 +222,8 @@ def _check_stages(settings: ScaleConfig, file: Path) -> None:
     Raises:
         ConfigError: one does not.
     """
-    known = [*SLOTS, *_OF_HEAD]
+    known = {place.where[-1]: place.stage.slot for place in all_places()}
+    known |= {place.stage.slot: place.stage.slot for place in all_places()} | {slot: slot for slot in _OF_HEAD}
     for slot, kinds in settings.stages.items():
         if slot not in known:
             raise ConfigError(
@@ -212,7 +231,7 @@ def _check_stages(settings: ScaleConfig, file: Path) -> None:
             )
         for kind in kinds:
             try:
-                registry.settings(slot if slot in _OF_HEAD else SLOTS[slot][1].slot, kind)
+                registry.settings(known[slot], kind)
             except ConfigError as error:
                 raise ConfigError(f"{file}: stages.{slot}: {error}") from None
 
@@ -224,15 +243,26 @@ def load_run(run: str, scale: str, seed: int, overrides: Sequence[str] | None = 
         ConfigError: unknown run, scale, model or dataset; unknown key or wrong type anywhere; an override of what says
             which run it is; image weights that must be said and are not.
     """
+    if not overrides:
+        return _as_configured(config_tree(), run, scale, seed)
     row = row_of(run, scale)
     try:
-        config = _resolved(row, scale, seed, overrides or ())
+        config = _resolved(row, scale, seed, overrides)
     except ConfigError as error:
-        if not overrides:
-            raise
         advice = override_advice(str(error), overrides, to_plain(load_run(run, scale, seed)))
         raise ConfigError(f"{error}{advice}") from None
-    check_weights_said(config, load_scale(scale).image_weights_required)
+    return _checked(config)
+
+
+@cache
+def _as_configured(_tree: ConfigTree, run: str, scale: str, seed: int) -> RunConfig:
+    """Plans ask for the same few teachers hundreds of times."""
+    return _checked(_resolved(row_of(run, scale), scale, seed, ()))
+
+
+def _checked(config: RunConfig) -> RunConfig:
+    """With the length of the training as it comes out, if weights to start from are said where they must be."""
+    check_weights_said(config, load_scale(config.scale).image_weights_required)
     factor = config.train.steps_factor
     steps, epochs = round(config.train.steps * factor), max(1, round(config.train.epochs * factor))
     return replace(config, train=replace(config.train, steps=steps, epochs=epochs, steps_factor=1.0))
@@ -274,13 +304,12 @@ def _only_read(model: dict[str, Any], row: RowConfig, found: list[Layer]) -> dic
     Raises:
         ConfigError: the row or the command line speaks of one.
     """
-    sensors = _sensors_of(model)
-    absent = {name for name in ENCODERS if name not in sensors} | ({"fuser"} if len(sensors) < 2 else set())
+    absent = _absent(model)
     for layer in found:
         if layer.of_run:
             for name in sorted(absent & set(layer.plain.get("model") or {})):
                 raise ConfigError(
                     f"run {row.id!r}: {layer.label} sets model.{name}, but the model has no such stage"
-                    f" (its sensors: {', '.join(sensors)})"
+                    f" (its sensors: {', '.join(_sensors_of(model))})"
                 )
     return {key: value for key, value in model.items() if key not in absent}

@@ -87,8 +87,9 @@ def differences(before: Any, now: Any, at: str = "") -> list[str]:
 
 
 def _sensors(run: RunConfig) -> frozenset[str]:
-    """Sensors that the network or what it is taught looks at."""
-    return frozenset({*run.model.sensors, *reads_of(run.model, run.data).sensors})
+    """Sensors that the network or what it is taught looks at, and names of what it reads of them."""
+    reads = reads_of(run.model, run.data)
+    return frozenset({*run.model.sensors, *reads.sensors, *reads.names})
 
 
 def _taught(run: RunConfig) -> frozenset[str]:

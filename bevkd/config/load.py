@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bevkd import registry
 from bevkd.config.places import ConfigTree, config_tree
 from bevkd.config.plain import parse, read_yaml
 from bevkd.config.scale import ScaleConfig
@@ -45,6 +46,11 @@ def _scale(tree: ConfigTree, scale: str) -> ScaleConfig:
         for name in names:
             if name not in known:
                 raise ConfigError(f"{path}: {kind}: unknown name {name!r}{nearest(name, known)}")
+    for method in settings.methods:
+        try:
+            registry.settings("method", method)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: methods: {error}") from None
     return settings
 
 

@@ -12,10 +12,13 @@ class Volatile:
 
 @dataclass(frozen=True)
 class ReadFor:
-    """The setting is read only where the network looks at one of these sensors."""
+    """The setting is read only where the network looks at one of these sensors, or reads one of these inputs
+    (`bevkd.data.reads`).
+    """
 
     sensors: frozenset[str]
 
 
 VOLATILE = Volatile()
 LIDAR, CAMERA, RADAR = (ReadFor(frozenset({sensor})) for sensor in ("lidar", "camera", "radar"))
+PAST = ReadFor(frozenset({"camera_past"}))

@@ -67,11 +67,15 @@ class _Reader:
         names = [check_name(name, f"{tree.folders[0] / 'papers'}: folder") for name in tree.papers()]
         for name in names:
             recipe = self._file(name, "recipe")
-            self.recipes[name] = parse(Recipe, read_mapping(recipe, ("paper", "like", "parts")), str(recipe))
+            self.recipes[name] = parse(Recipe, read_mapping(recipe, ("paper", "like", "place", "parts")), str(recipe))
         # What papers print comes before studies of our own.
-        self.names = sorted(names, key=lambda name: self.recipes[name].paper == Recipe().paper)
+        self.names = sorted(names, key=self._place)
         for name in self.names:
             self._collect(name)
+
+    def _place(self, name: str) -> tuple[bool, bool, int]:
+        recipe = self.recipes[name]
+        return recipe.paper == Recipe().paper, recipe.place == 0, recipe.place
 
     def _file(self, paper: str, stem: str) -> Path:
         return self.tree.file("papers", paper, f"{stem}.yaml")
@@ -159,9 +163,12 @@ class _Reader:
             for other in rows[run].same_as.values():
                 if other not in self.owner:
                     raise ConfigError(f"{where}: same_as: unknown run {other!r}{nearest(other, self.owner)}")
-            for scale in (scale for init in rows[run].inits for scale in init.scales):
+            said = [("init: scales", scale) for init in rows[run].inits for scale in init.scales]
+            if (method := rows[run].method) is not None:
+                said += [("method: factor_scales", scale) for scale in method.factor_scales]
+            for key, scale in said:
                 if scale not in scales:
-                    raise ConfigError(f"{where}: init: scales: unknown name {scale!r}{nearest(scale, scales)}")
+                    raise ConfigError(f"{where}: {key}: unknown name {scale!r}{nearest(scale, scales)}")
             pieces[run] = tuple(self.pieces(run))
         return Paper(name, self.tree, self.recipes[name], rows, at, self.comparisons[name], pieces)
 
@@ -257,13 +264,19 @@ def load_papers() -> dict[str, Paper]:
     return _papers(config_tree())
 
 
-def load_rows() -> dict[str, RowConfig]:
+def load_rows(scale: str | None = None) -> dict[str, RowConfig]:
     """All rows by run id, paper by paper, in file order.
+
+    Args:
+        scale: with the factors of their losses as they are there; all else is as it is written (`rows_at`).
 
     Raises:
         ConfigError: unknown keys or names, a run defined twice, an unknown teacher.
     """
-    return {run: row for paper in load_papers().values() for run, row in paper.rows.items()}
+    rows = {run: row for paper in load_papers().values() for run, row in paper.rows.items()}
+    if scale is None:
+        return rows
+    return {run: replace(row, method=row.method and row.method.at(scale)) for run, row in rows.items()}
 
 
 def stand_ins_at(scale: str | None, said: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, str]:

@@ -114,8 +114,13 @@ def use_config_dir(folder: Path) -> Callable[[], None]:
     return undo
 
 
+_found_whole: set[Path] = set()  # asked thousands of times; what is whole stays so while a process runs
+
+
 def _is_whole(folder: Path) -> bool:
-    return all((folder / name).exists() for name in _WHOLE)
+    if folder not in _found_whole and all((folder / name).exists() for name in _WHOLE):
+        _found_whole.add(folder)
+    return folder in _found_whole
 
 
 def _is_ours(folder: Path) -> bool:

@@ -7,11 +7,12 @@ same weights and train the same steps, unless it says that they differ in this o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Literal, TypeAlias, get_args
 
 from bevkd.config.chain import find_row
 from bevkd.config.schema import RowConfig
-from bevkd.config.training import WHOLE, TrainConfig
+from bevkd.config.training import WHOLE, InitConfig, TrainConfig
 from bevkd.errors import ConfigError
 
 Protocol: TypeAlias = Literal["published", "further", "unlabelled"]
@@ -89,12 +90,19 @@ def check_starts(
         return
     start = find_row(first, rows, where)
     for run in others:
-        if (other := find_row(run, rows, where)).init != start.init:
+        if trained_starts(other := find_row(run, rows, where)) != trained_starts(start):
             named = [_said(start), _said(other)]
             raise ConfigError(
                 f"{where}: {first!r} starts from {named[0]}, {run!r} from {named[1]}; compared runs start from the"
                 " same weights (`differs: [start]` says that this is what is compared)"
             )
+
+
+def trained_starts(row: RowConfig) -> list[InitConfig]:
+    """The trained weights that a row starts from. What it adds to them, and what it takes of the teacher that it learns
+    from (`seed: teacher`), are a part of what is compared.
+    """
+    return [replace(one, fresh=()) for one in row.inits if one.seed != "teacher"]
 
 
 def _said(row: RowConfig) -> str:

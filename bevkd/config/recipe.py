@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from bevkd.config.bounds import Name, Words
+from bevkd.config.bounds import Few, Name, Words
 from bevkd.config.training import InitConfig
 
 _STRICT = ConfigDict(extra="forbid")
@@ -59,9 +59,11 @@ class Recipe:
     Attributes:
         paper: the paper's name in config/reference; `bevkd` for studies of our own.
         like: the folder of the paper whose recipe, with what that one is like, comes before the parts.
+        place: among the papers of tables and page, from 1; those without one come last.
         parts: what this one sets.
     """
 
     paper: Name = "bevkd"
     like: Name | None = None
+    place: Few = 0
     parts: tuple[RecipePart, ...] = ()

@@ -30,6 +30,7 @@ from bevkd.config.bounds import (
     Length,
     Name,
     NameOrNone,
+    PastPlace,
     PathText,
     Place,
     Seed,
@@ -41,7 +42,7 @@ from bevkd.config.bounds import (
     check_cells,
 )
 from bevkd.config.classes import check_categories
-from bevkd.config.marks import CAMERA, LIDAR, RADAR, VOLATILE
+from bevkd.config.marks import CAMERA, LIDAR, PAST, RADAR, VOLATILE
 from bevkd.config.stages import Part, Registered, Stage, default_stage, parse_settings
 from bevkd.config.tiers import RowTier
 from bevkd.config.training import InitConfig, TrainConfig
@@ -58,6 +59,12 @@ ENCODERS: dict[str, Stage] = {
     "radar": Stage("radar_encoder", "", optional=True),  # none is the usual one: it has to be named
 }
 FUSER = Stage("fuser", "concat", optional=True)
+
+
+def branches(encoder: Any) -> tuple[str, ...]:
+    """Maps that a sensor encoder makes to be fused, by its settings or their class; none: one, named as the sensor."""
+    named: tuple[str, ...] = getattr(encoder, "branches", ())
+    return named
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -131,7 +138,7 @@ class ModelConfig:
         grid: of all dense BEV maps.
         norm: batch norms.
         lidar, camera, radar: encoders; None where the network has none.
-        fuser: of several sensors' maps; None for one sensor.
+        fuser: of several maps; None for one.
         bev: encoder of the (fused) BEV map.
         head: detection head, which also owns
         loss, decode: how its outputs are taught, and made boxes of.
@@ -156,8 +163,6 @@ class ModelConfig:
         for sensor in self.sensors:
             if getattr(self, sensor) is None and ENCODERS[sensor].default:
                 wanted[sensor] = ENCODERS[sensor].parse({})
-        if len(self.sensors) > 1 and self.fuser is None:
-            wanted["fuser"] = FUSER.parse({})
         for name in ("loss", "decode"):
             own, value = settings(name, self.head.kind), getattr(self, name)
             if value is None or isinstance(value, dict):
@@ -166,6 +171,18 @@ class ModelConfig:
                 raise ValueError(f"{name}: head {self.head.kind!r} wants {own.__name__}, not {type(value).__name__}")
         for name, value in wanted.items():
             object.__setattr__(self, name, value)
+        if len(self.maps) > 1 and self.fuser is None:
+            object.__setattr__(self, "fuser", FUSER.parse({}))
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the BEV maps that are fused, in order: those of the sensors, or of the branches of an encoder."""
+        return tuple(name for sensor in self.sensors for name in branches(getattr(self, sensor)) or (sensor,))
+
+    @property
+    def finer(self) -> int:
+        """Cells of the map that goes into the BEV encoder per cell of the grid, along each axis."""
+        return int(getattr(self.bev, "finer", 1))
 
     def encoder(self, sensor: str) -> Any:
         """Settings of the encoder of a sensor.
@@ -235,8 +252,25 @@ class AugmentConfig:
     unlabelled_variants: Few = 0  # at most `variants`; 0: as many
     image: Annotated[ImageAugmentConfig, CAMERA] = ImageAugmentConfig()
     bev: BEVAugmentConfig = BEVAugmentConfig()
-    # Class -> boxes to reach per frame; for detectors that read nothing but LiDAR.
+    # Class -> boxes to reach per frame; for detectors that read nothing but LiDAR, unless paste_unseen.
     gt_paste: Annotated[dict[Words, Few], KNOWN_CLASSES, LIDAR] = Field(default_factory=dict)
+    # Paste points and boxes also where other sensors are read, which show nothing of them, as BEVFusion and CRKD do.
+    paste_unseen: Annotated[bool, LIDAR] = False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PastConfig:
+    """Which earlier images cameras with a past look back at (DistillBEV spec, 3.1): places in a list of sets that are
+    a quarter of a second apart, 0 the first one before the keyframe. Place k is that of the sets (k + 1) / 4 s before
+    it, to the nearest quarter; where cameras recorded keyframes alone, not every place is taken.
+
+    Attributes:
+        train: first and last place; each time one of the sets there is drawn. Where none is, the nearest one.
+        test: place; the set nearest to it.
+    """
+
+    train: Annotated[tuple[PastPlace, PastPlace], RANGE] = (2, 8)
+    test: PastPlace = 5
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -293,6 +327,7 @@ class DataConfig:
     image_horizon: Annotated[Share | None, CAMERA] = None
     # Compute only the pixels that are kept: faster, with other rounding of some.
     crop_in_resize: Annotated[bool, CAMERA] = False
+    past: Annotated[PastConfig, PAST] = PastConfig()  # of cameras with a past
     memory_cache: Annotated[bool, VOLATILE] = False  # keep decoded frames in memory: for small datasets
     # GB of prepared samples with images that are kept on disk beside an index, of frames whose augmentations are fixed
     # and of those at test time: a run reads what another has made. 0: none.
@@ -312,16 +347,18 @@ class DataConfig:
             object.__setattr__(self, "classes", (*self.classes, *dict.fromkeys(more)))
 
     def split(self, which: str) -> str:
-        """Name of the split that is reported (`report`), or of the one for tuning (`tune`).
+        """Name of the split that is reported (`report`), of the one for tuning (`tune`), or any other by its own name.
 
         Raises:
             ConfigError: the split is part of what is trained on.
         """
-        name = {"report": self.report_split, "tune": self.tune_split}[which]
+        roles = {"report": self.report_split, "tune": self.tune_split}
+        name = roles.get(which, which)
         if shared := set(split_names(name)) & set(split_names(self.train_split)):
+            role = f"data.{which}_split" if which in roles else "the split of a table or figure"
             raise ConfigError(
                 f"data.train_split {self.train_split!r} holds {', '.join(sorted(shared))}: what is trained on says"
-                f" nothing as data.{which}_split"
+                f" nothing as {role}"
             )
         return name
 
@@ -335,12 +372,21 @@ class MethodConfig:
         options: see below.
         factor: of all its weighted losses, on top of the weights of the options, which are the paper's.
         factor_from: the row on whose trials the factor was chosen (docs/tuning.md); "" where nothing was.
+        factor_scales: where the factor holds, because its trials were made there; at other scales it is 1, the paper's
+            weights. None: everywhere.
     """
 
     kind: Name
     options: dict[Words, Any] = Field(default_factory=dict)
     factor: float = Field(default=1.0, gt=0, le=1e6)
     factor_from: Annotated[NameOrNone, VOLATILE] = ""
+    factor_scales: Annotated[tuple[Name, ...], VOLATILE] = ()
+
+    def at(self, scale: str) -> MethodConfig:
+        """As it is at a scale."""
+        if not self.factor_scales or scale in self.factor_scales:
+            return replace(self, factor_scales=())
+        return replace(self, factor=1.0, factor_from="", factor_scales=())
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -390,6 +436,16 @@ class RowConfig:
     def inits(self) -> tuple[InitConfig, ...]:
         """Where its weights come from."""
         return self.init if isinstance(self.init, tuple) else () if self.init is None else (self.init,)
+
+    def __post_init__(self) -> None:
+        if self.teacher is None and any(init.seed == "teacher" for init in self.inits):
+            raise ValueError("init: seed: 'teacher' is that of a teacher, and the row has none")
+
+    def init_seed_for(self, init: InitConfig, seed: int) -> int:
+        """Seed of the weights that seed `seed` of the row starts from, of one of its `inits`."""
+        if init.seed == "teacher":
+            return self.teacher_seed_for(seed)
+        return seed if init.seed == "same" else init.seed
 
     def teacher_seed_for(self, seed: int) -> int:
         """Seed of the teacher that seed `seed` of the row learns from.

@@ -117,19 +117,17 @@ class InitConfig:
 
     Attributes:
         run: the run that was trained before.
-        seed: its seed; `same`: that of the run which starts.
+        seed: its seed; `same`: that of the run which starts; `teacher`: that of the teacher that it learns from.
         parts: of the network (see `bevkd.train.parts`); `all` takes every parameter. What is taken must fit exactly.
+        fresh: parts that only the network which starts has: layers that a later stage of a training adds.
         scales: where this holds; at others it is as if it were not said. None: everywhere.
     """
 
     run: Name
-    seed: Literal["same"] | Seed = "same"
+    seed: Literal["same", "teacher"] | Seed = "same"
     parts: tuple[Name, ...] = Field(default=(WHOLE,), min_length=1)
+    fresh: tuple[Name, ...] = ()
     scales: Annotated[tuple[Name, ...], VOLATILE] = ()
-
-    def seed_for(self, seed: int) -> int:
-        """Seed of the weights that seed `seed` of the row starts from."""
-        return seed if self.seed == "same" else self.seed
 
 
 @dataclass(frozen=True, config=_STRICT)

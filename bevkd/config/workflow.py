@@ -22,7 +22,8 @@ class CostConfig:
 
     `python benchmarks/costs.py --write` sets them to what the jobs of the last run cost. A number may stand alone, or
     by model (`cache`, `evaluate`, `response`), format of the data set (`simulate`, `convert`) or rule (`report`). A
-    distilled run costs `distilled` times as much per step, and reading a frame's teacher targets is part of that.
+    distilled run costs `distilled` times as much per step, alike or by method, and reading a frame's teacher targets
+    is part of that.
 
     Attributes:
         start: what any job pays for starting up.
@@ -31,7 +32,7 @@ class CostConfig:
         evaluate, response: of one job, by the run's model.
         report: of one table, figure, part of the results or page.
         other: rule -> seconds of one of its jobs.
-        distilled: factor of a step with a teacher.
+        distilled: factor of a step with a teacher, by the kind of its method.
         per_step: model -> seconds of a training step.
     """
 
@@ -43,15 +44,22 @@ class CostConfig:
     response: Cost = 0.0
     report: Cost = 0.0
     other: dict[Name, Seconds] = Field(default_factory=dict)
-    distilled: Factor = 1.1
+    distilled: Factor | dict[Name, Factor] = 1.1
     per_step: dict[Name, Seconds] = Field(default_factory=dict)
 
     def of(self, what: str, which: str = "") -> float:
         """Seconds of one job or entry of a kind, of this model or format, without the start."""
-        cost: Cost = getattr(self, what) if what in _KINDS else self.other.get(what, 0.0)
-        if isinstance(cost, dict):
-            return cost.get(which, sum(cost.values()) / len(cost) if cost else 0.0)
-        return cost
+        return _which(getattr(self, what) if what in _KINDS else self.other.get(what, 0.0), which)
+
+    def factor(self, method: str) -> float:
+        """How many times as much a step with a teacher costs, by a method of this kind; "": without one."""
+        return _which(self.distilled, method) if method else 1.0
+
+
+def _which(cost: Cost, which: str) -> float:
+    if isinstance(cost, dict):
+        return cost.get(which, sum(cost.values()) / len(cost) if cost else 0.0)
+    return cost
 
 
 _KINDS = ("simulate", "convert", "cache", "evaluate", "response", "report")

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bevkd.data.batch import Batch, Boxes, Cameras
+    from bevkd.data.batch import Batch, Boxes, Cameras, PastCameras
     from bevkd.data.dataset import FrameDataset
     from bevkd.data.nuscenes import convert_nuscenes
     from bevkd.data.reads import Reads, reads_of
@@ -22,6 +22,7 @@ __all__ = [
     "Boxes",
     "Cameras",
     "FrameDataset",
+    "PastCameras",
     "Reads",
     "Sample",
     "collate",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "batch": ("Batch", "Boxes", "Cameras"),
+    "batch": ("Batch", "Boxes", "Cameras", "PastCameras"),
     "dataset": ("FrameDataset",),
     "nuscenes": ("convert_nuscenes",),
     "reads": ("Reads", "reads_of"),

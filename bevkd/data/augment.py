@@ -69,6 +69,16 @@ def generator(*key: int | str) -> np.random.Generator:
     return np.random.default_rng(words)
 
 
+def own_stream(rng: np.random.Generator, name: str) -> np.random.Generator:
+    """A stream for a part of a sample called `name`: it depends on what `rng` was seeded with, not on what was drawn
+    from it, and leaves its draws as they are. So parts that are new move none that were there before.
+    """
+    seed = rng.bit_generator.seed_seq
+    assert isinstance(seed, np.random.SeedSequence)
+    word = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
+    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, word)))
+
+
 def fresh_generator(seed: int, epoch: int, token: str) -> np.random.Generator:
     """Source of the augmentation of a frame in one epoch."""
     return generator(_FRESH, seed, epoch, token)

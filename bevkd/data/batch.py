@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+REPEATED_S = 1 / 12  # one period of a camera: the time to the images before where these are the current ones
 
 
 @dataclass
@@ -34,11 +36,45 @@ class Cameras:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
-    def normalised(self) -> Cameras:
-        """With images as encoders read them."""
-        if self.mean is None or self.std is None:
-            return self
-        return replace(self, images=normalise(self.images, self.mean, self.std), mean=None, std=None)
+
+@dataclass
+class PastCameras:
+    """Earlier images of the same N cameras, in their order and of their size, for B frames.
+
+    Attributes:
+        images: (B, N, 3, H, W), as of `Cameras`.
+        intrinsics: (B, N, 3, 3) of the source image.
+        ego_from_camera: (B, N, 4, 4): camera frame at its own earlier time to the ego frame of that time, which is
+            where the vehicle was when the first camera took its earlier image.
+        image_aug: (B, N, 3, 3): homogeneous source pixels (u, v, 1) to pixels of `images`, drawn independently of
+            those of the current images.
+        now_from_past: (B, 4, 4): that ego frame to the ego frame of the keyframe, not augmented. `Batch.bev_aug` is
+            the augmentation of both times.
+        seconds: (B,) float32 time between the two images of the first camera, > 0; `REPEATED_S` where the current
+            images stand in.
+        repeated: (B,) bool: the current images stand in, because there are no earlier ones.
+        mean, std: as of `Cameras`.
+    """
+
+    images: Tensor
+    intrinsics: Tensor
+    ego_from_camera: Tensor
+    image_aug: Tensor
+    now_from_past: Tensor
+    seconds: Tensor
+    repeated: Tensor
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+Views = TypeVar("Views", Cameras, PastCameras)
+
+
+def normalised(views: Views) -> Views:
+    """With images as encoders read them."""
+    if views.mean is None or views.std is None:
+        return views
+    return replace(views, images=normalise(views.images, views.mean, views.std), mean=None, std=None)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -169,8 +205,10 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))._normalised()
 
     def _normalised(self) -> Batch:
-        cameras = None if self.cameras is None else self.cameras.normalised()
-        return self._with(cameras=cameras, teacher=None if self.teacher is None else self.teacher._normalised())
+        cameras = None if self.cameras is None else normalised(self.cameras)
+        extra = {name: normalised(part) if isinstance(part, PastCameras) else part for name, part in self.extra.items()}
+        teacher = None if self.teacher is None else self.teacher._normalised()
+        return self._with(cameras=cameras, extra=extra, teacher=teacher)
 
     def pin_memory(self) -> Batch:
         """The batch in memory from which a GPU can copy while it computes."""

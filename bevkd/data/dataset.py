@@ -65,7 +65,7 @@ class FrameDataset:
         labelled: (n,) whether the annotations of a frame may be used.
         timestamps: one per frame (microseconds).
         global_from_ego: (n, 4, 4) ego pose of each frame.
-        weather, lighting, scenes: one word per frame.
+        weather, lighting, scenes, locations: one word per frame.
         categories: own category names and the classes they count as.
 
     Raises:
@@ -97,6 +97,7 @@ class FrameDataset:
             sensors=tuple(dict.fromkeys((*reads.records, *(("camera",) if data.boxes_in_view else ())))),
             between=train and frames == "all",
             camera_sweeps=reads.camera_sweeps,
+            camera_past=reads.camera_past,
             categories=data.categories,
         )
         self._check_format()
@@ -120,6 +121,7 @@ class FrameDataset:
         self.weather = [columns["weather"][i] for i in self._frames]
         self.lighting = [columns["lighting"][i] for i in self._frames]
         self.scenes = [columns["scene_name"][i] for i in self._frames]
+        self.locations = [columns["location"][i] for i in self._frames]
         self.timestamps: list[int] = self.index.timestamp[self._frames].tolist()
         self.global_from_ego = self.index.global_from_ego[self._frames]
         self._check_sensors()
@@ -302,8 +304,11 @@ class FrameDataset:
         """Refuse to train where there is nothing to learn.
 
         Raises:
-            DataError: no labelled frame has a usable box; the message counts what each filter drops.
+            DataError: no frame has what a kind of input is about; or no labelled frame has a usable box, the message
+                counts what each filter drops.
         """
+        for reader in self._loader.inputs:
+            reader.require(self._frames[:limit].tolist())
         self.target_counts(limit).require(Path(self.data.index), self.split)
 
     def _check_format(self) -> None:
@@ -357,8 +362,12 @@ class FrameDataset:
     def _open_paste(self) -> GTPaste:
         """The paste database of the labelled frames, beside the index; built when it is not there yet."""
         lidar = self.reads.get(Lidar)
-        if lidar is None or self.reads.names != ("lidar",):
-            raise ConfigError(f"gt_paste is for LiDAR-only data sets, this one loads {', '.join(self.reads.names)}")
+        unseen = not all(reader.pastes for reader in self._loader.inputs)
+        if lidar is None or (unseen and not self.data.augment.paste_unseen):
+            raise ConfigError(
+                f"gt_paste is for LiDAR-only data sets, this one loads {', '.join(self.reads.names)}"
+                " (data.augment.paste_unseen pastes what the other sensors do not show)"
+            )
         data, index = self.data, Path(self.data.index)
         facts = self.index.facts
         sweeps = [lidar.sweeps, lidar.stride]
@@ -400,6 +409,8 @@ class FrameDataset:
         }
         if self._paste is not None:  # its database says of which frames it was made
             made_of["paste"] = [data.augment.gt_paste, self._paste.folder.name]
+        if files := {one.declared.name: one.files() for one in self._loader.inputs if one.files() is not None}:
+            made_of["files"] = files
         readers = [self._loader.files, *self._loader.inputs]
         return store_beside(Path(data.index), made_of, readers, data.store_gb)
 
@@ -432,8 +443,11 @@ class FrameDataset:
         raw = self._load(i)
         boxes, labels = self.boxes(i) if self.labelled[i] else (np.zeros((0, 9)), np.zeros(0, dtype=np.int64))
         if self._paste is not None and raw.points is not None and rng is not None and self.labelled[i]:
+            own = len(boxes)
             points, boxes, labels = self._paste.paste(raw.points, boxes, labels, rng)
             raw = replace(raw, points=points)
+            for reader in self._loader.inputs if len(boxes) > own else ():
+                raw = reader.cleared(raw, boxes[own:])
         boxes = bev.boxes(boxes)
         inside = self._in_range(boxes)
         matrix = bev.matrix()

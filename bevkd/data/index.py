@@ -4,11 +4,12 @@ A folder with four tables; no sensor data is copied, file names are relative to 
 
 - `frames`: one row per keyframe: token, scene, description, weather, lighting, split, timestamp, `global_from_ego`,
   rows of `sensors` for the key records, the previous LiDAR sweeps and the previous radar sweeps (newest first).
-- `unlabelled` (only where cameras have records between keyframes): the same columns, one row per LiDAR sweep between
-  keyframes.
+- `unlabelled` (only where cameras have records between keyframes and there are no labelled lists): the same columns,
+  one row per LiDAR sweep between keyframes.
 - `sensors`: one row per sensor file: channel, file name, timestamp, `ego_from_sensor`, `global_from_ego` (the ego pose
   at the record's own time stamp), intrinsics.
 - `boxes`: one row per annotation, in the ego frame of its keyframe.
+- `past` (nuScenes): earlier images, see `bevkd.data.past`; read only where they are wanted.
 
 Matrices are stored row by row as fixed-size lists. Every file is stamped with tool version and coordinate convention.
 """
@@ -30,12 +31,15 @@ import bevkd
 from bevkd.classes import LABEL_INDEX
 from bevkd.data.index_checks import check_boxes, check_facts, check_frames, check_links, check_sensors, read_facts
 from bevkd.data.parquet import open_parquet, read_parquet, require_no_null
+from bevkd.data.past import PastTable
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.splits import split_names
 
 FORMAT = 2
 # How many earlier sweeps a frame lists, of the LiDAR and of each radar.
 LIDAR_SWEEPS, RADAR_SWEEPS = 10, 6
+PAST_SETS = 9  # earlier sets of images that a frame lists, about `PAST_SECONDS` apart where cameras run at 12 Hz
+PAST_SECONDS = 0.25
 STAMP_KEY = b"bevkd"
 UNCOUNTED = 1 << 40  # points inside a box of which nobody counted them: it counts as seen
 CONVENTION = (
@@ -199,6 +203,7 @@ class FrameIndex:
         timestamp: (n,) microseconds.
         global_from_ego: (n, 4, 4).
         key, lidar_sweeps, radar_sweeps: for each frame rows of the index's `sensors`.
+        past: earlier images of each frame; None when not asked for.
     """
 
     folder: Path
@@ -213,6 +218,7 @@ class FrameIndex:
     radar_sweeps: list[list[int]]
     sensors: SensorTable
     boxes: BoxTable
+    past: PastTable | None = None
 
     def __len__(self) -> int:
         return len(self.keyframe)
@@ -226,6 +232,7 @@ class FrameIndex:
         sensors: Sequence[str] = ("lidar", "camera", "radar"),
         between: bool = False,
         camera_sweeps: bool = False,
+        camera_past: bool = False,
         categories: Mapping[str, str | None] | None = None,
     ) -> FrameIndex:
         """Read the frames of a split, or of several joined by `+`.
@@ -236,11 +243,12 @@ class FrameIndex:
             sensors: modalities whose records are needed.
             between: also the frames between keyframes, where the index has them.
             camera_sweeps: also camera records between keyframes, which are many.
+            camera_past: also which earlier images belong to each frame, and their records.
             categories: own category names and the classes they count as, beside those of the conversion.
 
         Raises:
             ConfigError: the data set has no such split, or the expression is none (`bevkd.splits`).
-            DataError: no index, or no frame in the split.
+            DataError: no index, or no frame in the split; or no list of earlier images, where they are wanted.
         """
         folder = Path(folder)
         facts = read_stamp(folder)
@@ -274,10 +282,14 @@ class FrameIndex:
         lists = {name: frames[name].to_pylist() for name in ("key", "lidar_sweeps", "radar_sweeps")}
         words = ("token", "scene_name", "description", "location", "weather", "lighting", "split")
         columns = {name: frames[name].cast(pa.string()).to_pylist() for name in words}
-        records = _sensors(folder, scenes, sensors, camera_sweeps=camera_sweeps or len(frames) > n_key)
+        past = PastTable.read(folder, columns["token"]) if camera_past else None
+        every = camera_sweeps or len(frames) > n_key
+        records = _sensors(folder, scenes, sensors, every, None if past is None else np.unique(past.rows))
         poses = matrices(frames["global_from_ego"], 4, 4)
         check_frames(path, columns["token"], frames["timestamp"].to_numpy(), poses)
         check_links(path, columns["token"], lists, records, sensors)
+        if past is not None:
+            past.check(columns["token"], lists["key"], records)
         return cls(
             folder=folder,
             facts=facts,
@@ -290,6 +302,7 @@ class FrameIndex:
             boxes=_boxes(
                 folder, scenes, frames["_row"].to_numpy(), facts.get("categories", {}) | dict(categories or {})
             ),
+            past=past,
             **lists,
         )
 
@@ -298,10 +311,18 @@ def _read(path: Path, schema: pa.Schema, **options: Any) -> pa.Table:
     return read_parquet(path, schema, memory_map=True, **options)
 
 
-def _sensors(folder: Path, scenes: pa.Array, modalities: Sequence[str], camera_sweeps: bool) -> SensorTable:
+def _sensors(
+    folder: Path,
+    scenes: pa.Array,
+    modalities: Sequence[str],
+    camera_sweeps: bool,
+    more: NDArray[np.int32] | None,
+) -> SensorTable:
+    """Records of some scenes; camera records between keyframes only where all are wanted, or that are rows `more`."""
     keep = pc.field("scene").isin(scenes) & pc.field("modality").cast(pa.string()).isin(list(modalities))
-    if not camera_sweeps:  # camera records between keyframes belong to frames between keyframes only
-        keep &= pc.field("is_key") | (pc.field("modality").cast(pa.string()) != "camera")
+    if not camera_sweeps:  # camera records between keyframes belong to frames between keyframes, or to a past
+        usual = pc.field("is_key") | (pc.field("modality").cast(pa.string()) != "camera")
+        keep &= usual if more is None else usual | pc.field("row").isin(pa.array(more.tolist(), pa.int32()))
     path = folder / "sensors.parquet"
     table = _read(path, SENSORS, filters=keep)
     require_no_null(table, path, SENSORS.names)

@@ -28,28 +28,43 @@ _BAD = (
 
 @contextmanager
 def picture(
-    stream: IO[bytes], path: str | Path, token: str | None = None, field: str | None = None
+    stream: IO[bytes], path: str | Path, token: str | None = None, field: str | None = None, most: int = PIXELS
 ) -> Iterator[Image.Image]:
     """An opened picture, not decoded yet; around code that decodes it.
 
     Args:
         stream: of a file that was opened.
         path, token, field: for messages.
+        most: pixels that it may have.
 
     Raises:
         DataError: it is neither JPEG nor PNG, damaged or cut short, has too many pixels, or other than 8 bits a colour.
     """
     try:
-        with Image.open(stream, formats=FORMATS) as image:
+        with _pillow_takes(most), Image.open(stream, formats=FORMATS) as image:
             width, height = image.size
-            if width * height > PIXELS:
-                raise ValueError(f"{width} x {height} pixels are more than {PIXELS}")
+            if width * height > most:
+                raise ValueError(f"{width} x {height} pixels are more than {most}")
             check_mode(image)
             yield image
     except UnidentifiedImageError as error:
         raise DataError("unreadable image: it is neither JPEG nor PNG", file=path, token=token, field=field) from error
     except _BAD as error:
         raise DataError(f"unreadable image: {error}", file=path, token=token, field=field) from error
+
+
+@contextmanager
+def _pillow_takes(most: int) -> Iterator[None]:
+    """Around code for which Pillow's own limit, one for the whole process, is no lower than ours."""
+    before = Image.MAX_IMAGE_PIXELS
+    if before is None or most <= before:
+        yield
+        return
+    Image.MAX_IMAGE_PIXELS = most
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def check_mode(image: Image.Image) -> None:

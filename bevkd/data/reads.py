@@ -25,6 +25,7 @@ class Input:
         needs: names of other inputs that it is made from, with their augmentation, so that it comes after them.
         target: read by losses alone: a network that is not trained does without.
         camera_sweeps: looks up images between keyframes.
+        camera_past: looks up the earlier images that the index lists for each frame.
     """
 
     name: ClassVar[str]
@@ -32,6 +33,7 @@ class Input:
     needs: ClassVar[tuple[str, ...]] = ()
     target: ClassVar[bool] = False
     camera_sweeps: ClassVar[bool] = False
+    camera_past: ClassVar[bool] = False
 
     @property
     def looks_up(self) -> tuple[str, ...]:
@@ -59,6 +61,20 @@ class Lidar(Input):
     def looks_up(self) -> tuple[str, ...]:
         """Where the cameras stand, for points in view."""
         return ("camera",) if self.in_view else ()
+
+
+@dataclass(frozen=True)
+class LidarVirtual(Input):
+    """What 2D masks add to the same sweeps: painted and virtual points, `Batch.extra["lidar_virtual"]`.
+
+    Attributes:
+        sweeps, stride: as of `Lidar`.
+    """
+
+    name = "lidar_virtual"
+    sensors = ("lidar",)
+    sweeps: int = 0
+    stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -110,6 +126,23 @@ class Camera(Input):
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop_in_resize: bool = False
     horizon: float | None = None
+
+
+@dataclass(frozen=True)
+class CameraPast(Input):
+    """One earlier set of images of the same cameras, `Batch.extra["camera_past"]`; places as of `PastConfig`.
+
+    Attributes:
+        train: first and last place that is drawn from in training.
+        test: place at test time.
+    """
+
+    name = "camera_past"
+    sensors = ("camera",)
+    needs = ("camera",)
+    camera_past = True
+    train: tuple[int, int] = (2, 8)
+    test: int = 5
 
 
 @dataclass(frozen=True)
@@ -199,6 +232,11 @@ class Reads:
     def camera_sweeps(self) -> bool:
         """Whether images between keyframes are looked up."""
         return any(one.camera_sweeps for one in self.inputs)
+
+    @property
+    def camera_past(self) -> bool:
+        """Whether earlier images that the index lists are looked up."""
+        return any(one.camera_past for one in self.inputs)
 
     def get(self, kind: type[_Kind]) -> _Kind | None:
         """The declaration of a kind, if there is one."""

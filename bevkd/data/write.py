@@ -20,7 +20,7 @@ from bevkd.io import atomic_folder, names_in, only_writer
 
 Result = TypeVar("Result")
 
-_FILES = {f"{name}.parquet" for name in ("frames", "unlabelled", "sensors", "boxes", "objects")}
+_FILES = {f"{name}.parquet" for name in ("frames", "unlabelled", "sensors", "boxes", "objects", "past")}
 
 
 def write_frames(

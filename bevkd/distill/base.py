@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -22,7 +22,10 @@ from bevkd.distill.tap import Tap
 from bevkd.geometry import BEVGrid
 from bevkd.models.outputs import BEVOutputs, FeatureSpec
 
-__all__ = ["DistillContext", "DistillMethod", "FeatureSpec", "Target", "Targets"]
+if TYPE_CHECKING:
+    from bevkd.distill.adapters import MapAdapter
+
+__all__ = ["Compared", "DistillContext", "DistillMethod", "FeatureSpec", "Target", "Targets"]
 
 
 @dataclass
@@ -61,6 +64,15 @@ class DistillContext:
         return self._plans[key]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A loss, or several under one name, by the feature of the student and that of the teacher that it compares."""
+
+    loss: str
+    student: str
+    teacher: str
+
+
 class DistillMethod(nn.Module):
     """Base class of the methods.
 
@@ -97,6 +109,14 @@ class DistillMethod(nn.Module):
     def student_features(self) -> frozenset[str]:
         """What the losses read of the student, by default what is tapped of the teacher."""
         return self.wanted.features
+
+    def compared(self) -> tuple[Compared, ...]:
+        """Which features the losses compare, for diagrams; by default each tapped one with that of the same name."""
+        return tuple(Compared(name, tap.feature, tap.feature) for name, tap in self.taps().items() if tap.feature)
+
+    def map_adapters(self) -> dict[str, MapAdapter]:
+        """Layers from whole maps of the student to those of the teacher, by feature; none by default."""
+        return {}
 
     def weights(self) -> dict[str, float]:
         """Weight of each named loss; the engine applies them once."""

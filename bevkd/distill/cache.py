@@ -1,167 +1,82 @@
-"""Teacher caches: what is tapped of a teacher for chosen (frame, variant) entries, computed once, memory-mapped.
+"""Teacher caches: what is tapped of a teacher of one seed in one set of samples, whoever learns from it.
 
-A cache is a folder, whole or absent:
-
-    manifest.json       who made it and for what: tokens and labels of the frames, the taps
-    sums.json           a digest of the manifest, and a CRC-32 of every array; caches of older versions have none
-    entries.npy         frame and variant of every entry (n, 2), in the order in which they were computed
-    <column>.npy        all rows of one tap, entry after entry (float16; indices int32; boxes float32)
-    <column>.offsets.npy    first row of every entry, and the end (int64)
-
-Teacher boxes of unlabelled frames lie under the reserved name `boxes` as rows (x, y, z, l, w, h, yaw, vx, vy, label,
-score). Annotations are not stored: those of a labelled frame come with the batch, and rows per box follow their order,
-which is the same for the same token and variant.
+A cache is a folder of parts, see `CachePart`, each of which holds some taps for some entries. Which taps those are is
+no part of what the cache is: a row with another tap, or one that meets other samples, adds a part, and those that are
+there stay as they are. Beside them lies `<audience>.json` when all is there that the rows of a paper and tier read.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bevkd.data.batch import Boxes, StoredTargets, Target, Targets
-from bevkd.distill.cache_write import array_sum
-from bevkd.distill.tap import Wanted, as_columns
-from bevkd.errors import ConfigError, DataError, nearest
+from bevkd.distill.cache_part import CachePart, Entry, description
+from bevkd.distill.tap import BOXES, Wanted
+from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import BEVGrid
-from bevkd.io import digest, read_json
 
-logger = logging.getLogger(__name__)
-
-FORMAT = 3
-MOST_VARIANTS = 1_000  # of a frame, as `data.augment.variants` has it
-MANIFEST, ENTRIES, SUMS, BOXES = "manifest.json", "entries.npy", "sums.json", "boxes"
-Entry = tuple[int, int]  # frame (index into the tokens) and variant
+PARTS = "part_*"
 
 
-def description(wanted: Wanted, grid: BEVGrid, score_threshold: float) -> dict[str, Any]:
-    """What a cache is for, as JSON-like data."""
-    held = as_columns(wanted.taps.values(), wanted.boxes)
-    return {
-        "taps": {column: tap.key for column, tap in held.taps.items()},
-        "boxes": held.boxes,
-        "grid": [grid.x_min, grid.y_min, grid.cell, grid.W, grid.H],
-        "score_threshold": score_threshold,
-    }
-
-
-class DamagedCacheError(DataError):
-    """A cache that is not what was written."""
-
-
-def cache_sums(
-    manifest: Mapping[str, Any], entries: NDArray[np.int32], columns: Mapping[str, tuple[int, int]]
-) -> dict[str, Any]:
-    """What `sums.json` holds, by file; `columns` are the sums of the values and of the offsets of each."""
-    sums: dict[str, Any] = {MANIFEST: digest(manifest), ENTRIES: array_sum(entries)}
-    for name, (values, offsets) in columns.items():
-        sums |= {f"{name}.npy": values, f"{name}.offsets.npy": offsets}
-    return sums
+def part_folders(folder: Path) -> list[Path]:
+    """The parts of a cache, by name."""
+    return sorted(path for path in folder.glob(PARTS) if path.is_dir())
 
 
 class TeacherCache:
-    """Read access to a cache; open with `TeacherCache.open`. It is not copied to other processes: they open it."""
+    """Read access to a cache.
 
-    def __init__(
-        self,
-        folder: Path,
-        manifest: dict[str, Any],
-        entries: NDArray[np.int32],
-        columns: dict[str, tuple[NDArray[Any], NDArray[np.int64]]],
-    ) -> None:
-        self.folder, self.manifest, self.entries, self._columns = folder, manifest, entries, columns
-        self.tokens: list[str] = manifest["tokens"]
-        self._frame = {token: i for i, token in enumerate(self.tokens)}
-        most = int(entries[:, 1].max()) + 1 if len(entries) else 1
-        self._at = np.full((len(self.tokens), most), -1, dtype=np.int32)
-        self._at[entries[:, 0], entries[:, 1]] = np.arange(len(entries))
+    Attributes:
+        folder: where it lies.
+        parts: those of its parts that are read.
+    """
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return TeacherCache.open, (self.folder, self.manifest["teacher"])
+    def __init__(self, folder: Path, parts: Sequence[CachePart]) -> None:
+        self.folder, self.parts = folder, list(parts)
 
     @classmethod
     def open(cls, folder: str | Path, teacher: str | None = None) -> TeacherCache:
-        """Map a cache into memory.
+        """All parts of a cache.
 
         Args:
             folder: the cache.
             teacher: digest that the teacher must have.
 
         Raises:
-            DamagedCacheError: damaged, as far as that is seen without reading all of it, see `verify`.
-            DataError: missing, or of another format.
-            ConfigError: it was made by another teacher.
+            DamagedCacheError: a part is damaged, as far as that is seen without reading all of it, see `verify`.
+            DataError: there is none, or one of another format.
+            ConfigError: one was made by another teacher.
         """
         folder = Path(folder)
-        path = folder / MANIFEST
-        if not path.exists():
-            raise DataError("file is missing", file=path)
-        try:
-            manifest = read_json(path)
-        except DataError as error:
-            raise DamagedCacheError(str(error)) from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise DataError(f"not a teacher cache of format {FORMAT}", file=path)
-        if teacher is not None and manifest.get("teacher") != teacher:
-            raise ConfigError(f"teacher cache {folder} was made by another teacher ({manifest.get('teacher')})")
-        try:
-            return cls._mapped(folder, path, manifest)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedCacheError(f"damaged ({error})", file=path) from error
+        found = part_folders(folder)
+        if not found:
+            raise DataError("no teacher cache: its parts are missing", file=folder)
+        return cls(folder, [CachePart.open(path, teacher) for path in found])
 
-    @classmethod
-    def _mapped(cls, folder: Path, path: Path, manifest: dict[str, Any]) -> TeacherCache:
-        entries = _map(folder / ENTRIES)
-        if entries.ndim != 2 or entries.shape[1] != 2 or entries.dtype != np.int32:
-            raise DamagedCacheError("not pairs of frame and variant", file=folder / ENTRIES)
-        if len(manifest["labelled"]) != len(manifest["tokens"]) or len(entries) != manifest["entries"]:
-            raise DamagedCacheError("row counts do not agree", file=path, field="entries")
-        if len(entries) and (int(entries.min()) < 0 or int(entries[:, 0].max()) >= len(manifest["tokens"])):
-            raise DamagedCacheError("row counts do not agree", file=path, field="tokens")
-        if len(entries) and int(entries[:, 1].max()) > MOST_VARIANTS:
-            raise DamagedCacheError("a variant that there cannot be", file=folder / ENTRIES)
-        made = manifest["made_for"]
-        if not made.keys() >= {"grid", "score_threshold", "taps", "boxes"} or not isinstance(made["taps"], dict):
-            raise DamagedCacheError("does not say what it was made for", file=path, field="made_for")
-        columns = {}
-        for name, rows in manifest["rows"].items():
-            values, offsets = (_map(folder / f"{name}{end}.npy") for end in ("", ".offsets"))
-            if len(offsets) != len(entries) + 1 or len(values) != rows or offsets[0] != 0 or offsets[-1] != rows:
-                raise DamagedCacheError("row counts do not agree", file=folder / f"{name}.npy", field=name)
-            if offsets.dtype != np.int64 or (np.diff(offsets) < 0).any():
-                raise DamagedCacheError("rows are in no order", file=folder / f"{name}.npy", field=name)
-            columns[name] = (values, offsets)
-        return cls(folder, manifest, entries, columns)
+    def verify(self, columns: Iterable[str] | None = None) -> None:
+        """See `CachePart.verify`; of all parts."""
+        for part in self.parts:
+            part.verify(columns)
 
-    def verify(self) -> None:
-        """Read all of it and compare the sums; once is enough, for a finished cache is not written again.
+    def of(self, column: str) -> list[CachePart]:
+        """The parts that hold a column."""
+        return [part for part in self.parts if column in part.columns]
 
-        Raises:
-            DamagedCacheError: an array is not what was written.
-        """
-        path = self.folder / SUMS
-        if not path.exists():
-            logger.warning("teacher cache %s is from before there were sums: damage would not be noticed", self.folder)
-            return
-        try:
-            told = read_json(path)
-        except DataError as error:
-            raise DamagedCacheError(str(error)) from error
-        for file, found in cache_sums(self.manifest, self.entries, self._sums()).items():
-            if not isinstance(told, dict) or told.get(file) != found:
-                raise DamagedCacheError("damaged: its sum is another", file=self.folder / file)
-
-    def _sums(self) -> dict[str, tuple[int, int]]:
-        return {name: (array_sum(values), array_sum(offsets)) for name, (values, offsets) in self._columns.items()}
-
-    def missing(self, wanted: Iterable[Entry]) -> list[Entry]:
-        """Those of some entries that are not here, in their order."""
-        return [(i, v) for i, v in wanted if v >= self._at.shape[1] or self._at[i, v] < 0]
+    def missing(self, asked: Mapping[str, Iterable[Entry]]) -> dict[str, list[Entry]]:
+        """What of some entries of columns is not here: sorted, and only columns that lack any."""
+        out = {}
+        for column, entries in asked.items():
+            lacking = sorted(set(entries))
+            for part in self.of(column):
+                lacking = part.missing(lacking)
+            if lacking:
+                out[column] = lacking
+        return out
 
     def reader(self, wanted: Wanted, grid: BEVGrid, score_threshold: float) -> CacheReader:
         """Read access to the targets of a method.
@@ -169,57 +84,42 @@ class TeacherCache:
         Raises:
             ConfigError: the cache was made with other taps, another grid or another threshold.
         """
-        asked, have = description(wanted, grid, score_threshold), self.manifest["made_for"]
+        asked = description(wanted, grid, score_threshold)
         differ = [
-            f"{key}: cache {have[key]}, run {asked[key]}"
+            f"{key}: cache {part.manifest['made_for'][key]}, run {asked[key]}"
+            for part in self.parts
             for key in ("grid", "score_threshold")
-            if have[key] != asked[key]
+            if part.manifest["made_for"][key] != asked[key]
         ]
-        differ += [f"no {tap}" for column, tap in asked["taps"].items() if column not in have["taps"]]
-        differ += ["no boxes"] * (asked["boxes"] and not have["boxes"])
+        differ += [f"no {tap}" for column, tap in asked["taps"].items() if not self.of(column)]
+        differ += ["no boxes"] * (asked["boxes"] and not self.of(BOXES))
         if differ:
-            raise ConfigError(f"teacher cache {self.folder} does not fit ({'; '.join(differ)})")
+            raise ConfigError(f"teacher cache {self.folder} does not fit ({'; '.join(dict.fromkeys(differ))})")
         names = {name: tap.column for name, tap in wanted.taps.items()} | ({BOXES: BOXES} if wanted.boxes else {})
-        return CacheReader(self, names)
-
-    def rows(self, column: str, entry: int) -> NDArray[Any]:
-        """A copy of the rows of one entry."""
-        values, offsets = self._columns[column]
-        return np.array(values[offsets[entry] : offsets[entry + 1]])
-
-    def entry(self, token: str, variant: int, labelled: bool) -> int:
-        """Where a frame under one of its augmentations is.
-
-        Raises:
-            DataError: it is not here, or was cached with (targets at annotations) or without labels (at teacher boxes)
-                where it is now the other way.
-        """
-        if token not in self._frame:
-            hint = nearest(token, self.tokens)
-            raise DataError(f"teacher cache lacks a frame{hint}", file=self.folder, token=token)
-        frame = self._frame[token]
-        if self.manifest["labelled"][frame] != labelled:
-            word = "without" if labelled else "with"
-            raise DataError(f"teacher cache was built {word} this frame's labels", file=self.folder, token=token)
-        if variant < 0 or self.missing([(frame, variant)]):
-            raise DataError(f"teacher cache lacks variant {variant} of a frame", file=self.folder, token=token)
-        return int(self._at[frame, variant])
+        return CacheReader({name: (column, self.of(column)) for name, column in names.items()})
 
 
 class CacheReader:
-    """The targets of one method out of a cache, frame by frame; what data workers hold."""
+    """The targets of one method out of a cache, frame by frame; what data workers hold.
 
-    def __init__(self, cache: TeacherCache, columns: Mapping[str, str]) -> None:
-        self.cache, self.columns = cache, dict(columns)
+    Args:
+        columns: by the name of a target its column, and the parts that hold it.
+    """
+
+    def __init__(self, columns: Mapping[str, tuple[str, Sequence[CachePart]]]) -> None:
+        self.columns = dict(columns)
 
     def read(self, token: str, variant: int, labelled: bool) -> dict[str, NDArray[Any]]:
         """Rows of every target, as they are stored.
 
         Raises:
-            DataError: see `TeacherCache.entry`.
+            DataError: see `CachePart.entry`.
         """
-        entry = self.cache.entry(token, variant, labelled)
-        return {name: self.cache.rows(column, entry) for name, column in self.columns.items()}
+        out = {}
+        for name, (column, parts) in self.columns.items():
+            part = next((part for part in parts if part.holds(token, variant)), parts[-1])
+            out[name] = part.rows(column, part.entry(token, variant, labelled))
+        return out
 
 
 def unpacked(stored: StoredTargets) -> tuple[Targets, Boxes]:
@@ -235,12 +135,3 @@ def unpacked(stored: StoredTargets) -> tuple[Targets, Boxes]:
 
 def _wide(values: Tensor) -> Tensor:
     return values.float() if values.is_floating_point() else values.long()
-
-
-def _map(path: Path) -> NDArray[Any]:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except FileNotFoundError:
-        raise DamagedCacheError("file is missing", file=path) from None
-    except Exception as error:  # a header that is damaged is a Python literal that is, and fails in many ways
-        raise DamagedCacheError(f"cannot be read as an array: {error}", file=path) from error

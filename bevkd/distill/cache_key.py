@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import get_args
+from typing import Any, get_args
 
-from bevkd.config import ConfigTree, DataConfig, RunConfig, config_tree, identity, load_rows, load_run
+from bevkd.config import ConfigTree, DataConfig, RunConfig, config_tree, identity, load_rows, load_run, paper_of
 from bevkd.config.identity import field_facts, settings_read
 from bevkd.config.marks import ReadFor
 from bevkd.config.tiers import RowTier
@@ -33,9 +33,9 @@ def teacher_config(run: RunConfig) -> RunConfig:
 def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
     """Folder name of the teacher cache that a run reads: `<teacher run>_seed<k>_<digest>`.
 
-    The digest covers the teacher, what is tapped of it, which frames with which labels, their augmentation, the grid
-    and the precision that the teacher runs in, as far as these are no defaults. Rows that agree in this share one
-    cache, whatever their methods do with it.
+    The digest covers the teacher, which frames with which labels, their augmentation, the grid and the precision that
+    the teacher runs in, as far as these are no defaults. Rows that agree in this share one cache, whatever they tap: a
+    cache holds each tap by itself.
 
     Args:
         run: the student's settings.
@@ -44,22 +44,31 @@ def cache_name(run: RunConfig, teacher: RunConfig | None = None) -> str:
     Raises:
         ConfigError: the run has no teacher or no method.
     """
-    teacher = teacher or teacher_config(run)
     row = run.row
+    if teacher is None:
+        teacher = teacher_config(run)
+        known = _identity(config_tree(), teacher.run, teacher.scale, teacher.seed)
+    else:
+        known = identity(teacher)
     if row.method is None:
         raise ConfigError(f"run {run.run!r} has no method to tap its teacher for")
     data = settings_read(run.data, reads_of(teacher.model, teacher.data).without_targets().sensors)
     if run.data.augment.gt_paste:  # it changes annotations, also where the teacher looks at no LiDAR
         data.setdefault("augment", {})["gt_paste"] = run.data.augment.gt_paste
     content = {
-        "teacher": identity(teacher),
-        "wanted": method_settings(row.method).cached().key,
+        "teacher": known,
         "frames": [row.frames, row.labelled_subset, run.train.frames_limit, row.teacher_batch],
         "data": {name: value for name, value in data.items() if name not in OF_NETWORK},
         "grid": settings_read(run.model.grid, ()),
         "precision": run.train.precision,
     }
     return f"{row.teacher}_seed{run.teacher_seed}_{digest(content)}"
+
+
+@cache
+def _identity(_tree: ConfigTree, run: str, scale: str, seed: int) -> dict[str, Any]:
+    """A teacher has many students."""
+    return identity(load_run(run, scale, seed))
 
 
 def reads_cache(run: RunConfig) -> bool:
@@ -89,37 +98,55 @@ def caches_of(run: RunConfig) -> dict[str, list[RunConfig]]:
     return {cache_name(runs[0]): runs for runs in by_teacher.values()}
 
 
+def audience_of(run: RunConfig) -> str:
+    """`<paper>-<tier>` of a run. What its rows read of one cache is made in one pass of the teacher, so that a paper
+    can be made without the taps of another one's rows, and a tier without those of a later one.
+    """
+    paper = paper_of(run.run)
+    return f"{paper.name if paper else 'other'}-{run.row.target}"
+
+
 def readers_of(run: RunConfig) -> list[RunConfig]:
-    """The trainings of the configuration, with every of their seeds, that read the teacher cache of a run, as far as
-    they belong to the first tier that reads it: trainings of later tiers add to it what they need.
+    """The trainings of the configuration, with every of their seeds, that are of the audience of a run and read its
+    teacher cache. Others add to it what they need.
 
     Raises:
         ConfigError: the run has no teacher or no method.
     """
-    return _readers(config_tree(), run.scale).get(cache_name(run), [])
+    return _readers(config_tree(), run.scale).get(cache_name(run), {}).get(audience_of(run), [])
 
 
-def reader_of(name: str, scale: str) -> RunConfig:
+def reader_of(name: str, scale: str, audience: str | None = None) -> RunConfig:
     """A training of the configuration that reads the teacher cache of a name.
 
+    Args:
+        name: of the cache.
+        scale: of the training.
+        audience: that it belongs to; default: the first.
+
     Raises:
-        ConfigError: there is none; the message names the nearest cache.
+        ConfigError: there is none; the message names the nearest cache or audience.
     """
     known = _readers(config_tree(), scale)
     if name not in known:
         raise ConfigError(f"no run at scale {scale!r} reads a teacher cache {name!r}{nearest(name, known)}")
-    return known[name][0]
+    if audience is not None and audience not in known[name]:
+        raise ConfigError(f"teacher cache {name} has no audience {audience!r}{nearest(audience, known[name])}")
+    return (known[name][audience] if audience is not None else next(iter(known[name].values())))[0]
+
+
+def audiences_of(name: str, scale: str) -> dict[str, list[RunConfig]]:
+    """The trainings of the configuration that read a teacher cache, by audience: earlier tiers first."""
+    return _readers(config_tree(), scale).get(name, {})
 
 
 @cache
-def _readers(_tree: ConfigTree, scale: str) -> dict[str, list[RunConfig]]:
-    """Name of a teacher cache -> the trainings that read it."""
-    found: dict[str, list[RunConfig]] = {}
-    for row in load_rows().values():
+def _readers(_tree: ConfigTree, scale: str) -> dict[str, dict[str, list[RunConfig]]]:
+    """Name of a teacher cache -> audience -> the trainings that read it."""
+    found: dict[str, dict[str, list[RunConfig]]] = {}
+    tiers = get_args(RowTier)
+    for row in sorted(load_rows().values(), key=lambda row: tiers.index(row.target)):
         if row.teacher is not None:
             for name, runs in caches_of(load_run(row.id, scale, row.seeds[0])).items():
-                found.setdefault(name, []).extend(runs)
-    for name, runs in found.items():
-        first = min((run.row.target for run in runs), key=get_args(RowTier).index)
-        found[name] = [run for run in runs if run.row.target == first]
+                found.setdefault(name, {}).setdefault(audience_of(runs[0]), []).extend(runs)
     return found

@@ -31,19 +31,6 @@ class Column:
         self._header(0)
         self.start = self.file.tell()
 
-    @classmethod
-    def copied(cls, source: Path, path: Path) -> Column:
-        """A copy of a finished column, to go on with."""
-        values, offsets = (np.load(_part(source, end), mmap_mode="r", allow_pickle=False) for end in ("", ".offsets"))
-        out = cls(path, values.dtype, values.shape[1:])
-        with source.open("rb") as stream:
-            stream.seek(out.start)
-            while part := stream.read(_BLOCK):
-                out.sum = zlib.crc32(part, out.sum)
-                out.file.write(part)
-        out.counts.extend(np.diff(offsets).tolist())
-        return out
-
     def _header(self, rows: int) -> None:
         fields = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
         np.lib.format.write_array_header_1_0(self.file, fields | {"shape": (rows, *self.shape)})
@@ -95,11 +82,6 @@ class ColumnWriter:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for column in self.columns.values():
             column.file.close()
-
-    def copy(self, folder: Path, names: Sequence[str]) -> None:
-        """Begin with the columns of a finished cache."""
-        for name in names:
-            self.columns[name] = Column.copied(folder / f"{name}.npy", self.folder / f"{name}.npy")
 
     def add(self, name: str, target: Target, keep: Sequence[int], dtype: type | None = None) -> None:
         """Append the rows of some frames of a batch, in ascending order, in float16 (indices int32) unless said.

@@ -75,12 +75,33 @@ def drawn_heat(
     """
     slots = boxes.labels.new_tensor([class_order.index(i) if i in class_order else -1 for i in range(len(LABELS))])
     slot, classes = slots[boxes.labels], len(class_order)
+    plane = boxes.frame * classes + slot.clamp(min=0)
+    maps = _drawn(boxes, grid, slot >= 0, plane, batch_size * classes, min_overlap, min_radius)
+    return maps.view(batch_size, classes, grid.H, grid.W)
+
+
+def drawn_peaks(boxes: Boxes, grid: BEVGrid, batch_size: int, min_overlap: float, min_radius: int) -> Tensor:
+    """The highest of CenterPoint's heat maps over all classes, (B, H, W): all boxes whose centre is on the map.
+
+    Args:
+        boxes: flat over the batch.
+        grid: of the maps.
+        batch_size: number of frames B.
+        min_overlap: IoU that a box within the radius of its Gaussian still has.
+        min_radius: of a Gaussian (cells).
+    """
+    every = torch.ones_like(boxes.frame, dtype=torch.bool)
+    return _drawn(boxes, grid, every, boxes.frame, batch_size, min_overlap, min_radius)
+
+
+def _drawn(
+    boxes: Boxes, grid: BEVGrid, known: Tensor, plane: Tensor, planes: int, min_overlap: float, min_radius: int
+) -> Tensor:
+    """Gaussians of boxes that are known and on the map, each on a plane of its own choice: (planes, H, W)."""
     size = boxes.boxes[:, 3:5].float() / grid.cell
     radius = gaussian_radius(size[:, 0], size[:, 1], min_overlap).floor().long().clamp(min=min_radius)
     centre = grid.to_cells(boxes.boxes[:, :2].float()).floor().long()
-    seen = ((centre >= 0) & (centre < centre.new_tensor([grid.W, grid.H]))).all(1) & (slot >= 0)
+    seen = ((centre >= 0) & (centre < centre.new_tensor([grid.W, grid.H]))).all(1) & known
     reach = reach_of(grid.cell, min_overlap, min_radius)
     centre = torch.where(seen[:, None], centre, -2 * reach - 2)  # too far away to be seen
-    plane = boxes.frame * classes + slot.clamp(min=0)
-    maps = draw_gaussians(centre, radius, plane, batch_size * classes, grid.H, grid.W, reach)
-    return maps.view(batch_size, classes, grid.H, grid.W)
+    return draw_gaussians(centre, radius, plane, planes, grid.H, grid.W, reach)

@@ -50,8 +50,13 @@ def cells_of(mask: Tensor, every: bool = False) -> Cells:
 
 def inside_boxes(boxes: Tensor, grid: BEVGrid) -> Tensor:
     """Which cell centres (N, H * W) lie in which boxes (N, 7+), seen from above; edges belong to a box."""
+    return inside(grid.cell_centres(boxes.device).view(1, -1, 2), boxes)
+
+
+def inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Which points (N or 1, P, 2) lie in which boxes (N, 7+), seen from above: (N, P); edges belong to a box."""
     b = boxes.float()
-    delta = grid.cell_centres(b.device).view(1, -1, 2) - b[:, None, :2]  # (N, H * W, 2)
+    delta = points - b[:, None, :2]
     cos, sin = torch.cos(b[:, 6:7]), torch.sin(b[:, 6:7])
     along = cos * delta[..., 0] + sin * delta[..., 1]
     across = cos * delta[..., 1] - sin * delta[..., 0]

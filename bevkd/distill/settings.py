@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import TypeVar, cast
 
 from bevkd.config import MethodConfig
 from bevkd.config.identity import parse_options
 from bevkd.distill.tap import Tap, Wanted, as_columns
+
+P = TypeVar("P", bound=str)
 
 
 class MethodSettings:
@@ -15,12 +18,6 @@ class MethodSettings:
     def taps(self) -> dict[str, Tap]:
         """What the losses read of the teacher, by the names of the targets."""
         raise NotImplementedError
-
-    def cache_taps(self) -> dict[str, Tap]:
-        """What a teacher cache holds for them, by any names: `taps`, or more than that, so that rows which differ only
-        in the losses they switch on share one cache.
-        """
-        return self.taps()
 
     @property
     def uses_teacher(self) -> bool:
@@ -38,8 +35,13 @@ class MethodSettings:
         return Wanted(taps, self.needs_boxes or any(tap.at_boxes() for tap in taps.values()))
 
     def cached(self) -> Wanted:
-        """What a cache holds, by the names of its columns."""
-        return as_columns(self.cache_taps().values(), self.needs_boxes)
+        """The same by the names of the columns of a cache."""
+        return as_columns(self.taps().values(), self.needs_boxes)
+
+
+def losses_in_use(settings: MethodSettings, weights: object, losses: Sequence[P]) -> tuple[P, ...]:
+    """Those of some losses, each of which has a switch and a weight by its name, that count."""
+    return tuple(name for name in losses if getattr(settings, name).enabled and getattr(weights, name) != 0)
 
 
 def method_settings(config: MethodConfig) -> MethodSettings:

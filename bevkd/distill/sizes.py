@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bevkd.config import ModelConfig, RunConfig
+from bevkd.config.schema import branches
 from bevkd.distill.cache_key import teacher_config
 from bevkd.distill.settings import method_settings
-from bevkd.distill.tap import Wanted
+from bevkd.distill.tap import BOXES, Wanted, together
 from bevkd.errors import ConfigError
 from bevkd.splits import split_names
 
@@ -48,15 +49,19 @@ class Sizes:
         if name.startswith("B") and name[1:].isdigit():
             return int(bev.widths[int(name[1:])])
         if name == "high":
-            return int(bev.up_channels * len(bev.widths))
-        stage = self.model.fuser if len(self.model.sensors) > 1 else getattr(self.model, self.model.sensors[0])
-        return int(getattr(getattr(self.model, name, None) or stage, "out_channels", stage.out_channels))
+            return int(bev.high_channels)
+        stage = self.model.fuser if len(self.model.maps) > 1 else getattr(self.model, self.model.sensors[0])
+        of = next((s for s in self.model.sensors if name in branches(getattr(self.model, s))), name)
+        named = getattr(self.model, of, None) or stage
+        return int(getattr(named, "map_channels", getattr(named, "out_channels", stage.out_channels)))
 
     def cells(self, feature: str) -> int:
         """Cells of a BEV map."""
-        grid, name = self.model.grid.build(), feature.split(".")[0]
-        stride = self.model.bev.strides[int(name[1:])] if name.startswith("B") and name[1:].isdigit() else 1
-        return int(grid.H * grid.W // stride**2)
+        name, low = feature.removeprefix("gated.").split(".")[0], self.model.grid.build().refined(self.model.finer)
+        stride = self.model.finer if name in ("high", "heads") else 1
+        if name.startswith("B") and name[1:].isdigit():
+            stride = self.model.bev.strides[int(name[1:])]
+        return int(low.H * low.W // stride**2)
 
     @property
     def tasks(self) -> int:
@@ -96,15 +101,30 @@ def estimate_cache_bytes(run: RunConfig, readers: Sequence[RunConfig] = ()) -> i
     Raises:
         ConfigError: the run has no teacher.
     """
-    (labelled, unlabelled), boxes = expected_entries(run, readers)
-    each = entry_bytes(run, teacher_config(run), boxes)
-    return round((labelled + unlabelled) * each + _held(run).boxes * unlabelled * boxes * _BOX_ROW)
+    counts, total = _counts(run), 0.0
+    teacher, by_column = teacher_config(run), dict[str, list[RunConfig]]()
+    everything = together(_held(reader) for reader in readers or (run,))
+    for reader in readers or (run,):
+        for column in _held(reader).columns:
+            by_column.setdefault(column, []).append(reader)
+    sizes = column_bytes(everything, teacher, run.data.kind, counts[1])
+    for column, those in by_column.items():
+        labelled, unlabelled = _expected(run, those, counts[0])
+        total += unlabelled * counts[1] * _BOX_ROW if column == BOXES else (labelled + unlabelled) * sizes[column]
+    return round(total)
 
 
-def entry_bytes(run: RunConfig, teacher: RunConfig, boxes: float = TYPICAL_BOXES) -> float:
-    """About how many bytes one frame under one augmentation takes, teacher boxes left aside."""
-    sizes = Sizes(teacher.model, boxes, _CAMERAS.get(run.data.kind, 6))
-    return sum(tap.entry_bytes(sizes) for tap in _held(run).taps.values())
+def column_bytes(wanted: Wanted, teacher: RunConfig, data: str, boxes: float = TYPICAL_BOXES) -> dict[str, float]:
+    """About how many bytes one frame under one augmentation takes by column, teacher boxes left aside.
+
+    Args:
+        wanted: what is stored.
+        teacher: settings of the teacher.
+        data: kind of the data set.
+        boxes: per frame.
+    """
+    sizes = Sizes(teacher.model, boxes, _CAMERAS.get(data, 6))
+    return {tap.column: tap.entry_bytes(sizes) for tap in wanted.taps.values()}
 
 
 def _held(run: RunConfig) -> Wanted:
@@ -120,23 +140,54 @@ def expected_entries(run: RunConfig, readers: Sequence[RunConfig] = ()) -> tuple
     reads too.
     """
     frames, boxes = _counts(run)
+    return _expected(run, readers or (run,), frames), boxes
+
+
+def adding(readers: Sequence[RunConfig], earlier: Sequence[RunConfig]) -> list[RunConfig]:
+    """Those of some trainings that read of their cache what earlier ones do not: another tap, or other samples."""
+    known: dict[Any, list[tuple[float, frozenset[str]]]] = {}
+    for run in earlier:
+        known.setdefault(_order(run), []).append((_steps(run, None), frozenset(_held(run).columns)))
+
+    def covered(run: RunConfig) -> bool:
+        there = (columns for steps, columns in known.get(_order(run), []) if steps >= _steps(run, None))
+        return set(_held(run).columns) <= frozenset[str]().union(*there)
+
+    return [run for run in readers if not covered(run)]
+
+
+def _expected(
+    run: RunConfig, readers: Sequence[RunConfig], frames: tuple[int | None, int | None]
+) -> tuple[float, float]:
     augment = run.data.augment
-    draws = [_draws(reader, frames[0]) for reader in readers or (run,)]
+    # Who shares the order of the frames draws the same, as far as the shorter training goes.
+    longest: dict[Any, tuple[float, float]] = {}
+    for reader in readers:
+        longest[_order(reader)] = max(longest.get(_order(reader), (0.0, 0.0)), _draws(reader, frames[0]))
     out = []
     for part, (known, variants) in enumerate(
         zip(frames, (augment.variants, augment.unlabelled_variants or augment.variants), strict=True)
     ):
-        drawn = [one[part] for one in draws]
+        drawn = [one[part] for one in longest.values()]
         slots = 0 if known is None else known * variants
         # Each draw takes any of them: how many are hit at least once.
         out.append(slots * -math.expm1(-sum(drawn) / slots) if slots else max(drawn))
-    return (out[0], out[1]), boxes
+    return out[0], out[1]
+
+
+def _order(run: RunConfig) -> Any:
+    """What decides which samples a training meets, but for their number."""
+    train = run.train
+    return run.seed, train.order, train.batch_size, train.unlabelled_per_batch, run.data.cbgs, train.switch_off
+
+
+def _steps(run: RunConfig, labelled: int | None) -> float:
+    return run.train.steps or run.train.epochs * (labelled or TYPICAL_FRAMES) / run.train.batch_size
 
 
 def _draws(run: RunConfig, labelled: int | None) -> tuple[float, float]:
-    train = run.train
-    steps = train.steps or train.epochs * (labelled or TYPICAL_FRAMES) / train.batch_size
-    return steps * train.batch_size, steps * train.unlabelled_per_batch
+    steps = _steps(run, labelled)
+    return steps * run.train.batch_size, steps * run.train.unlabelled_per_batch
 
 
 def _counts(run: RunConfig) -> tuple[tuple[int | None, int | None], float]:

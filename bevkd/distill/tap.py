@@ -1,7 +1,7 @@
 """`Tap`: which feature of a network a method reads, and how. Plain settings: what is tapped is known without a network.
 
 A way of reading is one small frozen dataclass in `bevkd/distill/taps/`, registered as `tap`; its fields are options.
-A teacher cache holds taps of the teacher, so that methods which tap the same share one.
+A teacher cache holds taps of the teacher, each by itself, so that methods which tap the same share it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bevkd.distill.sizes import Sizes
 
 T = TypeVar("T", bound=type)
+BOXES = "boxes"  # the column of a teacher cache that holds the teacher's boxes on unlabelled frames
 
 
 class Described:
@@ -166,8 +167,20 @@ class Wanted:
         """What it is, whatever the targets are called."""
         return {"taps": sorted((tap.key for tap in self.taps.values()), key=str), "boxes": self.boxes}
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Where a teacher cache holds it, each column once."""
+        names = dict.fromkeys(tap.column for tap in self.taps.values())
+        return (*names, *([BOXES] if self.boxes else []))
+
 
 def as_columns(taps: Iterable[Tap], boxes: bool) -> Wanted:
     """Taps under the names that they have in a cache, each once."""
     named = {tap.column: tap for tap in taps}
     return Wanted(dict(sorted(named.items())), boxes or any(tap.at_boxes() for tap in named.values()))
+
+
+def together(parts: Iterable[Wanted]) -> Wanted:
+    """What several want, under the names that it has in a cache."""
+    parts = list(parts)
+    return as_columns((tap for part in parts for tap in part.taps.values()), any(part.boxes for part in parts))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from bevkd.config.schema import ModelConfig
 from bevkd.config.weights import image_backbone
 from bevkd.models.backbone.settings import LATER
 from bevkd.models.base import Detector
 from bevkd.registry import lookup
 
-__all__ = ["Detector", "build_detector", "weights_come_later"]
+__all__ = ["Detector", "build_detector", "outline", "weights_come_later"]
 
 
 def build_detector(model: ModelConfig) -> Detector:
@@ -21,6 +23,16 @@ def build_detector(model: ModelConfig) -> Detector:
     """
     detector: Detector = lookup("detector", model.kind)(model)
     return detector
+
+
+def outline(model: ModelConfig) -> Detector:
+    """A detector without any values, for shapes: it needs no memory, and no files. It lies on PyTorch's device `meta`.
+
+    Raises:
+        ConfigError: as `build_detector`.
+    """
+    with torch.device("meta"):
+        return build_detector(weights_come_later(model)).eval()
 
 
 def weights_come_later(model: ModelConfig) -> ModelConfig:

@@ -38,9 +38,10 @@ class FeatureSpec:
 
     Attributes:
         features: by name. Sensor maps `lidar`, `camera`, `radar`, before calibration `radar.raw`, gated
-            `gated.<sensor>`; the fused map `low`; maps inside the BEV encoder `B0`..`Bn`; the map before the head
-            `high`; `heads`, `queries`; `depth`; levels of the image backbone `image0`.. from fine to coarse; `cells`;
-            `points`. A network may have others.
+            `gated.<sensor>`; of a camera branch that stands in for LiDAR `simulated`, before its compensation
+            `simulated.raw`, its `depth.simulated`; the fused map `low`; maps inside the BEV encoder `B0`..`Bn`; the map
+            before the head `high`; `heads`, `queries`; `depth`; levels of the image backbone `image0`.. from fine to
+            coarse; `cells`; `points`. A network may have others.
         stages: what can be run, one after the other.
         classes: heat maps of the head; 0 where it has none.
         regression_maps: dense regression maps of the head.

@@ -47,6 +47,19 @@ class TaskOutput:
             raise FeatureError("this head has no dense regression maps")
         return torch.cat([self.regression[name] for name, _ in REGRESSION if name in self.regression], dim=1)
 
+    def with_velocity(self, factor: Tensor) -> TaskOutput:
+        """With `vel` multiplied by a factor per frame (B,)."""
+        if self.merged is None:
+            vel = self.regression["vel"] * factor.to(self.heatmap.dtype)[:, None, None, None]
+            return TaskOutput(self.heatmap, self.regression | {"vel": vel})
+        # Of the whole map, so that it stays one.
+        columns = [
+            factor[:, None].expand(-1, width) if name == "vel" else torch.ones_like(factor)[:, None].expand(-1, width)
+            for name, width in REGRESSION
+        ]
+        factors = torch.cat(columns, dim=1)[:, : self.merged.shape[1], None, None]
+        return TaskOutput.split(self.heatmap, self.merged * factors.to(self.merged.dtype))
+
     @classmethod
     def split(cls, heatmap: Tensor, merged: Tensor) -> TaskOutput:
         """From one map of all branches, with or without `iou`."""

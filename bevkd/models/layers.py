@@ -17,6 +17,55 @@ def conv_bn_relu(
     return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=norm.eps, momentum=norm.momentum), nn.ReLU(inplace=True))
 
 
+class ResidualBlock(nn.Module):
+    """ReLU(BN(conv3x3(ReLU(BN(conv3x3(x))))) + shortcut(x)); the first convolution has the stride.
+
+    The shortcut is the identity, or with `project` a convolution: 3x3 with a bias and without a norm, as BEVDet has it,
+    or `pointwise`, 1x1 without a bias and with a norm, as ResNet has it.
+
+    Raises:
+        ValueError: the identity cannot change the number of channels, or of cells.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        norm: NormConfig,
+        stride: int = 1,
+        project: bool = False,
+        pointwise: bool = False,
+    ) -> None:
+        super().__init__()
+        if not project and (c_in != c_out or stride != 1):
+            raise ValueError("a residual block that changes the size of its map needs `project`")
+        self.net = nn.Sequential(
+            conv_bn_relu(c_in, c_out, norm, stride=stride),
+            nn.Conv2d(c_out, c_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(c_out, eps=norm.eps, momentum=norm.momentum),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if project and pointwise:
+            last = nn.BatchNorm2d(c_out, eps=norm.eps, momentum=norm.momentum)
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False), last)
+        elif project:
+            self.shortcut = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, c_in, H, W) to (B, c_out, H / stride, W / stride), non-negative."""
+        out: Tensor = self.relu(self.net(x) + self.shortcut(x))
+        return out
+
+
+def residual_blocks(
+    c_in: int, c_out: int, count: int, norm: NormConfig, stride: int = 1, pointwise: bool = False
+) -> nn.Sequential:
+    """A stage of a residual network: so many blocks, of which the first has stride and projection."""
+    first = [ResidualBlock(c_in, c_out, norm, stride, project=True, pointwise=pointwise)] if count else []
+    return nn.Sequential(*first, *(ResidualBlock(c_out, c_out, norm) for _ in range(count - 1)))
+
+
 def last_layer(module: nn.Module) -> nn.Module:
     """The last layer of nested sequences."""
     while isinstance(module, nn.Sequential):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy
+from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
 
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Batch
+from bevkd.data.past_cameras import past_of
 from bevkd.models.boxcode import CODE, CODE_WIDTH, decode_cells
 from bevkd.models.layers import full_precision, reads_are_free
 from bevkd.models.ops.cells import read_cells
@@ -22,6 +23,7 @@ from bevkd.ranks import in_parts, one_over_ranks, rank_count, rank_mean
 _EPS = 1e-4
 _ALPHA = 0.25
 _ROT = slice(6, 8)  # sine and cosine of the yaw in the code of a box
+_VEL = slice(8, 10)
 
 
 def binary_heatmap_loss(logits: Tensor, target: Tensor, counted: Tensor | float = 1.0) -> Tensor:
@@ -78,16 +80,37 @@ def depth_loss(
         compact: whether to look at the pixels of known depth only, whose number a device would have to tell first.
             None: on the CPU.
     """
-    bins = logits.shape[2]
-    number = torch.floor((depth - depth_min) / depth_step)
-    valid = (number >= 0) & (number < bins) & (depth > 0)
-    by_pixel, number, count = logits.float().movedim(2, -1), torch.where(valid, number, 0).long(), valid.sum()
+    number, valid = _depth_bins(depth, depth_min, depth_step, logits.shape[2])
+    by_pixel, count = logits.float().movedim(2, -1), valid.sum()
     if reads_are_free(logits.device) if compact is None else compact:
         by_pixel, number, valid = by_pixel[valid], number[valid], valid[valid]
     probability = torch.softmax(by_pixel, dim=-1)  # (..., D)
     target = torch.zeros_like(probability).scatter_(-1, number[..., None], 1.0)
     wrong = binary_cross_entropy(probability, target, reduction="none")
     return (wrong * valid[..., None]).sum() / rank_count(count)
+
+
+def depth_bin_loss(logits: Tensor, depth: Tensor, depth_min: float, depth_step: float) -> Tensor:
+    """BEVDepth's supervision as DistillBEV's students have it: BCE of the sigmoid of each bin against the one-hot bin,
+    mean over all bins of all pixels, of which those of unknown depth count zero (DistillBEV spec, 3.1.5).
+
+    Args:
+        logits: (B, N, D, h, w).
+        depth: (B, N, h, w) metres, 0 where unknown.
+        depth_min: lower edge of bin 0 (m).
+        depth_step: width of a bin (m).
+    """
+    number, valid = _depth_bins(depth, depth_min, depth_step, logits.shape[2])
+    target = torch.zeros_like(logits, dtype=torch.float32).scatter_(2, number[:, :, None], 1.0)
+    wrong = binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    return (wrong * valid[:, :, None]).sum() / rank_count(logits.numel(), logits.device)
+
+
+def _depth_bins(depth: Tensor, depth_min: float, depth_step: float, bins: int) -> tuple[Tensor, Tensor]:
+    """The bin of each depth (int64), 0 where it is unknown or in none, and whether it is in one."""
+    number = torch.floor((depth - depth_min) / depth_step)
+    valid = (number >= 0) & (number < bins) & (depth > 0)
+    return torch.where(valid, number, 0).long(), valid
 
 
 def _is_near(loc: Tensor, norm: Tensor) -> Tensor:
@@ -145,7 +168,8 @@ class DetectionLoss(nn.Module):
         # an overflow there reaches the gradient.
         counts = target.counted > 0
         code = torch.where(counts[:, None], values[:, :CODE_WIDTH], target.regression)
-        per_value = self._distance(code - target.regression).sum(dim=0) / (count + _EPS * unit)
+        error = self._as_learnt(code - target.regression, target, batch)
+        per_value = self._distance(error).sum(dim=0) / (count + _EPS * unit)
         per_value_weight = per_value.new_tensor([1.0] * 8 + [weights.velocity_weight] * 2)
         loc = (per_value * per_value_weight).sum()
         if weights.axis_weight > 0:
@@ -166,6 +190,19 @@ class DetectionLoss(nn.Module):
             near = _is_near(named["loc"], count + _EPS * unit)
             named["iou"] = near * ((1 - overlap) * target.counted).sum() / count.clamp(min=unit)
         return named
+
+    def _as_learnt(self, error: Tensor, target: TaskTargets, batch: Batch) -> Tensor:
+        """Errors (n, 10) in the units in which the network learns: of velocities in m, where it learns displacements.
+
+        The head's maps have displacements divided by their seconds (`CenterHead.in_units`), so that
+        `seconds * (v - v_true)` is what it said less the true displacement `seconds * v_true`. Where hardly any time
+        has passed, as where the current images stand in for earlier ones, hardly anything is asked of it.
+        """
+        if self.config.head.velocity == "speed":
+            return error
+        frame = torch.div(target.positive, self.grid.H * self.grid.W, rounding_mode="floor")
+        seconds = past_of(batch).seconds[frame, None]
+        return torch.cat([error[:, : _VEL.start], error[:, _VEL] * seconds], dim=1)
 
     def _distance(self, error: Tensor) -> Tensor:
         """L1 of regression errors (n, 10), or Huber where `loss.huber` names the branch.

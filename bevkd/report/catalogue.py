@@ -38,7 +38,7 @@ def _runs(scale: str, runs: Path) -> list[Entry]:
     trained = trained_seeds(runs)
     paper_of = {run: paper.name for paper in load_papers().values() for run in paper.rows}
     out = []
-    for run, row in load_rows().items():
+    for run, row in load_rows(scale).items():
         out.append(
             {
                 "run": run,

@@ -10,14 +10,18 @@ Verdicts for `greater`, from the 95 % paired t interval of the improvement:
 Verdicts for `no_difference` read the interval as an equivalence test: *reproduced* when it lies within the margin,
 *contradicted* when it does not and excludes 0, *inconclusive* otherwise. Failing to find a difference is no proof.
 
+Of `at_most` and `at_least`, the effect is how far the metric of `better` stays below or above the margin; it is
+*reproduced* where its interval lies above 0, *contradicted* where it lies below.
+
 With `over: seeds`, intervals cover student seeds, and the seeds of their teachers where these have several; labelled
-frames and report frames are one fixed draw. `covers` says what those of a claim do.
+frames and report frames are one fixed draw. `covers` says what those of a claim do, `note` the split if it is not the
+reported one.
 With `over: subsets`, they cover the labelled subsets, each with its own teacher and the mean over its seeds. With
 `over: repeats`, they cover repeats of a benchmark on one machine, paired by their order.
 
 `verdict` has no correction for the number of claims. `verdict_holm` has: it is the same verdict where Holm's adjusted p
 is below 0.05, and *inconclusive* where not; see `bevkd.report.significance` for what is tested and which claims count.
-A declared null is no member of that family and keeps its verdict.
+Declared nulls and bounds are no members of that family and keep their verdicts.
 
 `smallest_effect` is the smallest effect whose interval would have excluded 0 at the spread that was observed: half the
 width of the interval over the baseline. `target_half_width` is what it should be: a third of the published relative
@@ -35,12 +39,13 @@ from pathlib import Path
 from bevkd.config import RowConfig
 from bevkd.errors import DataError
 from bevkd.report import significance
-from bevkd.report.fill import pooled, published_gain, relative_gain
+from bevkd.report.fill import Found, pooled, pooled_pairs, published_gain, relative_gain
 from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs
 from bevkd.report.spec import ClaimConfig, Pool, pool
 from bevkd.report.stats import Interval, t_interval
 
+BOUNDS = {"at_most": -1.0, "at_least": 1.0}  # kinds of claims -> sign of what goes beyond the margin
 VERDICTS = REPRODUCED, CONTRADICTED, INCONCLUSIVE = "reproduced", "contradicted", "inconclusive"
 
 
@@ -96,6 +101,8 @@ def judge(
         if effect.low > 0 or effect.high < 0:
             return CONTRADICTED, "interval excludes 0 and is not within the margin"
         return INCONCLUSIVE, f"interval neither within ±{claim.margin:g} nor clear of 0"
+    if claim.kind in BOUNDS:
+        return _kept(effect, claim)
     if effect.high < 0:
         return CONTRADICTED, "interval lies below 0"
     if effect.low <= 0:
@@ -113,15 +120,38 @@ def judge(
     return INCONCLUSIVE, f"gain over the baseline, but not shown over control {control_run}"
 
 
+def _kept(effect: Interval, claim: ClaimConfig) -> tuple[str, str]:
+    """Verdict and note of a bound."""
+    if effect.low <= 0 <= effect.high:
+        return INCONCLUSIVE, f"interval includes {claim.margin:g}"
+    above = (effect.low > 0) == (claim.kind == "at_least")
+    note = f"interval lies {'above' if above else 'below'} {claim.margin:g}"
+    return REPRODUCED if effect.low > 0 else CONTRADICTED, note
+
+
+def _numbers(claim: ClaimConfig, runs: Runs, which: Pool) -> Found:
+    """The metric of a side of a claim; how alike two runs are is said of each side and the same runs of `like`."""
+    if claim.like is None:
+        return pooled(runs, which, claim.split, [claim.metric])
+    return pooled_pairs(runs, which, claim.like, claim.split, [claim.metric], claim.better)
+
+
 def improvement(claim: ClaimConfig, runs: Runs, rival: Pool) -> Interval:
-    """Paired improvement of `claim.better` over another pool, positive when `better` is better.
+    """Paired improvement of `claim.better` over another pool, positive when `better` is better; over a bound where the
+    claim is of one.
 
     Raises:
         DataError: metrics are missing, or the two share no seed.
     """
     sign = 1.0 if metric(claim.metric).higher_is_better else -1.0
-    mine = pooled(runs, claim.better, "report", [claim.metric])
-    theirs = pooled(runs, rival, "report", [claim.metric])
+    if claim.kind in BOUNDS:
+        assert claim.margin is not None  # checked when the claim is parsed
+        mine, side = _numbers(claim, runs, claim.better), BOUNDS[claim.kind]
+        return t_interval([side * (values[claim.metric] - claim.margin) for values in mine.values()])
+    if metric(claim.metric).pairs == "difference":  # it is one already
+        found = pooled_pairs(runs, claim.better, rival, claim.split, [claim.metric])
+        return t_interval([sign * values[claim.metric] for values in found.values()])
+    mine, theirs = (_numbers(claim, runs, which) for which in (claim.better, rival))
     pairs = {key: sign * (mine[key][claim.metric] - theirs[key][claim.metric]) for key in mine if key in theirs}
     if not pairs:
         raise DataError(f"claim {claim.id!r}: {claim.better!r} and {rival!r} share no seed")
@@ -169,7 +199,9 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
         if control is None or _reach(gain) < _reach(control):
             control, control_run = gain, " ".join(pool(rival))
     verdict, note = judge(claim, effect, control, _named(tuple(control_run.split())), not_run)
-    means = [_mean(runs, which, claim.metric) for which in (claim.better, claim.than)]
+    # A difference of two runs has no level: it is always learnt, and no share of a baseline. A bound has no baseline.
+    level = metric(claim.metric).pairs != "difference" and claim.kind not in BOUNDS
+    means = [_mean(runs, which, claim) if level else math.nan for which in (claim.better, claim.than)]
     learnt = any(map(metric(claim.metric).is_learnt, means))
     if not learnt:
         verdict, note = INCONCLUSIVE, f"not learnt ({_not_learnt(claim.metric, means)})"
@@ -182,9 +214,14 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
             f"; could have seen {shown.text(half)} {shown.unit} at the least, a third of the published relative gain is"
             f" {shown.text(target)}"
         )
+    if claim.split != "report":
+        note += f"; on the {claim.split} split"
     p_value, lacks_control = math.nan, claim.control == "due" and not claim.controls
-    if learnt and claim.margin is not None:
+    if learnt and claim.kind == "no_difference":
+        assert claim.margin is not None
         p_value = significance.of_equivalence(effect, claim.margin)
+    elif claim.kind in BOUNDS:
+        p_value = significance.two_sided(effect)
     elif learnt and (effect.mean < 0 or not (not_run or lacks_control)):
         p_value = significance.of_gain(effect, tested)
     return Finding(
@@ -217,8 +254,8 @@ def answer(claim: ClaimConfig, runs: Runs) -> Finding:
     )
 
 
-def _mean(runs: Runs, which: Pool, key: str) -> float:
-    found = [values[key] for values in pooled(runs, which, "report", [key]).values()]
+def _mean(runs: Runs, which: Pool, claim: ClaimConfig) -> float:
+    found = [values[claim.metric] for values in _numbers(claim, runs, which).values()]
     return sum(found) / len(found)
 
 

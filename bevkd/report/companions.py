@@ -54,7 +54,8 @@ def companions(rows: Mapping[str, RowConfig], row: RowConfig, scale: str, seed: 
     partners = partners_of(rows, row, scale)
     found: dict[tuple[str, int], list[str]] = {}
     if row.teacher is not None:
-        found.setdefault((row.teacher, row.teacher_seed_for(seed)), []).append("teacher")
+        taught_by = stand_ins_at(scale).get(row.teacher, row.teacher)
+        found.setdefault((taught_by, row.teacher_seed_for(seed)), []).append("teacher")
     for role, run in (("baseline", partners.baseline), ("distilled", partners.arm)):
         if run is not None:
             seeds = rows[run].seeds
@@ -117,7 +118,7 @@ def _as_control(run: str, scale: str) -> Iterator[tuple[str, str]]:
 
 def _against(rows: Mapping[str, RowConfig], run: str, scale: str) -> Iterator[str]:
     """What tables take the differences of a run to."""
-    for table in load_tables(scale).values():
+    for table in (one for one in load_tables(scale).values() if one.takes_differences):
         for line in table.row_specs(rows):
             if line.against is not None:
                 yield from (_beside(line.against, at, {}) for at in _places(line.run, run, {}))

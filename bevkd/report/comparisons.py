@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bevkd.config import RowConfig, rows_at
+from bevkd.config import RowConfig, load_rows, rows_at
 from bevkd.config.comparisons import Comparison, Pool, pool, pooled_ids
 from bevkd.config.families import fill, items
 from bevkd.config.papers import stand_ins_at
 from bevkd.config.plain import check_keys
 from bevkd.config.protocols import Protocol, protocol_of, protocols_of_row
 from bevkd.errors import ConfigError, nearest
+from bevkd.report.metrics import metric, said
 
 # Roles of rows; `rows` is the one of rows that have none.
 ROLES = ("rows", "baseline", "teacher", "distilled", "control", "check", "default", "upper bound")
@@ -209,11 +210,12 @@ def claims_of(
         source = item.source or (cells and f"Table {cells[0]['table']}")
         if not source:
             raise ConfigError(f"{where}: a claim needs a source, or a table that repeats a published one")
+        like = _run_of(item, "teacher", load_rows()) if metric(key).pairs == "likeness" else None
         yield {
             "id": f"{item.name}{ending}",
             "paper": paper,
             "source": source,
-            "statement": fill(item.statement, {**item.words, "metric": key}, where),
+            "statement": fill(item.statement, {**item.words, "metric": said(key)}, where),
             "metric": key,
             "better": stand_ins(item.arm, runs),
             "than": stand_ins(item.baseline, runs),
@@ -223,6 +225,8 @@ def claims_of(
             "margin": item.margin,
             "over": item.over,
             "target": item.target,
+            "split": runs.get("split", item.split),
+            "like": like and stand_ins(like, runs),
             "published": cells,
             "protocol": item.protocol if scale is None else _protocol_at(item, scale, runs, where),
         }

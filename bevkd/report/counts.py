@@ -22,7 +22,8 @@ from bevkd.splits import split_names
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """One data set: counts per split, boxes per split and class, frames per weather and lighting.
+    """One data set, the splits that runs are trained, tuned and reported on: counts of each, its boxes per class, and
+    the frames of all of them per weather and lighting.
 
     Attributes:
         index: folder of the index.
@@ -70,7 +71,7 @@ def count(data: DataConfig) -> DatasetRecord:
         by_class[name] = {label: counts.get(LABEL_INDEX[label], 0) for label in data.classes}
     conditions = {}
     for name in ("weather", "lighting"):
-        known = [str(value) for value in frames[name] if value]
+        known = [str(value) for value in np.array(frames[name], dtype=object)[np.isin(split, wanted)] if value]
         conditions[name] = dict(sorted(Counter(known).items()))
     return DatasetRecord(data.index, splits, by_class, conditions)
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bevkd.report.figure_kinds import Dots, LearningCurves, LossCurves
 from bevkd.report.fill import pooled
 from bevkd.report.logs import DETECTION, read_lines, training_seconds
 from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs
-from bevkd.report.spec import Dots, LearningCurves, LossCurves, Pool, pool
+from bevkd.report.spec import Pool, pool
 from bevkd.report.stats import t_interval
 from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
 

@@ -6,8 +6,24 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from bevkd.report.figure_kinds import (
+    AttentionMaps,
+    BEVEncoders,
+    BranchMaps,
+    Detections,
+    Dots,
+    Examples,
+    FigureConfig,
+    GatedMaps,
+    LearningCurves,
+    LossCurves,
+    Pipelines,
+    ResponseMaps,
+    SamplingOffsets,
+    TopView,
+    TrainingCurves,
+)
 from bevkd.report.runs import Runs
-from bevkd.report.spec import Detections, Dots, FigureConfig, LearningCurves, LossCurves, ResponseMaps, TrainingCurves
 from bevkd.report.style import save, style
 
 
@@ -32,7 +48,15 @@ def draw(spec: FigureConfig, runs: Runs) -> Figure:
             from bevkd.report.training import training_curves
 
             return training_curves(spec, runs)
-        case ResponseMaps():  # these two load detectors, and with them torch
+        case Examples():
+            from bevkd.report.examples import examples
+
+            return examples(spec, runs)
+        case BEVEncoders():  # these load detectors, and with them torch
+            from bevkd.report.diagrams import bev_encoders
+
+            return bev_encoders(spec, runs)
+        case ResponseMaps():
             from bevkd.report.maps import response_maps
 
             return response_maps(spec, runs)
@@ -40,6 +64,30 @@ def draw(spec: FigureConfig, runs: Runs) -> Figure:
             from bevkd.report.overlay import detections
 
             return detections(spec, runs)
+        case GatedMaps():
+            from bevkd.report.maps import gated_maps
+
+            return gated_maps(spec, runs)
+        case AttentionMaps():
+            from bevkd.report.maps import attention_maps
+
+            return attention_maps(spec, runs)
+        case BranchMaps():
+            from bevkd.report.branches import branch_maps
+
+            return branch_maps(spec, runs)
+        case TopView():
+            from bevkd.report.top_view import top_view
+
+            return top_view(spec, runs)
+        case SamplingOffsets():
+            from bevkd.report.lifted import sampling_offsets
+
+            return sampling_offsets(spec, runs)
+        case Pipelines():
+            from bevkd.report.pipelines import pipelines
+
+            return pipelines(spec, runs)
 
 
 def write(spec: FigureConfig, runs: Runs, folder: Path) -> list[Path]:

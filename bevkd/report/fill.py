@@ -12,12 +12,14 @@ from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.io import read_json, write_if_other
 from bevkd.report import clipping
 from bevkd.report.machines import mixture
-from bevkd.report.metrics import metric
+from bevkd.report.metrics import metric, of_pairs
+from bevkd.report.needs import UNSEEDED, Artefact
+from bevkd.report.pairs import attention_likeness, pair_values, partners
 from bevkd.report.power import power
 from bevkd.report.reference import select
 from bevkd.report.runs import Runs, kept_config, not_trained
-from bevkd.report.spec import UNSEEDED, Artefact, ClaimConfig, Pool, RowSpec, TableConfig, load_claims, pool
-from bevkd.report.stats import paired, sample_std
+from bevkd.report.spec import ClaimConfig, Pool, RowSpec, TableConfig, load_claims, pool
+from bevkd.report.stats import Interval, paired, sample_std, t_interval
 from bevkd.report.tables import (
     Row,
     Table,
@@ -43,37 +45,79 @@ def pooled(runs: Runs, which: Pool, split: str, keys: list[str]) -> Found:
     }
 
 
-def _numbers(spec: TableConfig, which: Pool, runs: Runs) -> dict[Artefact | None, Found]:
-    """Numbers of a row by how they are repeated: over seeds (None), over repeats of a benchmark, or not at all."""
+def pooled_pairs(
+    runs: Runs, which: Pool, other: Pool, split: str, keys: list[str], taught: Pool | None = None
+) -> Found:
+    """The same of metrics of pairs of runs: of each run of a pool and that which stands at its place in the other.
+
+    Args:
+        runs: the finished runs.
+        which: the one pool.
+        other: the other one.
+        split: of the data.
+        keys: the metrics.
+        taught: pool whose seeds say which ones of the other belong to them, see `partners`; none: `which`.
+
+    Raises:
+        DataError: a run lacks a file, the two are not of the same frames, or share no seed.
+    """
+    found = {
+        (i, seed): values
+        for i, (run, rival, as_of) in enumerate(zip(*map(pool, (which, other, taught or which)), strict=True))
+        for seed, values in pair_values(runs, run, rival, split, keys, as_of).items()
+    }
+    if not found:
+        raise DataError(f"{which!r} and {other!r} share no seed")
+    return found
+
+
+def _group(key: str) -> Artefact | None:
+    """The kind of file that a metric comes from, where it is repeated in another way than over seeds of a run."""
+    kind = metric(key).file
+    return kind if kind in UNSEEDED or of_pairs([key]) else None
+
+
+def _numbers(spec: TableConfig, row: RowSpec, runs: Runs) -> dict[Artefact | None, Found]:
+    """Numbers of a row by how they are repeated: over seeds (None), over pairs of runs, over repeats of a benchmark, or
+    not at all.
+    """
     groups: dict[Artefact | None, list[str]] = {}
     for column in spec.columns:
-        kind = metric(column.key).file
-        groups.setdefault(kind if kind in UNSEEDED else None, []).append(column.key)
-    # A pool is of one network; the first run's profile stands for all.
-    return {
-        kind: pooled(runs, pool(which)[:1] if kind == "profile" else which, spec.split, keys)
-        for kind, keys in sorted(groups.items(), key=lambda group: (group[0] or "", group[1]))
-    }
+        groups.setdefault(_group(column.key), []).append(column.key)
+    out: dict[Artefact | None, Found] = {}
+    for kind, keys in sorted(groups.items(), key=lambda group: (group[0] or "", group[1])):
+        if of_pairs(keys):
+            assert row.against is not None  # checked when the table is parsed
+            out[kind] = pooled_pairs(runs, row.run, row.against, spec.split, keys)
+        else:  # a pool is of one network; the first run's profile stands for all
+            out[kind] = pooled(runs, pool(row.run)[:1] if kind == "profile" else row.run, spec.split, keys)
+    return out
+
+
+def _delta(spec: TableConfig, row: RowSpec, runs: Runs) -> Interval | None:
+    """The paired difference of a row; of a metric that is one of two runs, the metric itself."""
+    if spec.delta is None or row.against is None or not _is_there(spec, runs, row.against):
+        return None
+    key = spec.delta
+    if of_pairs([key]):
+        return t_interval([v[key] for v in pooled_pairs(runs, row.run, row.against, spec.split, [key]).values()])
+    mine, rival = (
+        {k: v[key] for k, v in pooled(runs, which, spec.split, [key]).items()} for which in (row.run, row.against)
+    )
+    try:
+        return paired(mine, rival)
+    except ValueError as error:
+        raise DataError(f"table {spec.name!r}, row {row.label!r}: {error} with {row.against!r}") from error
 
 
 def _row(spec: TableConfig, row: RowSpec, runs: Runs, results: Path) -> Row:
-    found = _numbers(spec, row.run, runs)
+    found = _numbers(spec, row, runs)
     paper, notes = published(spec, row)
     values = {}
     for column in spec.columns:
-        kind = metric(column.key).file
-        ours = [v[column.key] for v in found[kind if kind in UNSEEDED else None].values()]
+        ours = [v[column.key] for v in found[_group(column.key)].values()]
         values[column.key] = Value(paper[column.key], sum(ours) / len(ours), sample_std(ours))
-    delta = None
-    if spec.delta is not None and row.against is not None and _is_there(spec, runs, row.against):
-        mine, rival = (
-            {k: v[spec.delta] for k, v in pooled(runs, which, spec.split, [spec.delta]).items()}
-            for which in (row.run, row.against)
-        )
-        try:
-            delta = paired(mine, rival)
-        except ValueError as error:
-            raise DataError(f"table {spec.name!r}, row {row.label!r}: {error} with {row.against!r}") from error
+    delta = _delta(spec, row, runs)
     ids = pool(row.run)
     seeds = seeds_text(spec, row.group, ids, runs.rows)
     links = " ".join(publish_config(runs, run, results) for run in ids)
@@ -181,9 +225,42 @@ def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
     mixed = mixture(_made(runs, run, seed) for row in rows for run in row.run.split() for seed in runs.row(run).seeds)
     if mixed:
         logger.warning("table %s: %s", spec.name, mixed)
-    notes = (*spec.notes, *not_run(absent), *[mixed] * bool(mixed))
+    left_out = [*_without_roads(spec, rows, runs), *_without_partner(spec, rows, runs)]
+    notes = (*spec.notes, *not_run(absent), *[mixed] * bool(mixed), *left_out)
     found = Table(spec, tuple(rows), notes, context_rows(spec))
     return clipping.remarked(found, runs.rows, lambda run: clipping.measured(runs, run))
+
+
+def _without_roads(spec: TableConfig, rows: list[Row], runs: Runs) -> list[str]:
+    """Why columns of roads are empty, where they are: each reason once."""
+    if "gates" not in spec.artefacts:
+        return []
+    pairs = [(run, seed) for row in rows for run in row.run.split() for seed in runs.row(run).seeds]
+    said = dict.fromkeys(runs.read("gates", *pair, spec.split)[0].get("roads_missing") for pair in pairs)
+    return [f"No roads are counted: {why}." for why in said if why]
+
+
+def _without_partner(spec: TableConfig, rows: list[Row], runs: Runs) -> list[str]:
+    """What metrics of pairs leave out: seeds without a partner, and frames in which attention is constant."""
+    if not of_pairs(column.key for column in spec.columns):
+        return []
+    specs = {(row.group, row.role, row.label): row for row in spec.row_specs(runs.rows)}
+    alike = any(metric(column.key).pairs == "likeness" for column in spec.columns)
+    found = []
+    for row in rows:
+        shown, against = _of_group(spec, row.group, runs), specs[row.group, row.role, row.label].against
+        for run, other in zip(row.run.split(), pool(against or ()), strict=True):
+            seeds, pairs = shown.row(run).seeds, partners(shown, run, other)
+            if len(pairs) < len(seeds):
+                found.append(f"{len(pairs)} of {len(seeds)} seeds of {run} have a partner in {other}.")
+            for seed, theirs in pairs.items() if alike else ():
+                known = attention_likeness(shown, (run, seed), (other, theirs), spec.split)
+                if known.constant:
+                    found.append(
+                        f"{run}, seed {seed}: in {known.constant} of {known.frames} frames its attention or that of"
+                        f" {other} is constant, and they are left out."
+                    )
+    return list(dict.fromkeys(found))
 
 
 def _made(runs: Runs, run: str, seed: int) -> Any:

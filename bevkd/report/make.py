@@ -22,7 +22,7 @@ _ASKED = ".page.asked"  # who asked last for a new page
 
 
 def _place(scale: str, runs: Path, out: Path | None, rows: Mapping[str, RowConfig] | None) -> tuple[Runs, Path]:
-    return Runs(Path(runs), scale, load_rows() if rows is None else rows), _folder(scale, out, Path(runs))
+    return Runs(Path(runs), scale, load_rows(scale) if rows is None else rows), _folder(scale, out, Path(runs))
 
 
 def _folder(scale: str, out: Path | None, runs: Path = RUNS) -> Path:
@@ -144,7 +144,7 @@ def make_report(
     from bevkd.report.results import Results
 
     folder = _folder(scale, out)
-    results = Results(folder, scale, load_rows() if rows is None else rows, partial)
+    results = Results(folder, scale, load_rows(scale) if rows is None else rows, partial)
     for what, names in results.missing.items():
         logger.warning("parts of the results: %s: %s", what, ", ".join(names))
     return [*html.write(results), *summary.write(results)]
@@ -170,7 +170,7 @@ def make_preview(
     from bevkd.report import first_look
 
     folder = _folder(scale, out)
-    return [first_look.write(folder, scale, load_rows() if rows is None else rows, partial)]
+    return [first_look.write(folder, scale, load_rows(scale) if rows is None else rows, partial)]
 
 
 def refresh_page(

@@ -7,7 +7,7 @@ unit (m, rad, m/s) by `shown`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -17,11 +17,16 @@ from bevkd.classes import CLASSES
 from bevkd.errors import ConfigError, DataError, nearest
 
 # Files that numbers are read from: `metrics_<split>.json` and `breakdown_<split>.json` (the same metrics for groups of
-# objects or frames) of a run and seed; what `bevkd response` found of them; what `bevkd bench` found of a run; what
-# `bevkd profile` found of its network; the training log.
-Source: TypeAlias = Literal["metrics", "breakdown", "response", "cost", "profile", "log"]
+# objects or frames) of a run and seed; metrics of its snapshots; what `bevkd response`, `bevkd gates`, `bevkd matches`
+# and `bevkd attention` found of them; what `bevkd bench` found of a run; what `bevkd profile` found of its network; the
+# training log.
+Source: TypeAlias = Literal[
+    "metrics", "breakdown", "snapshots", "response", "gates", "matches", "attention", "cost", "profile", "log"
+]
 
 _HUNDREDFOLD = "x100 ("
+VERSUS = " vs "  # between two groups
+TRAINING = "training:"  # a group by the part of the schedule, as in mAP@training:1/6: a snapshot, or the model itself
 _ERRORS = {
     "mATE": ("trans_err", "x100 (m)"),
     "mASE": ("scale_err", "x100 (1 - IoU)"),
@@ -58,21 +63,29 @@ class Metric:
     """One column of a table.
 
     Attributes:
-        key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `AP_<class>`. KITTI, forty recall
-            positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo: `L<level>_<AP|APH>_<type>`, and the means of
-            three types at level 2 with longitudinal error tolerance `LET_<AP|APH|APL>`. nuImages: `mAP50`. Any of
+        key: name in configs and CSV files. nuScenes: `mAP`, `NDS`, `mATE` ..., `translation_lead`, `AP_<class>`.
+            KITTI, forty recall positions: `<2d|bev|3d|aos>_<class|mean>_<difficulty>`. Waymo:
+            `L<level>_<AP|APH>_<type>`, and the means of three types at level 2 with longitudinal error tolerance
+            `LET_<AP|APH|APL>`. nuImages: `mAP50`. Any of
             these for a group of objects or frames: `<key>@<group>`, such as `mAP@range:0-20` or `NDS@lighting:night`;
+            `mAP@range:0-20 vs range:20-30` is by how much it is higher in one group than in another;
             of groups alone: `mAP_present` (mean over the classes that the group has), `frames`, `boxes`.
             Costs: see `_costs`.
             Of a network: `params`, `macs`, `latency`. Of the response: `<border|background>_heat`, `false_positives`.
+            Of gates: `<boxes|roads>_<area|ungated|gated|gain>`. Of attention: `attention_<entropy|near|centre_area>`.
+            Of two runs in the same frames, the other one being that which a row is compared with: `objects_gained`,
+            `objects_lost`, `false_rejected`, `false_added`, `net_gain`, see `bevkd.report.events`, and
+            `attention_like_<near|far>`, see `bevkd.eval.attention`.
             Of the training log: `det_loss[_mean]`; `clipped`, `clip_scale`, `kd_share`, see `bevkd.report.course`.
         unit: unit of the printed value.
         higher_is_better: direction; None: neither way.
         field: path inside the metrics file.
         factor: from the file's value to the printed one.
         digits: how many are printed after the point.
-        file: which kind of file holds it; values of costs and `mAP_present` may be null there.
+        file: which kind of file holds it; values of costs, of roads and `mAP_present` may be null there.
         unlearnt: printed value from which on the score of an error is 0 (the devkit clips it); none: never.
+        less: paths of values that are taken from that of `field`.
+        pairs: what it is of two runs: by how much they differ, or how alike they are; none: it is of one run.
     """
 
     key: str
@@ -83,6 +96,8 @@ class Metric:
     file: Source = "metrics"
     digits: int = 1
     unlearnt: float | None = None
+    less: tuple[tuple[str, ...], ...] = ()
+    pairs: Literal["difference", "likeness"] | None = None
 
     def is_learnt(self, value: float) -> bool:
         """Whether a printed value scores anything; also where there is none."""
@@ -110,6 +125,9 @@ def _known() -> dict[str, Metric]:
     table |= {
         key: Metric(key, unit, False, ("tp_errors", name), unlearnt=100.0) for key, (name, unit) in _ERRORS.items()
     }
+    # The score of translation less those of the four other errors: it grows by as much as translation gains over them.
+    first, *rest = (("tp_scores", name) for name, _ in _ERRORS.values())
+    table["translation_lead"] = Metric("translation_lead", "points", True, first, less=tuple(rest))
     table |= {f"AP_{name}": Metric(f"AP_{name}", "%", True, ("mean_dist_aps", name)) for name in CLASSES}
     for kind, name, level in product(("2d", "bev", "3d", "aos"), (*KITTI_CLASSES, "mean"), KITTI_LEVELS):
         key = f"{kind}_{name}_{level}"
@@ -178,7 +196,42 @@ _GROUPS = {
     "frames": Metric("frames", "number", None, ("frames",), factor=1.0, file="breakdown", digits=0),
     "boxes": Metric("boxes", "number", None, ("boxes",), factor=1.0, file="breakdown", digits=0),
 }
-METRICS: Mapping[str, Metric] = _known() | _GROUPS | _costs() | _LOSSES | _COURSE | _RESPONSE | _PROFILE
+# Which share of the camera map lies in objects and on roads before and after its gate, and which of the area does.
+_GATES = {
+    f"{place}_{name}": Metric(f"{place}_{name}", unit, better, field, file="gates", less=less)
+    for place in ("boxes", "roads")
+    for name, unit, better, field, less in (
+        ("area", "% of the area", None, ("area", place), ()),
+        ("ungated", "% of the map", None, ("camera", "ungated", place), ()),
+        ("gated", "% of the map", True, ("camera", "gated", place), ()),
+        ("gain", "points", True, ("camera", "gated", place), (("camera", "ungated", place),)),
+    )
+}
+# Of two runs in the same frames, by what `bevkd matches` wrote of each: counted by `bevkd.report.events`.
+_EVENTS = {
+    key: Metric(key, unit, better, field, factor=1.0, file="matches", less=less, pairs="difference")
+    for key, unit, better, field, less in (
+        *((key, "number", None, (key,), ()) for key in ("objects_gained", "objects_lost")),
+        *((key, "number", None, (key,), ()) for key in ("false_rejected", "false_added")),
+        ("net_gain", "objects", True, ("objects_gained",), (("objects_lost",),)),
+    )
+}
+# How sharp the attention of a run is, which share of it lies at the vehicle, and which share of the area does; and how
+# alike that of two runs is, at the vehicle and far away.
+_ATTENTION = {
+    key: Metric(key, unit, better, (key.removeprefix("attention_"),), file="attention")
+    for key, unit, better in (
+        ("attention_entropy", "% of a uniform map", False),
+        ("attention_near", "% of attention", False),
+        ("attention_centre_area", "% of the area", None),
+    )
+} | {
+    key: Metric(key, "correlation", True, (place,), factor=1.0, file="attention", digits=2, pairs="likeness")
+    for key, place in (("attention_like_near", "near"), ("attention_like_far", "far"))
+}
+METRICS: Mapping[str, Metric] = (
+    _known() | _GROUPS | _costs() | _LOSSES | _COURSE | _RESPONSE | _GATES | _ATTENTION | _EVENTS | _PROFILE
+)
 
 
 def metric(key: str) -> Metric:
@@ -197,7 +250,29 @@ def metric(key: str) -> Metric:
         raise ConfigError(f"metric {key!r} is of groups alone, as in {key}@range:0-20")
     if known.file not in ("metrics", "breakdown") or not group:
         raise ConfigError(f"metric {key!r}: only metrics of detections are given for groups, as in mAP@range:0-20")
-    return replace(known, key=key, field=(group, *known.field), file="breakdown")
+    group, versus, other = group.partition(VERSUS)
+    if versus and (not other or ":" not in other or VERSUS in other):
+        raise ConfigError(f"metric {key!r}: two groups are compared as in mAP@range:0-20{VERSUS}range:20-30")
+    parts = [one.startswith(TRAINING) for one in (group, *([other] if versus else []))]
+    if any(parts) and not (all(parts) and known.file == "metrics"):
+        raise ConfigError(f"metric {key!r}: a part of the training has the metrics of a run, and compares with another")
+    source: Source = "snapshots" if any(parts) else "breakdown"
+    if versus and known.less:
+        raise ConfigError(f"metric {key!r}: {name} is a difference already, and not compared between groups")
+    less = ((other, *known.field),) if versus else tuple((group, *path) for path in known.less)
+    unlearnt = None if versus else known.unlearnt
+    return replace(known, key=key, field=(group, *known.field), file=source, less=less, unlearnt=unlearnt)
+
+
+def of_pairs(keys: Iterable[str]) -> bool:
+    """Whether a metric among them is of pairs of runs."""
+    return any(metric(key).pairs is not None for key in keys)
+
+
+def said(key: str) -> str:
+    """A metric in a sentence: `mAP` for itself, `mAP, range 0-20` for `mAP@range:0-20`."""
+    name, _, group = key.partition("@")
+    return name + (f", {group.replace(':', ' ')}" if group else "")
 
 
 def value_of(summary: Any, key: str, file: Path) -> float:
@@ -206,10 +281,15 @@ def value_of(summary: Any, key: str, file: Path) -> float:
     Raises:
         DataError: the file lacks the field, or it is not a finite number.
     """
-    value = summary
     known = metric(key)
-    field, factor = known.field, known.factor
-    optional = known.file == "cost" or field[-1] == "mean_ap_present"
+    optional = known.file == "cost" or known.field[-1] in ("mean_ap_present", "roads")
+    value = _number(summary, known.field, optional, file)
+    value -= sum(_number(summary, path, optional, file) for path in known.less)
+    return known.factor * value
+
+
+def _number(summary: Any, field: tuple[str, ...], optional: bool, file: Path) -> float:
+    value = summary
     for name in field:
         if not isinstance(value, dict) or name not in value:
             raise DataError("metrics file lacks a field", file=file, field=".".join(field))
@@ -218,4 +298,4 @@ def value_of(summary: Any, key: str, file: Path) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(f"metric is not a finite number: {value!r}", file=file, field=".".join(field))
-    return factor * float(value)
+    return float(value)

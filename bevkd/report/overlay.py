@@ -11,9 +11,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import Normal, Stroke
 
 from bevkd.geometry import Area, box_corners_bev
+from bevkd.report.figure_kinds import Detections
 from bevkd.report.runs import Runs
 from bevkd.report.scenes import Array, Prediction, Scene, SceneReader, predict_frames
-from bevkd.report.spec import Detections, pool
+from bevkd.report.spec import pool
 from bevkd.report.style import PALETTE, TRUTH, canvas
 
 _TITLE, _LAYER = 0.55, 2.75  # inches

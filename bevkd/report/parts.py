@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bevkd.config import RowConfig
-from bevkd.report.spec import ClaimConfig, FigureConfig, Item, TableConfig, Target
+from bevkd.config.tiers import Tier
+from bevkd.report.figure_kinds import FigureConfig
+from bevkd.report.spec import ClaimConfig, Item, TableConfig
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Part:
 
     name: str
     paper: str
-    target: Target
+    target: Tier
     tables: dict[str, TableConfig] = field(default_factory=dict)
     figures: dict[str, FigureConfig] = field(default_factory=dict)
     claims: dict[str, ClaimConfig] = field(default_factory=dict)
@@ -83,6 +85,6 @@ def part_metrics(results: Path, part: str) -> Path:
     return results / "metrics" / f"{part}.json"
 
 
-def joined_ledger(results: Path, target: Target) -> Path:
+def joined_ledger(results: Path, target: Tier) -> Path:
     """The ledger of all parts of a tier."""
     return results / ("claims.csv" if target == "all" else f"claims_{target}.csv")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bevkd.errors import DataError
-from bevkd.report.spec import FigureConfig
+from bevkd.report.figure_kinds import FigureConfig
 
 _QUALITY = 85  # lines and small print stay sharp; photographs shrink to a sixth of their PNG
 

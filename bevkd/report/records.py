@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from bevkd.report.course import course_of
 from bevkd.report.logs import read_lines, training_seconds
 from bevkd.report.runs import Runs
 from bevkd.report.stored import read_as
+
+if TYPE_CHECKING:
+    from bevkd.models.features import FeatureSpec
 
 # Metrics that `metrics.json` and the plots show, by the format of the data set: the main ones, and the others.
 MAIN = {
@@ -150,15 +153,24 @@ def loss_weights(runs: Runs, run: str) -> dict[str, float]:
         DataError: the run or its teacher has not been trained.
     """
     from bevkd.distill import build_method
-    from bevkd.models.outputs import FeatureSpec
 
     row = runs.config(run).row
     if row.method is None:
         return {}
     # Weights depend on the sensors alone, so one channel of everything makes the method cheap to build.
     names = (run, row.teacher or run)
-    own, other = (FeatureSpec.of_bev(1, 1, 1, 1, runs.config(name).model.sensors, _IMAGE_LEVELS) for name in names)
+    models = (runs.config(name).model for name in names)
+    own, other = (_one_channel_of_everything(model.sensors, model.maps) for model in models)
     return build_method(row.method, own, other).weights()
+
+
+def _one_channel_of_everything(sensors: tuple[str, ...], fused: tuple[str, ...] = ()) -> FeatureSpec:
+    from bevkd.models.features import FeatureInfo, FeatureSpec
+
+    spec = FeatureSpec.of_bev(1, 1, 1, 1, sensors, _IMAGE_LEVELS)
+    maps = [name for one in fused or sensors for name in (one, f"{one}.raw", f"gated.{one}")]
+    more = {name: FeatureInfo(1) for name in maps} | {f"B{k}": FeatureInfo(1, 2**k) for k in range(3)}
+    return replace(spec, features={**spec.features, **more})
 
 
 def record_file(results: Path, run: str) -> Path:

@@ -41,6 +41,12 @@ class Cell:
         return self.fields[name]
 
     @property
+    def parts(self) -> dict[str, str]:
+        """What its variant is made of, `{"epoch": "4"}` of `epoch=4`."""
+        named = (part.partition("=") for part in self["variant"].split(";"))
+        return {name.strip(): text.strip() for name, sign, text in named if sign}
+
+    @property
     def note(self) -> str:
         """What is to be said of the number, or nothing."""
         return self[NOTE]
@@ -77,6 +83,12 @@ def _load(tree: ConfigTree) -> tuple[Cell, ...]:
 
 
 @cache
+def _known_parts(tree: ConfigTree) -> frozenset[str]:
+    """All names of parts of variants."""
+    return frozenset(name for cell in _load(tree) for name in cell.parts)
+
+
+@cache
 def _by_table(tree: ConfigTree) -> dict[tuple[str, str], tuple[Cell, ...]]:
     """The numbers by paper and table."""
     out: dict[tuple[str, str], list[Cell]] = {}
@@ -90,7 +102,10 @@ def _cells(where: Mapping[str, str]) -> list[Cell]:
     # A page asks some hundred times, nearly always for one table.
     one = (where["paper"], where["table"]) if {"paper", "table"} <= where.keys() else None
     known = _load(tree) if one is None else _by_table(tree).get(one, ())
-    return [cell for cell in known if all(cell.fields[name] == text for name, text in where.items())]
+    whole = {name: text for name, text in where.items() if name in COLUMNS}
+    parts = {name: text for name, text in where.items() if name not in COLUMNS}
+    found = (cell for cell in known if all(cell.fields[name] == text for name, text in whole.items()))
+    return [cell for cell in found if all(cell.parts.get(name) == text for name, text in parts.items())]
 
 
 def published(paper: str | None = None, table: str | None = None) -> list[Cell]:
@@ -103,12 +118,12 @@ def published(paper: str | None = None, table: str | None = None) -> list[Cell]:
 
 
 def select(where: dict[str, str]) -> Cell:
-    """The one published number whose columns equal `where`.
+    """The one published number whose columns, or parts of its variant (`epoch: "4"`), equal `where`.
 
     Raises:
         ConfigError: an unknown column, or not exactly one number fits.
     """
-    unknown = set(where) - set(COLUMNS)
+    unknown = set(where) - set(COLUMNS) - _known_parts(config_tree())
     if unknown:
         raise ConfigError(f"published-number selector has unknown column {sorted(unknown)[0]!r}")
     hits = _cells(where)

@@ -13,7 +13,7 @@ from bevkd.config.protocols import PROTOCOLS, WORDING
 from bevkd.io import write_text
 from bevkd.report import factors
 from bevkd.report.frames import to_csv
-from bevkd.report.metrics import Shown, metric
+from bevkd.report.metrics import Shown, metric, said
 from bevkd.report.spec import TableConfig
 from bevkd.report.tables import Row, Table, to_frame
 
@@ -71,8 +71,7 @@ def delta_text(row: Row, shown: Shown) -> str:
 
 def column_name(key: str) -> str:
     """`AP car` for `AP_car`, `mAP, range 0-20` for `mAP@range:0-20`."""
-    name, _, group = key.partition("@")
-    return name.replace("AP_", "AP ").replace("_", " ") + (f", {group.replace(':', ' ')}" if group else "")
+    return said(key).replace("AP_", "AP ").replace("_", " ")
 
 
 def footnotes(table: Table) -> list[str]:
@@ -178,7 +177,7 @@ def remarks(table: Table) -> list[str]:
     how = _HOW if printed else _HOW.split(";")[0] + "."
     if len(table.spec.artefacts) > 1:
         how += "".join(f" {text}" for kind, text in _UNSEEDED_HOW.items() if kind in table.spec.artefacts)
-    split = {"report": "held-out report split", "tune": "tune split"}[table.spec.split]
+    split = "held-out report split" if table.spec.split == "report" else f"{table.spec.split} split"
     source = f" Paper: {table.spec.published_split}." if table.spec.published_split and printed else ""
     marked = [f"{raised(i)} {text}" for i, text in enumerate(footnotes(table), 1)]
     unlearnt = any(not metric(key).is_learnt(value.ours) for row in table.rows for key, value in row.values.items())

@@ -11,17 +11,19 @@ from typing import Any
 
 from bevkd.config import RowConfig, RunConfig
 from bevkd.config.chain import find_row
+from bevkd.config.tiers import Tier
 from bevkd.errors import DataError
 from bevkd.io import read_json
 from bevkd.report import clipping, ledger, tables
 from bevkd.report.claims import Finding
 from bevkd.report.counts import DatasetRecord, read_dataset
+from bevkd.report.figure_kinds import FigureConfig
 from bevkd.report.machines import mixture
 from bevkd.report.misfits import has_other_settings, is_of_other_settings, misfit, table_file
 from bevkd.report.parts import Part, ledger_file, part_file, parts_of, runs_behind
 from bevkd.report.records import RunRecord, read_record, record_file
 from bevkd.report.runs import kept_config, read_config
-from bevkd.report.spec import FigureConfig, Target, load_claims, load_figures, load_tables
+from bevkd.report.spec import load_claims, load_figures, load_tables
 from bevkd.report.tables import Table
 
 logger = logging.getLogger(__name__)
@@ -105,7 +107,7 @@ class Results:
             read_dataset(self.folder, index) for index in dict.fromkeys(self.config(r).data.index for r in self.runs())
         ]
 
-    def tables(self, target: Target) -> list[Table]:
+    def tables(self, target: Tier) -> list[Table]:
         """Tables of a target, what a paper prints first; those of other targets than `all` where they are.
 
         Raises:
@@ -134,7 +136,7 @@ class Results:
         logger.warning("table %s: %s", table.spec.name, mixed)
         return replace(table, notes=(*table.notes, mixed))
 
-    def figures(self, target: Target) -> list[tuple[FigureConfig, Path]]:
+    def figures(self, target: Tier) -> list[tuple[FigureConfig, Path]]:
         """Figures of a target and their images; those of other targets than `all` where they are.
 
         Raises:
@@ -162,7 +164,7 @@ class Results:
     def _image(self, figure: str) -> Path:
         return self.folder / "figures" / f"{figure}.png"
 
-    def findings(self, target: Target) -> list[Finding]:
+    def findings(self, target: Tier) -> list[Finding]:
         """The joined ledger of a target, in the order of the claims.
 
         Raises:
@@ -178,7 +180,7 @@ class Results:
                 out += found
         return ledger.joined(out, list(load_claims(self.scale)))
 
-    def shown(self, target: Target) -> list[Part]:
+    def shown(self, target: Tier) -> list[Part]:
         """Parts of a target without those that are left out because they were made for something else."""
         return [part for part in self.parts.values() if part.target == target and part.name not in self.misfits]
 
@@ -195,7 +197,7 @@ class Results:
         found = {part.name: misfit(self.folder, part, self.rows) for part in lenient}
         return {name: what for name, what in found.items() if what}
 
-    def _there(self, path: Path, target: Target = "all") -> bool:
+    def _there(self, path: Path, target: Tier = "all") -> bool:
         """Whether to read a file: also one that is missing, for the error, unless it may be."""
         return path.exists() or not (self.partial or target != "all")
 

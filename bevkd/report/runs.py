@@ -13,12 +13,14 @@ import numpy as np
 
 from bevkd.config import RowConfig, RunConfig, read_yaml, run_dir, stored_run
 from bevkd.config.chain import find_row
+from bevkd.config.snapshots import snapshot_metrics
 from bevkd.errors import ConfigError, DataError
+from bevkd.eval.attention import read_attention, summary
 from bevkd.hints import how_to_train
 from bevkd.io import read_json
 from bevkd.report.course import read_course
 from bevkd.report.logs import Array, curve, smooth
-from bevkd.report.metrics import Source, metric, value_of
+from bevkd.report.metrics import TRAINING, Source, metric, value_of
 
 
 def results_dir(scale: str, runs: Path = Path("results/runs")) -> Path:
@@ -89,7 +91,7 @@ class Runs:
         return read_config(file)
 
     def file(self, kind: Source, run: str, seed: int, split: str) -> Path:
-        """The file of that kind that holds numbers of a run and seed, for the `report` or `tune` split of its data."""
+        """The file of that kind that holds numbers of a run and seed, for a split of its data as tables name it."""
         if kind == "log":
             return self.folder(run, seed) / "log.jsonl"
         if kind == "cost":
@@ -99,13 +101,13 @@ class Runs:
         name = self.config(run).data.split(split)
         if kind == "response":
             return response_file(run, self.scale, seed, name, self.root)
-        return self.folder(run, seed) / f"{kind}_{name}.json"
+        return self.folder(run, seed) / f"{kind}_{name}.{'npz' if kind == 'attention' else 'json'}"
 
     def values(self, run: str, split: str, keys: Iterable[str]) -> dict[int, dict[str, float]]:
         """Metrics per repetition, in printed units: `{seed: {key: value}}`.
 
         Repetitions are seeds; of costs they are the repeats of the benchmark; a network is profiled once. All keys are
-        of one of these three kinds.
+        of one of these three kinds. Metrics of pairs of runs are not of a run: see `bevkd.report.pairs.pair_values`.
 
         Raises:
             DataError: a run lacks a file; the message names both.
@@ -115,28 +117,66 @@ class Runs:
         if kinds == {"cost"}:
             return self._costs(run, keys)
         if kinds == {"profile"}:
-            content, file = self._read("profile", run, 0, split)
+            content, file = self.read("profile", run, 0, split)
             return {0: {key: value_of(content, key, file) for key in keys}}
         assert not kinds & {"cost", "profile"}, "what is repeated in different ways has no common repetitions"
         out: dict[int, dict[str, float]] = {seed: {} for seed in self.row(run).seeds}
         for seed, found in out.items():
             for kind in sorted(kinds - {"log"}):
-                content, file = self._read(kind, run, seed, split)
+                content, file = self.read(kind, run, seed, split)
                 found |= {key: value_of(content, key, file) for key in keys if metric(key).file == kind}
             found |= {key: self._loss(run, seed, key) for key in keys if metric(key).file == "log"}
         return {seed: {key: found[key] for key in keys} for seed, found in out.items()}
 
-    def _read(self, kind: Source, run: str, seed: int, split: str) -> tuple[Any, Path]:
+    def read(self, kind: Source, run: str, seed: int, split: str) -> tuple[Any, Path]:
+        """Content and place of the file of that kind, of attention what is counted of it; arguments as of `file`.
+
+        Raises:
+            DataError: it is not there, or unusable; the message names run and file.
+        """
+        if kind == "snapshots":
+            return self._snapshots(run, seed, split), self.folder(run, seed)
+        file = self.existing(kind, run, seed, split)
+        return (summary(read_attention(file)) if kind == "attention" else read_json(file)), file
+
+    def existing(self, kind: Source, run: str, seed: int, split: str) -> Path:
+        """The file of that kind; arguments as of `file`.
+
+        Raises:
+            DataError: it is not there; the message names run and file.
+        """
         file = self.file(kind, run, seed, split)
         if not file.exists():
             what = "costs" if kind == "cost" else kind
             of = "" if kind in ("cost", "profile") else f" for seed {seed}"
             raise DataError(f"run {run!r} has no {what}{of} at scale {self.scale!r}", file=file)
-        return read_json(file), file
+        return file
+
+    def snapshots(self, run: str) -> int:
+        """How many snapshots a run keeps, its model among them.
+
+        Raises:
+            ConfigError: none.
+        """
+        count = self.config(run).train.snapshots
+        if count < 2:
+            raise ConfigError(f"run {run!r} keeps no snapshots: train.snapshots is {count}")
+        return count
+
+    def _snapshots(self, run: str, seed: int, split: str) -> dict[str, Any]:
+        """Metrics by part of the schedule, `training:1/6` to `training:6/6`, which is the model itself."""
+        count, name = self.snapshots(run), self.config(run).data.split(split)
+        out = {}
+        for number in range(1, count + 1):
+            file = self.folder(run, seed) / snapshot_metrics(number, count, name)
+            if not file.exists():
+                raise DataError(f"run {run!r}, seed {seed}: snapshot {number} of {count} has no metrics", file=file)
+            out[f"{TRAINING}{number}/{count}"] = read_json(file)
+        return out
 
     def _costs(self, run: str, keys: list[str]) -> dict[int, dict[str, float]]:
         """What training costs, per repeat of the benchmark."""
-        content, file = self._read("cost", run, 0, "report")
+        content, file = self.read("cost", run, 0, "report")
         repeats = content.get("repeats") if isinstance(content, dict) else None
         if not isinstance(repeats, list) or not repeats:
             raise DataError("not what a benchmark writes", file=file, field="repeats")

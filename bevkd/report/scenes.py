@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,16 @@ from bevkd.data.index import FrameIndex, read_stamp
 from bevkd.data.load import FrameLoader
 from bevkd.data.points import transform
 from bevkd.data.present import require_data_set
+from bevkd.data.radar import read_radar
 from bevkd.data.reads import Reads
 from bevkd.errors import ConfigError, DataError, nearest
 from bevkd.geometry import Area, box_corners, invert
 from bevkd.report.runs import Runs
 from bevkd.splits import split_names
+
+if TYPE_CHECKING:
+    from bevkd.models.base import Detector
+    from bevkd.models.outputs import BEVOutputs
 
 Array = NDArray[np.float64]
 # The box edges as pairs of corner indices of `box_corners`.
@@ -63,6 +69,8 @@ class Scene:
         boxes: (G, 9); labels: (G,) class indices.
         points: (P, 5) key sweep, x, y, z in the ego frame; None without LiDAR.
         cameras: as they look around the vehicle, unknown ones after them.
+        radar: (R, 3+) key sweeps of all radars, x, y, z in the ego frame; None where none is asked for, or there is
+            none.
     """
 
     token: str
@@ -73,31 +81,30 @@ class Scene:
     labels: NDArray[np.int64]
     points: NDArray[np.float32] | None
     cameras: list[CameraView]
+    radar: NDArray[np.float32] | None = None
 
 
 class SceneReader:
     """Frames of every split of a data set.
 
+    Args:
+        data: the data set.
+        area: annotations elsewhere are left out.
+        sensors: modalities that are read.
+
     Raises:
         DataError: there is no index.
     """
 
-    def __init__(self, data: DataConfig, area: Area) -> None:
+    def __init__(self, data: DataConfig, area: Area, sensors: tuple[str, ...] = ("lidar", "camera")) -> None:
         self.data, self.area = data, area
         require_data_set(data)
         splits = sorted(read_stamp(data.index)["splits"])
-        self.index = FrameIndex.open(
-            data.index, "+".join(splits), sensors=("lidar", "camera"), categories=data.categories
-        )
+        self.index = FrameIndex.open(data.index, "+".join(splits), sensors=sensors, categories=data.categories)
         self.loader = FrameLoader(self.index, data.root, Reads(), data.rescale_images, data.link_targets)
         self.row = {token: i for i, token in enumerate(self.index.columns["token"])}
 
-    def scene(self, token: str) -> Scene:
-        """The frame called `token`.
-
-        Raises:
-            DataError: there is none.
-        """
+    def _row(self, token: str) -> int:
         if token not in self.row:
             folder = Path(self.data.index)
             raise DataError(
@@ -105,12 +112,28 @@ class SceneReader:
                 file=folder,
                 token=token,
             )
-        i, index = self.row[token], self.index
+        return self.row[token]
+
+    def scene_name(self, token: str) -> str:
+        """The scene of the frame called `token`.
+
+        Raises:
+            DataError: there is none.
+        """
+        return self.index.columns["scene_name"][self._row(token)]
+
+    def scene(self, token: str) -> Scene:
+        """The frame called `token`.
+
+        Raises:
+            DataError: there is none.
+        """
+        i, index = self._row(token), self.index
         boxes, labels = self._boxes(i)
-        points, cameras = None, []
+        points, cameras, echoes = None, [], []
         for record in index.key[i]:
             s = index.sensors.position.get(record)
-            if s is None:  # another modality than the two that are drawn
+            if s is None:  # of a modality that is not drawn
                 continue
             file = index.sensors.filename[s]
             # Sensors fire at their own time stamps, so the way between them leads through the global frame.
@@ -118,6 +141,8 @@ class SceneReader:
             ego_from_sensor = ego_from_ego @ index.sensors.ego_from_sensor[s]
             if index.sensors.modality[s] == "lidar":
                 points = transform(self.loader.files.lidar(file, token), ego_from_sensor)
+            elif index.sensors.modality[s] == "radar":
+                echoes.append(transform(read_radar(self.loader.inside.path(file, token), token), ego_from_sensor))
             else:
                 picture, intrinsics = self.loader.image(s)
                 view = (invert(ego_from_sensor), intrinsics)
@@ -125,7 +150,9 @@ class SceneReader:
         rank = {name: i for i, name in enumerate((*CAMERA_ORDER, *_WAYMO_ORDER))}
         cameras.sort(key=lambda view: (rank.get(view.channel, len(rank)), view.channel))
         words = {name: index.columns[name][i] for name in ("scene_name", "split", "description")}
-        return Scene(token, words["scene_name"], words["split"], words["description"], boxes, labels, points, cameras)
+        radar = np.concatenate(echoes) if echoes else None
+        told = (words["scene_name"], words["split"], words["description"])
+        return Scene(token, *told, boxes, labels, points, cameras, radar)
 
     def _boxes(self, i: int) -> tuple[Array, NDArray[np.int64]]:
         table = self.index.boxes
@@ -169,13 +196,21 @@ class SceneReader:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector sees in one frame: boxes (N, 9), class indices, scores, and its response map (H, W), if asked."""
+    """What a detector sees in one frame.
+
+    Attributes:
+        boxes: (N, 9); labels, scores: (N,).
+        response: its response map (H, W), if asked; else empty.
+        extent: x_min, x_max, y_min, y_max of its maps (m).
+        maps: mean of the absolute values over channels (H, W) of those features that were asked for.
+    """
 
     boxes: Array
     labels: NDArray[np.int64]
     scores: Array
     response: Array
-    extent: tuple[float, float, float, float]  # x_min, x_max, y_min, y_max of the map (m)
+    extent: tuple[float, float, float, float]
+    maps: Mapping[str, Array] = field(default_factory=dict)
 
     def above(self, score: float) -> Prediction:
         """Only the boxes with at least this score."""
@@ -186,7 +221,7 @@ class Prediction:
         return self._only(np.argsort(-self.scores, kind="stable")[:count])
 
     def _only(self, keep: NDArray[Any]) -> Prediction:
-        return Prediction(self.boxes[keep], self.labels[keep], self.scores[keep], self.response, self.extent)
+        return replace(self, boxes=self.boxes[keep], labels=self.labels[keep], scores=self.scores[keep])
 
 
 def moved(data: DataConfig, where: DataConfig) -> DataConfig:
@@ -194,16 +229,10 @@ def moved(data: DataConfig, where: DataConfig) -> DataConfig:
     return replace(data, root=where.root, index=where.index, version=where.version)
 
 
-def predict_frames(
-    runs: Runs,
-    run: str,
-    seed: int,
-    frames: list[tuple[str, str]],
-    where: DataConfig | None = None,
-    *,
-    response: bool = True,
-) -> list[Prediction]:
-    """Run a trained detector on frames given as (split, token), without augmentation.
+def look_at_frames(
+    runs: Runs, run: str, seed: int, frames: Sequence[tuple[str, str]], where: DataConfig | None = None
+) -> Iterator[tuple[Detector, BEVOutputs]]:
+    """A trained detector and what it makes of frames given as (split, token), one by one, without augmentation.
 
     Args:
         runs: the finished runs.
@@ -211,7 +240,6 @@ def predict_frames(
         seed: of that run.
         frames: the frames.
         where: says at which root, index and version they are; by default where the run was trained.
-        response: also the response map, which only heads with dense maps have; else an empty one.
 
     Raises:
         CheckpointError: the run has no usable model.
@@ -225,9 +253,6 @@ def predict_frames(
     detector, config = load_detector(runs.folder(run, seed) / "model.pt")
     data = config.data if where is None else moved(config.data, where)
     datasets = {split: FrameDataset(data, config.model, split, train=False, seed=0) for split in {s for s, _ in frames}}
-    grid = detector.grid
-    extent = (grid.x_min, grid.x_max, grid.y_min, grid.y_max)
-    out = []
     for split, token in frames:
         dataset = datasets[split]
         tokens = list(dataset.tokens)
@@ -235,6 +260,41 @@ def predict_frames(
             raise DataError(f"frame is not in split {split!r}", file=data.index, token=token)
         with torch.inference_mode():
             outputs = detector(collate([dataset.get(tokens.index(token), 0)]).to("cpu"))
+        yield detector, outputs
+
+
+def predict_frames(
+    runs: Runs,
+    run: str,
+    seed: int,
+    frames: list[tuple[str, str]],
+    where: DataConfig | None = None,
+    *,
+    response: bool = True,
+    features: Sequence[str] = (),
+) -> list[Prediction]:
+    """Run a trained detector on frames given as (split, token), without augmentation.
+
+    Args:
+        runs: the finished runs.
+        run: which of them.
+        seed: of that run.
+        frames: the frames.
+        where: says at which root, index and version they are; by default where the run was trained.
+        response: also the response map, which only heads with dense maps have; else an empty one.
+        features: BEV maps that are also wanted.
+
+    Raises:
+        CheckpointError: the run has no usable model.
+        DataError: a token is not in its split.
+        FeatureError: the network has no such feature.
+    """
+    import torch
+
+    out = []
+    for detector, outputs in look_at_frames(runs, run, seed, frames, where):
+        grid = detector.grid
+        with torch.inference_mode():
             found = detector.decode(outputs)
             heat = np.zeros((0, 0))
             if response:
@@ -242,6 +302,8 @@ def predict_frames(
                 best = outputs.heatmap_logits().float().sigmoid().amax(dim=1, keepdim=True)
                 seen = torch.cat([best, outputs.regression_maps().float()], dim=1).mean(dim=1)[0]
                 heat = seen.numpy().astype(np.float64)
+            maps = {name: outputs.feature(name)[0].double().abs().mean(0).numpy() for name in features}
         boxes, labels, scores = (t.numpy() for t in (found.boxes, found.labels, found.scores))
-        out.append(Prediction(boxes.astype(np.float64), labels, scores, heat, extent))
+        extent = (grid.x_min, grid.x_max, grid.y_min, grid.y_max)
+        out.append(Prediction(boxes.astype(np.float64), labels, scores, heat, extent, maps))
     return out

@@ -7,8 +7,8 @@ baseline alone: a claim is contradicted by its baseline. A claim lacks a p when 
 single pair, a control that has not been run or declared, a metric that has not been learnt.
 
 The family of Holm's correction is every claim of kind `greater` of a part of the results: of one paper and tier. Those
-without a p count in it as if it were 1. A declared null is tested against its margin by two one-sided tests (TOST) and
-is no member of the family.
+without a p count in it as if it were 1. A declared null is tested against its margin by two one-sided tests (TOST), a
+bound by a two-sided t test against it; neither is a member of the family.
 """
 
 from __future__ import annotations

@@ -6,52 +6,42 @@ to know which (run, seed) pairs each output needs.
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from bevkd.config import Paper, RowConfig, config_tree, load_papers, load_rows, load_scale, merge, parse, tiers
-from bevkd.config.bounds import Name, NameOrNone, Pattern, Score, Share, Some, Weight, Words
-from bevkd.config.chain import find_row
+from bevkd.config import (
+    Paper,
+    RowConfig,
+    config_tree,
+    load_papers,
+    load_rows,
+    load_scale,
+    merge,
+    parse,
+    tiers,
+)
+from bevkd.config.bounds import Name, NameOrNone, Some, Weight, Words
 from bevkd.config.comparisons import Pool, Selector, pool
 from bevkd.config.families import entries
 from bevkd.config.papers import stand_ins_at
+from bevkd.config.places import ConfigTree
 from bevkd.config.plain import check_keys, read_mapping
 from bevkd.config.protocols import Protocol
 from bevkd.config.tiers import Tier
 from bevkd.errors import ConfigError, nearest
 from bevkd.report import preview
 from bevkd.report.comparisons import claims_of, columns, labelled, printed_only, published_of, stand_ins, table_rows
-from bevkd.report.metrics import METRICS, Source, metric
+from bevkd.report.figure_kinds import FIGURES, PUBLISHED, FigureConfig
+from bevkd.report.metrics import METRICS, metric, of_pairs
+from bevkd.report.needs import UNSEEDED, Artefact, Need, Split, first_of, needs_of
 
 _STRICT = ConfigDict(extra="forbid")
-Target: TypeAlias = Tier
-Split: TypeAlias = Literal["report", "tune"]
-Artefact: TypeAlias = Source | Literal["model", "snapshots"]
-Need: TypeAlias = tuple[str, int]
-# Measured once for a run, whatever its seeds.
-UNSEEDED: frozenset[Artefact] = frozenset(("cost", "profile"))
-
-
-def needs_of(runs: Iterable[str], rows: Mapping[str, RowConfig], where: str) -> list[Need]:
-    """(run, seed) pairs of the runs in order, without repetition.
-
-    Raises:
-        ConfigError: a run id is unknown; the message names `where` it is used.
-    """
-    out: dict[Need, None] = {}
-    for run in runs:
-        out |= {(run, seed): None for seed in find_row(run, rows, where).seeds}
-    return list(out)
-
-
-def first_of(needs: Iterable[Need], rows: Mapping[str, RowConfig]) -> list[Need]:
-    """Each run once, with its first seed."""
-    return [(run, rows[run].seeds[0]) for run in dict.fromkeys(run for run, _ in needs)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -137,6 +127,11 @@ class TableConfig:
         """The kinds of files that its columns come from."""
         return tuple(dict.fromkeys(metric(column.key).file for column in self.columns))
 
+    @property
+    def takes_differences(self) -> bool:
+        """Whether `against` is what a row is measured by, not one that it may be alike (`attention_like_near`)."""
+        return all(metric(column.key).pairs != "likeness" for column in self.columns)
+
     def __post_init__(self) -> None:
         keys = [column.key for column in self.columns]
         if not keys or len(set(keys)) != len(keys):
@@ -146,8 +141,12 @@ class TableConfig:
             for row in shown:
                 if set(row.unprinted) - set(keys):
                     raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
+        if of_pairs(keys) and (self.rows == "tuning" or any(row.against is None for row in self.rows)):
+            raise ValueError("metrics of pairs of runs want rows with `against`")
         if self.delta is not None and self.delta not in keys:
             raise ValueError(f"delta {self.delta!r} is not a column")
+        if self.delta is not None and metric(self.delta).pairs == "likeness":
+            raise ValueError(f"delta {self.delta!r} says how alike two runs are, not by how much they differ")
         if self.chooses is not None and (self.delta is None or self.rows == "tuning"):
             raise ValueError("what chooses needs rows and the metric that it chooses by, as delta")
         if self.power and (self.delta is None or self.rows == "tuning" or min(self.power) < 2):
@@ -207,180 +206,9 @@ class TableConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class CurveSpec:
-    """One labelled run of a figure."""
-
-    label: Words
-    run: Pool
-
-
-@dataclass(frozen=True, config=_STRICT)
-class PanelSpec:
-    """One panel of a figure."""
-
-    title: Words
-    curves: tuple[CurveSpec, ...]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class _Figure:
-    name: Name
-    title: Words
-    caption: Words
-    target: Tier = "all"
-    part: NameOrNone = ""  # the paper (folder of config/papers) that it belongs to
-
-    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
-        """Run ids that the figure shows."""
-        raise NotImplementedError
-
-    def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs that the figure reads.
-
-        Raises:
-            ConfigError: a run is unknown, or of a later tier than the figure.
-        """
-        needs = needs_of(self.runs(rows), rows, f"figure {self.name!r}")
-        tiers.check(f"figure {self.name!r}", self.target, self.runs(rows), rows)
-        return needs
-
-
-@dataclass(frozen=True, config=_STRICT, kw_only=True)
-class LossCurves(_Figure):
-    """Moving average of a logged loss, or of `det`, the unscaled detection loss; a panel per comparison."""
-
-    kind: Literal["loss_curves"]
-    panels: tuple[PanelSpec, ...]
-    field: Name = "det"
-    window: Share = 0.1  # of the number of steps
-
-    artefacts: ClassVar[tuple[Artefact, ...]] = ("log",)
-
-    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
-        """Run ids that the figure shows."""
-        return [run for panel in self.panels for curve in panel.curves for run in pool(curve.run)]
-
-
-@dataclass(frozen=True, config=_STRICT, kw_only=True)
-class Dots(_Figure):
-    """One metric of many runs as dots per seed, mean and 95 % interval."""
-
-    kind: Literal["dots"]
-    panels: tuple[PanelSpec, ...]
-    metric: Words = "mAP"
-    baseline: Pool | None = None  # drawn as a line through every panel
-
-    artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
-
-    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
-        """Run ids that the figure shows."""
-        shown = [run for panel in self.panels for curve in panel.curves for run in pool(curve.run)]
-        return [*shown, *pool(self.baseline or ())]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class SeriesSpec:
-    """A series of runs over the number of training steps; `runs` are ids or shell patterns (`curve_lidar_*`)."""
-
-    label: Words
-    runs: tuple[Pattern, ...]
-
-    def resolve(self, rows: Mapping[str, RowConfig]) -> list[str]:
-        """Run ids, in file order.
-
-        Raises:
-            ConfigError: a pattern matches no run.
-        """
-        out: dict[str, None] = {}
-        for pattern in self.runs:
-            hits = fnmatch.filter(rows, pattern)
-            if not hits:
-                raise ConfigError(f"no run matches {pattern!r}{nearest(pattern, rows)}")
-            out |= dict.fromkeys(hits)
-        return list(out)
-
-
-@dataclass(frozen=True, config=_STRICT, kw_only=True)
-class LearningCurves(_Figure):
-    """Metrics against what training took, steps or core-seconds, one separately trained run per point."""
-
-    kind: Literal["learning_curves"]
-    series: tuple[SeriesSpec, ...]
-    metrics: tuple[Words, ...] = ("mAP",)
-    over: Literal["steps", "core_seconds"] = "steps"
-    split: Split = "report"
-
-    artefacts: ClassVar[tuple[Artefact, ...]] = ("metrics",)
-
-    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
-        """Run ids that the figure shows."""
-        return [run for series in self.series for run in series.resolve(rows)]
-
-
-@dataclass(frozen=True, config=_STRICT, kw_only=True)
-class TrainingCurves(_Figure):
-    """Metrics over one training: of its snapshots (`train.snapshots`) and, last, of the model itself."""
-
-    kind: Literal["training_curves"]
-    curves: tuple[CurveSpec, ...]
-    metrics: tuple[Words, ...] = ("mAP",)
-    split: Split = "report"
-
-    artefacts: ClassVar[tuple[Artefact, ...]] = ("snapshots",)
-
-    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
-        """Run ids that the figure shows."""
-        return [run for curve in self.curves for run in pool(curve.run)]
-
-
-@dataclass(frozen=True, config=_STRICT, kw_only=True)
-class _Scenes(_Figure):
-    columns: tuple[CurveSpec, ...]
-    frames: Some = 2  # report frames with most annotated boxes, from different scenes
-    artefacts: ClassVar[tuple[Artefact, ...]] = ("model",)
-
-    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
-        """Run ids that the figure shows."""
-        return [run for column in self.columns for run in pool(column.run)]
-
-    def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs that the figure reads: one seed per run.
-
-        Raises:
-            ConfigError: a run is unknown, or of a later tier than the figure.
-        """
-        return first_of(super().needs(rows), rows)
-
-
-@dataclass(frozen=True, config=_STRICT, kw_only=True)
-class ResponseMaps(_Scenes):
-    """Channel mean of the response features, one scene per row, one detector per column."""
-
-    kind: Literal["response_maps"]
-
-
-@dataclass(frozen=True, config=_STRICT, kw_only=True)
-class Detections(_Scenes):
-    """Boxes in BEV and on the cameras, one frame per figure block.
-
-    Attributes:
-        min_score: boxes below it are left out; null: as many boxes as the frame has annotations, best scores first.
-    """
-
-    kind: Literal["detections"]
-    min_score: Score | None = None
-
-
-FigureConfig: TypeAlias = LossCurves | Dots | LearningCurves | TrainingCurves | ResponseMaps | Detections
-_FIGURES: dict[str, Any] = {
-    get_args(cls.__pydantic_fields__["kind"].annotation)[0]: cls  # type: ignore[attr-defined]
-    for cls in get_args(FigureConfig)
-}
-
-
-@dataclass(frozen=True, config=_STRICT)
 class ClaimConfig:
-    """`better` is better than `than` on `metric` (`greater`), or not different by `margin` (`no_difference`).
+    """`better` is better than `than` on `metric` (`greater`), or not different by `margin` (`no_difference`), or its
+    metric is no more or no less than `margin` (`at_most`, `at_least`).
 
     Pools are paired entry by entry and seed by seed. Controls are runs that get no teacher of another modality: a
     gain over the baseline only counts as the method's when it also holds against the strongest of them.
@@ -392,13 +220,15 @@ class ClaimConfig:
     metric: Words
     better: Pool
     than: Pool
-    kind: Literal["greater", "no_difference"] = "greater"
-    margin: Weight | None = None  # printed units; no_difference only
+    kind: Literal["greater", "no_difference", "at_most", "at_least"] = "greater"
+    margin: Weight | None = None  # printed units; not of `greater`
     controls: tuple[Pool, ...] = ()
     control: Literal["due", "not_due"] = "due"  # not due between two distilled students, nor for costs
     # Repetitions: pairs of seeds, or means per labelled subset (and its teacher), or repeats of a benchmark.
     over: Literal["seeds", "subsets", "repeats"] = "seeds"
     target: Tier = "all"
+    split: Split = "report"
+    like: Pool | None = None  # whom both are compared with, of a metric that says how alike two runs are: the teacher
     source: Words = ""  # where the paper says so
     published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
     protocol: Protocol = "published"
@@ -410,18 +240,24 @@ class ClaimConfig:
         return (metric(self.metric).file,)
 
     def __post_init__(self) -> None:
+        if self.over == "subsets" and of_pairs([self.metric]):
+            raise ValueError("what differs between two runs is counted over seeds")
+        if (self.like is not None) != (metric(self.metric).pairs == "likeness"):
+            raise ValueError("metrics of how alike two runs are, and only these, want whom both are compared with")
         if metric(self.metric).higher_is_better is None:
             raise ValueError(f"of {self.metric} neither more nor less is better")
-        if (self.kind == "no_difference") != (self.margin is not None):
-            raise ValueError("margin belongs to no_difference, and only there")
+        if self.split == "tune":
+            raise ValueError("nothing is claimed of the split that settings are chosen on")
+        if (self.kind == "greater") != (self.margin is None):
+            raise ValueError("margin belongs to no_difference, at_most and at_least, and only there")
         if (self.over == "repeats") != (self.artefacts == ("cost",)):
             raise ValueError("costs, and nothing else, are compared over repeats")
         if self.margin is not None and self.margin <= 0:
             raise ValueError("margin must be positive")
-        if self.kind == "no_difference" and self.controls:
-            raise ValueError("no_difference takes no controls")
-        if len({len(pool(p)) for p in (self.better, self.than, *self.controls)}) != 1:
-            raise ValueError("better, than and controls must pool the same number of runs")
+        if self.kind != "greater" and self.controls:
+            raise ValueError(f"{self.kind} takes no controls")
+        if len({len(pool(p)) for p in (self.better, self.than, *self.controls, self.like or self.than)}) != 1:
+            raise ValueError("better, than, like and controls must pool the same number of runs")
 
     @property
     def name(self) -> str:
@@ -441,8 +277,9 @@ class ClaimConfig:
         where = f"claim {self.id!r}"
         pools = [pool(p) for p in (self.better, self.than, *self.controls)]
         needs_of([run for runs in pools for run in runs], rows, where)
-        tiers.check(where, self.target, [*pools[0], *pools[1]], rows)
-        out = needs_of([run for runs in (*pools[:2], *map(pool, self.waited_for(rows))) for run in runs], rows, where)
+        read = [*pools[:2], pool(self.like or ())]
+        tiers.check(where, self.target, [run for runs in read for run in runs], rows)
+        out = needs_of([run for runs in (*read, *map(pool, self.waited_for(rows))) for run in runs], rows, where)
         for other in pools[1:]:
             for run, rival in zip(pools[0], other, strict=True):
                 if not set(rows[run].seeds) & set(rows[rival].seeds):
@@ -495,6 +332,18 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
     return stand_ins(plain, stand_ins_at(scale) | there) | {"name": name, "part": paper.name}
 
 
+Written: TypeAlias = tuple[Path, int, int]  # a file, when it was written, and its size
+
+
+def _written(*stems: str) -> tuple[Written, ...]:
+    """The files of these names: what was made of them counts as long as they are the same."""
+    tree = config_tree()
+    files = [*(paper.file(stem) for stem in stems for paper in load_papers().values())]
+    files += [tree.file("papers", f"{stem}.yaml") for stem in stems]
+    found = [(path, path.stat()) for path in files if path.exists()]
+    return tuple((path, state.st_mtime_ns, state.st_size) for path, state in found)
+
+
 def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
     """All tables by name, paper by paper; with a scale, of the runs that stand for others there.
 
@@ -503,6 +352,11 @@ def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
+    return dict(_tables(config_tree(), scale, _written("columns", "tables")))
+
+
+@cache
+def _tables(_tree: ConfigTree, scale: str | None, _files: tuple[Written, ...]) -> dict[str, TableConfig]:
     out: dict[str, TableConfig] = {}
     shared = read_mapping(config_tree().file("papers", "columns.yaml"))
     for paper in load_papers().values():
@@ -525,17 +379,22 @@ def load_tables(scale: str | None = None) -> dict[str, TableConfig]:
 def _figure(name: str, content: Any, paper: Paper, scale: str | None, where: str) -> FigureConfig:
     """A figure; in short, panels are title -> curves, and curves, columns and series are label -> run or runs."""
     kind = str(content.get("kind")) if isinstance(content, dict) else ""
-    if kind not in _FIGURES:
-        raise ConfigError(f"{where}: kind: no figure is a {kind!r}{nearest(kind, _FIGURES)}")
+    if kind not in FIGURES:
+        raise ConfigError(f"{where}: kind: no figure is a {kind!r}{nearest(kind, FIGURES)}")
     plain = dict(content)
     if isinstance(plain.get("panels"), dict):
         plain["panels"] = [{"title": title, "curves": labelled(part, "run")} for title, part in plain["panels"].items()]
-    for key, of in (("columns", "run"), ("curves", "run"), ("series", "runs")):
+    for key, of in (("columns", "run"), ("curves", "run"), ("series", "runs"), ("maps", "features")):
         plain |= {key: labelled(plain[key], of)} if key in plain else {}
+    for key in ("teacher", "student", "distilled", "detector"):  # label -> run, of one
+        if isinstance(plain.get(key), dict) and len(plain[key]) == 1:
+            plain[key] = labelled(plain[key], "run")[0]
+    if "scale" in (known.name for known in fields(FIGURES[kind])):  # drawn of one scale, whose stand-ins count
+        scale = plain.get("scale", PUBLISHED)
     said = dict(plain.pop("at", {}).get(scale or "", {}))
     plain |= {key: said.pop(key) for key in [*said] if key in plain}  # the figure's own keys; the others are runs
     runs = stand_ins_at(scale, {scale or "": said})
-    item: FigureConfig = parse(_FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)
+    item: FigureConfig = parse(FIGURES[kind], stand_ins(plain, runs) | {"name": name, "part": paper.name}, where)
     for key in getattr(item, "metrics", (getattr(item, "metric", "mAP"),)):
         metric(key)
     return item
@@ -549,6 +408,11 @@ def load_figures(scale: str | None = None) -> dict[str, FigureConfig]:
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, a name used twice.
     """
+    return dict(_figures(config_tree(), scale, _written("columns", "tables", "figures")))
+
+
+@cache
+def _figures(_tree: ConfigTree, scale: str | None, _files: tuple[Written, ...]) -> dict[str, FigureConfig]:
     out: dict[str, FigureConfig] = {}
     tables = load_tables(scale)
     for paper in load_papers().values():
@@ -572,7 +436,12 @@ def load_claims(scale: str | None = None) -> dict[str, ClaimConfig]:
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, an id used twice, a published cell that no table has.
     """
-    tables, out = load_tables(), {}
+    return dict(_claims(config_tree(), scale, _written("columns", "tables")))
+
+
+@cache
+def _claims(_tree: ConfigTree, scale: str | None, _files: tuple[Written, ...]) -> dict[str, ClaimConfig]:
+    tables, out = load_tables(), dict[str, ClaimConfig]()
     for paper in load_papers().values():
         path = paper.file("claims")
         for item in paper.comparisons.values():

@@ -12,7 +12,7 @@ from typing import Literal
 
 from bevkd.config import RowConfig
 from bevkd.report.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED, Finding
-from bevkd.report.metrics import metric
+from bevkd.report.metrics import metric, said
 from bevkd.report.pages import PaperPage
 
 VERDICTS = (REPRODUCED, CONTRADICTED, INCONCLUSIVE)
@@ -53,7 +53,7 @@ class Headline:
 
 def _effect(key: str, mean: float, low: float, high: float) -> str:
     shown = metric(key).shown
-    unit = key.replace("_", " ") if shown.unit == "%" else shown.unit
+    unit = said(key).replace("_", " ") if shown.unit == "%" else shown.unit
     return f"{shown.text(mean, sign=True)} {unit} {shown.span(low, high)}"
 
 

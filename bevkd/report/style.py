@@ -6,10 +6,12 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from bevkd.io import write_bytes
 
@@ -34,6 +36,11 @@ _RC: Any = {
 def style() -> Any:
     """Context in which a figure is made and saved."""
     return rc_context(_RC)
+
+
+def forward_up(xy: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Places (..., 2+) of the ego frame (x forward, y left) on a page where forward is up: (..., 2)."""
+    return np.stack([-xy[..., 1], xy[..., 0]], axis=-1)
 
 
 def canvas(width: float, height: float) -> Figure:

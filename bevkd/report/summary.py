@@ -10,6 +10,7 @@ import pandas as pd
 
 from bevkd.classes import CLASSES
 from bevkd.config.chain import awaited
+from bevkd.config.tiers import Tier
 from bevkd.io import write_json, write_text
 from bevkd.report import ledger, tables
 from bevkd.report.claims import VERDICTS
@@ -18,7 +19,6 @@ from bevkd.report.misfits import table_file
 from bevkd.report.parts import Part, joined_ledger, ledger_file, part_metrics
 from bevkd.report.records import MAIN, RunRecord, record_file
 from bevkd.report.results import Results
-from bevkd.report.spec import Target
 
 _KEYS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
@@ -64,7 +64,7 @@ def write(results: Results) -> list[Path]:
 
 def _made(results: Results) -> list[Part]:
     """Parts whose claims have been tested; a part without claims has an empty ledger."""
-    shown = [part for target in get_args(Target) for part in results.shown(target)]
+    shown = [part for target in get_args(Tier) for part in results.shown(target)]
     return [part for part in shown if ledger_file(results.folder, part.name).exists()]
 
 

@@ -13,9 +13,10 @@ import pandas as pd
 from bevkd.config import RowConfig
 from bevkd.config.protocols import protocols_of_row
 from bevkd.report.frames import read_csv
+from bevkd.report.needs import UNSEEDED
 from bevkd.report.power import Power
 from bevkd.report.reference import select
-from bevkd.report.spec import UNSEEDED, ContextSpec, RowSpec, TableConfig, pool
+from bevkd.report.spec import ContextSpec, RowSpec, TableConfig, pool
 from bevkd.report.stats import Interval
 
 _HEAD = ("group", "role", "row", "run")

@@ -8,12 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bevkd.config import RunConfig
-from bevkd.config.snapshots import snapshot_metrics
-from bevkd.errors import ConfigError, DataError
-from bevkd.io import read_json
-from bevkd.report.metrics import metric, value_of
+from bevkd.errors import ConfigError
+from bevkd.report.figure_kinds import TrainingCurves
+from bevkd.report.metrics import TRAINING, metric
 from bevkd.report.runs import Runs
-from bevkd.report.spec import TrainingCurves, pool
+from bevkd.report.spec import pool
 from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
 
 
@@ -29,21 +28,13 @@ def snapshot_values(runs: Runs, run: str, split: str, keys: Iterable[str]) -> di
         ConfigError: the run keeps no snapshots.
         DataError: one has no metrics file.
     """
-    keys, config = list(keys), runs.config(run)
-    count = config.train.snapshots
-    if count < 2:
-        raise ConfigError(f"run {run!r} keeps no snapshots: train.snapshots is {count}")
-    name = config.data.split(split)
-    out: dict[int, dict[float, dict[str, float]]] = {}
-    for seed in runs.row(run).seeds:
-        out[seed] = {}
-        for number in range(1, count + 1):
-            file = runs.folder(run, seed) / snapshot_metrics(number, count, name)
-            if not file.exists():
-                raise DataError(f"run {run!r}, seed {seed}: snapshot {number} of {count} has no metrics", file=file)
-            summary = read_json(file)
-            out[seed][number / count] = {key: value_of(summary, key, file) for key in keys}
-    return out
+    keys, count = list(keys), runs.snapshots(run)
+    parts = {number / count: f"@{TRAINING}{number}/{count}" for number in range(1, count + 1)}
+    found = runs.values(run, split, [key + part for part in parts.values() for key in keys])
+    return {
+        seed: {share: {key: values[key + part] for key in keys} for share, part in parts.items()}
+        for seed, values in found.items()
+    }
 
 
 def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:

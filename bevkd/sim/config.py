@@ -1,10 +1,15 @@
-"""Settings of the simulator. Defaults are the `sim` scale; `SCALES` holds the named scales."""
+"""Settings of the simulator. Defaults are the `sim` scale without `conditions`; `SCALES` holds the named scales."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from typing import Any
 
 from bevkd.errors import ConfigError
+
+# Lighting and weather of the scenes of `conditions`, in turn: (night, rain).
+COMBINATIONS = tuple(product((False, True), (False, True)))
 
 
 @dataclass(frozen=True)
@@ -12,6 +17,10 @@ class SplitConfig:
     """Number of scenes per split and the keyframes in each.
 
     Few keyframes per scene keep the frames diverse, which is what a small training set needs most.
+
+    Attributes:
+        conditions: a further split to report on, of the nuScenes layout alone: as many scenes by day and by night, on
+            dry roads and in rain, in every combination. Its scenes follow all others, which are the same without it.
     """
 
     train: int = 200
@@ -19,6 +28,13 @@ class SplitConfig:
     val: int = 75
     keyframes_per_scene: int = 4
     keyframe_hz: float = 2.0
+    conditions: int = 0
+
+    @property
+    def scenes(self) -> dict[str, int]:
+        """Split -> number of its scenes, in the order in which they are simulated; without splits that have none."""
+        counts = {"train": self.train, "tune": self.tune, "val": self.val, "conditions": self.conditions}
+        return {name: count for name, count in counts.items() if count}
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,9 @@ class LidarConfig:
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Six pinhole cameras. `horizon` is the row of the principal point as a fraction of the height."""
+    """Six pinhole cameras. `horizon` is the row of the principal point as a fraction of the height. `sweeps` earlier
+    images are written before every keyframe and, in nuScenes layout, those of `bevkd.sim.past` in any case.
+    """
 
     height: int = 64
     width: int = 176
@@ -119,8 +137,32 @@ class SimConfig:
     radar: RadarConfig = field(default_factory=RadarConfig)
     labelled: LabelledConfig = field(default_factory=LabelledConfig)
 
-    def validate(self) -> None:
+    def record(self, seed: int) -> dict[str, Any]:
+        """What `simulation.json` says: the seed and all settings."""
+        config = asdict(self)
+        if not self.splits.conditions:  # what had no such split before it was there keeps its bytes
+            del config["splits"]["conditions"]
+        return {"seed": seed, "config": config}
+
+    def under_conditions(self, number: int) -> SimConfig:
+        """The settings of a scene of `conditions`, in which lighting and weather are certain.
+
+        Random numbers are drawn all the same: everything else is as it would be in any other scene. Each four scenes
+        have the four combinations, in another order than the four before: neighbours take turns among the locations,
+        and no combination is to keep to one of them.
+
+        Args:
+            number: of the scene within the split, from 0.
+        """
+        turn = (number + number // len(COMBINATIONS)) % len(COMBINATIONS)
+        night, rain = COMBINATIONS[turn]
+        return replace(self, world=replace(self.world, night=float(night), rain=float(rain)))
+
+    def validate(self, conditions: bool = False) -> None:
         """Check the settings that would otherwise fail late.
+
+        Args:
+            conditions: whether the layout has the split of this name.
 
         Raises:
             ConfigError: a number is out of range; the message names it.
@@ -129,6 +171,15 @@ class SimConfig:
         for name in ("train", "tune", "val", "keyframes_per_scene"):
             if getattr(splits, name) < 1:
                 raise ConfigError(f"splits.{name} must be at least 1, got {getattr(splits, name)}")
+        if splits.conditions and not conditions:
+            raise ConfigError(
+                f"splits.conditions must be 0, got {splits.conditions}: only nuScenes has this split here"
+            )
+        if splits.conditions < 0 or splits.conditions % len(COMBINATIONS):
+            raise ConfigError(
+                f"splits.conditions must be a multiple of {len(COMBINATIONS)} (by day and by night, dry and in rain),"
+                f" got {splits.conditions}"
+            )
         for name in ("lidar", "camera", "radar"):
             sensor = getattr(self, name)
             if sensor.sweeps < 0 or sensor.sweeps / sensor.rate_hz >= between:
@@ -139,20 +190,22 @@ class SimConfig:
 
 
 _SIM = SimConfig()
+_WITH_CONDITIONS = SplitConfig(conditions=32)
 
 SCALES: dict[str, SimConfig] = {
     "smoke": replace(
         _SIM,
-        splits=SplitConfig(train=8, tune=2, val=3, keyframes_per_scene=2),
+        splits=SplitConfig(train=8, tune=2, val=3, keyframes_per_scene=2, conditions=4),
         # With so few scenes every class has to be likely in each of them, or some seeds would miss one.
         world=replace(_SIM.world, counts=tuple((cls, max(mean, 2.0)) for cls, mean in _SIM.world.counts)),
         lidar=LidarConfig(sweeps=2),
         radar=RadarConfig(sweeps=1),
         labelled=LabelledConfig(count=12),
     ),
-    "sim": _SIM,
+    "sim": replace(_SIM, splits=_WITH_CONDITIONS),
     "paper": replace(
         _SIM,
+        splits=_WITH_CONDITIONS,
         world=replace(  # a larger area holds more
             _SIM.world,
             reach_m=50.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def simulate_kitti(config: SimConfig, out: Path, seed: int, workers: int = 1) ->
         labelled = config.labelled
         lists = draw_labelled(found[: splits.train], labelled.count, labelled.subsets, seed, CLASSES)
         write_json(root / "labelled.json", lists)
-        write_json(root / "simulation.json", {"seed": seed, "config": asdict(config)})
+        write_json(root / "simulation.json", config.record(seed))
     LOGGER.info("simulated %d frames", len(names))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def simulate_nuimages(config: SimConfig, out: Path, seed: int, workers: int = 1)
             mine = [result for job, result in zip(jobs, results, strict=True) if job.name == split]
             used = {job.log.index: job.log for job in jobs if job.name == split}
             _write_tables(root / version, mine, list(used.values()), seed)
-        write_json(root / "simulation.json", {"seed": seed, "config": asdict(config)})
+        write_json(root / "simulation.json", config.record(seed))
 
 
 def _plan(config: SimConfig, root: Path, seed: int) -> tuple[list[Log], list[SceneJob]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import ceil, sqrt
@@ -34,16 +33,16 @@ _FIRST_DAY = datetime(2018, 7, 2, 9, 15, tzinfo=UTC)
 def simulate_nuscenes(config: SimConfig, out: Path, seed: int, workers: int = 1) -> None:
     """Simulate a dataset and write it to `out` in nuScenes layout, version `v1.0-sim`.
 
-    Beside the thirteen tables, `v1.0-sim/splits.json` maps train, tune and val to scene names, and
-    `v1.0-sim/labelled.json` maps subset numbers to the sample tokens of labelled keyframes. The same configuration
-    and seed give the same bytes, whatever `workers` is. Everything is written to a temporary folder beside `out`,
-    which is renamed at the end.
+    Beside the thirteen tables, `v1.0-sim/splits.json` maps train, tune, val and, where there are such scenes,
+    conditions to scene names, and `v1.0-sim/labelled.json` maps subset numbers to the sample tokens of labelled
+    keyframes. The same configuration and seed give the same bytes, whatever `workers` is. Everything is written to a
+    temporary folder beside `out`, which is renamed at the end.
 
     Raises:
         ConfigError: the configuration is inconsistent, or `out` exists and is not an empty folder.
         DataError: a class does not occur often enough for the labelled lists.
     """
-    config.validate()
+    config.validate(conditions=True)
     with fresh_root(out, workers) as root:
         _write(config, root, seed, workers)
 
@@ -54,7 +53,7 @@ def _write(config: SimConfig, root: Path, seed: int, workers: int) -> None:
             (root / kind / channel).mkdir(parents=True)
     (root / "maps").mkdir()
     names = _split_names(config)
-    jobs, slots, columns = _plan(config, [name for split in names.values() for name in split], root, seed)
+    jobs, slots, columns = plan(config, [name for split in names.values() for name in split], root, seed)
     results = run_jobs(simulate_scene, jobs, workers)
     LOGGER.info("simulated %d scenes", len(results))
 
@@ -85,28 +84,29 @@ def _write(config: SimConfig, root: Path, seed: int, workers: int) -> None:
     write_json(folder / "splits.json", names)
     train = [r.classes for r in results[: len(names["train"])]]
     write_json(folder / "labelled.json", draw_labelled(train, config.labelled.count, config.labelled.subsets, seed))
-    write_json(folder / "simulation.json", {"seed": seed, "config": asdict(config)})
+    write_json(folder / "simulation.json", config.record(seed))
 
 
 def _split_names(config: SimConfig) -> dict[str, list[str]]:
     """Scene names per split, numbered through."""
     out: dict[str, list[str]] = {}
     number = 1
-    for split in ("train", "tune", "val"):
-        count = getattr(config.splits, split)
+    for split, count in config.splits.scenes.items():
         out[split] = [f"scene-{i:04d}" for i in range(number, number + count)]
         number += count
     return out
 
 
-def _plan(config: SimConfig, names: list[str], root: Path, seed: int) -> tuple[list[SceneJob], dict[int, int], int]:
+def plan(config: SimConfig, names: list[str], root: Path, seed: int) -> tuple[list[SceneJob], dict[int, int], int]:
     """Jobs of all scenes, the map tile of each scene, and the columns of the tile grids.
 
-    Logs take turns within every split, so that locations and vehicles are spread evenly.
+    Logs take turns within every split, so that locations and vehicles are spread evenly. Scenes of `conditions`, the
+    last ones, join the logs and the maps of the others, of which nothing depends on them.
     """
-    count = max(len(LOCATIONS), ceil(len(names) / _SCENES_PER_LOG))
+    drawn = len(names) - config.splits.conditions
+    count = max(len(LOCATIONS), ceil(drawn / _SCENES_PER_LOG))
     logs = [_log(i, config, seed) for i in range(count)]
-    columns = ceil(sqrt(ceil(len(names) / len(LOCATIONS))))
+    columns = ceil(sqrt(ceil(drawn / len(LOCATIONS))))
     used: dict[str, int] = dict.fromkeys(LOCATIONS, 0)
     jobs: list[SceneJob] = []
     slots: dict[int, int] = {}
@@ -115,7 +115,8 @@ def _plan(config: SimConfig, names: list[str], root: Path, seed: int) -> tuple[l
         slots[i] = used[log.location]
         used[log.location] += 1
         start_us = log.start_us + (i // count) * _SCENE_GAP_S * 1_000_000
-        jobs.append(SceneJob(i, name, seed, log, tile_centre(slots[i], columns), start_us, config, root))
+        own = config if i < drawn else config.under_conditions(i - drawn)
+        jobs.append(SceneJob(i, name, seed, log, tile_centre(slots[i], columns), start_us, own, root))
     return jobs, slots, columns
 
 

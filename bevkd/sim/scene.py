@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevkd.sim import camera, lidar, radar
+from bevkd.sim import camera, lidar, past, radar
 from bevkd.sim.annotate import annotation_rotation, count_lidar_points, count_radar_points, visibility_token
 from bevkd.sim.builder import WorldBuilder, sample_conditions
 from bevkd.sim.config import CameraConfig, LidarConfig, RadarConfig, SimConfig
@@ -79,6 +79,12 @@ class SceneJob:
     config: SimConfig
     root: Path
 
+    @property
+    def middle_us(self) -> int:
+        """When the world's time is zero: halfway between the first keyframe and the last."""
+        splits = self.config.splits
+        return self.start_us + round(1e6 / splits.keyframe_hz) * (splits.keyframes_per_scene - 1) // 2
+
 
 @dataclass(slots=True)
 class SceneResult:
@@ -94,11 +100,14 @@ class SceneResult:
 
 
 @dataclass(slots=True)
-class _Recorder:
+class Recorder:
+    """Writes the sensor files of one scene and keeps their records; every random stream serves what its name says."""
+
     job: SceneJob
     world: World
     rng: np.random.Generator
     radar_states: np.random.Generator
+    past: np.random.Generator
     middle_us: int
     samples: list[str]
     sample_data: list[Record] = field(default_factory=list)
@@ -106,6 +115,7 @@ class _Recorder:
     last: dict[str, Record] = field(default_factory=dict)
 
     def seconds(self, timestamp: int) -> float:
+        """From the middle of the scene, where the world's time is zero."""
         return (timestamp - self.middle_us) * 1e-6
 
     def add(self, channel: str, timestamp: int, frame: int, key: bool, data: bytes, size: tuple[int, int]) -> Record:
@@ -158,16 +168,21 @@ def build_world(job: SceneJob, rng: np.random.Generator) -> World:
     return WorldBuilder(c, rng, job.origin, job.log.drive_on_left, conditions).build()
 
 
+def world_of(job: SceneJob) -> World:
+    """The scene's world, from the random stream of its own."""
+    return build_world(job, np.random.default_rng(np.random.SeedSequence([job.seed, job.index]).spawn(1)[0]))
+
+
 def simulate_scene(job: SceneJob) -> SceneResult:
     """Simulate one scene and write its sensor files below `job.root`; the folders must exist."""
-    world_seed, sensor_seed, state_seed = np.random.SeedSequence([job.seed, job.index]).spawn(3)
-    world = build_world(job, np.random.default_rng(world_seed))
+    _, sensor_seed, state_seed = np.random.SeedSequence([job.seed, job.index]).spawn(3)
+    world = world_of(job)
     config, frames = job.config, job.config.splits.keyframes_per_scene
     period_us = round(1e6 / config.splits.keyframe_hz)
-    middle_us = job.start_us + period_us * (frames - 1) // 2
+    middle_us = job.middle_us
     samples = [token(job.seed, "sample", job.index, k) for k in range(frames)]
-    streams = np.random.default_rng(sensor_seed), np.random.default_rng(state_seed)
-    recorder = _Recorder(job, world, *streams, middle_us, samples)
+    streams = np.random.default_rng(sensor_seed), np.random.default_rng(state_seed), past.stream(job.seed, job.index)
+    recorder = Recorder(job, world, *streams, middle_us, samples)
     calibrations = job.log.calibrations
     grids = _Grids(
         {c: camera.pinhole(calibrations[c], config.camera) for c in CAMERAS},
@@ -244,7 +259,7 @@ class _Grids:
     radars: dict[str, SpinGrid]
 
 
-def _record_frame(rec: _Recorder, k: int, key_us: int, grids: _Grids) -> _Seen:
+def _record_frame(rec: Recorder, k: int, key_us: int, grids: _Grids) -> _Seen:
     """All sensors of keyframe `k`, each with its earlier sweeps, in the order of time per channel."""
     world, config, calibrations = rec.world, rec.job.config, rec.job.log.calibrations
     sweeps: dict[str, LidarConfig | CameraConfig | RadarConfig] = {
@@ -259,6 +274,8 @@ def _record_frame(rec: _Recorder, k: int, key_us: int, grids: _Grids) -> _Seen:
     rays = rays_alone = np.zeros(n, np.int64)
     for channel, modality in CHANNELS.items():
         settings = sweeps[modality]
+        if modality == "camera":
+            past.record(rec, channel, k, key_us, grids.cameras[channel])
         for back in range(settings.sweeps, -1, -1):
             key = back == 0
             jitter = int(rec.rng.integers(-800, 801)) if channel != LIDAR or not key else 0
@@ -299,7 +316,7 @@ def _to_world(detections: NDArray[np.void], calibration: Calibration, ego: Array
     return in_ego @ np.array([[c, s], [-s, c]]) + ego[:2]
 
 
-def _annotate(rec: _Recorder, k: int, seen: _Seen, last: dict[int, Record]) -> list[Record]:
+def _annotate(rec: Recorder, k: int, seen: _Seen, last: dict[int, Record]) -> list[Record]:
     """Annotation records of keyframe `k`, linked to the previous one of each instance in `last`."""
     world, job = rec.world, rec.job
     t_s = rec.seconds(seen.timestamp)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def simulate_waymo(config: SimConfig, out: Path, seed: int, workers: int = 1) ->
         labelled = config.labelled
         lists = draw_labelled(found[: splits.train], labelled.count, labelled.subsets, seed, CLASSES)
         write_json(root / "labelled.json", lists)
-        write_json(root / "simulation.json", {"seed": seed, "config": asdict(config)})
+        write_json(root / "simulation.json", config.record(seed))
     LOGGER.info("simulated %d segments", len(jobs))
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,13 @@ import torch
 
 from bevkd.config import RunConfig
 from bevkd.data import FrameDataset, Sample
-from bevkd.distill import SCORE_THRESHOLD, TeacherCache, build_cache, cache_name, method_settings
-from bevkd.distill.cache import MANIFEST, DamagedCacheError, Entry, description
-from bevkd.distill.sizes import entry_bytes
-from bevkd.distill.tap import Wanted
+from bevkd.distill import SCORE_THRESHOLD, TeacherCache, build_cache, cache_name
+from bevkd.distill.cache import part_folders
+from bevkd.distill.cache_part import CachePart, DamagedCacheError, Entry, description
+from bevkd.distill.sizes import column_bytes
+from bevkd.distill.tap import BOXES, Wanted
 from bevkd.errors import BevkdError
+from bevkd.io import digest, file_digest
 from bevkd.locks import waiting_for
 from bevkd.train.optim import mixed, thread_count
 from bevkd.train.teacher import Teacher, is_digest_of, runs_root
@@ -54,17 +55,19 @@ def open_cache(
     run: RunConfig,
     teacher: Teacher,
     frames: FrameDataset,
-    asked: Iterable[Entry],
+    wanted: Wanted,
+    asked: Mapping[str, Collection[Entry]],
     taught: Callable[[], FrameDataset],
     folder: Path,
 ) -> TeacherCache:
-    """A cache that holds some entries, made or extended as far as it lacks them.
+    """A cache that holds what is asked for; what it lacks is computed in one pass of the teacher and added to it.
 
     Args:
         run: a run that reads it.
         teacher: its teacher.
         frames: the frames of the run.
-        asked: the entries.
+        wanted: the taps.
+        asked: entries by the columns of these.
         taught: gives these frames as the teacher reads them.
         folder: the cache.
 
@@ -72,58 +75,81 @@ def open_cache(
         ConfigError: no fixed augmentations.
         DataError: bad data.
     """
-    assert run.row.method is not None
-    asked, wanted = sorted(set(asked)), method_settings(run.row.method).cached()
     made_for = json.loads(json.dumps(description(wanted, teacher.grid, SCORE_THRESHOLD)))
+    made_of = _index_digest(Path(run.data.index))
+
+    def held() -> TeacherCache:
+        return _held(folder, teacher, frames, made_of, made_for)
+
+    def complete(known: TeacherCache) -> TeacherCache:
+        missing = known.missing(asked)
+        return _build(run, teacher, wanted, taught(), missing, folder, known, made_of) if missing else known
+
     with waiting_for(folder):
-        held = _held(folder, teacher, frames, made_for)
-        if held is None or held.missing(asked):
-            held = _verified(held)  # before it is copied into the new one
-            missing = asked if held is None else held.missing(asked)
-            return _build(run, teacher, wanted, taught(), missing, folder, held)
-    # Many processes may do this at once, and only one of them holds the lock.
-    if _verified(held) is not None:
-        return held
+        known = held()
+        found = complete(known)
+    # Many processes may do this at once, and only one of them holds the lock. What was made just now is as it was made.
+    if len(_verified(known, asked).parts) == len(known.parts):
+        return found
     with waiting_for(folder):
-        held = _verified(_held(folder, teacher, frames, made_for))  # another one may have made it anew meanwhile
-        missing = asked if held is None else held.missing(asked)
-        if held is not None and not missing:
-            return held
-        return _build(run, teacher, wanted, taught(), missing, folder, held)
+        return complete(_verified(held(), asked))  # another one may have made it anew meanwhile
 
 
-def _held(folder: Path, teacher: Teacher, frames: FrameDataset, made_for: Any) -> TeacherCache | None:
-    """The cache of a folder, if it can be used for this."""
+def _index_digest(index: Path) -> str:
+    """Changes when data are converted to another index, though frames keep their tokens."""
+    return digest([file_digest(path) for path in sorted(index.glob("*.parquet"))])
+
+
+def _held(folder: Path, teacher: Teacher, frames: FrameDataset, made_of: str, made_for: Any) -> TeacherCache:
+    """The parts of a cache that can be used for this."""
+    found = part_folders(folder)
+    if not found:
+        logger.info("no teacher cache %s", folder)
+    return TeacherCache(folder, [part for path in found if (part := _part(path, teacher, frames, made_of, made_for))])
+
+
+def _part(path: Path, teacher: Teacher, frames: FrameDataset, made_of: str, made_for: Any) -> CachePart | None:
     try:
-        held = TeacherCache.open(folder)
-        if not is_digest_of(held.manifest["teacher"], teacher.digest, teacher.path):
-            logger.info("teacher cache %s was made by another teacher", folder)
-            return None
-        if held.tokens != frames.tokens or held.manifest["labelled"] != frames.labelled.tolist():
-            logger.info("teacher cache %s is of other frames", folder)
-            return None
-        if held.manifest["made_for"] != made_for:
-            logger.info("teacher cache %s was made for something else", folder)
-            return None
+        part = CachePart.open(path)
     except DamagedCacheError as error:
-        logger.warning(_ANEW, folder, error)
+        logger.warning(_ANEW, path.parent, error)
         return None
     except BevkdError as error:
-        level = logging.WARNING if folder.exists() else logging.INFO
-        logger.log(level, "no teacher cache (%s)", error)
+        logger.warning("no part of a teacher cache (%s)", error)
         return None
-    return held
+    made = part.manifest["made_for"]
+    if not is_digest_of(part.manifest["teacher"], teacher.digest, teacher.path):
+        logger.info("teacher cache %s was made by another teacher", path)
+    elif (part.tokens, part.manifest["labelled"], part.manifest.get("made_of")) != (
+        frames.tokens,
+        frames.labelled.tolist(),
+        made_of,
+    ):
+        logger.info("teacher cache %s is of other frames", path)
+    elif (
+        any(made[key] != made_for[key] for key in ("grid", "score_threshold"))
+        or any(made["taps"].get(column, key) != key for column, key in made_for["taps"].items())
+        or part.columns != {*made["taps"], *([BOXES] if made["boxes"] else [])}
+    ):
+        logger.info("teacher cache %s was made for something else", path)
+    else:
+        return part
+    return None
 
 
-def _verified(held: TeacherCache | None) -> TeacherCache | None:
-    """A cache, if all of it is what was written."""
-    try:
-        if held is not None:
-            held.verify()
-    except DamagedCacheError as error:
-        logger.warning(_ANEW, held and held.folder, error)
-        return None
-    return held
+def _verified(held: TeacherCache, columns: Collection[str]) -> TeacherCache:
+    """Those parts of a cache in which these columns are what was written."""
+
+    def good(part: CachePart) -> bool:
+        try:
+            if part.columns & set(columns):
+                part.verify(columns)
+        except DamagedCacheError as error:
+            logger.warning(_ANEW, held.folder, error)
+            return False
+        return True
+
+    return TeacherCache(held.folder, [part for part in held.parts if good(part)])
 
 
 def _build(
@@ -131,17 +157,19 @@ def _build(
     teacher: Teacher,
     wanted: Wanted,
     frames: FrameDataset,
-    missing: list[Entry],
+    missing: Mapping[str, list[Entry]],
     folder: Path,
-    held: TeacherCache | None,
+    held: TeacherCache,
+    made_of: str,
 ) -> TeacherCache:
-    size = entry_bytes(run, teacher.run) * len(missing) / 1e6
-    logger.info("teacher cache %s: %d frame variants to compute, about %.1f MB", folder, len(missing), size)
+    size = column_bytes(wanted, teacher.run, run.data.kind)
+    total = sum(len(entries) * size.get(column, 0.0) for column, entries in missing.items()) / 1e6
+    count = len(set().union(*missing.values()))
+    logger.info("teacher cache %s: %d frame variants to compute, about %.1f MB", folder, count, total)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    before = (folder / MANIFEST).stat() if held is not None else None
     # In the precision of training, so that cached and live targets agree.
     with thread_count(run.train.threads), mixed(run.train.precision, device.type):
-        made = build_cache(
+        return build_cache(
             wanted,
             teacher.detector,
             _OneByOne(frames),
@@ -149,10 +177,7 @@ def _build(
             missing,
             teacher_digest=teacher.digest,
             together=run.row.teacher_batch,
+            made_of=made_of,
             extend=held,
             device=device,
         )
-    if before is not None:
-        # What was there has not changed: whoever has read it need not be made anew.
-        os.utime(folder / MANIFEST, ns=(before.st_atime_ns, before.st_mtime_ns))
-    return made

@@ -247,7 +247,7 @@ def _begin(
         training.load_state(state, out / ckpt.CURRENT)
         logger.info("resuming %s at step %d of %d", out, int(state["step"]), training.line.steps)
     elif origin.starts:
-        taken = apply_starts(training.detector, origin.starts, [init.parts for init in run.row.inits])
+        taken = apply_starts(training.detector, origin.starts, run.row.inits)
     conditions = _conditions(fabric, run, state, out)
     if fabric.is_global_zero:
         drop_others(out, due)

@@ -32,7 +32,12 @@ def test_frames(run: RunConfig, split: str) -> FrameDataset:
 
 
 def forward(
-    detector: Detector, frames: FrameDataset, members: Sequence[int], batch_size: int, precision: str
+    detector: Detector,
+    frames: FrameDataset,
+    members: Sequence[int],
+    batch_size: int,
+    precision: str,
+    until: str | None = None,
 ) -> Iterator[tuple[Sequence[int], Batch, BEVOutputs]]:
     """Outputs of a detector for some test-time frames, batch by batch: which frames, the batch, what comes of it.
 
@@ -42,6 +47,7 @@ def forward(
         members: indices of the frames to look at.
         batch_size: frames per forward pass.
         precision: "fp32", "bf16", "fp16" or "auto", as in training.
+        until: the stage to run to; None: to the end.
     """
     device = next(detector.parameters()).device
     cast = mixed(precision, device.type)
@@ -49,7 +55,7 @@ def forward(
         part = members[first : first + batch_size]
         batch = collate([frames.get(i, 0) for i in part]).to(device)
         with torch.inference_mode(), cast:
-            outputs = detector(batch)
+            outputs = detector(batch, until)
         yield part, batch, outputs
 
 

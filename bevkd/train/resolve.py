@@ -13,6 +13,8 @@ from bevkd.config.training import Timeline
 from bevkd.data import FrameDataset
 from bevkd.distill import SCORE_THRESHOLD, DistillEngine, TeacherCache, build_method, method_settings
 from bevkd.distill.cache_key import reads_cache
+from bevkd.distill.cache_part import Entry
+from bevkd.distill.tap import Wanted, together
 from bevkd.distill.teacher import expose
 from bevkd.errors import ConfigError
 from bevkd.models.detector import Detector
@@ -126,7 +128,9 @@ def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int |
     student = training_frames(run, student_reads(run))
     line, stretches = _course(run, student, steps, cached=True)
     asked = entries_read(run, student, _batches(line, stretches))
-    held = open_cache(run, teacher, student, asked, lambda: _replayed(run, teacher), folder)
+    wanted = method_settings(method).cached()
+    by_column = dict.fromkeys(wanted.columns, asked)
+    held = open_cache(run, teacher, student, wanted, by_column, lambda: _replayed(run, teacher), folder)
     reader = held.reader(method_settings(method).wanted(), teacher.grid, SCORE_THRESHOLD)
     frames = TrainingFrames(student, cache=reader)
     # Targets belong to augmentations, of which none ends before the training: all phases have the same frames.
@@ -135,7 +139,8 @@ def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int |
 
 
 def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -> TeacherCache:
-    """The teacher cache of a run with all entries that it and some other runs read.
+    """The teacher cache of a run with all that it and some other runs read: of every tap the entries of those that read
+    it. The teacher looks once at what is new.
 
     Args:
         run: a run with a cached teacher.
@@ -152,10 +157,15 @@ def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -
     trainings = [run, *(reader for reader in readers if reader != run)]
     for reader in trainings:
         check_paste(reader, teacher)
-    frames, asked = _replayed(run, teacher), set[tuple[int, int]]()
+    frames, asked, wanted = _replayed(run, teacher), dict[str, set[Entry]](), list[Wanted]()
     for reader in trainings:
-        asked |= entries_read(reader, frames, _batches(*_course(reader, frames, None, cached=True)))
-    return open_cache(run, teacher, frames, asked, lambda: frames, cache_dir(run, teacher, Path(out)))
+        entries = entries_read(reader, frames, _batches(*_course(reader, frames, None, cached=True)))
+        assert reader.row.method is not None
+        wanted.append(method_settings(reader.row.method).cached())
+        for column in wanted[-1].columns:
+            asked.setdefault(column, set()).update(entries)
+    folder = cache_dir(run, teacher, Path(out))
+    return open_cache(run, teacher, frames, together(wanted), asked, lambda: frames, folder)
 
 
 def _batches(line: Timeline, stretches: Sequence[Phase]) -> Iterable[list[tuple[int, int]]]:

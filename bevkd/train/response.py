@@ -10,26 +10,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bevkd.classes import LABELS
 from bevkd.data.batch import Boxes
 from bevkd.distill.masks import box_mask
 from bevkd.errors import DataError
-from bevkd.eval.nuscenes.boxes import make_boxes
-from bevkd.eval.nuscenes.matching import find_candidates, inverse, match, score_order
+from bevkd.eval.centres import match_best
 from bevkd.geometry import BEVGrid
 from bevkd.io import check_output, write_json
 from bevkd.train.checkpoint import MODEL, load_detector
+from bevkd.train.matches import centres_of
 from bevkd.train.optim import thread_count
 from bevkd.train.predict import forward, test_frames
 
-MATCHED = 2.0  # metres between the centres of a detection and its annotation
 BORDER = 2  # cells around an object that are neither object nor background
 PARTS = ("object", "border", "background")
 
@@ -51,28 +47,15 @@ def heat_by_part(heat: Tensor, boxes: Boxes, grid: BEVGrid) -> tuple[Tensor, Ten
 def false_share(found: Boxes, annotated: Boxes) -> float:
     """How many of the best-scored detections, as many as there are annotations, are false (0 to 1).
 
-    That needs no threshold: scores of different detectors mean different things. By falling score, each detection
-    takes the nearest free annotation of its class and frame within `MATCHED` metres; it is false if there is none.
+    See `bevkd.eval.centres.match_best`.
 
     Args:
         found: detections, at least as many as annotations, or all of them are looked at; `frame` counts over all
             frames.
         annotated: annotations of the same frames, at least one.
     """
-
-    def columns(boxes: Boxes) -> Any:
-        box = boxes.boxes.double().cpu().numpy()
-        upright = np.broadcast_to([1.0, 0, 0, 0], (len(box), 4))
-        # Frame and class are one group here: the benchmark's own numbering knows the classes of nuScenes only.
-        group = (boxes.frame * len(LABELS) + boxes.labels).cpu().numpy()
-        score, first = boxes.scores.cpu().numpy(), np.zeros(len(box))
-        return make_boxes(group, box[:, :3], box[:, 3:6], upright, box[:, 7:9], first, score=score)
-
-    gt, pred = columns(annotated), columns(found)
-    order = score_order(pred.score)
-    taken = match(find_candidates(gt, pred, MATCHED), MATCHED, inverse(order), len(gt))
-    best = taken[order[: len(gt)]]
-    return float((best < 0).mean()) if len(best) else 0.0
+    _, taken = match_best(centres_of(found), centres_of(annotated))
+    return float((taken < 0).mean()) if len(taken) else 0.0
 
 
 @torch.inference_mode()

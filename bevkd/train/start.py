@@ -51,9 +51,10 @@ def read_starts(run: RunConfig, out: Path) -> tuple[Start, ...]:
 
 
 def _read(run: RunConfig, init: InitConfig, out: Path) -> Start:
-    path = run_dir(init.run, run.scale, init.seed_for(run.seed), runs_root(out)) / MODEL
+    seed = run.row.init_seed_for(init, run.seed)
+    path = run_dir(init.run, run.scale, seed, runs_root(out)) / MODEL
     if not path.exists():
-        how = how_to_train(init.run, run.scale, init.seed_for(run.seed), runs_root(out))
+        how = how_to_train(init.run, run.scale, seed, runs_root(out))
         raise ConfigError(f"run {run.run!r} starts from run {init.run!r}, which is not trained yet: no {path}{how}")
     weights = read_model(path)["model"]
     return Start(weights, weights_digest(weights), str(path))
@@ -65,7 +66,7 @@ def digest_of(starts: Sequence[Start]) -> str:
 
 
 def apply_starts(
-    network: nn.Module, starts: Sequence[Start], parts: Sequence[tuple[str, ...]]
+    network: nn.Module, starts: Sequence[Start], inits: Sequence[InitConfig]
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """Copy parts of trained weights of one or more runs into a network.
 
@@ -75,7 +76,7 @@ def apply_starts(
     Raises:
         MisfitError: as `apply_start`; or two runs have the same parameter.
     """
-    records = [apply_start(network, start, names) for start, names in zip(starts, parts, strict=True)]
+    records = [apply_start(network, start, init.parts, init.fresh) for start, init in zip(starts, inits, strict=True)]
     seen: dict[str, str] = {}
     for record in records:
         if twice := [name for name in record["taken"] if name in seen]:
@@ -84,24 +85,34 @@ def apply_starts(
     return records[0] if len(records) == 1 else records
 
 
-def apply_start(network: nn.Module, start: Start, parts: tuple[str, ...]) -> dict[str, Any]:
+def apply_start(
+    network: nn.Module, start: Start, parts: tuple[str, ...], fresh: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Copy parts of trained weights into a network.
 
     Args:
         network: the student.
         start: where its weights come from.
         parts: see `bevkd.train.parts`; `all` for the whole network.
+        fresh: parts of the network that are not in these weights and keep the values that they have.
 
     Returns:
         What was taken and what was not, for `init.json`.
 
     Raises:
-        MisfitError: a part that one of the two networks lacks, or parameters of other names or shapes in it.
+        MisfitError: a part that one of the two networks lacks, or parameters of other names or shapes in it; a fresh
+            part that the network lacks, or that the weights do have.
     """
     own = network.state_dict()
     chosen, problems = [], []
+    added = set[str]()
+    for part in fresh:
+        if not (mine := _within(part, own)):
+            raise MisfitError(f"init.fresh: the network has no part {part!r}{nearest(part, known_parts(own))}")
+        problems += [f"{name} is no fresh parameter, it is there" for name in _within(part, start.weights)]
+        added |= set(mine)
     for part in parts:
-        mine, theirs = _within(part, own), _within(part, start.weights)
+        mine, theirs = [name for name in _within(part, own) if name not in added], _within(part, start.weights)
         if not mine:
             raise MisfitError(f"init.parts: the network has no part {part!r}{nearest(part, known_parts(own))}")
         problems += [f"{name} is missing there" for name in mine if name not in start.weights]

@@ -21,7 +21,7 @@ from fuzz_mutations import BYTES, JSON, TABLE, TEXT
 from bevkd.config import config_dir
 from bevkd.data.index import FrameIndex
 from bevkd.data.load import FrameLoader, open_files
-from bevkd.data.reads import Camera, Lidar, Radar, Reads
+from bevkd.data.reads import Camera, CameraPast, Lidar, Radar, Reads
 from bevkd.data.summary import describe
 from bevkd.registry import lookup
 
@@ -55,7 +55,7 @@ def _index_of(kind: str, folder: Path, version: str | None = None) -> Path:
 
 def _open(kind: str, folder: Path, index: Path, split: str = "train") -> None:
     """All that a training reads of the frames of a split."""
-    found = FrameIndex.open(index, split)
+    found = FrameIndex.open(index, split, camera_past=kind == "nuscenes")
     sensors = found.sensors
     for poses in (found.global_from_ego, sensors.global_from_ego, sensors.ego_from_sensor):
         assert np.isfinite(poses).all()
@@ -66,7 +66,9 @@ def _open(kind: str, folder: Path, index: Path, split: str = "train") -> None:
     assert (boxes[:, 3:6] > 0).all()
     assert not np.isinf(found.boxes.boxes).any()
     describe(index, folder)
-    inputs: list[Any] = [Camera((24, 32))] if kind == "nuimages" else [Lidar(1), Camera((24, 32)), Radar(1)]
+    inputs: list[Any] = [Camera((24, 32))] if kind == "nuimages" else [
+        Lidar(1), Camera((24, 32)), Radar(1), *([CameraPast()] if kind == "nuscenes" else [])
+    ]  # fmt: skip
     loader = FrameLoader(found, folder, Reads.of(*inputs))
     wanted = {"camera"} if kind == "nuimages" else {"camera", "lidar"}
     for frame in range(len(found)):
@@ -76,6 +78,12 @@ def _open(kind: str, folder: Path, index: Path, split: str = "train") -> None:
         raw = loader.load(frame)
         for cloud in (raw.points, raw.radar):
             assert cloud is None or np.isfinite(cloud).all()
+        history = raw.extra.get("camera_past")
+        for number, seconds in enumerate(() if history is None else history.seconds):
+            assert seconds > 0
+            one = history.get(number)
+            assert len(one.images) == len(raw.images or ())
+            assert np.isfinite(one.geometry.now_from_past).all()
 
 
 def _convert(kind: str, version: str | None = None, split: str = "train") -> Callable[[Path], None]:

@@ -24,7 +24,7 @@ def nusc(smoke_dataset: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def index(smoke_dataset: Any) -> FrameIndex:
-    return FrameIndex.open(smoke_dataset.index, "train+tune+val")
+    return FrameIndex.open(smoke_dataset.index, "train+tune+val+conditions")
 
 
 def test_every_sample_is_a_frame(nusc: Any, index: FrameIndex) -> None:

@@ -18,14 +18,20 @@ from bevkd.models.outputs import REGRESSION, BEVOutputs, CenterOutput, TaskOutpu
 
 GRID = BEVGrid(-12.8, -9.6, 0.8, 32, 24)  # not square, to catch exchanged axes
 TASKS = (1, 2, 2, 1, 2, 2)
+HEAD = (
+    *(("car",), ("truck", "construction_vehicle"), ("bus", "trailer")),
+    *(("barrier",), ("motorcycle", "bicycle"), ("pedestrian", "traffic_cone")),
+)
 LOW, HIGH = 6, 8
-MAPS = {"lidar": 7, "camera": 4, "radar": 5, "gated.camera": 4}  # widths of the maps that go into the fuser
+MAPS = {"lidar": 7, "camera": 4, "radar": 5, "gated.camera": 4, "simulated": 3}  # widths of maps before the fuser
+STAGES = ((5, 1), (6, 2), (9, 4))  # widths and strides of the maps inside of the BEV encoder
 IMAGE, CAMERAS, LEVELS = (16, 24), 2, (4, 6, 8)  # pixels, cameras, widths of the image backbone's levels
 
 
 def spec(*sensors: str, low: int = LOW, high: int = HIGH) -> FeatureSpec:
     found = FeatureSpec.of_bev(low, high, sum(TASKS), 11 * len(TASKS), sensors, LEVELS)
-    return replace(found, features={name: FeatureInfo(width) for name, width in MAPS.items()} | found.features)
+    stages = {f"B{k}": FeatureInfo(width, stride, stage="high") for k, (width, stride) in enumerate(STAGES)}
+    return replace(found, features={name: FeatureInfo(width) for name, width in MAPS.items()} | found.features | stages)
 
 
 def make_cameras(batch: int) -> Cameras:
@@ -54,8 +60,9 @@ def make_boxes(per_frame: list[int], seed: int = 0, grid: BEVGrid = GRID) -> Box
 def make_outputs(batch: int, seed: int = 0, grad: bool = False, grid: BEVGrid = GRID) -> BEVOutputs:
     g = torch.Generator().manual_seed(seed)
 
-    def maps(channels: int) -> Tensor:
-        return torch.randn(batch, channels, grid.H, grid.W, generator=g).requires_grad_(grad)
+    def maps(channels: int, stride: int = 1) -> Tensor:
+        size = (grid.H // stride, grid.W // stride)
+        return torch.randn(batch, channels, *size, generator=g).requires_grad_(grad)
 
     heads = [TaskOutput(maps(k), {name: maps(width) for name, width in REGRESSION}) for k in TASKS]
     out = BEVOutputs({"low": maps(LOW), "high": maps(HIGH)}, CenterOutput(heads, tuple(range(10))))
@@ -64,12 +71,20 @@ def make_outputs(batch: int, seed: int = 0, grad: bool = False, grid: BEVGrid = 
         level = torch.randn(batch, CAMERAS, width, *size, generator=g).requires_grad_(grad)
         out.features[f"image{k}"] = level
     out.features |= {name: maps(width) for name, width in MAPS.items()}
+    out.features |= {f"B{k}": maps(width, stride) for k, (width, stride) in enumerate(STAGES)}
     return out
 
 
 def leaves(outputs: BEVOutputs) -> list[Tensor]:
     heads = [t for h in outputs.heads for t in (h.heatmap, *h.regression.values())]
-    return [outputs.low, outputs.high, *heads, *outputs.image, *(outputs.feature(name) for name in MAPS)]
+    return [
+        outputs.low,
+        outputs.high,
+        *heads,
+        *outputs.image,
+        *(outputs.feature(name) for name in MAPS),
+        *outputs.stages,
+    ]
 
 
 def make_context(per_frame: list[int], seed: int = 0, labelled: list[bool] | None = None) -> DistillContext:
@@ -149,6 +164,7 @@ class ToyTeacher(nn.Module):
         out.features |= {name: cat([p.feature(name) for p in parts]) for name in MAPS}
         if until != "low":
             out.features["high"] = cat([p.high for p in parts])
+            out.features |= {f"B{k}": cat([p.stages[k] for p in parts]) for k in range(len(STAGES))}
         heads = []
         if until not in ("low", "high"):
             for k in range(len(TASKS)):

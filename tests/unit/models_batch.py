@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bevkd.config import ModelConfig, load_model
-from bevkd.data.batch import Batch, Boxes, Cameras
+from bevkd.data.batch import Batch, Boxes, Cameras, PastCameras
 from bevkd.data.radar import state_features
 from bevkd.geometry import box_corners
 
@@ -83,6 +83,20 @@ def make_cameras(frames: int, size: tuple[int, int], cameras: int = 6, focal: fl
     )
 
 
+def make_past(cameras: Cameras, seconds: float = 0.5) -> PastCameras:
+    """The same images from the same cameras, so long before, with a vehicle that did not move."""
+    frames = len(cameras.images)
+    return PastCameras(
+        images=cameras.images.clone(),
+        intrinsics=cameras.intrinsics.clone(),
+        image_aug=cameras.image_aug.clone(),
+        ego_from_camera=cameras.ego_from_camera.clone(),
+        now_from_past=torch.eye(4).expand(frames, 4, 4).clone(),
+        seconds=torch.full((frames,), seconds),
+        repeated=torch.zeros(frames, dtype=torch.bool),
+    )
+
+
 def paint(cameras: Cameras, boxes: Boxes) -> None:
     """Fill the image rectangle of each box with a colour of its class and heading, far boxes first."""
     height, width = cameras.images.shape[-2:]
@@ -126,8 +140,23 @@ def make_radar(boxes: Boxes, frames: int, reach: float, seed: int = 0) -> dict[s
     return {"points": points[order], "frame": frame[order]}
 
 
+def make_virtual(boxes: Boxes, frames: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Painted and virtual points of every box, (V, 17), and the frame of each."""
+    rng = np.random.default_rng(seed + 3)
+    each = 20
+    of = np.repeat(np.arange(len(boxes)), each)
+    local = rng.uniform(-0.4, 0.4, (len(of), 3)) * boxes.boxes[of, 3:6].numpy()
+    made = np.zeros((len(of), 17), dtype=np.float32)
+    made[:, :3] = boxes.boxes[of, :3].numpy() + local
+    made[:, 3], made[:, 14] = -1.0, 0.9
+    made[np.arange(len(of)), 4 + boxes.labels[of].numpy()] = 1.0
+    made[:, 15] = -1.0
+    made[::4, 3], made[::4, 15] = 40.0, 0.0  # painted
+    return {"points": torch.from_numpy(made), "frame": boxes.frame[of]}
+
+
 def make_batch(config: ModelConfig, frames: int = 2, seed: int = 0) -> Batch:
-    """A labelled batch with points, images, their depths and radar, whatever the sensors of `config`."""
+    """A labelled batch with points, virtual ones, images now and before, depths and radar, whatever the sensors."""
     reach = config.grid.reach
     boxes = make_boxes(frames, reach, seed)
     points, point_frame = make_points(boxes, frames, reach, seed)
@@ -144,5 +173,9 @@ def make_batch(config: ModelConfig, frames: int = 2, seed: int = 0) -> Batch:
         points=points,
         point_frame=point_frame,
         cameras=cameras,
-        extra={"radar_features": make_radar(boxes, frames, reach, seed)},
+        extra={
+            "radar_features": make_radar(boxes, frames, reach, seed),
+            "lidar_virtual": make_virtual(boxes, frames, seed),
+            "camera_past": make_past(cameras),
+        },
     )

@@ -9,9 +9,15 @@ from typing import Any
 
 import numpy as np
 import yaml
+from matches_synthetic import made_up
 
 from bevkd.classes import CLASSES
 from bevkd.config import DataConfig, ModelConfig, RowConfig, RunConfig, TrainConfig, run_dir, to_plain
+from bevkd.config.snapshots import snapshot_metrics
+from bevkd.eval.attention import Attention, write_attention
+from bevkd.geometry import BEVGrid
+from bevkd.models.camera.lss_simulated_settings import SimulatedLSSSettings
+from bevkd.models.radar.pillar_mlp_settings import PillarMLPSettings
 from bevkd.report.metrics import METRICS
 from bevkd.report.runs import cost_file, response_file
 
@@ -21,6 +27,10 @@ ERRORS = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
 STARTS = {"kitti": ("2d_", "bev_", "3d_", "aos_"), "waymo": ("L1_", "L2_", "LET_")}
 # Plausible mean AP per kind of run, so that figures and tables can be looked at.
 LEVEL = {
+    "distillbev_mvp": 0.72,
+    "distillbev": 0.12,
+    "simdistill_teacher": 0.5,
+    "simdistill": 0.12,
     "image": 0.3,
     "lidar": 0.45,
     "camera": 0.11,
@@ -30,6 +40,11 @@ LEVEL = {
     "le": 0.18,
     "ll": 0.14,
     "tune": 0.2,
+    "mvp": 0.72,
+    "bevdet": 0.12,
+    "bevdet4d": 0.12,
+    "bevdepth": 0.12,
+    "bevfusion": 0.12,
 }
 
 
@@ -78,10 +93,37 @@ def cost_summary(taught: bool, rng: np.random.Generator) -> dict[str, Any]:
     return {"repeats": repeats}
 
 
+def gates_summary(rng: np.random.Generator) -> dict[str, Any]:
+    """What `bevkd gates` writes."""
+    ways = {way: {place: rng.uniform(0.1, 0.9) for place in ("boxes", "roads")} for way in ("area", "ungated", "gated")}
+    return {"frames": 4, "area": ways.pop("area"), "camera": ways}
+
+
+def write_attention_file(file: Path, rng: np.random.Generator) -> None:
+    """What `bevkd attention` writes: the same frames of every run, each with two peaks, one at the vehicle."""
+    grid = BEVGrid.centred(25.6, 6.4)
+    values = rng.uniform(0.5, 1, (4, grid.H, grid.W))
+    values[:, 3:5, 3:5] += 2
+    values[np.arange(4), np.arange(4), 7] += 2
+    values *= values[0].size / values.sum((1, 2), keepdims=True)
+    write_attention(Attention(file, [f"token-{i}" for i in range(4)], values.astype(np.float32), grid))
+
+
 def level(row: RowConfig) -> float:
     """A plausible mean AP for a run."""
     base = next((v for k, v in LEVEL.items() if row.id.startswith(k)), LEVEL[row.model.split("_")[0]])
     return base + (0.01 if row.method else 0.0)
+
+
+GROUPS = (
+    *("range:0-10", "range:10-15", "range:15-25", "range:0-20", "range:20-30", "range:30-50"),
+    *("weather:sunny", "weather:rainy", "lighting:day", "lighting:night"),
+)
+
+
+def of_group(mean_ap: float, rng: np.random.Generator) -> dict[str, object]:
+    """Metrics of a group of a breakdown."""
+    return summary(mean_ap, rng) | {"mean_ap_present": mean_ap, "frames": 64, "boxes": 400}
 
 
 def write_run(
@@ -98,8 +140,14 @@ def write_run(
     """Write config.yaml, metrics and log of one finished run; returns its folder."""
     folder = run_dir(row.id, scale, seed, root)
     folder.mkdir(parents=True, exist_ok=True)
-    train = TrainConfig(steps=int(row.set.get("train", {}).get("steps", steps)))
-    model = ModelConfig(sensors=SENSORS.get(row.model.split("_")[0], ("lidar",)))
+    said = row.set.get("train", {})
+    train = TrainConfig(steps=int(said.get("steps", steps)), snapshots=int(said.get("snapshots", 0)))
+    if row.model.startswith("camera_radar"):
+        model = ModelConfig(sensors=("camera", "radar"), radar=PillarMLPSettings())
+    elif row.model == "simdistill":
+        model = ModelConfig(sensors=("camera",), camera=SimulatedLSSSettings())
+    else:
+        model = ModelConfig(sensors=SENSORS.get(row.model.split("_")[0], ("lidar",)))
     kind = row.dataset.split("_")[0]
     data = DataConfig(kind=kind if kind in (*STARTS, "nuimages") else "nuscenes")
     config = RunConfig(run=row.id, scale=scale, seed=seed, row=row, train=train, model=model, data=data)
@@ -109,9 +157,25 @@ def write_run(
         content = summary(mean_ap, rng) if data.kind not in STARTS else benchmark_summary(data.kind, mean_ap, rng)
         (folder / f"metrics_{split}.json").write_text(json.dumps(content))
         ratios = {key: rng.uniform(0.1, 0.9) for key in ("border_ratio", "background_ratio", "false_share")}
+        (folder / f"gates_{split}.json").write_text(json.dumps(gates_summary(rng)))
+        (folder / f"matches_{split}.json").write_text(json.dumps(made_up(rng)))
         response = response_file(row.id, scale, seed, split, root)
         response.parent.mkdir(parents=True, exist_ok=True)
         response.write_text(json.dumps(ratios))
+    for number in range(1, train.snapshots):
+        part = folder / snapshot_metrics(number, train.snapshots, "val")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(
+            json.dumps(summary(mean_ap * number / train.snapshots, np.random.default_rng([11, seed, number])))
+        )
+    # Numbers of their own stream: those above are what they were without these.
+    other = np.random.default_rng([9, seed, *row.id.encode()])
+    for split in ("val", "tune") if tune else ("val",):
+        write_attention_file(folder / f"attention_{split}.npz", np.random.default_rng([10, seed, *row.id.encode()]))
+    for split in ("val", "conditions") if data.kind == "nuscenes" else ():
+        (folder / f"breakdown_{split}.json").write_text(
+            json.dumps({group: of_group(mean_ap, other) for group in GROUPS})
+        )
     cost = cost_file(row.id, scale, root)
     cost.parent.mkdir(parents=True, exist_ok=True)
     cost.write_text(json.dumps(cost_summary(row.teacher is not None, rng)))

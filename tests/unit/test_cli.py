@@ -76,7 +76,7 @@ def test_help_is_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None
     commands = typer.main.get_group(app)
     assert commands.list_commands(typer.Context(commands)) == list(ORDER), "a new command has its place in ORDER"
     assert main(["--help"]) == 0
-    shown = re.findall(r"^. (\w+)  ", capsys.readouterr().out.partition("Commands")[2], re.MULTILINE)
+    shown = re.findall(r"^. ([\w-]+)  ", capsys.readouterr().out.partition("Commands")[2], re.MULTILINE)
     assert shown == list(ORDER)
 
 

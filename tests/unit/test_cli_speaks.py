@@ -29,7 +29,8 @@ def test_simulate_and_convert_say_what_they_wrote(
     simulate = ["simulate", "--dataset", kind, "--scale", "smoke", "--out"]
     assert main([*simulate, root]) == 0
     wrote, following = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(rf"wrote {root}: \d+ scenes \(train \d+, tune \d+, val \d+\) of \d keyframes, [\d.]+ MB", wrote)
+    splits = r"train \d+, tune \d+, val \d+" + (r", conditions \d+" if kind == "nuscenes" else "")
+    assert re.fullmatch(rf"wrote {root}: \d+ scenes \({splits}\) of \d keyframes, [\d.]+ MB", wrote)
     command = following.removeprefix("next: bevkd ").split()
     assert command[-2:] == ["--out", f"data/index/{kind}_sim/smoke"], "where the configuration looks for it"
     assert main(command) == 0

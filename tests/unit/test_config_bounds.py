@@ -19,16 +19,18 @@ from bevkd.config.stages import Part, Stage
 from bevkd.config.workflow import WorkflowConfig
 from bevkd.errors import ConfigError
 from bevkd.eval.waymo.overlap import LetConfig
+from bevkd.report.figure_kinds import FigureConfig
 from bevkd.report.pages import PaperPage
-from bevkd.report.spec import ClaimConfig, FigureConfig, TableConfig
+from bevkd.report.spec import ClaimConfig, TableConfig
 
 OF_FILES = (RunConfig, Comparison, ModelFile, Recipe, ScaleConfig, WorkflowConfig, PaperPage, TableConfig, ClaimConfig)
 SLOTS = (
     *("method", "lidar_encoder", "camera_encoder", "fuser", "image_backbone", "depth_net", "view_transform"),
+    "compensation",
     *("bev_encoder", "head", "loss", "decode", "optimizer", "schedule"),
 )
 # Keys of these are settings of other classes, which are parsed by those.
-FREE = {"set", "model", "data", "train", "common", "stages", "datasets", "models", "words", "options"}
+FREE = {"set", "model", "data", "train", "common", "stages", "datasets", "models", "methods", "words", "options"}
 
 
 def settings_classes() -> dict[str, type]:

@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
+from bevkd import registry
 from bevkd.cli import main
 from bevkd.config import config_dir, identity, load_model, load_run, merge, stored_run
+from bevkd.config.compose import _sections
 from bevkd.config.explain import Source, explain
+from bevkd.config.slots import all_places
+from bevkd.config.stages import Stage, default_stage
 from bevkd.errors import ConfigError
+from bevkd.models.camera.compensation.attention_settings import AttentionSettings
+from bevkd.models.camera.compensation.conv_settings import ConvSettings
+from bevkd.models.camera.compensation.deform_conv_settings import DeformConvSettings
+from bevkd.models.camera.lss_settings import LSSSettings
 from bevkd.models.camera.view.sample_settings import SampleSettings
 from bevkd.models.heads.transfusion_settings import TransFusionLossSettings
 from bevkd.models.lidar.voxel_settings import VoxelSettings
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class CompensatedSettings(LSSSettings):
+    """A camera encoder that has one slot at two places."""
+
+    kind: Literal["compensated"] = "compensated"  # type: ignore[assignment]
+    first: Annotated[Any, Stage("compensation", "attention", optional=True)] = None
+    second: Annotated[Any, Stage("compensation", "attention", optional=True)] = default_stage(
+        "compensation", "attention"
+    )
 
 
 def test_another_kind_begins_anew() -> None:
@@ -104,6 +127,61 @@ def test_a_scale_speaks_of_stages_that_exist(config_copy: Path, stages: dict[str
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=message):
         load_run("lidar_base", "smoke", 0)
+
+
+@pytest.fixture
+def compensated(config_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A model whose camera encoder has one slot at two places, and a scale that speaks of them."""
+    registry.names("camera_encoder")
+    known = {**registry._SETTINGS["camera_encoder"], "compensated": CompensatedSettings}
+    monkeypatch.setitem(registry._SETTINGS, "camera_encoder", known)
+    all_places.cache_clear()
+    _sections.cache_clear()
+    content = {"model": {"sensors": ["camera"], "camera": {"kind": "compensated"}}}
+    (config_copy / "models" / "compensated.yaml").write_text(yaml.safe_dump(content))
+    file = config_copy / "scales" / "smoke.yaml"
+    scale = yaml.safe_load(file.read_text())
+    attention = {"heads": 4, "points": 3, "table": [2, 3]}
+    scale["stages"] |= {"compensation": {"attention": attention, "deform_conv": {"hidden": 5}}}
+    scale["stages"] |= {"second": {"attention": {"points": 6}}}
+    file.write_text(yaml.safe_dump(scale))
+    yield config_copy
+    all_places.cache_clear()
+    _sections.cache_clear()
+
+
+def test_a_slot_with_several_places(compensated: Path) -> None:
+    """What a scale says of a slot holds wherever the stage is; what it says of a key, there."""
+    own = AttentionSettings(heads=4, points=3, table=(2, 3))
+
+    def found(**camera: Any) -> tuple[Any, Any]:
+        model, _ = load_model("compensated", "smoke", changes={"camera": camera} if camera else None)
+        return model.camera.first, model.camera.second
+
+    second = replace(own, points=6)
+    assert found() == (None, second)
+    assert found(first={}) == (own, second)
+    assert found(first={"points": 7}, second={"heads": 2}) == (replace(own, points=7), replace(second, heads=2))
+    assert found(second=None) == (None, None)
+    assert found(first={"kind": "deform_conv"}, second={"kind": "conv"}) == (
+        DeformConvSettings(hidden=5),
+        ConvSettings(),
+    )
+    # Encoders without these stages hear nothing of them.
+    assert load_run("camera_base", "smoke", 0).model.camera.kind == "lss"
+    with pytest.raises(ConfigError, match=r"first: settings of a stage are a mapping"):
+        found(first=3)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"compensation": {"attentoin": {}}}, r"stages\.compensation: unknown compensation 'attentoin'"),
+        ({"secnd": {"attention": {}}}, r"unknown stage 'secnd' .did you mean 'second'"),
+    ],
+)
+def test_a_slot_with_several_places_is_spelt_right(compensated: Path, stages: dict[str, Any], message: str) -> None:
+    test_a_scale_speaks_of_stages_that_exist(compensated, stages, message)
 
 
 def test_explain_names_file_and_line_of_every_layer() -> None:

@@ -12,7 +12,17 @@ import yaml
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from bevkd import registry
-from bevkd.config import ModelConfig, RunConfig, identity, identity_digest, load_rows, load_run, stored_run, to_plain
+from bevkd.config import (
+    ModelConfig,
+    RunConfig,
+    compose,
+    identity,
+    identity_digest,
+    load_rows,
+    load_run,
+    stored_run,
+    to_plain,
+)
 from bevkd.config.identity import field_facts
 from bevkd.models.lidar.pillar_settings import PillarSettings
 from bevkd.report.misfits import table_file
@@ -82,11 +92,15 @@ def test_a_new_setting_is_not_a_new_run(monkeypatch: pytest.MonkeyPatch) -> None
         inert: int = 3
 
     monkeypatch.setitem(registry._SETTINGS["lidar_encoder"], "pillar", Grown)
-    run = load_run("unidistill_p1", "sim", 0)
-    assert run.model.lidar.inert == 3
-    assert identity_digest(run) == lidar
-    assert {scale: identity_digest(load_run("unidistill_p4", scale, 0)) for scale in before} == before
-    assert identity_digest(load_run("unidistill_p1", "sim", 0, ["model.lidar.inert=4"])) != lidar
+    compose._as_configured.cache_clear()  # runs are resolved once per process
+    try:
+        run = load_run("unidistill_p1", "sim", 0)
+        assert run.model.lidar.inert == 3
+        assert identity_digest(run) == lidar
+        assert {scale: identity_digest(load_run("unidistill_p4", scale, 0)) for scale in before} == before
+        assert identity_digest(load_run("unidistill_p1", "sim", 0, ["model.lidar.inert=4"])) != lidar
+    finally:
+        compose._as_configured.cache_clear()
 
 
 def test_a_higher_edition_is_a_new_run_of_those_that_read_the_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ RUNS: dict[str, Any] = {
     "arm_other": {"like": "arm", "init": {"run": "base", "seed": 0}},
     "arm_backbone": {"like": "arm", "init": {"run": "base", "parts": ["camera.backbone"]}},
     "base_backbone": {"like": "base", "init": {"run": "base", "parts": ["camera.backbone"]}},
+    "arm_heads": {"like": "arm", "init": {"run": "teacher", "seed": "teacher", "parts": ["head.tasks"]}},
     "long": {"like": "arm", "set": {"train": {"steps_factor": 2.0}}},
 }
 
@@ -94,6 +95,11 @@ def test_what_is_not_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: 
 def test_what_is_compared_may_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = own(tmp_path, monkeypatch, c=comparison("arm_on", "base", differs=["start"]))
     assert found["c"].protocol == "further"
+
+
+def test_what_a_teacher_gives_is_a_part_of_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Task heads of the training that a row learns from (DistillBEV spec, 3.1.8) are what is compared."""
+    assert own(tmp_path, monkeypatch, c=comparison("arm_heads", "base"))["c"].protocol == "published"
 
 
 def test_compared_runs_train_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,31 @@ def test_a_run_has_the_starting_weights_of_its_scale_only(write: Any) -> None:
     assert identity_digest(load_run("on", "sim", 0)) != identity_digest(load_run("base", "sim", 0))
 
 
+def test_a_factor_holds_where_its_trials_were_made(write: Any) -> None:
+    plain = {"like": "on", "teacher": "teacher", "method": {"kind": "dense"}}
+    chosen = plain | {"method": {"kind": "dense", "factor": 0.3, "factor_from": "arm", "factor_scales": ["sim"]}}
+    write(
+        other={"model": "camera", "init": []},
+        plain=plain,
+        chosen=chosen,
+        everywhere=plain | {"method": {"kind": "dense", "factor": 0.3}},
+    )
+    assert identity_digest(load_run("chosen", "sim", 0)) == identity_digest(load_run("everywhere", "sim", 0))
+    assert identity_digest(load_run("chosen", "paper", 0)) == identity_digest(load_run("plain", "paper", 0))
+    assert identity_digest(load_run("everywhere", "paper", 0)) != identity_digest(load_run("plain", "paper", 0))
+    for scale, factor in (("sim", 0.3), ("paper", 1.0)):
+        method = load_rows(scale)["chosen"].method
+        assert method is not None
+        assert (method.factor, method.factor_scales) == (factor, ()), "as tables show it"
+
+
+def test_unknown_scales_of_a_factor_are_refused(write: Any) -> None:
+    method = {"kind": "dense", "factor": 0.3, "factor_scales": ["simm"]}
+    write(other={"model": "camera", "init": []}, chosen={"like": "on", "teacher": "teacher", "method": method})
+    with pytest.raises(ConfigError, match=r"method: factor_scales: unknown .*'simm' .*'sim'"):
+        load_rows()
+
+
 def test_tables_figures_and_claims_name_the_stand_ins(write: Any) -> None:
     write(other={"model": "camera", "init": []})
     for scale, base in (("sim", "on"), ("paper", "base")):
@@ -101,7 +127,7 @@ def test_tables_figures_and_claims_name_the_stand_ins(write: Any) -> None:
         assert (rows["B"].run, rows["A"].run, rows["A"].against) == (base, "arm", base)
         assert {run for run, _ in load_figures(scale)["f"].needs(load_rows())} == {base, "arm"}
     assert stand_ins_at("paper")["on"] == "base"
-    assert stand_ins_at("sim") == stand_ins_at(None) == {}
+    assert not {"on", "base"} & set(stand_ins_at("sim"))
 
 
 def test_a_row_that_is_like_it_is_itself(write: Any) -> None:
@@ -143,7 +169,9 @@ def test_unknown_scales_of_starting_weights_are_refused(write: Any) -> None:
 def test_nothing_that_is_another_run_is_made_or_shown(scale: str) -> None:
     """Of the project's own rows: stand-ins are trained in their place, and so is what is shown of them."""
     names, rows = stand_ins_at(scale), rows_at(scale)
-    assert bool(names) == (scale == "paper")
+    # Small scales have one image backbone, one CenterPoint, and SimDistill's baseline and teacher from UniDistill.
+    shared = {"distillbev_cp", *(f"simdistill_{name}" for name in ("c", "teacher", "resnet", "resnet_student"))}
+    assert bool({run for run in names if "r50" not in run} - shared) == (scale == "paper")
     assert {rows[run].target for run in names} <= {"demand"}
     assert not set(names) & set(names.values()), "what stands for another one is itself"
     pairs = [(run, seed) for run, row in rows.items() if row.target == "all" for seed in row.seeds]
@@ -153,8 +181,51 @@ def test_nothing_that_is_another_run_is_made_or_shown(scale: str) -> None:
         if item.target != "tuning":
             assert not set(names) & {run for run, _ in item.needs(rows)}, item
     for run, other in names.items():
+        if run in ("simdistill_c", "simdistill_teacher"):  # other networks, of the same sensors
+            assert load_run(run, scale, 0).model.sensors == load_run(other, scale, 0).model.sensors
+            continue
         assert (rows[run].model, rows[run].dataset) == (rows[other].model, rows[other].dataset)
         mine, theirs = load_run(run, scale, 0), load_run(other, scale, 0)
+        row = replace(mine.row, teacher=names.get(mine.row.teacher or "", mine.row.teacher))
+        inits = tuple(replace(init, run=names.get(init.run, init.run)) for init in row.inits)
+        init = mine.row.init if not inits else inits if isinstance(row.init, tuple) else inits[0]
+        mine = replace(mine, row=replace(row, init=init))
         assert identity_digest(mine) == identity_digest(theirs), f"{run} is not {other} there"
     arms = {pool(claim.better)[0] for claim in of_target(load_claims(scale), "all").values()}
     assert arms & {run for paper in load_papers().values() for run in paper.rows}
+
+
+def options_of(run: str, scale: str) -> dict[str, Any]:
+    method = load_run(run, scale, 0).row.method
+    assert method is not None
+    return method.options
+
+
+def test_a_scale_gives_options_to_methods_below_those_of_rows(config_copy: Path) -> None:
+    path = config_copy / "scales" / "smoke.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["methods"] = {"crkd": {"msfd": {"r1": 9.0, "r2": 12.0}}}
+    path.write_text(yaml.safe_dump(settings))
+    parts = [{"kind": "dense"}, {"kind": "crkd", "options": {"reld": {"enabled": False}}, "weight": 0.5}]
+    row: dict[str, Any] = {"model": "camera_radar", "dataset": "nuscenes_sim", "teacher": "crkd_teacher"}
+    own = {"kind": "crkd", "options": {"msfd": {"r2": 14.0}}}
+    both = {"kind": "combine", "options": {"methods": parts}}
+    runs = {"own": row | {"method": own}, "both": row | {"method": both}, "other": row | {"method": {"kind": "dense"}}}
+    (config_copy / "papers" / "mine" / "runs.yaml").write_text(yaml.safe_dump({"runs": runs}))
+    assert options_of("own", "smoke") == {"msfd": {"r1": 9.0, "r2": 14.0}}
+    assert options_of("other", "smoke") == {}
+    dense, crkd = options_of("both", "smoke")["methods"]
+    assert dense == {"kind": "dense"}
+    assert crkd == {
+        "kind": "crkd",
+        "options": {"msfd": {"r1": 9.0, "r2": 12.0}, "reld": {"enabled": False}},
+        "weight": 0.5,
+    }
+    assert options_of("own", "paper") == own["options"], "where nothing is said of it"
+
+
+def test_options_of_methods_that_there_are_not_are_refused(config_copy: Path) -> None:
+    path = config_copy / "scales" / "smoke.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"methods": {"crdk": {}}}))
+    with pytest.raises(ConfigError, match=r"smoke.yaml: methods: .*'crdk'.*'crkd'"):
+        load_run("camera_base", "smoke", 0)

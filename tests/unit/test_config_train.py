@@ -99,6 +99,10 @@ def test_starting_weights_that_cannot_be(change: dict[str, Any], message: str) -
 
 
 def test_same_seed_or_one_seed() -> None:
-    assert InitConfig(run="x").seed_for(3) == 3
-    assert InitConfig(run="x", seed=1).seed_for(3) == 1
+    own = RowConfig(id="a", dataset="d", model="m", teacher="t", teacher_seed=(4, 5))
+    assert own.init_seed_for(InitConfig(run="x"), 3) == 3
+    assert own.init_seed_for(InitConfig(run="x", seed=1), 3) == 1
+    assert [own.init_seed_for(InitConfig(run="t", seed="teacher"), seed) for seed in (0, 1, 2)] == [4, 5, 4]
+    with pytest.raises(ValueError, match="'teacher' is that of a teacher, and the row has none"):
+        replace(own, teacher=None, init=InitConfig(run="t", seed="teacher"))
     assert replace(row("a"), init=InitConfig(run="x")).init is not None

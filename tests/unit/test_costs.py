@@ -47,14 +47,15 @@ def test_every_kind_of_job_is_priced_by_what_it_made(tmp_path: Path) -> None:
     left(tmp_path, "table/unidistill_s1", spent(3))
     left(tmp_path, "report", spent(9))
     left(tmp_path, "image_weights", spent(61))
-    left(tmp_path, f"cache_teacher/{cache_name(arm)}", spent(101))
+    left(tmp_path, f"cache_teacher/{cache_name(arm)}/unidistill-all", spent(101))
+    left(tmp_path, f"cache_teacher/{cache_name(arm)}/gone-all", spent(101))
     left(tmp_path, "train/gone_for_good-seed0", spent(101))
     found = measured(tmp_path)
     cached = found.pop(("cache", "fusion"))
     assert 100 / (16 * 100) <= cached.expected[0] <= 100 / 100
     assert found == {
         ("per_step", "camera"): [0.5, 0.7],
-        ("distilled", "camera"): [0.9],
+        ("distilled", "unidistill camera"): [0.9],
         ("evaluate", "camera"): [4, 5],
         ("simulate", "nuscenes"): [90],
         ("convert", "kitti"): [3],
@@ -78,9 +79,11 @@ def test_what_does_not_tell_the_whole_cost_is_left_out(tmp_path: Path) -> None:
 
 def test_a_written_table_is_what_was_measured_and_all_else_stays() -> None:
     before = parse(WorkflowConfig, yaml.safe_load(CONFIG), "config")
-    found = {("per_step", "camera"): [0.5, 0.7], ("distilled", "camera"): [0.9], ("evaluate", "camera"): [4.0, 5.0]}
+    found = {("per_step", "camera"): [0.5, 0.7], ("evaluate", "camera"): [4.0, 5.0]}
+    found |= {("distilled", "crkd camera"): [0.9], ("distilled", "dense camera"): [0.66]}
     cost = COSTS["with_measured"](before.cost["sim"], found)
-    assert (cost.per_step["camera"], cost.distilled, cost.of("evaluate", "camera")) == (0.6, 1.5, 4.5)
+    assert (cost.per_step["camera"], cost.of("evaluate", "camera")) == (0.6, 4.5)
+    assert (cost.factor("crkd"), cost.factor("dense"), cost.factor("")) == (1.5, 1.1, 1.0)
     assert cost.per_step["fusion"] == before.cost["sim"].per_step["fusion"]
     text = COSTS["rewritten"](CONFIG, "sim", cost)
     after = parse(WorkflowConfig, yaml.safe_load(text), "config")

@@ -408,7 +408,7 @@ def test_frames_between_keyframes_are_unlabelled(smoke_dataset: Any, tmp_path: P
     assert few.labelled.all()
     assert len(few) == 16
     found = []
-    for split in ("train", "tune", "val"):
+    for split in ("train", "tune", "val", "conditions"):
         ds = FrameDataset(data, MODEL, split, train=True, seed=0, frames="all")
         between = np.flatnonzero(~ds.labelled)
         assert {ds.tokens[i] for i in between} == {ds.tokens[i] for i in range(len(ds)) if not ds.labelled[i]}

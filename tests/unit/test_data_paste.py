@@ -133,3 +133,8 @@ def test_pasting_in_the_data_set(smoke_dataset: Any) -> None:
     assert FrameDataset(data, model, "val", train=False, seed=0)._paste is None
     with pytest.raises(ConfigError, match="LiDAR-only"):
         FrameDataset(data, replace(model, sensors=("lidar", "camera")), "train", train=True, seed=0)
+    unseen = replace(data, augment=replace(data.augment, paste_unseen=True))
+    both = FrameDataset(unseen, replace(model, sensors=("lidar", "camera")), "train", train=True, seed=0)
+    seen = FrameDataset(unseen, model, "train", train=True, seed=0)
+    for i in range(len(both)):
+        np.testing.assert_array_equal(both.get(i, 0).boxes, seen.get(i, 0).boxes)

@@ -70,4 +70,5 @@ def test_cheap_numbers_can_be_remade(stored: dict[str, dict[str, float]], script
 @pytest.mark.slow
 def test_all_numbers_can_be_remade(stored: dict[str, dict[str, float]], script: Any) -> None:
     for name, values in script.measured().items():
-        assert values == pytest.approx(stored[name], rel=0.05, abs=2e-6), name
+        # Rounding of single precision is another one on another processor.
+        assert values == pytest.approx(stored[name], rel=0.05, abs=2e-5), name

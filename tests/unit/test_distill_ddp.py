@@ -16,12 +16,16 @@ from bevkd.data.batch import Boxes
 from bevkd.distill import DistillContext, build_method
 from bevkd.models.outputs import BEVOutputs, CenterOutput, TaskOutput
 
+# Layers with batch statistics differ between processes where nothing synchronises them.
+NO_LAYER: dict[str, Any] = {"cmd": {"enabled": False}}
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("unidistill", {}),
     ("unidistill", {"feature": {"points": "gaussian"}, "relation": {"points": "gaussian"}}),
     ("dense", {}),
     ("imitation", {"mask": "fg", "features": ["low", "high"]}),
     ("pseudo_boxes", {}),
+    ("simdistill", NO_LAYER),
+    ("simdistill", NO_LAYER | {"mmd_p": {"frames": 3, "padded_boxes": True, "quality": "iou"}}),
 ]
 # The second rank has one frame without any box: it must still take part in every exchange.
 PER_FRAME, LABELLED, HALF = [3, 4, 0, 1], [True, False, True, False], 2

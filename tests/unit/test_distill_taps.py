@@ -31,15 +31,16 @@ from bevkd.distill import (
     method_settings,
 )
 from bevkd.distill.cache_build import all_entries
-from bevkd.distill.cache_key import readers_of, reads_cache
+from bevkd.distill.cache_key import audience_of, audiences_of, reader_of, readers_of, reads_cache
 from bevkd.distill.reading import Reading, read_taps
-from bevkd.distill.sizes import Sizes, expected_entries
+from bevkd.distill.sizes import Sizes, adding, expected_entries
 from bevkd.distill.tap import Cellset, as_columns, register_tap
 from bevkd.distill.taps.cells import BoxMask, CellIndex, CellValues, CellWeight, GaussianMask
 from bevkd.distill.taps.footprints import ResizedMap
 from bevkd.distill.taps.heads import ConfidentCells, Response
 from bevkd.distill.taps.maps import PooledMap, WholeMap
 from bevkd.distill.taps.points import NineCosines, NinePoints
+from bevkd.errors import ConfigError
 from bevkd.models.features import FeatureInfo
 from bevkd.models.outputs import BEVOutputs, SparseCells
 from bevkd.registry import register
@@ -97,16 +98,18 @@ def held(kind: str, **options: Any) -> dict[str, Any]:
     return method_settings(MethodConfig(kind, options)).cached().key
 
 
-def test_methods_with_the_same_taps_share_a_cache_whatever_they_do_with_them() -> None:
+def test_methods_with_the_same_taps_share_their_values_whatever_they_do_with_them() -> None:
     dense = {"kind": "dense", "options": {"dense_weight": 1.0}}
     assert held("dense") == held("combine", methods=[dense]) == held("combine", methods=[dense, dense])
     assert held("dense") == held("dense", regression_weight=0.0)
     assert held("dense") != held("dense", threshold=0.3)
     assert held("imitation", features=["high", "low"]) == held("imitation", features=["low", "high"], weight=3.0)
     trio = held("unidistill")
-    assert trio == held("unidistill", weights={"relation": 0}) == held("unidistill", adapter={"kernel": 3})
+    assert trio == held("unidistill", adapter={"kernel": 3})
+    assert all(tap in trio["taps"] for tap in held("unidistill", weights={"relation": 0})["taps"])
     both = held("combine", methods=[dense, {"kind": "unidistill", "options": {"feature": {"enabled": False}}}])
-    assert all(tap in both["taps"] for tap in (*trio["taps"], *held("dense")["taps"]))
+    rest = held("unidistill", weights={"feature": 0})
+    assert all(tap in both["taps"] for tap in (*rest["taps"], *held("dense")["taps"]))
 
 
 def test_an_edition_is_part_of_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,11 +130,13 @@ def test_an_edition_is_part_of_what_is_stored(monkeypatch: pytest.MonkeyPatch) -
     assert UnderPeaks().key["cells"] == {"kind": "gaussian mask", "edition": 3}  # also where it is the default
 
 
-def test_a_new_edition_is_another_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_edition_is_another_column(monkeypatch: pytest.MonkeyPatch) -> None:
     run = load_run("unidistill_p4", "sim", 0)
-    name = cache_name(run)
+    assert run.row.method is not None
+    before = method_settings(run.row.method).cached().columns
     monkeypatch.setattr(NinePoints, "edition", 2)
-    assert cache_name(run) != name
+    after = method_settings(run.row.method).cached().columns
+    assert len(set(before) - set(after)) == len(set(after) - set(before)) == 1
 
 
 def test_taps_and_choices_of_cells_are_listed() -> None:
@@ -176,7 +181,8 @@ def test_every_tap_says_about_how_much_it_stores(tmp_path: Any) -> None:
     frames = Frames(["t1", "t2"], torch.ones(2, dtype=torch.bool).numpy(), [1, 1])
     wanted, asked = as_columns(taps, False), all_entries(frames)
     cache = build_cache(wanted, ToyTeacher(), frames, tmp_path / "c", asked, teacher_digest="", collate=collate)
-    stored = {n: (cache.folder / f"{n}.npy").stat().st_size for n in cache.manifest["rows"] if n in wanted.taps}
+    (part,) = cache.parts
+    stored = {n: (part.folder / f"{n}.npy").stat().st_size for n in part.columns if n in wanted.taps}
     assert stored.keys() == wanted.taps.keys()
     whole = WholeMap("low").column
     assert stored[whole] == pytest.approx(2 * 2 * LOW * GRID.H * GRID.W, rel=0.01)
@@ -188,7 +194,7 @@ def test_entries_and_the_default_run_stay_small() -> None:
     caches = {cache_name(run): run for run in runs}
     assert len(caches) < len(runs)
     total = sum(estimate_cache_bytes(run, readers_of(run)) for run in caches.values())
-    assert 1e8 < total < 6e9
+    assert 1e8 < total < 1e10
     one = load_run("unidistill_p4", "sim", 0)
     (labelled, unlabelled), _ = expected_entries(one)
     assert labelled <= one.train.steps * one.train.batch_size
@@ -201,12 +207,34 @@ def test_trainings_that_read_a_cache() -> None:
     same = [seed for seed in run.row.seeds if run.row.teacher_seed_for(seed) == run.teacher_seed]
     assert 0 < len(same) < len(run.row.seeds), "the others learn from another training of the teacher"
     assert {(one.run, one.seed) for one in found} == {("le_l_to_c", seed) for seed in same}
-    # Rows of the extended study read the cache of others too, and add to it what they need.
+    # Rows of the extended study read the cache of others too, in a pass of their own.
     run, later = load_run("unidistill_p3", "sim", 0), load_run("unidistill_p3_draft", "sim", 0)
     assert later.row.target == "extended"
     assert cache_name(later) == cache_name(run)
-    assert readers_of(later) == readers_of(run)
-    assert {one.row.target for one in readers_of(load_run("unidistill_p4", "sim", 0))} == {"all"}
+    assert (audience_of(run), audience_of(later)) == ("unidistill-all", "unidistill-extended")
+    for one in (run, later):
+        assert one.run in {reader.run for reader in readers_of(one)}
+        assert {reader.row.target for reader in readers_of(one)} == {one.row.target}
+        assert {audience_of(reader) for reader in readers_of(one)} == {audience_of(one)}
+    assert next(iter(audiences_of(cache_name(run), "sim"))) == "unidistill-all", "earlier tiers first"
+    assert reader_of(cache_name(run), "sim", "unidistill-extended").row.target == "extended"
+    with pytest.raises(ConfigError, match=r"no audience 'unidistill-al' .*'unidistill-all'"):
+        reader_of(cache_name(run), "sim", "unidistill-al")
+
+
+def test_rows_of_one_order_meet_the_same_samples() -> None:
+    """Trainings of one seed count once among what is expected of several; with taps that are there they add nothing."""
+    run = load_run("unidistill_p4", "sim", 0)
+    shorter = replace(run, train=replace(run.train, steps=run.train.steps // 2))
+    dense = replace(run, row=replace(run.row, method=MethodConfig("dense")))
+    assert expected_entries(run, [run, shorter, dense]) == expected_entries(run)
+    assert expected_entries(run, [run, replace(run, seed=7)])[0] > expected_entries(run)[0]
+    assert adding([shorter, run], [run]) == []
+    assert adding([run, dense], [shorter]) == [run, dense]
+    assert adding([dense, replace(run, seed=7)], [run]) == [dense, replace(run, seed=7)]
+    both = estimate_cache_bytes(run, [run, dense])
+    assert both < estimate_cache_bytes(run) + estimate_cache_bytes(dense) + 1
+    assert both > max(estimate_cache_bytes(run), estimate_cache_bytes(dense))
 
 
 @pytest.fixture
@@ -238,7 +266,7 @@ def test_rows_that_do_not_use_their_teacher_read_no_cache(by_itself: None, monke
     monkeypatch.setattr(cache_key, "load_run", load)
     by_name = cache_key._readers.__wrapped__(Path(), "sim")
     assert list(by_name) == [cache_name(found)]
-    assert {run.run for run in by_name[cache_name(found)]} == {found.run}
+    assert {run.run for runs in by_name[cache_name(found)].values() for run in runs} == {found.run}
     assert reads_cache(found)
     assert not any(reads_cache(replace(found, row=one)) for one in (no_method, alone, both))
     mixed = MethodConfig("combine", {"methods": [{"kind": "by_itself"}, {"kind": "dense"}]})

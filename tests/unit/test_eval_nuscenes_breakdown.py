@@ -29,7 +29,7 @@ from bevkd.eval.nuscenes import (
 )
 from bevkd.eval.nuscenes.filtering import ego_distance, filter_boxes
 from bevkd.eval.nuscenes.metrics import match_counted
-from bevkd.report.metrics import metric, value_of
+from bevkd.report.metrics import metric, said, value_of
 from bevkd.report.shown import shown, shown_groups
 
 CONFIG = DetectionConfig()
@@ -343,6 +343,23 @@ def test_metrics_of_groups_are_columns():
             metric(key)
     with pytest.raises(DataError, match="not a finite number"):
         value_of({"range:0-10": {"mean_ap": None}}, "mAP@range:0-10", file)
+
+
+def test_a_metric_may_be_the_difference_of_two_groups():
+    groups = {
+        "range:0-10": {"mean_ap": 0.25, "tp_errors": {"vel_err": 1.5}},
+        "range:10-15": {"mean_ap": 0.1, "tp_errors": {"vel_err": 0.5}},
+    }
+    file = Path("b.json")
+    assert value_of(groups, "mAP@range:0-10 vs range:10-15", file) == pytest.approx(15.0)
+    assert value_of(groups, "mAVE@range:10-15 vs range:0-10", file) == pytest.approx(-100.0)
+    assert metric("mAVE@range:10-15 vs range:0-10").is_learnt(500.0), "a difference of errors has no limit"
+    assert said("mAP@range:0-10 vs range:10-15") == "mAP, range 0-10 vs range 10-15"
+    with pytest.raises(DataError, match=r"lacks a field.*range:15-25"):
+        value_of(groups, "mAP@range:0-10 vs range:15-25", file)
+    for wrong in ("mAP@range:0-10 vs 10-15", "mAP@range:0-10 vs ", "mAP@a:1 vs b:2 vs c:3"):
+        with pytest.raises(ConfigError, match="two groups are compared as in"):
+            metric(wrong)
 
 
 def test_arrays_have_no_scenes():

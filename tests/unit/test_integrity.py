@@ -24,8 +24,8 @@ from bevkd.data.paste import LabelledCloud, build_paste_database, is_whole
 from bevkd.data.sample import Sample
 from bevkd.data.store import SampleStore
 from bevkd.distill import TeacherCache, build_cache, method_settings
-from bevkd.distill.cache import DamagedCacheError
 from bevkd.distill.cache_build import all_entries
+from bevkd.distill.cache_part import CachePart, DamagedCacheError
 from bevkd.errors import CheckpointError, DataError, OtherRunError
 from bevkd.io import file_digest
 from bevkd.models.detector import build_detector
@@ -304,11 +304,14 @@ TOKENS, LABELLED = ["t1", "t2", "t3"], np.array([True, False, True])
 FRAMES = Frames(TOKENS, LABELLED, [2, 2, 2])
 
 
-def make_cache(folder: Path, **options: Any) -> TeacherCache:
+def make_cache(folder: Path, **options: Any) -> CachePart:
+    """A cache of one part, and that part."""
     wanted = method_settings(MethodConfig("dense")).cached()
     settings: dict[str, Any] = {"teacher_digest": "abc", "collate": collate, "together": 2} | options
     torch.manual_seed(0)
-    return build_cache(wanted, ToyTeacher(), FRAMES, folder, settings.pop("asked", all_entries(FRAMES)), **settings)
+    asked = settings.pop("asked", all_entries(FRAMES))
+    (part,) = build_cache(wanted, ToyTeacher(), FRAMES, folder, asked, **settings).parts
+    return part
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -316,22 +319,20 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cache_made_twice_is_the_same_files(tmp_path: Path) -> None:
-    make_cache(tmp_path / "one")
-    make_cache(tmp_path / "two")
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    one, two = make_cache(tmp_path / "one"), make_cache(tmp_path / "two")
+    assert one.folder.name == two.folder.name
+    assert files_of(one.folder) == files_of(two.folder)
 
 
 def test_every_bit_of_a_cache_counts(tmp_path: Path) -> None:
-    part = make_cache(tmp_path / "cache", asked=[(0, 0), (1, 1)])
-    part.verify()
-    cache = make_cache(tmp_path / "cache", extend=part)
+    cache = make_cache(tmp_path / "cache")
     cache.verify()
     files, rng, noticed = files_of(cache.folder), random.Random(5), 0
     for name, content in files.items():
         for _ in range(60):
             (cache.folder / name).write_bytes(flipped(content, rng))
             try:
-                found = TeacherCache.open(cache.folder)
+                found = CachePart.open(cache.folder)
                 found.verify()
             except DataError:
                 noticed += 1
@@ -341,19 +342,25 @@ def test_every_bit_of_a_cache_counts(tmp_path: Path) -> None:
                         np.testing.assert_array_equal(found.rows(column, entry), cache.rows(column, entry))
         (cache.folder / name).write_bytes(content)
     assert noticed > 40 * len(files)
-    TeacherCache.open(cache.folder).verify()
+    TeacherCache.open(tmp_path / "cache").verify()
+
+
+def test_only_columns_that_are_read_are_verified(tmp_path: Path) -> None:
+    part = make_cache(tmp_path / "cache")
+    read, other = sorted(part.columns - {"boxes"})[:2]
+    path = part.folder / f"{other}.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    TeacherCache.open(tmp_path / "cache").verify([read])
+    with pytest.raises(DamagedCacheError, match="its sum is another"):
+        TeacherCache.open(tmp_path / "cache").verify([read, other])
 
 
 def test_caches_of_older_versions_are_read_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = make_cache(tmp_path / "cache")
     (cache.folder / "sums.json").unlink()
-    TeacherCache.open(cache.folder).verify()
+    TeacherCache.open(tmp_path / "cache").verify()
     assert "from before there were sums" in caplog.text
-    caplog.clear()
-    extended = make_cache(cache.folder, extend=TeacherCache.open(cache.folder), asked=[])
-    extended.verify()
-    assert not caplog.text
-    assert (cache.folder / "sums.json").exists()
 
 
 @pytest.mark.parametrize("change", [{"rows": None}, {"tokens": 3}, {"labelled": None}, {"entries": "4"}, {"rows": {}}])
@@ -362,7 +369,7 @@ def test_a_manifest_that_says_nonsense_is_damaged(tmp_path: Path, change: dict[s
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | change))
     with pytest.raises(DamagedCacheError):
-        TeacherCache.open(folder).verify()
+        TeacherCache.open(folder.parent).verify()
 
 
 def test_every_bit_of_a_stored_sample_counts(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from bevkd.registry import names
 MODELS = (
     "lidar_pillar",
     "lidar_voxel",
+    "mvp",
     "camera",
     "camera_swin",
     "fusion",
@@ -214,12 +215,13 @@ CAMERA = {"sensors": ["camera"]}
 
 
 def test_registry_lists_every_stage() -> None:
-    assert names("lidar_encoder") == ["pillar", "voxel"]
-    assert names("camera_encoder") == ["lss"]
+    assert names("lidar_encoder") == ["pillar", "pillar_virtual", "voxel"]
+    assert names("camera_encoder") == ["lss", "lss_simulated", "lss_temporal"]
+    assert names("image_neck") == ["concat", "fpn", "lss_fpn"]
     assert names("image_backbone") == ["resnet", "swin"]
     assert set(names("radar_encoder")) - {"only_reads"} == {"pillar_mlp"}  # that one is of another test
     assert names("fuser") == ["concat", "gated"]
-    assert names("bev_encoder") == ["second_fpn"]
+    assert names("bev_encoder") == ["residual", "second_fpn"]
 
 
 @pytest.mark.parametrize(

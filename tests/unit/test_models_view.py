@@ -19,7 +19,7 @@ from bevkd.models.camera.view.sample import BilinearSampling
 from bevkd.models.detector import build_detector
 from bevkd.registry import names
 
-DEPTH_NETS, VIEW_TRANSFORMS = ("camera_aware", "conv", "lidar_aided"), ("lift_splat", "sample")
+DEPTH_NETS, VIEW_TRANSFORMS = ("bevdepth", "camera_aware", "conv", "convs", "lidar_aided"), ("lift_splat", "sample")
 
 
 def test_what_there_is() -> None:

@@ -15,7 +15,8 @@ from bevkd.config.training import InitConfig
 from bevkd.config.workflow import WorkflowConfig
 from bevkd.errors import ConfigError
 from bevkd.names import check_name
-from bevkd.report.spec import ClaimConfig, CurveSpec, TableConfig
+from bevkd.report.figure_kinds import CurveSpec
+from bevkd.report.spec import ClaimConfig, TableConfig
 from bevkd.splits import split_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,13 +72,17 @@ def test_splits_are_names(split: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "config", "predict", "response", "breakdown", "view", "profile", "bench", "cache"]
+    "command",
+    [
+        *("train", "config", "predict", "response", "gates", "attention", "matches", "breakdown", "view", "profile"),
+        *("bench", "cache"),
+    ],
 )
 def test_commands_refuse_hostile_runs(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = ["--split", "val"] if command in ("predict", "response", "breakdown", "view") else []
+    more = ["--split", "val"] if command not in ("train", "config", "profile", "bench", "cache") else []
     for name in ("x$(touch Y)", "../../x", "a/../../b"):
         assert main([command, "--run", name, "--scale", "smoke", *more]) == 2
         error = capsys.readouterr().err

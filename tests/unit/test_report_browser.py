@@ -87,6 +87,22 @@ def visit(browser: Any, report: Path) -> Iterator[Any]:
         assert others == []
 
 
+@pytest.mark.parametrize("width", [1200, 1600])
+def test_numbers_of_a_headline_stay_beside_its_verdict(visit: Any, width: int):
+    page = visit(width).page
+    script = """[...document.querySelectorAll('.line:has(.badge)')].flatMap((line) => {
+        const badge = line.querySelector('.badge').getBoundingClientRect();
+        return [...line.querySelectorAll('.values span')].map((text) => {
+            const range = document.createRange();
+            range.selectNodeContents(text);
+            return badge.left - range.getBoundingClientRect().right;
+        });
+    })"""
+    gaps = page.evaluate(script)
+    assert len(gaps) > 30
+    assert min(gaps) >= 0
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wider_than_the_screen(visit: Any, width: int):
     page = visit(width).page

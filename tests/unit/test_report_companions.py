@@ -44,7 +44,9 @@ def test_companions_of_every_run_are_its_teacher_and_comparison_partners(scale: 
             for one in others:
                 assert one.seed in ROWS[one.run].seeds
                 if one.role == "teacher":
-                    assert (one.run, one.seed) == (row.teacher, row.teacher_seed_for(seed))
+                    assert row.teacher is not None
+                    there = stand_ins_at(scale).get(row.teacher, row.teacher)
+                    assert (one.run, one.seed) == (there, row.teacher_seed_for(seed))
                 else:
                     assert (run, one.run) in known, f"{run} is not compared with {one.run}"
                     assert ROWS[one.run].target != "demand" or row.target == "demand" or scale == "paper"
@@ -57,8 +59,10 @@ def test_companions_of_every_run_are_its_teacher_and_comparison_partners(scale: 
 
 def test_every_distilled_run_stands_beside_the_plain_student() -> None:
     for run, row in ROWS.items():
-        if row.teacher is not None:
-            baseline = partners_of(ROWS, row, "sim").baseline
+        # Networks with other compensation modules are compared with each other, distilled all of them.
+        if row.teacher is not None and not run.startswith("simdistill_gcm_"):
+            scale = "paper" if "sim" in row.same_as else "sim"  # another row stands for it there
+            baseline = partners_of(ROWS, row, scale).baseline
             assert baseline is not None, run
             assert ROWS[baseline].teacher is None
             assert (ROWS[baseline].model, ROWS[baseline].dataset) == (row.model, row.dataset)

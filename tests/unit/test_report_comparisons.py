@@ -172,5 +172,13 @@ def test_tiers_say_what_belongs_to_them() -> None:
     tables = load_tables()
     assert set(tiers.of_target(tables, "all")) < set(tiers.of_target(tables, "extended"))
     assert "label_efficiency_extended" not in tiers.of_target(tables, "all")
-    assert set(tiers.of_target(tables, "tuning")) == {"baseline_tuning", "method_factors", "power"}
+    assert set(tiers.of_target(tables, "tuning")) == {
+        "baseline_tuning",
+        "method_factors",
+        "power",
+        "simdistill_factors",
+        "crkd_factors",
+        "crkd_power",
+        "distillbev_factors",
+    }
     assert not set(tiers.of_target(tables, "preview")) & set(tiers.of_target(tables, "extended"))

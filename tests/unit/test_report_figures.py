@@ -15,13 +15,14 @@ from bevkd.errors import ConfigError, DataError
 from bevkd.models.heads.center_settings import CenterLossSettings
 from bevkd.report import make_figure
 from bevkd.report.curves import dots, learning_curves, loss_curves
+from bevkd.report.figure_kinds import CurveSpec, Dots, LearningCurves, LossCurves, PanelSpec, SeriesSpec
 from bevkd.report.logs import curve, read_lines, smooth, training_seconds
 from bevkd.report.runs import Runs
-from bevkd.report.spec import CurveSpec, Dots, LearningCurves, LossCurves, PanelSpec, SeriesSpec, load_figures
+from bevkd.report.spec import load_figures
 from bevkd.report.style import PALETTE
 
 LOSS = CenterLossSettings()
-PLAIN = [f.name for f in load_figures().values() if f.artefacts != ("model",) and f.target == "all"]
+PLAIN = [f.name for f in load_figures().values() if "model" not in f.artefacts and f.target == "all"]
 
 
 def write_log(path: Path, values: list[float], field: str = "total") -> Path:

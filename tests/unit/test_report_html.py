@@ -38,6 +38,7 @@ ROWS = load_rows()
 ALL_PARTS = parts_of(load_tables(), load_figures(), load_claims())
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
 PARTS = [name for name, part in ALL_PARTS.items() if part.target == "all"]
+WITH_CLAIMS = ("unidistill", "distillbev", "simdistill", "crkd")  # of papers, as the page has them
 
 
 class Page(HTMLParser):
@@ -90,7 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, smoke_dataset) -> Path:
     for figure in load_figures().values():
         if figure.target != "all":
             continue
-        if figure.artefacts == ("model",):
+        if "model" in figure.artefacts:
             (results / "figures").mkdir(exist_ok=True)
             Image.new("RGB", (8, 8)).save(results / "figures" / f"{figure.name}.png")
         else:
@@ -257,7 +258,7 @@ def test_a_part_that_is_not_there_is_named(kept: Path):
     assert 'id="table-unidistill_s6"' in text
     assert 'id="table-kitti"' not in text
     shown = re.findall(r'id="claim-(\w+)"', text)
-    assert shown == list(ALL_PARTS["unidistill"].claims)
+    assert shown == [claim for part in WITH_CLAIMS for claim in ALL_PARTS[part].claims]
     assert [line.split(",")[1] for line in (kept / "claims.csv").read_text().splitlines()[1:]] == shown
     assert "kitti_lidar" not in json.loads((kept / "metrics.json").read_text())["runs"]
 
@@ -325,7 +326,7 @@ def test_a_part_made_for_something_else_is_left_out_and_named(kept: Path, what: 
     assert f"<b>Made for other {what}:</b> label_efficiency." in text
     assert not any(f'id="table-{name}"' in text for name in ALL_PARTS["label_efficiency"].tables)
     assert not any(f'id="figure-{name}"' in text for name in ALL_PARTS["label_efficiency"].figures)
-    assert re.findall(r'id="claim-(\w+)"', text) == list(ALL_PARTS["unidistill"].claims)
+    assert re.findall(r'id="claim-(\w+)"', text) == [claim for part in WITH_CLAIMS for claim in ALL_PARTS[part].claims]
     assert 'id="table-kitti"' in text
     assert 'id="table-unidistill_s6"' in text
 
@@ -375,7 +376,7 @@ def test_runs_on_other_seeds_leave_their_parts_out(kept: Path):
 
 
 def test_unknown_versions_are_a_dash_and_sources_stand_once(kept: Path):
-    first, second = ("unidistill", "label_efficiency"), ("datasets", "image_weights")
+    first, second = (*WITH_CLAIMS, "label_efficiency"), ("datasets", "image_weights")
     unknown = dict.fromkeys(("python", "numpy"))
     for names, more in (
         (first, {"source": "first source"}),
@@ -389,7 +390,7 @@ def test_unknown_versions_are_a_dash_and_sources_stand_once(kept: Path):
     make_report("sim", kept)
     text = (kept / "report.html").read_text()
     known = f"bevkd {version('bevkd')}, torch {version('torch')}"
-    assert text.count(f'<td class="left">{known}</td>') == 2
+    assert text.count(f'<td class="left">{known}</td>') == len(first)
     assert text.count("Python") == 2, "of the page itself, in its head and in the list"
     assert [text.count(source) for source in ("First source", "Second source", "A page of before")] == [1, 1, 1]
     runs = len(list((kept / "records").glob("*.json")))
@@ -427,7 +428,7 @@ def test_the_first_screen_is_computed_from_the_ledger(kept: Path):
     assert counts[0]
     assert counts[1]
     assert int(counts[0][1]) == int(counts[1][1]) + 1
-    assert {count[2] for count in counts if count} == {"10"}, "headlines that were tested"
+    assert {count[2] for count in counts if count} == {"32"}, "headlines that were tested"
 
 
 def test_verdicts_are_counted_by_paper(made: Path):

@@ -190,7 +190,7 @@ def test_a_scale_with_other_groups(config_copy: Path):
         values, _ = tables.published(found, found.rows[0])
         assert values[f"mAP@range:{bins}"] == 61.59
         said = load_claims(scale)["mine_near"]
-        assert (said.metric, said.statement) == (f"mAP@range:{bins}", f"better in mAP@range:{bins}")
+        assert (said.metric, said.statement) == (f"mAP@range:{bins}", f"better in mAP, range {bins}")
         assert said.published is not None
         assert [cell["class"] for cell in said.published] == ["range:0-20"] * 2
 

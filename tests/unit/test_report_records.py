@@ -12,7 +12,10 @@ import yaml
 from report_synthetic import write_run
 
 from bevkd import provenance
-from bevkd.config import DataConfig, RowConfig, identity_digest, load_rows
+from bevkd.config import DataConfig, RowConfig, identity_digest, load_rows, load_run
+from bevkd.data.index import FRAMES
+from bevkd.data.parquet import read_parquet
+from bevkd.distill import build_method
 from bevkd.errors import ConfigError, DataError
 from bevkd.report import make_part, records, tables
 from bevkd.report.counts import DatasetRecord, count, dataset_file, read_dataset, write_dataset
@@ -124,6 +127,9 @@ def test_counts_of_an_index_are_kept(smoke_dataset, tmp_path: Path):
     assert set(record.splits) == {"train", "tune", "val"}
     assert all(split["labelled"] <= split["frames"] for split in record.splits.values())
     assert sum(record.conditions["weather"].values()) == sum(s["frames"] for s in record.splits.values())
+    assert sum(record.conditions["lighting"].values()) == sum(record.conditions["weather"].values()) == 26
+    index = read_parquet(smoke_dataset.index / "frames.parquet", FRAMES, ["split"])
+    assert "conditions" in index["split"].to_pylist(), "a further split, of which records say nothing"
     write_dataset(record, tmp_path)
     assert read_dataset(tmp_path, record.index) == record
     with pytest.raises(DataError, match="'other' has no record"):
@@ -210,3 +216,17 @@ def test_an_old_layout_is_read_in_one_place(runs: Runs):
     file.write_text(yaml.safe_dump(plain | {"colour": 1}))
     with pytest.raises(DataError, match=r"colour.*config\.yaml"):
         runs.config("a")
+
+
+def test_weights_are_known_without_the_networks() -> None:
+    """Of every method in the project's rows, whatever maps it reads."""
+    found = {}
+    for run, row in load_rows().items():
+        if row.method is None or row.method.kind in found:
+            continue
+        models = [load_run(name, "sim", 0).model for name in (run, row.teacher or run)]
+        own, other = (records._one_channel_of_everything(one.sensors, one.maps) for one in models)
+        found[row.method.kind] = build_method(row.method, own, other).weights()
+    assert found["crkd"]["msfd_camera"] == found["crkd"]["msfd_fused"] == 10.0
+    assert {"unidistill", "dense", "combine", "crkd"} <= set(found)
+    assert all(weights for weights in found.values())

@@ -12,8 +12,8 @@ from bevkd.config import DataConfig
 from bevkd.errors import DataError
 from bevkd.geometry import Area, points_in_boxes
 from bevkd.report import maps
+from bevkd.report.figure_kinds import CurveSpec, ResponseMaps
 from bevkd.report.scenes import CAMERA_ORDER, CameraView, Prediction, SceneReader
-from bevkd.report.spec import CurveSpec, ResponseMaps
 
 # Camera looking along ego x: camera x = -ego y, camera y = -ego z, camera z = ego x.
 AHEAD = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])

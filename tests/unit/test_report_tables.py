@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 import shutil
@@ -49,16 +50,18 @@ def test_table_files(runs: Path, name: str):
     paths = make_table(name, "sim", runs)
     assert [p.name for p in paths] == [f"{name}.csv", f"{name}.md", f"{name}.tex"]
     assert paths[0].parent == runs.parent / "tables"
-    spec, lines = load_tables()[name], cells(paths[0])
-    assert len(lines) == len(spec.rows)
-    for line in lines:
+    spec, lines = load_tables("sim")[name], cells(paths[0])
+    assert len(lines) == len(spec.rows) + len(spec.context)
+    for line in lines[: len(spec.rows)]:
         runs_of = line["run"].split()
         n = 3 * len(runs_of) if spec.artefacts == ("cost",) else sum(len(ROWS[run].seeds) for run in runs_of)
         assert int(line["n"]) == n
         for column in spec.columns:
             assert line[f"{column.key}_ours"] or ("increase" in column.key and not ROWS[runs_of[0]].teacher)
             spread = n > 1 and line[f"{column.key}_ours"] != ""
-            assert (float(line[f"{column.key}_std"]) > 0) if spread else line[f"{column.key}_std"] == ""
+            # The same for every seed: of the data, of the grid, of a map beside itself.
+            counts = column.key.partition("@")[0] in ("frames", "boxes") or column.key.startswith("attention_")
+            assert (float(line[f"{column.key}_std"]) > 0 or counts) if spread else line[f"{column.key}_std"] == ""
         assert (runs.parent / line["config"]).read_text().startswith("run:")
     markdown = paths[1].read_text()
     for link in re.findall(r"\]\(([^)]+)\)", markdown):
@@ -141,6 +144,40 @@ def test_tuning_table_reads_the_tune_split_and_names_what_is_missing(tmp_path: P
     assert "tune split" in markdown.read_text()
     again = tables.read(load_tables()["baseline_tuning"], path, rows)
     assert render.to_markdown(again) == markdown.read_text(), "also when read, it names what is missing"
+
+
+def test_a_table_of_another_split_reads_its_metrics_and_groups(tmp_path: Path):
+    rows = {"a": RowConfig(id="a", dataset="d", model="camera", seeds=(0, 1))}
+    for seed in (0, 1):
+        folder = write_run(tmp_path / "runs", rows["a"], seed, 0.3)
+        content = json.loads((folder / "metrics_val.json").read_text())
+        content["mean_ap"] = 0.1 + 0.02 * seed
+        (folder / "metrics_conditions.json").write_text(json.dumps(content))
+        night = {"lighting:night": {**content, "mean_ap": 0.05, "frames": 64, "boxes": 9, "mean_ap_present": 0.05}}
+        (folder / "breakdown_conditions.json").write_text(json.dumps(night))
+    spec = TableConfig(
+        name="own",
+        title="Conditions",
+        caption="By light.",
+        split="conditions",
+        columns=(ColumnSpec("mAP"), ColumnSpec("mAP@lighting:night"), ColumnSpec("frames@lighting:night")),
+        rows=(RowSpec(label="camera", run="a"),),
+    )
+    runs = Runs(tmp_path / "runs", "sim", rows)
+    table = fill(spec, runs, tmp_path)
+    ours = [table.rows[0].values[column.key].ours for column in spec.columns]
+    assert ours == pytest.approx([11.0, 5.0, 64.0])
+    assert "Ours: conditions split." in render.to_markdown(table)
+    (runs.folder("a", 1) / "metrics_conditions.json").unlink()
+    with pytest.raises(DataError, match="metrics_conditions"):
+        fill(spec, runs, tmp_path)
+
+
+@pytest.mark.parametrize("split", ["", "../val", "val+", "a b"])
+def test_a_table_is_of_what_may_be_a_split(split: str):
+    rows = (RowSpec(label="camera", run="a"),)
+    with pytest.raises(ValueError, match="split"):
+        TableConfig(name="own", title="", caption="", split=split, columns=(ColumnSpec("mAP"),), rows=rows)
 
 
 def test_pooled_rows_count_every_pair(tmp_path: Path):

@@ -11,9 +11,10 @@ from report_synthetic import write_run
 from bevkd.config import RowConfig
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import write_json
+from bevkd.report.figure_kinds import CurveSpec, TrainingCurves
 from bevkd.report.figures import write
+from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs
-from bevkd.report.spec import CurveSpec, TrainingCurves
 from bevkd.report.training import snapshot_values, training_curves
 
 
@@ -54,6 +55,22 @@ def test_values_over_a_training(tmp_path: Path) -> None:
     (runs.folder("camera_a", 1) / "snapshots" / "2of3" / "metrics_val.json").unlink()
     with pytest.raises(DataError, match="'camera_a', seed 1: snapshot 2 of 3 has no metrics"):
         training_curves(SPEC, runs)
+
+
+def test_parts_of_a_training_are_metrics(tmp_path: Path) -> None:
+    """Columns and claims name them as they name groups; two of them compare as groups do."""
+    kept(tmp_path, ROWS["camera_a"], {0: [0.1, 0.2, 0.35], 1: [0.2, 0.4, 0.5]}, {"steps": 600})
+    runs = Runs(tmp_path, "sim", ROWS)
+    first, late, gain = "mAP@training:1/3", "mAP@training:3/3", "mAP@training:3/3 vs training:1/3"
+    assert {metric(key).file for key in (first, late, gain)} == {"snapshots"}
+    found = runs.values("camera_a", "report", ["mAP", first, late, gain])
+    assert found[0] == pytest.approx({"mAP": 35, first: 10, late: 35, gain: 25})
+    assert found[1] == pytest.approx({"mAP": 50, first: 20, late: 50, gain: 30})
+    with pytest.raises(DataError, match="training:1/6"):
+        runs.values("camera_a", "report", ["mAP@training:1/6"])
+    for wrong in ("frames@training:1/3", "mAP@training:1/3 vs range:0-20"):
+        with pytest.raises(ConfigError, match="a part of the training"):
+            metric(wrong)
 
 
 def test_schedules_in_epochs(tmp_path: Path) -> None:

@@ -74,9 +74,9 @@ def test_bad_settings_are_named(config: SimConfig, message: str, tmp_path: Path)
 def test_every_scale_is_valid() -> None:
     assert set(SCALES) == {"smoke", "sim", "paper"}
     for config in SCALES.values():
-        config.validate()
+        config.validate(conditions=True)
     sim, paper = SCALES["sim"], SCALES["paper"]
-    frames = {k: getattr(sim.splits, k) * sim.splits.keyframes_per_scene for k in ("train", "tune", "val")}
-    assert frames == {"train": 800, "tune": 200, "val": 300}
+    frames = {split: scenes * sim.splits.keyframes_per_scene for split, scenes in sim.splits.scenes.items()}
+    assert frames == {"train": 800, "tune": 200, "val": 300, "conditions": 128}
     assert (paper.lidar.rings, paper.lidar.azimuths, paper.lidar.sweeps) == (32, 1090, 9)
     assert (paper.camera.height, paper.camera.width, paper.camera.sweeps) == (900, 1600, 5)

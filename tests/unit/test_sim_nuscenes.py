@@ -40,11 +40,12 @@ def nusc(root: Path) -> Any:
 
 
 def test_tables_have_the_expected_size(nusc: Any, root: Path) -> None:
-    scenes = SMOKE.splits.train + SMOKE.splits.tune + SMOKE.splits.val
+    scenes = sum(SMOKE.splits.scenes.values())
     frames = scenes * SMOKE.splits.keyframes_per_scene
     assert len(nusc.scene) == scenes
     assert len(nusc.sample) == frames
-    per_frame = (1 + SMOKE.lidar.sweeps) + 6 * (1 + SMOKE.camera.sweeps) + 5 * (1 + SMOKE.radar.sweeps)
+    cameras = 6 * (1 + 1 + SMOKE.camera.sweeps)  # one more: `bevkd.sim.past`
+    per_frame = (1 + SMOKE.lidar.sweeps) + cameras + 5 * (1 + SMOKE.radar.sweeps)
     assert len(nusc.sample_data) == len(nusc.ego_pose) == frames * per_frame
     assert {r["channel"] for r in nusc.sensor} == set(CHANNELS)
     assert len(nusc.category) == 23
@@ -63,7 +64,7 @@ def test_tables_have_the_expected_size(nusc: Any, root: Path) -> None:
 
 def test_splits_and_labelled_lists(nusc: Any, root: Path) -> None:
     splits = json.loads((root / "v1.0-sim" / "splits.json").read_text())
-    assert {k: len(v) for k, v in splits.items()} == {"train": 8, "tune": 2, "val": 3}
+    assert {k: len(v) for k, v in splits.items()} == {"train": 8, "tune": 2, "val": 3, "conditions": 4}
     names = [name for split in splits.values() for name in split]
     assert sorted(names) == sorted(s["name"] for s in nusc.scene)
     labelled = json.loads((root / "v1.0-sim" / "labelled.json").read_text())

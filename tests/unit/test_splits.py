@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from bevkd.config import DataConfig, load_run
 from bevkd.data import FrameDataset
-from bevkd.data.index import FrameIndex
+from bevkd.data.index import FRAMES, STAMP_KEY, FrameIndex, read_stamp
 from bevkd.data.nuscenes.names import scene_splits
 from bevkd.distill.sizes import expected_entries
 from bevkd.errors import ConfigError, DataError
 from bevkd.eval.nuscenes.splits import official_splits, split_scenes
 from bevkd.report.counts import count
+from bevkd.report.splits import require_split, splits_read
 from bevkd.splits import evaluated_as, split_names
 
 
@@ -93,3 +97,51 @@ def test_what_is_trained_on_is_not_held_out() -> None:
         data.split("tune")
     with pytest.raises(ConfigError, match="holds val"):
         replace(data, train_split="train+val").split("report")
+    with pytest.raises(ConfigError, match=r"holds train: .* nothing as the split of a table or figure"):
+        data.split("train")
+
+
+def test_tables_name_the_roles_of_splits_or_any_split_by_its_own_name() -> None:
+    data = DataConfig(tune_split="mini_val", report_split="test")
+    assert [data.split(which) for which in ("report", "tune", "conditions")] == ["test", "mini_val", "conditions"]
+    items = [SimpleNamespace(split=split) for split in ("tune", "conditions", "report", "val+more")]
+    assert splits_read([data, DataConfig()], [*items, SimpleNamespace()]) == [
+        *("conditions", "mini_val", "test", "tune", "val", "val+more")
+    ]
+
+
+def test_a_split_that_a_data_set_lacks_is_known_before_anything_is_trained(smoke_dataset: Any, tmp_path: Path) -> None:
+    """From the index; without one, of a simulated data set; real data may hold anything."""
+    run = load_run("lidar_base", "smoke", 0)
+    own = replace(run.data, root=str(smoke_dataset.root), index=str(smoke_dataset.index))
+    require_split(own, "conditions", "smoke")
+    require_split(own, "tune+conditions", "smoke")
+    with pytest.raises(ConfigError, match=r"index .* has no split 'condition' .did you mean 'conditions'\?") as caught:
+        require_split(own, "val+condition", "smoke")
+    assert "it has: conditions, train, tune, val" in str(caught.value)
+
+    planned = replace(run.data, index=str(tmp_path / "none"))
+    require_split(planned, "conditions", "smoke")
+    with pytest.raises(ConfigError, match=r"data/nuscenes_sim/smoke as it is simulated has no split 'rain'.*; it has:"):
+        require_split(planned, "rain", "smoke")
+    kitti = replace(load_run("kitti_lidar", "smoke", 0).data, index=str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="no split 'conditions'; it has: train, tune, val"):
+        require_split(kitti, "conditions", "smoke")
+    require_split(replace(planned, root="data/mine"), "rain", "smoke")
+
+
+def test_a_data_set_simulated_before_it_had_a_split_is_to_be_made_again(smoke_dataset: Any, tmp_path: Path) -> None:
+    run = load_run("lidar_base", "smoke", 0)
+    index = tmp_path / "index"
+    index.mkdir()
+    stamp = read_stamp(smoke_dataset.index)
+    schema = FRAMES.with_metadata({STAMP_KEY: json.dumps(stamp | {"splits": ["train", "tune", "val"]}).encode()})
+    pq.write_table(schema.empty_table(), index / "frames.parquet")
+    old = replace(run.data, index=str(index))
+    with pytest.raises(ConfigError, match=r"has: train, tune, val\. data/nuscenes_sim/smoke was simulated before"):
+        require_split(old, "conditions", "smoke")
+    require_split(old, "conditions", "smoke", indexed=False)  # both are about to be made again
+    with pytest.raises(ConfigError, match=r"has: train, tune, val$"):
+        require_split(replace(old, root="data/mine"), "conditions", "smoke")
+    (index / "frames.parquet").write_text("damaged")
+    require_split(old, "conditions", "smoke")  # not a word on what is not known

@@ -1,4 +1,4 @@
-"""Every published configuration behind UniDistill's tables is built and takes one step, on a reduced batch."""
+"""Every published configuration behind the papers' tables is built and takes one step, on a reduced batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from models_batch import make_batch, make_cameras, paint
+from models_batch import make_batch, make_cameras, make_past, paint
 from torch import nn
 
 from bevkd.config import ModelConfig, RunConfig, load_rows, load_run, to_plain
@@ -23,6 +23,12 @@ from bevkd.train.optim import build_optimizer
 from bevkd.train.views import shared_reads, student_reads, teacher_reads
 
 TABLES = [f"unidistill_{name}" for name in ("paths", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8")]
+TABLES += [f"crkd_{name}" for name in (*(f"s{number}" for number in range(1, 10)), "a4", "main", "ablation")]
+TABLES += [
+    "distillbev_main",
+    "distillbev_scratch",
+    *(f"simdistill_{name}" for name in ("t1", "losses", "backbones")),
+]
 
 
 def published_runs() -> dict[str, list[RunConfig]]:
@@ -40,6 +46,14 @@ def published_runs() -> dict[str, list[RunConfig]]:
 
 
 STUDENTS = published_runs()
+WHOLE = "s4_lidar"  # on a map of the published size, with every loss of UniDistill; the others' maps are a ninth of it
+
+
+def cropped(run: RunConfig) -> RunConfig:
+    """The same networks, cells and strides around the vehicle alone: what is published of layers does not change."""
+    grid = run.model.grid
+    parts = 3 if round(2 * grid.reach / grid.cell) % 3 == 0 else 4  # of 180 cells, or of 128
+    return replace(run, model=replace(run.model, grid=replace(grid, reach=grid.reach / parts)))
 
 
 def batch_for(models: list[ModelConfig]) -> Batch:
@@ -49,6 +63,7 @@ def batch_for(models: list[ModelConfig]) -> Batch:
     camera = next((m.camera for m in models if "camera" in m.sensors), LSSSettings())
     batch.cameras = make_cameras(1, camera.image_size, cameras=2)
     paint(batch.cameras, batch.boxes)
+    batch.extra["camera_past"] = make_past(batch.cameras)
     g = torch.Generator().manual_seed(0)
     height, width = camera.image_size
     hits = torch.rand(1, 2, height, width, generator=g) < 0.05
@@ -65,7 +80,8 @@ def batch_for(models: list[ModelConfig]) -> Batch:
 @pytest.mark.parametrize("name", STUDENTS)
 def test_one_step(name: str) -> None:
     """All losses of all runs of a student on one frame, and one update by their sum."""
-    runs = STUDENTS[name]
+    sized = (lambda run: run) if name == WHOLE else cropped
+    runs = [sized(run) for run in STUDENTS[name]]
     torch.manual_seed(0)
     student = build_detector(weights_come_later(runs[0].model)).train()
     teachers: dict[str, Detector] = {}
@@ -75,7 +91,7 @@ def test_one_step(name: str) -> None:
             continue
         assert run.row.method is not None
         assert run.row.teacher_mode == "live"  # augmentations are drawn anew, nothing can be cached
-        taught = load_run(run.row.teacher, "paper", 0)
+        taught = sized(load_run(run.row.teacher, "paper", 0))
         if run.row.teacher not in teachers:
             teachers[run.row.teacher] = build_detector(weights_come_later(taught.model))
         teacher = teachers[run.row.teacher]
@@ -85,17 +101,18 @@ def test_one_step(name: str) -> None:
         engines[run.run] = DistillEngine(method, student.grid, teacher=teacher)
     batch = batch_for([runs[0].model, *(teacher.config for teacher in teachers.values())])
     trained = nn.ModuleList([student, *engines.values()])
-    optimiser = build_optimizer(trained.named_parameters(), runs[0].train)
+    adapters = [(f"adapters.{run}.{key}", p) for run, engine in engines.items() for key, p in engine.named_parameters()]
+    optimiser = build_optimizer([*student.named_parameters(), *adapters], runs[0].train)
     outputs = student(batch)
     known: dict[str, BEVOutputs] = {}
     with torch.inference_mode():
         known = {key: teacher.eval()(batch) for key, teacher in teachers.items()}
     total = torch.zeros(())
+    criteria = {repr(runs[0].model.loss): student.criterion}
     for run in runs:
-        criterion = (
-            student.criterion if run.model == runs[0].model else build_detector(weights_come_later(run.model)).criterion
-        )
-        losses = criterion(outputs, batch)
+        if repr(run.model.loss) not in criteria:
+            criteria[repr(run.model.loss)] = build_detector(weights_come_later(run.model)).criterion
+        losses = criteria[repr(run.model.loss)](outputs, batch)
         if run.run in engines:
             assert run.row.teacher is not None
             engine = engines[run.run]
@@ -130,7 +147,7 @@ class Known(nn.Module):
 
 def test_published_settings() -> None:
     """UniDistill spec, sections 2 to 4, 7 and 8."""
-    for table in TABLES:
+    for table in (name for name in TABLES if name.startswith("unidistill")):
         for row in load_tables("paper")[table].row_specs(load_rows()):
             for name in pool(row.run):
                 run = load_run(name, "paper", 0)
@@ -154,6 +171,29 @@ def test_published_settings() -> None:
                 assert getattr(model.loss, "auto_scaling", False) == (not alone), name
                 half = table in ("unidistill_s4", "unidistill_s5")
                 assert run.data.train_stride == (10 if waymo else 2 if half else 1), name
+
+
+def test_published_settings_of_crkd() -> None:
+    """CRKD spec, sections 2, 3 and 9: a third stage has half the learning rate and no pasted objects."""
+    seen = set()
+    for table in (name for name in TABLES if name.startswith("crkd")):
+        for row in load_tables("paper")[table].row_specs(load_rows()):
+            for name in pool(row.run):
+                run = load_run(name, "paper", 0)
+                model, train = run.model, run.train
+                third = any(init.run.endswith("_student") for init in run.row.inits)
+                seen.add((model.sensors, third))
+                assert (train.epochs, train.grad_clip, train.optimizer.weight_decay) == (20, 35.0, 0.01), name
+                assert (train.batch_size, train.lr) == ((8, 1e-4) if third else (16, 2e-4)), name
+                assert (train.schedule.kind, train.schedule.end, train.schedule.warmup.step) == ("cosine", 1e-3, 500)
+                assert bool(run.data.augment.gt_paste) == ("lidar" in model.sensors), name
+                assert model.camera.image_size == (256, 704), name
+                grid = model.grid.build()
+                assert (grid.W, grid.H, grid.cell) == (180, 180, 0.6), name
+                assert run.data.radar_sweeps == 6, name
+                doubled = "reweighted" in name
+                assert (model.loss.heatmap_weight, model.loss.loc_weight) == (2.0 if doubled else 1.0, 0.25), name
+    assert seen == {(("lidar", "camera"), False), (("camera", "radar"), False), (("camera", "radar"), True)}
 
 
 def test_transfusion_as_published() -> None:

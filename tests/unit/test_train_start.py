@@ -65,6 +65,21 @@ def test_parts(parts: tuple[str, ...], prefixes: tuple[str, ...]) -> None:
     assert set(record["fresh"]) == set(record["unused"]) == set(before) - set(record["taken"])
 
 
+def test_task_heads_behind_a_shared_convolution_of_another_width() -> None:
+    """DistillBEV's `inherit_head`: maps before the head differ in width, what follows the shared layer does not."""
+    tasks = [["car"], ["truck", "bus"], ["pedestrian"]]
+    wide = {"head": {"tasks": tasks}, "bev": {"up_channels": 40}}
+    student, start = network("camera", 0, head={"tasks": tasks}), start_of(network("lidar_pillar", 1, **wide))
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    record = apply_start(student, start, ("head.tasks",))
+    assert set(record["taken"]) == {name for name in before if name.startswith("head.tasks.")}
+    assert {name.split(".")[2] for name in record["taken"]} == {"0", "1", "2"}
+    assert all(torch.equal(student.state_dict()[name], start.weights[name]) for name in record["taken"])
+    assert torch.equal(student.state_dict()["head.shared.0.weight"], before["head.shared.0.weight"])
+    with pytest.raises(MisfitError, match=r"head\.shared"):
+        apply_start(student, start, ("head",))
+
+
 def test_a_camera_detector_gives_its_encoder_to_a_fusion_detector() -> None:
     student, start = network("fusion", 0), start_of(network("camera", 1))
     record = apply_start(student, start, ("camera",))
@@ -89,6 +104,27 @@ def test_misfits_name_the_parameters() -> None:
     with pytest.raises(MisfitError, match=r"bev\.\S+ has shape \(32,.*not \(24,"):
         apply_start(student, wide, ("bev",))
     assert weights_digest(student.state_dict()) == before  # nothing was taken
+
+
+def test_layers_that_a_later_stage_adds_stay_fresh() -> None:
+    student, start = network("camera_radar", 0, radar={"calibration": 3}), start_of(network("camera_radar", 1))
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    record = apply_start(student, start, (WHOLE,), ("radar.calibration",))
+    taken_from(student, before, start)
+    added = {name for name in before if name.startswith("encoders.radar.calibration.")}
+    assert added
+    assert set(record["fresh"]) == added
+    assert set(record["taken"]) == set(start.weights)
+
+
+def test_fresh_parts_are_in_one_of_the_networks_alone() -> None:
+    plain, calibrated = network("camera_radar", 0), network("camera_radar", 1, radar={"calibration": 3})
+    with pytest.raises(MisfitError, match=r"init.fresh: the network has no part 'radar.calibration'"):
+        apply_start(plain, start_of(network("camera_radar", 1)), (WHOLE,), ("radar.calibration",))
+    with pytest.raises(MisfitError, match=r"encoders.radar.calibration.* is no fresh parameter, it is there"):
+        apply_start(calibrated, start_of(calibrated), (WHOLE,), ("radar.calibration",))
+    with pytest.raises(MisfitError, match=r"encoders.radar.calibration.* is missing there"):
+        apply_start(calibrated, start_of(plain), (WHOLE,))
 
 
 def test_the_digest_is_of_the_weights() -> None:

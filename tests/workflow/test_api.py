@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from train_case import folder, tiny_model, tiny_run
 
 import bevkd
@@ -76,6 +78,16 @@ def frame_arrays(frames: FrameDataset, i: int) -> dict[str, Any]:
     return out
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The last bits of sums depend on how work is shared among threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_model_finds_in_arrays_what_it_finds_in_files(trained: tuple[RunConfig, Path]) -> None:
     run, out = trained
     model = bevkd.load(out, device="cpu")

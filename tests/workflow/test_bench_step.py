@@ -133,7 +133,7 @@ def peak_mib(size_mib: int) -> float:
 def test_a_forked_measurement_has_its_own_peak_memory() -> None:
     """What the parent once held does not count, what the child holds does."""
     code = (
-        "import json, resource, sys; sys.path[:0] = ['tests/workflow', 'tests/unit', '.']\n"
+        "import json, resource, sys; sys.path[:0] = ['tests/workflow', 'tests/unit', 'tests', '.']\n"
         "import test_bench_step as case; from bevkd.bench import step\n"
         "before = case.peak_mib(600)\n"
         "idle, busy = (step._alone(case.peak_mib, size) for size in (0, 200))\n"

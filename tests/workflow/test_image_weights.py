@@ -98,9 +98,12 @@ def test_what_wants_boxes_in_3d_says_so(
     for command in (
         ["view", *shared, "--frame", token, "--out", str(learnt / "v")],
         ["response", *shared, "--split", "val"],
+        ["matches", *shared, "--split", "val"],
+        ["gates", *shared, "--split", "val"],
+        ["attention", *shared, "--split", "val"],
     ):
         assert main([*command, *(["--out", str(learnt / "r.json")] if command[0] == "response" else [])]) == 2
-        assert re.search(r"nothing in 3D|no dense maps", capsys.readouterr().err)
+        assert re.search(r"nothing in 3D|no dense maps|gates no map|no BEV map 'high'", capsys.readouterr().err)
     with pytest.raises(ConfigError, match="the run reads nuimages"):
         apply_run(out, "val", {"data": {"index": str(smoke_dataset.index), "root": str(smoke_dataset.root)}})
     # As a teacher of a detector in 3D it has nothing to show.

@@ -11,10 +11,10 @@ from train_case import tiny_model, tiny_run
 
 from bevkd.config import RunConfig, run_dir
 from bevkd.errors import DataError
+from bevkd.report.figure_kinds import CurveSpec, Detections, ResponseMaps
 from bevkd.report.figures import write
 from bevkd.report.runs import Runs
 from bevkd.report.scenes import SceneReader, predict_frames
-from bevkd.report.spec import CurveSpec, Detections, ResponseMaps
 from bevkd.train import train
 
 pytestmark = pytest.mark.slow

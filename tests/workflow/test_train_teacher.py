@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bevkd.config import MethodConfig, RowConfig, RunConfig, TrainConfig
 from bevkd.data import collate
 from bevkd.data.batch import Batch, Boxes
 from bevkd.data.reads import Lidar, Reads
-from bevkd.distill import DistillContext, Targets, TeacherCache, cache_name
+from bevkd.distill import DistillContext, Targets, TeacherCache, cache_name, method_settings
 from bevkd.distill.cache_key import OF_NETWORK
 from bevkd.errors import ConfigError, Interrupted
 from bevkd.models.outputs import BEVOutputs
@@ -259,41 +260,52 @@ def test_features_before_an_activation(smoke_dataset: Any, taught: Path) -> None
     assert found["live", "high.pre"] != pytest.approx(found["live", "high"], rel=0.05)
 
 
+def entries_of(cache: TeacherCache) -> set[tuple[int, int]]:
+    return {(i, v) for part in cache.parts for i, v in part.entries.tolist()}
+
+
 def test_a_cache_holds_what_its_readers_draw(smoke_dataset: Any, taught: Path) -> None:
     run = student(smoke_dataset, "reader", "cached", 0, steps=1, frames="labelled", unlabelled_per_batch=0)
     run = replace(run, row=replace(run.row, method=MethodConfig("dense")))
     out = folder(taught, run)
     cache = ensure_cache(run, out)
-    assert len(cache.entries) <= run.train.batch_size  # of 12 frames with 4 variants each
-    stamp = (cache.folder / "manifest.json").stat().st_mtime_ns
+    assert len(entries_of(cache)) <= run.train.batch_size  # of 12 frames with 4 variants each
+    times = {path: path.stat().st_mtime_ns for path in cache.folder.rglob("*")}
     train(run, out)
-    assert TeacherCache.open(cache.folder).entries.tolist() == cache.entries.tolist()
+    assert entries_of(TeacherCache.open(cache.folder)) == entries_of(cache)
     longer = replace(run, run="longer", train=replace(run.train, steps=5))
     alone = weights(train(replace(longer, run="longer"), folder(taught, longer)))
     after = TeacherCache.open(cache.folder)
-    assert len(cache.entries) < len(after.entries) <= 5 * run.train.batch_size
+    assert len(entries_of(cache)) < len(entries_of(after)) <= 5 * run.train.batch_size
     # A run that needs no more is not made anew because another one added to the cache.
-    assert (cache.folder / "manifest.json").stat().st_mtime_ns == stamp
+    assert times == {path: path.stat().st_mtime_ns for path in times}
     teacher = load_teacher(run, out)
     assert teacher is not None
     assert cache.folder == cache_dir(run, teacher, out)
-    # All at once or bit by bit: the same numbers.
-    for path in cache.folder.iterdir():
-        path.unlink()
-    cache.folder.rmdir()
-    readers = [run, longer, replace(longer, seed=1)]
+    # All at once or bit by bit, alone or with rows that tap something else: the same numbers.
+    maps = replace(longer, run="maps", row=replace(longer.row, method=MethodConfig("imitation", {"features": ["low"]})))
+    alone_maps = weights(train(maps, folder(taught, maps)))
+    shutil.rmtree(cache.folder)
+    readers = [run, longer, replace(longer, seed=1), maps]
     united = ensure_cache(longer, folder(taught, longer), readers)
-    assert {tuple(e) for e in united.entries.tolist()} >= {tuple(e) for e in after.entries.tolist()}
+    assert entries_of(united) >= entries_of(after)
+    (_, holds_maps) = sorted((len(part.entries), part.columns) for part in united.parts)[0]
+    assert not holds_maps & set(method_settings(MethodConfig("dense")).cached().columns) - {"boxes"}
+    files = {path: path.stat().st_mtime_ns for path in united.folder.rglob("*")}
     again = replace(longer, run="again")
     assert same_bits(weights(train(again, folder(taught, again))), alone)
+    again = replace(maps, run="maps_again")
+    assert same_bits(weights(train(again, folder(taught, again))), alone_maps)
+    assert files == {path: path.stat().st_mtime_ns for path in united.folder.rglob("*")}, "nothing was missing"
 
 
-@pytest.mark.parametrize("change", ["taps", "grid", "threshold", "nothing known"])
+@pytest.mark.parametrize("change", ["taps", "grid", "threshold", "nothing known", "data"])
 def test_a_cache_that_was_made_for_something_else_is_made_anew(smoke_dataset: Any, taught: Path, change: str) -> None:
     run = student(smoke_dataset, "other_cache", "cached", 0, steps=2)
     out = folder(taught, run)
-    cache = ensure_cache(run, out)
-    path = cache.folder / "manifest.json"
+    shutil.rmtree(ensure_cache(run, out).folder)  # with what other tests have stored of this teacher
+    (part,) = ensure_cache(run, out).parts
+    path = part.folder / "manifest.json"
     manifest = json.loads(path.read_text())
     right = manifest["made_for"]
     wrong = {
@@ -301,18 +313,20 @@ def test_a_cache_that_was_made_for_something_else_is_made_anew(smoke_dataset: An
         "grid": right | {"grid": [0.0, *right["grid"][1:]]},
         "threshold": right | {"score_threshold": 0.9},
         "nothing known": {},
+        "data": right,
     }[change]
-    path.write_text(json.dumps(manifest | {"made_for": wrong}))
-    stamp = (cache.folder / "entries.npy").stat().st_ino
+    of = {"made_of": "another index"} if change == "data" else {}
+    path.write_text(json.dumps(manifest | {"made_for": wrong} | of))
     # Asking for more must not extend it, asking for the same must not take it.
     asked = run if change != "taps" else replace(run, train=replace(run.train, steps=4))
-    again = ensure_cache(asked, out)
+    (again,) = ensure_cache(asked, out).parts
     assert again.manifest["made_for"] == right
-    assert (cache.folder / "entries.npy").stat().st_ino != stamp
+    assert again.manifest["made_of"] == manifest["made_of"]
+    assert [found.name for found in again.folder.parent.glob("part_*")] == [again.folder.name]
     assert len(again.entries) > 0
-    known = (cache.folder / "entries.npy").stat().st_ino
+    known = (again.folder / "entries.npy").stat().st_ino
     ensure_cache(run, out)  # which is now as it should be
-    assert (cache.folder / "entries.npy").stat().st_ino == known
+    assert (again.folder / "entries.npy").stat().st_ino == known
 
 
 def pasting(run: RunConfig) -> RunConfig:

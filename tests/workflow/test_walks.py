@@ -42,7 +42,7 @@ def mini(root: Path) -> None:
     """A tiny data set that calls itself nuScenes mini."""
     official = read_json(ROOT / "bevkd" / "data" / "splits" / "nuscenes.json")
     scale = SCALES["smoke"]
-    splits = {"train": len(official["mini_train"]) - 1, "tune": 1, "val": len(official["mini_val"])}
+    splits = {"train": len(official["mini_train"]) - 1, "tune": 1, "val": len(official["mini_val"]), "conditions": 0}
     simulate_nuscenes(replace(scale, splits=replace(scale.splits, **splits)), root, seed=0)
     tables = (root / "v1.0-sim").rename(root / "v1.0-mini")
     (tables / "labelled.json").unlink()

@@ -8,13 +8,14 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from workflow_case import BIN, ROOT, copy_repository, environment, run, snakemake, with_fake_launcher
+from workflow_case import BIN, ROOT, Plans, copy_repository, environment, run, with_fake_launcher
 
 from bevkd.config.tiers import of_target
 from bevkd.report.spec import load_figures, load_tables
@@ -226,9 +227,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def planned(clone: Path) -> str:
+def planned(plans: Plans) -> str:
     """The plan of the default target at its default scale."""
-    return snakemake(clone, "--cores", "2", "--dry-run", "--printshellcmds")
+    return plans.everything()
 
 
 def shown(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -318,15 +319,13 @@ def test_ctrl_c_ends_with_a_word_and_the_same_command_goes_on(clone: Path, every
 
 
 @pytest.mark.slow
-def test_a_target_for_each_run(clone: Path) -> None:
+def test_a_target_for_each_run(plans: Plans) -> None:
     from bevkd.config import load_rows, rows_at
     from bevkd.config.chain import with_needed
 
-    listed = set(snakemake(clone, "--list").split())
+    listed = set(plans.printed("--list").split())
     assert listed >= {f"run_{name}" for name in load_rows()}
-    plan = snakemake(
-        clone, "run_unidistill_p4", "run_tune_lidar_lr_half", "--cores", "1", "--dry-run", "--config", "scale=smoke"
-    )
+    plan = plans("run_unidistill_p4", "run_tune_lidar_lr_half", "--cores", "1", "--config", "scale=smoke")
     models = set(re.findall(r"output: results/runs/smoke/(\w+/seed\d)/model.pt", plan))
     rows = rows_at("smoke")
     asked = [("unidistill_p4", seed) for seed in rows["unidistill_p4"].seeds]
@@ -383,6 +382,20 @@ def test_the_page_is_made_anew_after_each_table_figure_and_part(planned: str) ->
     assert counts == {"table": len(tables), "figure": len(figures), "part": len(parts)}
 
 
+def test_a_job_that_ends_before_the_interrupt_is_heard_has_not_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    from console import Console
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    shown = Console(SimpleNamespace(), None)
+    shown.progress = plan()
+    late = threading.Timer(0.2, shown.heard.set)
+    late.start()
+    shown.handle(event(LogEvent.JOB_ERROR, logging.ERROR, jobid=1, rule_name="train", log=[]))
+    late.join()
+    assert capsys.readouterr() == ("", "")
+    assert shown.failed == {}
+
+
 def test_an_interrupt_that_went_astray_is_repeated_until_it_is_heard() -> None:
     from console import Console
 
@@ -400,6 +413,6 @@ def test_an_interrupt_that_went_astray_is_repeated_until_it_is_heard() -> None:
         count = len(heard)
         time.sleep(1.5)
         assert len(heard) == count
-        assert shown.interrupted
+        assert shown.heard.is_set()
     finally:
         signal.signal(signal.SIGINT, before)

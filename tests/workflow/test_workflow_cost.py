@@ -15,7 +15,7 @@ import pytest
 import yaml
 from snakemake import __version__
 from snakemake.cli import parse_args
-from workflow_case import ROOT, copy_repository, environment, run, snakemake, with_fake_launcher
+from workflow_case import ROOT, Plans, copy_repository, environment, run, small_copy, snakemake, with_fake_launcher
 
 from bevkd.config.workflow import CostConfig
 
@@ -45,7 +45,7 @@ def timers(folder: Path, *arguments: str) -> int:
 
 
 def test_no_pass_of_the_main_loop_causes_another(tmp_path: Path) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(small_copy(tmp_path))
     models = [f"results/runs/smoke/lidar_base/seed{seed}/model.pt" for seed in (0, 1)]
     settings = ("--cores", "1", "--config", "scale=smoke")
     assert timers(folder, models[0], *settings) == 0
@@ -103,9 +103,8 @@ def test_another_profile_takes_the_place_of_the_default_one(monkeypatch: pytest.
     assert (slurm.executor, slurm.cores, slurm.scheduler) == ("slurm", None, "greedy")
 
 
-def test_a_dry_run_ends_with_its_estimate_by_part(tmp_path: Path) -> None:
-    folder = copy_repository(tmp_path)
-    lines = snakemake(folder, "--dry-run", "--cores", "2", "--config", "scale=smoke").splitlines()
+def test_a_dry_run_ends_with_its_estimate_by_part(plans: Plans) -> None:
+    lines = plans.everything("smoke").splitlines()
     done, all_of_them, minutes, wall = map(
         int,
         re.fullmatch(
@@ -122,19 +121,31 @@ def test_a_dry_run_ends_with_its_estimate_by_part(tmp_path: Path) -> None:
     for line in lines[start + 1 : -3]:
         name, trainings, cost = re.fullmatch(r"  (.+?) +(\d+) trainings +(\d+) CPU minutes", line).groups()  # type: ignore[union-attr]
         parts[name] = (int(trainings), int(cost))
-    assert {"datasets", "image_weights", "label_efficiency", "unidistill", "data and pages"} == set(parts)
+    assert {
+        "crkd",
+        "datasets",
+        "distillbev",
+        "image_weights",
+        "label_efficiency",
+        "simdistill",
+        "unidistill",
+        "data and pages",
+    } == set(parts)
     assert sum(trainings for trainings, _ in parts.values()) == done
     assert parts["data and pages"][0] == 0
     assert sum(cost for _, cost in parts.values()) == pytest.approx(minutes, abs=len(parts))
 
-    for target, setting in (("unidistill", "scale=smoke"), ("table_unidistill_s6", "seeds=1")):
-        plan = snakemake(folder, target, "--dry-run", "--cores", "1", "--config", setting).splitlines()
+    for asked, parts_of_it in (
+        (("datasets", "--cores", "1"), {"datasets", "data"}),
+        (("--cores", "1", "--config", "seeds=1", "--", "table_unidistill_s6"), {"unidistill", "image_weights", "data"}),
+    ):
+        plan = plans(*asked).splitlines()
         assert plan[-1].startswith("estimated cost: ")
         start = next(i for i, line in enumerate(plan) if line.startswith("This was a dry-run"))
         costs = [line.split()[0] for line in plan[start:] if line.endswith("CPU minutes")]
-        assert set(costs) == {"unidistill", "image_weights", "data"}
+        assert set(costs) == parts_of_it
 
-    real = snakemake(folder, "--dry-run", "--cores", "1", "--config", "scale=paper").splitlines()
+    real = plans.everything("paper").splitlines()
     assert re.fullmatch(r"estimated cost: (\d+) of \1 trainings to do; no cost is known for scale 'paper'", real[-1])
 
 
@@ -187,21 +198,21 @@ def test_what_a_job_costs_by_model_format_or_rule() -> None:
 
 @pytest.mark.parametrize("asked", ["0", "1"])
 def test_the_estimate_comes_last_whoever_shows_the_plan(
-    tmp_path: Path, asked: str, monkeypatch: pytest.MonkeyPatch
+    plans: Plans, asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workflow_case.environment", lambda: environment() | {"BEVKD_CONSOLE": asked})
-    plan = snakemake(copy_repository(tmp_path), "table_kitti", "--dry-run", "--cores", "all", "--config", "scale=smoke")
+    plan = snakemake(plans.clone, "table_kitti", "--dry-run", "--cores", "all", "--config", "scale=smoke")
     assert plan.splitlines()[-1].startswith("estimated cost: ")
 
 
-def test_a_plan_that_cannot_be_made_has_no_estimate(tmp_path: Path) -> None:
-    done = run(copy_repository(tmp_path), "snakemake", "nonsense", "--dry-run", "--cores", "1", ok=False)
+def test_a_plan_that_cannot_be_made_has_no_estimate(plans: Plans) -> None:
+    done = run(plans.clone, "snakemake", "nonsense", "--dry-run", "--cores", "1", ok=False)
     assert done.returncode != 0
     assert "estimated cost" not in done.stdout
 
 
 def test_what_is_done_costs_nothing(tmp_path: Path) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(small_copy(tmp_path))
     models = [f"results/runs/smoke/lidar_base/seed{seed}/model.pt" for seed in (0, 1)]
     settings = ("--cores", "1", "--config", "scale=smoke")
     snakemake(folder, models[0], *settings)

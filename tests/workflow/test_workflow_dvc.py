@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from workflow_case import ROOT, copy_repository, run, smoke_by_default, snakemake, with_fake_launcher
+import yaml
+from workflow_case import ROOT, copy_repository, run, smoke_by_default, snakemake, with_fake_launcher, with_papers
+
+from bevkd.config import load_run
+from bevkd.config.plain import to_plain
 
 pytestmark = pytest.mark.slow
+# Enough for every output that a stage has; more papers would be more of the same jobs.
+PAPERS = ("datasets", "image_weights", "label_efficiency", "unidistill")
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -18,7 +25,8 @@ def git(folder: Path, *arguments: str) -> None:
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone after `dvc repro`."""
-    folder = with_fake_launcher(smoke_by_default(copy_repository(tmp_path_factory.mktemp("dvc"))))
+    folder = with_papers(copy_repository(tmp_path_factory.mktemp("dvc")), *PAPERS)
+    with_fake_launcher(smoke_by_default(folder))
     git(folder, "init", "-q")
     git(folder, "add", ".")
     git(folder, "commit", "-q", "-m", "before")
@@ -48,8 +56,7 @@ def test_metrics_and_plots(reproduced: Path, tmp_path: Path) -> None:
     shown = run(reproduced, "dvc", "metrics", "show", "--json").stdout
     values = json.loads(shown[shown.index("{") :])[""]["data"]
     assert {path: value["data"] for path, value in values.items()} == {
-        f"results/smoke/metrics/{part}.json": {"runs": 2, "reproduced": 1}
-        for part in ("datasets", "image_weights", "label_efficiency", "unidistill")
+        f"results/smoke/metrics/{part}.json": {"runs": 2, "reproduced": 1} for part in PAPERS
     }
     run(reproduced, "dvc", "plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots" / "index.html").read_text()
@@ -89,3 +96,18 @@ def test_another_clone_pulls_instead_of_training(reproduced: Path, tmp_path: Pat
     snakemake(other, *adopt.replace("$(ARGS)", "").split()[1:])
     assert "Nothing to be done" in snakemake(other, "--cores", "1", "--dry-run")
     assert "up to date" in run(other, "dvc", "status").stdout
+
+
+def test_runs_of_another_configuration_are_not_adopted(tmp_path: Path) -> None:
+    file = tmp_path / "results" / "runs" / "smoke" / "camera_base" / "seed1" / "config.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml.safe_dump(to_plain(load_run("camera_base", "smoke", 1))), encoding="utf-8")
+    script = str(ROOT / "workflow" / "scripts" / "adopt.py")
+    run(tmp_path, "python", script)
+    file.write_text(re.sub(r"(?m)^  grad_clip: .*$", "  grad_clip: 0.123", file.read_text()), encoding="utf-8")
+    refused = run(tmp_path, "python", script, ok=False)
+    assert refused.returncode == 3
+    assert re.search(r"smoke/camera_base/seed1: train.grad_clip: 0.123 -> ", refused.stdout)
+    assert "Not adopted" in refused.stdout
+    file.write_text("model: [", encoding="utf-8")
+    assert "camera_base/seed1/config.yaml" in run(tmp_path, "python", script, ok=False).stdout

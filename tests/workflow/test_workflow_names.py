@@ -29,7 +29,7 @@ def touched(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 def test_the_smoke_workflow_runs_where_paths_look_like_commands(clone: Path) -> None:
-    plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", "scale=smoke")
+    plan = snakemake(clone, "datasets", "image_weights", "--cores", "2", "--dry-run", "--config", "scale=smoke")
     assert jobs(plan)["convert"] == 4
     snakemake(clone, "--cores", "2", "--config", "scale=smoke", "--", f"{INDEX}/frames.parquet")
     assert (clone / INDEX / "frames.parquet").is_file()

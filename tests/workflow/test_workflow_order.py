@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
-from workflow_case import ROOT, copy_repository, snakemake
+from workflow_case import ROOT, Plans
 
-from bevkd.config import load_papers, load_rows
+from bevkd.config import load_papers, rows_at
 from bevkd.config.chain import needed_by, with_needed
 from bevkd.report.pages import headline_table
 from bevkd.report.parts import parts_of
 from bevkd.report.spec import load_tables
 
 SCRIPTS = ROOT / "workflow" / "scripts"
-FIRST_HEADLINE, PREVIEW = 20, 15  # minutes on two cores; the first is to come down to 15
-CORES = "2"
+FIRST_HEADLINE, PREVIEW = 15, 15  # minutes on two cores
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +52,9 @@ def test_jobs_that_wait_for_each_other_are_told() -> None:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without data, so that making them counts."""
-    return copy_repository(tmp_path_factory.mktemp("clone"))
-
-
-@pytest.fixture(scope="module")
-def everything(clone: Path) -> str:
-    return snakemake(clone, "--cores", CORES, "--dry-run")
+def everything(plans: Plans) -> str:
+    """Of a clone without data, so that making them counts."""
+    return plans.everything()
 
 
 def headlines(plan: str) -> dict[str, int]:
@@ -77,7 +70,7 @@ def test_the_first_headline_table_stands_early(everything: str) -> None:
 
 
 def test_headline_tables_come_before_all_others_and_teachers_before_students(everything: str) -> None:
-    rows, tables = load_rows(), load_tables("sim")
+    rows, tables = rows_at("sim"), load_tables("sim")
     parts = parts_of(tables, {}, {}).values()
     first = [headline_table(load_papers()[part.paper], part.tables) for part in parts if part.target == "all"]
     assert list(headlines(everything)) == first
@@ -92,8 +85,8 @@ def test_headline_tables_come_before_all_others_and_teachers_before_students(eve
         assert all(priority[other] > priority[run, seed] for other in needed_by(rows[run], seed))
 
 
-def test_the_preview_ends_in_a_quarter_of_an_hour(clone: Path) -> None:
-    last = snakemake(clone, "preview", "--cores", CORES, "--dry-run").splitlines()[-1]
+def test_the_preview_comes_soon(plans: Plans) -> None:
+    last = plans("preview", "--cores", "2").splitlines()[-1]
     (minutes,) = re.findall(r"CPU minutes \((\d+) minutes on 2 cores\)", last)
     assert int(minutes) <= PREVIEW
 

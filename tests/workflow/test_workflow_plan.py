@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_case import ROOT, copy_repository, jobs, run, snakemake, with_fake_launcher
+from workflow_case import ROOT, Plans, copy_repository, jobs, run, small_copy, snakemake, with_fake_launcher
 
-from bevkd.config import rows_at
+from bevkd.config import load_rows, load_run, rows_at
 from bevkd.config.chain import with_needed
 from bevkd.config.tiers import of_target
+from bevkd.distill.cache_key import audience_of, caches_of
 from bevkd.report.parts import parts_of
 from bevkd.report.spec import load_claims, load_figures, load_tables
 
@@ -31,6 +32,7 @@ TARGETS = {
         for name in ("unidistill_paths", "unidistill_response", "unidistill_adapters", "label_efficiency")
     ),
     *(f"table_unidistill_s{k}" for k in range(1, 9)),
+    *("table_crkd_gates", "table_crkd_events", "figure_crkd_1", "figure_crkd_2"),
     *(
         f"figure_{name}"
         for name in ("unidistill_s1", "unidistill_s2", "unidistill_s3", "detections", "learning_curves")
@@ -38,7 +40,7 @@ TARGETS = {
 }
 
 # Baselines and re-weighted controls of Tables S6 and S7, which at the small scales are those of the other tables.
-PAPER_ONLY = [f"{table}_{kind}" for table in ("s6", "s7") for kind in ("base", "reweighted")]
+PAPER_ONLY = [f"{table}_{kind}" for table in ("s6", "s7") for kind in ("base", "reweighted")] + ["simdistill_c_grid"]
 
 
 def default_runs(scale: str, *more: str) -> set[tuple[str, str]]:
@@ -50,6 +52,7 @@ def default_runs(scale: str, *more: str) -> set[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests that change it for a while."""
     return copy_repository(tmp_path_factory.mktemp("clone"))
 
 
@@ -67,14 +70,14 @@ def test_format_is_clean() -> None:
     run(ROOT, "snakefmt", "--check", "Snakefile", "workflow/rules")
 
 
-def test_every_target_exists() -> None:
-    listed = snakemake(ROOT, "--list").split()
+def test_every_target_exists(plans: Plans) -> None:
+    listed = plans.printed("--list").split()
     assert set(listed) >= TARGETS
 
 
 @pytest.mark.parametrize("scale", ["smoke", "sim"])
-def test_clean_clone_plans_every_default_run(clone: Path, scale: str) -> None:
-    plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", f"scale={scale}")
+def test_clean_clone_plans_every_default_run(plans: Plans, scale: str) -> None:
+    plan = plans.everything(scale)
     counts = jobs(plan)
     assert counts["simulate"] == counts["convert"] == 4  # one data set in each format
     parts = parts_of(load_tables(scale), load_figures(scale), load_claims(scale)).values()
@@ -103,7 +106,7 @@ def test_the_paper_scale_is_planned_on_the_real_data_set(tmp_path: Path) -> None
 
 
 def test_trainings_without_weights_to_start_from_stop_before_the_first_job(tmp_path: Path) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(small_copy(tmp_path))
     wanted = "results/runs/paper/{}/seed0/model.pt"
     done = run(
         folder, *("snakemake", wanted.format("unidistill_p2"), "--cores", "1", "--config", "scale=paper"), ok=False
@@ -118,17 +121,17 @@ def test_trainings_without_weights_to_start_from_stop_before_the_first_job(tmp_p
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="with one core every job has the machine for itself")
-def test_benchmarks_have_the_machine_for_themselves(clone: Path) -> None:
-    plan = snakemake(clone, "--cores", "2", "--dry-run", "--config", "scale=smoke", "--", "table_unidistill_s8")
+def test_benchmarks_have_the_machine_for_themselves(plans: Plans) -> None:
+    plan = plans("--cores", "2", "--config", "scale=smoke", "--", "table_unidistill_s8")
     measured = re.findall(r"rule bench:.*?threads: (\d+)", plan, flags=re.DOTALL)
     assert measured == ["2"] * 7
     assert jobs(plan)["bench"] == 7
-    assert "rule bench:" not in snakemake(clone, "--cores", "2", "--dry-run", "--", "table_unidistill_s7")
+    assert "rule bench:" not in plans("--cores", "1", "--config", "seeds=1", "--", "table_unidistill_s6")
 
 
-def test_the_paper_scale_is_planned_without_any_data(clone: Path) -> None:
+def test_the_paper_scale_is_planned_without_any_data(plans: Plans) -> None:
     """Live teachers, baselines with the loss of their table, and a note for every data set that is not there."""
-    plan = snakemake(clone, "--cores", "2", "--dry-run", "--printshellcmds", "--config", "scale=paper")
+    plan = plans.everything("paper")
     counts = jobs(plan)
     assert "cache_teacher" not in counts
     assert counts["convert"] == 3
@@ -139,13 +142,13 @@ def test_the_paper_scale_is_planned_without_any_data(clone: Path) -> None:
     assert not {"image_weights", "camera_further", "scratch_p2"} & {run for run, _ in trained}
     for table in (*(f"unidistill_s{k}" for k in range(1, 9)), "unidistill_paths"):
         assert f"results/paper/tables/{table}.csv" in plan
-    assert plan.count("--repeats 3 --batch 1 --out") == counts["bench"] == 7  # one frame a step, says the paper
+    measured = 7 + 3  # UniDistill's table S8, DistillBEV's cost; one frame a step, says UniDistill
+    assert plan.count("--repeats 3 --batch 1 --out") == counts["bench"] == measured
 
 
-def test_committed_results_do_not_count_as_done(tmp_path: Path) -> None:
+def test_committed_results_do_not_count_as_done(plans: Plans, tmp_path: Path) -> None:
     """A clone holds the tables of the default scale; without their runs, everything is made again."""
-    folder = copy_repository(tmp_path)
-    plan = snakemake(folder, "--cores", "2", "--dry-run")
+    folder, plan = copy_repository(tmp_path), plans.everything()
     outputs = {
         name
         for line in re.findall(r"output: (.*)", plan)
@@ -230,8 +233,8 @@ def test_an_unknown_setting_on_the_command_line_is_refused(clone: Path) -> None:
     assert "scal: unknown key (did you mean 'scale'?)" in done.stdout
 
 
-def test_the_preview_trains_single_seeds_of_default_runs(clone: Path) -> None:
-    plan = snakemake(clone, "preview", "--cores", "2", "--dry-run", "--config", "scale=smoke")
+def test_the_preview_trains_single_seeds_of_default_runs(plans: Plans) -> None:
+    plan = plans("preview", "--cores", "2", "--config", "scale=smoke")
     trained = set(re.findall(r"output: results/runs/smoke/(\w+)/seed(\d+)/model.pt", plan))
     tables = of_target(load_tables("smoke"), "preview").values()
     rows = rows_at("smoke")
@@ -244,7 +247,7 @@ def test_the_preview_trains_single_seeds_of_default_runs(clone: Path) -> None:
 
 
 def test_a_changed_table_is_made_again_and_its_neighbours_are_not(tmp_path: Path) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(small_copy(tmp_path))
     tables = [f"results/smoke/tables/{name}.csv" for name in ("unidistill_s7", "unidistill_adapters")]
     command = (*tables, "--cores", "2", "--config", "scale=smoke", "seeds=1")
     snakemake(folder, *command)
@@ -255,22 +258,22 @@ def test_a_changed_table_is_made_again_and_its_neighbours_are_not(tmp_path: Path
     assert "unidistill_s7" in plan
 
 
-def test_one_table_needs_only_its_runs(clone: Path) -> None:
-    plan = snakemake(clone, "table_unidistill_s6", "--cores", "1", "--dry-run", "--config", "seeds=1")
+def test_one_table_needs_only_its_runs(plans: Plans) -> None:
+    plan = plans("--cores", "1", "--config", "seeds=1", "--", "table_unidistill_s6")
     trained = set(re.findall(r"output: results/runs/sim/(\w+)/seed0/model.pt", plan))
     wanted = {"camera_base", "lidar_base", "s6_feature", "s6_feature_adapt", "s6_relation", "s6_relation_adapt"}
     assert wanted <= trained
     assert not {name for name in trained if name.startswith(("s7_", "le_", "curve_"))}
 
 
-def test_one_paper_needs_only_its_runs_and_says_what_it_costs(clone: Path) -> None:
-    plan = snakemake(clone, "datasets", "--cores", "1", "--dry-run")
+def test_one_paper_needs_only_its_runs_and_says_what_it_costs(plans: Plans) -> None:
+    plan = plans("datasets", "--cores", "1")
     counts = jobs(plan)
     assert (counts["train"], counts["table"], counts["part"]) == (2, 2, 1)
     assert not {"report", "figure"} & counts.keys()
     assert set(re.findall(r"output: results/runs/sim/(\w+)/seed0/model.pt", plan)) == {"kitti_lidar", "waymo_lidar"}
     assert re.search(r"estimated cost: 2 of 2 trainings to do", plan)
-    plan = snakemake(clone, "label_efficiency", "--cores", "1", "--dry-run")
+    plan = plans("label_efficiency", "--cores", "1")
     made = set(re.findall(r"results/(?:tables|figures|ledger)/(\w+)\.(?:csv|png)", plan))
     part = parts_of(load_tables("sim"), load_figures("sim"), load_claims("sim"))["label_efficiency"]
     assert made == {"label_efficiency", *part.tables, *part.figures}
@@ -297,20 +300,34 @@ def test_a_table_of_mixed_sources_asks_for_all_of_them(tmp_path: Path) -> None:
     assert {rule: jobs(plan)[rule] for rule in ("train", "profile")} == {"train": 1, "profile": 1}
 
 
-def test_a_breakdown_reads_what_an_evaluation_leaves(clone: Path) -> None:
+def test_a_breakdown_reads_what_an_evaluation_leaves(plans: Plans) -> None:
     """Nothing is trained or evaluated again for it, and its bins are those of the scale."""
     run = "results/runs/smoke/lidar_base/seed0"
-
-    def planned() -> str:
-        options = ("--cores", "1", "--dry-run", "--printshellcmds", "--config", "scale=smoke")
-        return snakemake(clone, *options, "--", f"{run}/breakdown_val.json")
-
-    plan = planned()
+    plan = plans("--cores", "1", "--config", "scale=smoke", "--", f"{run}/breakdown_val.json")
     assert {rule: jobs(plan)[rule] for rule in ("train", "evaluate", "breakdown")} == dict.fromkeys(
         ("train", "evaluate", "breakdown"), 1
     )
     assert f"{run}/metrics_val.json" in plan
     assert re.search(r"breakdown --run lidar_base --scale smoke --seed 0 --split val --range-bins 0,10,15,25 ", plan)
+
+
+def test_what_figures_of_crkd_show_is_looked_at_once(plans: Plans) -> None:
+    """Tables and figures share one look at each run; a figure of examples takes the seeds that belong together."""
+    items = ("table_crkd_gates", "table_crkd_events", "figure_crkd_1", "figure_crkd_2")
+    options = ("--cores", "1", "--config", "scale=smoke", "seeds=1")
+    plan = plans(*options, "--", *items)
+    looked = {
+        kind: set(re.findall(rf"output: results/runs/smoke/(\w+/seed\d)/{kind}_val.json", plan))
+        for kind in ("gates", "matches")
+    }
+    own = {f"{run}/seed0" for run in ("crkd", "crkd_further", "crkd_student", "crkd_teacher")}
+    assert own <= looked["gates"] & looked["matches"]
+    counts = jobs(plan)
+    assert (counts["gates"], counts["matches"]) == (len(looked["gates"]), len(looked["matches"]))
+    assert (counts["table"], counts["figure"]) == (2, 2)
+    plan = plans(*options, "--", "figure_crkd_2")
+    assert jobs(plan)["matches"] == 3
+    assert "gates" not in jobs(plan)
 
 
 def lasting(page: str) -> list[str]:
@@ -345,7 +362,7 @@ def test_the_page_is_made_from_what_is_committed(tmp_path: Path) -> None:
 
 
 def test_a_changed_setting_repeats_its_runs_and_prose_does_not(tmp_path: Path) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(small_copy(tmp_path))
     models = [f"results/runs/smoke/{name}/seed0/model.pt" for name in ("lidar_base", "camera_base")]
     command = (*models, "--cores", "2", "--config", "scale=smoke")
     snakemake(folder, *command)
@@ -363,7 +380,7 @@ def test_a_changed_setting_repeats_its_runs_and_prose_does_not(tmp_path: Path) -
 
 def test_changed_settings_measure_a_run_again(tmp_path: Path) -> None:
     """A run that is measured need not be trained: its costs and profile must go by the settings themselves."""
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(small_copy(tmp_path))
     files = [f"results/smoke/{kind}/lidar_base.json" for kind in ("costs", "profiles")]
     command = (*files, "--cores", "2", "--config", "scale=smoke")
     log = snakemake(folder, *command)
@@ -387,7 +404,7 @@ def overlaps(folder: Path) -> bool:
 
 @pytest.mark.parametrize(("gpus", "side_by_side"), [(1, False), (0, True)])
 def test_gpu_jobs_do_not_exceed_the_gpus(tmp_path: Path, gpus: int, side_by_side: bool) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path), train_seconds=1.0)
+    folder = with_fake_launcher(small_copy(tmp_path), train_seconds=1.0)
     models = [f"results/runs/smoke/lidar_base/seed{seed}/model.pt" for seed in (0, 1, 2)]
     snakemake(folder, *models, "--cores", "3", "--config", "scale=smoke", f"gpus={gpus}")
     calls = [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
@@ -396,7 +413,7 @@ def test_gpu_jobs_do_not_exceed_the_gpus(tmp_path: Path, gpus: int, side_by_side
 
 
 def test_teachers_start_first(tmp_path: Path) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(small_copy(tmp_path))
     names = ["camera_fresh", "camera_reweighted", "lidar_base", "fusion_base"]
     models = [f"results/runs/smoke/{name}/seed0/model.pt" for name in names]
     log = snakemake(folder, *models, "--cores", "1", "--config", "scale=smoke")
@@ -405,21 +422,21 @@ def test_teachers_start_first(tmp_path: Path) -> None:
     assert order.index("fusion_base") > order.index("lidar_base"), "which it starts from"
 
 
-def test_groups_of_the_cluster_profile_can_be_planned(clone: Path) -> None:
+def test_groups_of_the_cluster_profile_can_be_planned(plans: Plans) -> None:
     """Rules that need each other by way of a rule outside of their group could not be submitted together."""
     profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
-    plan = snakemake(clone, "--dry-run", "--config", "scale=smoke", "--groups", *profile["groups"])
+    plan = plans("--config", "scale=smoke", "seeds=1", "--groups", *profile["groups"])
     assert jobs(plan)["train"] > 100
 
 
 @pytest.mark.parametrize("profile", ["default", "slurm"])
-def test_profiles_load(clone: Path, profile: str) -> None:
+def test_profiles_load(plans: Plans, profile: str) -> None:
     if profile == "slurm":
         pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the slurm extra")
     folder = "profiles/default" if profile == "default" else f"workflow/profiles/{profile}"
-    plan = snakemake(clone, "table_unidistill_s7", "--workflow-profile", folder, "--dry-run", "--config", "scale=smoke")
+    plan = plans("table_unidistill_s7", "--workflow-profile", folder, "--config", "scale=smoke")
     assert jobs(plan)["table"] == 1
-    assert yaml.safe_load((clone / folder / "config.yaml").read_text())["rerun-incomplete"] is True
+    assert yaml.safe_load((plans.clone / folder / "config.yaml").read_text())["rerun-incomplete"] is True
 
 
 def test_conda_environment_names_what_bevkd_imports() -> None:
@@ -429,6 +446,28 @@ def test_conda_environment_names_what_bevkd_imports() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     wanted = re.findall(r'"([a-z0-9]+)', project.partition("dependencies = [")[2].partition("]")[0])
     assert set(wanted) - named <= {"snakemake", "dvc"}, "jobs run without the workflow tools"
+
+
+def test_a_teacher_has_one_cache_job_for_the_rows_of_a_paper_and_tier(tmp_path: Path) -> None:
+    """Whatever they tap; one paper asks for none of another one's, and a tier for none of a later one's."""
+    folder = copy_repository(tmp_path)
+
+    def made(*targets: str, scale: str = "smoke") -> list[tuple[str, str]]:
+        plan = snakemake(folder, *targets, "--cores", "1", "--dry-run", "--config", f"scale={scale}")
+        found = re.findall(rf"output: results/cache/{scale}/(\w+)/([\w-]+)\.json$", plan, flags=re.MULTILINE)
+        assert len(found) == len(set(found)) == jobs(plan)["cache_teacher"]
+        return found
+
+    papers = {paper: made(paper) for paper in ("crkd", "distillbev")}
+    for paper, found in papers.items():
+        assert {audience for _, audience in found} == {f"{paper}-all"}
+    whole = made(scale="sim")
+    assert {audience.partition("-")[2] for _, audience in whole} <= {"all", "demand"}
+    assert len({cache for cache, _ in whole}) <= 50, "87 when each choice of taps had a cache of its own"
+    rows = [row for row in load_rows().values() if row.teacher and row.target == "all"]
+    read = {(name, audience_of(run)) for run in (load_run(row.id, "sim", row.seeds[0]) for row in rows)
+            for name in caches_of(run)}  # fmt: skip
+    assert set(whole) <= read | {one for one in whole if one[1].endswith("-demand")}
 
 
 def test_students_wait_for_the_teacher_of_their_seed(tmp_path: Path) -> None:

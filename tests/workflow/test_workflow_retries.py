@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from workflow_case import ROOT, copy_repository, run
+from workflow_case import ROOT, run, small_copy
 
 MODEL = "results/runs/smoke/lidar_base/seed0/model.pt"
 
@@ -19,7 +19,7 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("status", "tries"), [(2, 1), (3, 1), (1, 2), (137, 2)])
 def test_only_a_crash_is_tried_again(tmp_path: Path, status: int, tries: int) -> None:
-    folder = copy_repository(tmp_path)
+    folder = small_copy(tmp_path)
     index = folder / "data" / "index" / "nuscenes_sim" / "smoke" / "frames.parquet"
     index.parent.mkdir(parents=True)
     (folder / "data" / "nuscenes_sim" / "smoke").mkdir(parents=True)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import yaml
-from workflow_case import copy_repository, jobs, snakemake, with_fake_launcher
+from workflow_case import jobs, small_copy, snakemake, with_fake_launcher
 
 RUNS = {
     "defaults": {"dataset": "nuscenes_sim", "model": "camera", "target": "extended"},
@@ -33,7 +33,7 @@ FIGURE = {
 
 
 def test_the_plan_follows_starting_weights_and_snapshots(tmp_path: Path) -> None:
-    folder = with_fake_launcher(copy_repository(tmp_path))
+    folder = with_fake_launcher(small_copy(tmp_path))
     paper = folder / "config" / "papers" / "stages"
     paper.mkdir()
     for stem, content in (

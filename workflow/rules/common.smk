@@ -25,13 +25,16 @@ from bevkd.config.papers import stand_ins_at
 from bevkd.config.snapshots import FOLDER as SNAPSHOTS, snapshot_metrics
 from bevkd.config.tiers import of_target, promised as tiers_of
 from bevkd.config.weights import check_weights_there, weights_folder
+from bevkd.data.reads import LidarVirtual, reads_of
+from bevkd.data.virtual.places import MANIFEST, folder_of as virtual_points_folder
 from bevkd.distill import cache_name, estimate_cache_bytes
-from bevkd.distill.cache_key import caches_of, reads_cache, readers_of
+from bevkd.distill.cache_key import audience_of, audiences_of, caches_of, reads_cache
 from bevkd.io import digest
 from bevkd.report.pages import headline_table
 from bevkd.report.parts import ledger_file, part_file, part_metrics, parts_of
 from bevkd.report.runs import results_dir
 from bevkd.report.spec import load_claims, load_figures, load_tables, reads
+from bevkd.report.splits import require_split, splits_read
 from launch import devices, prepare_environment
 from order import PRINTED, STEP, in_order, levels
 from rate_limit import end_rate_limit
@@ -86,24 +89,23 @@ def first_seed_digest(wildcards):
     return identity_digest(run_config(wildcards.run))
 
 
-# Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> the first training
-# that reads it, and the runs of all that do.
+# Index folder -> dataset settings; folder of a simulated data set -> its format; teacher cache -> by paper and tier the
+# trainings that read it, for which it is made in one pass.
 DATASETS = {}
 SIMULATED = {}
 CACHES = {}
-CACHE_READERS = {}
 for _run in ROWS:
     _config = run_config(_run)
     DATASETS.setdefault(_config.data.index, _config.data)
     if _config.data.root == f"data/{_config.data.kind}_sim/{SCALE}":
         SIMULATED[_config.data.root] = _config.data.kind
     for _name, _readers in caches_of(_config).items():
-        CACHES.setdefault(_name, _readers[0])
-        CACHE_READERS.setdefault(_name, []).extend((_run, reader.seed) for reader in _readers)
+        CACHES.setdefault(_name, {}).setdefault(audience_of(_config), []).extend(_readers)
 for _paper in load_papers().values():
     _file = str(_paper.file("claims"))
     checked(check_lengths, _paper.comparisons, SCALE, lambda run: run_config(run).train, _file, stand_ins_at(SCALE))
-SPLITS = sorted({split for data in DATASETS.values() for split in (data.report_split, data.tune_split)})
+AUDIENCES = sorted({audience for readers in CACHES.values() for audience in readers})
+SPLITS = splits_read(DATASETS.values(), [*TABLES.values(), *FIGURES.values(), *CLAIMS.values()])
 WAITING = waiting(ROWS)
 BROKEN_DOWN = [run for run in ROWS if run_config(run).data.kind == "nuscenes"]  # whose metrics are also given by groups
 
@@ -155,6 +157,30 @@ def check_image_weights(dag):
             checked(check_weights_there, run_config(job.wildcards_dict["run"]))
 
 
+def check_splits(dag):
+    """Stop before the first job where a data set lacks a split that something is evaluated on.
+
+    Raises:
+        WorkflowError: one does; the message names the splits that it has.
+    """
+    todo = list(dag.needrun_jobs())
+    remade = {job.wildcards_dict["index"] for job in todo if job.rule.name == "convert"}
+    found = [(run_config(w["run"]).data, w["split"]) for job in todo if "split" in (w := job.wildcards_dict)]
+    for (index, split), data in {(data.index, split): data for data, split in found}.items():
+        checked(require_split, data, split, SCALE, index not in remade)
+
+
+CACHE_FILES = {}
+
+
+def cache_file(config):
+    """The teacher cache that a training reads: one for all seeds of a run that have the same seed of its teacher."""
+    key = (config.run, config.teacher_seed)
+    if key not in CACHE_FILES:
+        CACHE_FILES[key] = f"{CACHE}/{cache_name(config)}/{audience_of(config)}.json"
+    return CACHE_FILES[key]
+
+
 @functools.cache
 def run_file(run, seed, name):
     """A file of a run."""
@@ -166,6 +192,26 @@ def index_of(run):
     return f"{run_config(run).data.index}/frames.parquet"
 
 
+def networks_of(config):
+    """Settings of a run and, where it has one, of its teacher."""
+    return [config, *([run_config(config.row.teacher)] if config.row.teacher else [])]
+
+
+def virtual_points_of(*configs):
+    """What says that the virtual points are there which networks of these runs read of the first one's data; as inputs."""
+    data = configs[0].data
+    if any(reads_of(config.model, config.data).get(LidarVirtual) for config in configs):
+        return {"virtual_points": str(virtual_points_folder(data.index) / MANIFEST)}
+    return {}
+
+
+def data_files():
+    """Indices of the default target, and what says that the virtual points of some are there."""
+    configs = [run_config(run) for run, row in ROWS.items() if row.target == "all"]
+    virtual = [path for config in configs for path in virtual_points_of(*networks_of(config)).values()]
+    return sorted({*(f"{config.data.index}/frames.parquet" for config in configs), *virtual})
+
+
 def teacher_file(run, seed=None):
     """The teacher's weights of a seed of a run (of its first when none is given)."""
     row = ROWS[run]
@@ -174,40 +220,41 @@ def teacher_file(run, seed=None):
 
 def cache_inputs(wildcards):
     """What a teacher cache is made from."""
-    reader = CACHES[wildcards.cache]
-    return {"index": index_of(reader.run), "teacher": teacher_file(reader.run, reader.seed)}
+    reader = CACHES[wildcards.cache][wildcards.audience][0]
+    inputs = {"index": index_of(reader.run), "teacher": teacher_file(reader.run, reader.seed)}
+    return inputs | virtual_points_of(reader, run_config(reader.row.teacher))
 
 
 def training_inputs(wildcards):
     """What a training reads: the index; when distilled, the teacher's targets or its weights; weights to start from."""
     config = run_config(wildcards.run, wildcards.seed)
-    row, inputs = config.row, {"index": index_of(wildcards.run)}
+    row, inputs = config.row, {"index": index_of(wildcards.run), **virtual_points_of(*networks_of(config))}
     note_missing_weights(weights_folder(config.model))
     if reads_cache(config):
-        inputs["cache"] = f"{CACHE}/{cache_name(config)}/manifest.json"
+        inputs["cache"] = cache_file(config)
     elif row.teacher:
         inputs["teacher"] = teacher_file(wildcards.run, wildcards.seed)
     if row.inits:
-        starts = [(init.run, init.seed_for(int(wildcards.seed))) for init in row.inits]
+        starts = [(init.run, row.init_seed_for(init, int(wildcards.seed))) for init in row.inits]
         inputs["init"] = [run_file(*start, "model.pt") for start in starts]
     return inputs
 
 
 def bench_inputs(wildcards):
     """What measuring a training needs: the index and the teacher's weights."""
-    inputs = {"index": index_of(wildcards.run)}
+    inputs = {"index": index_of(wildcards.run), **virtual_points_of(*networks_of(run_config(wildcards.run)))}
     if ROWS[wildcards.run].teacher:
         inputs["teacher"] = teacher_file(wildcards.run)
     return inputs
 
 
 def split_of(run, split):
-    """The split of a run's data that is reported, or the one for tuning."""
+    """The split of a run's data that is reported, the one for tuning, or any other by its own name."""
     return run_config(run).data.split(split)
 
 
 def metrics_file(run, seed, split="report"):
-    """Metrics of a run on the split that is reported or on the one for tuning."""
+    """Metrics of a run on a split, named as tables name it."""
     return run_file(run, seed, f"metrics_{split_of(run, split)}.json")
 
 
@@ -223,10 +270,23 @@ def snapshots_metrics(run, seed, split="report"):
 
 
 def item_inputs(item):
-    """Files that a table, a figure or a claim reads of runs, whatever kinds of them it mixes."""
-    return list(
-        dict.fromkeys(path for kind, pairs in reads(item, ROWS).items() for path in files_of(kind, pairs, item))
-    )
+    """Files that a table, a figure or a claim reads of runs, whatever kinds of them it mixes; the mark of a figure that
+    reads none.
+    """
+    found = [path for kind, pairs in reads(item, ROWS).items() for path in files_of(kind, pairs, item)]
+    return list(dict.fromkeys(found)) or [mark_of(item)]
+
+
+def mark_of(item):
+    """What a figure that reads nothing of runs has in their place: no clone holds it, and targets ask for it, as they
+    ask for runs, or the committed picture would be taken for made.
+    """
+    return f"{CACHE}/drawn/{item.name}"
+
+
+def marks_of(figures):
+    """The marks of those figures that have one."""
+    return [mark_of(figure) for figure in figures if not reads(figure, ROWS)]
 
 
 def files_of(kind, pairs, item):
@@ -235,8 +295,10 @@ def files_of(kind, pairs, item):
     models = [run_file(run, seed, "model.pt") for run, seed in pairs]
     if kind == "metrics":
         return [metrics_file(run, seed, split) for run, seed in pairs]
-    if kind == "breakdown":
-        return [run_file(run, seed, f"breakdown_{split_of(run, split)}.json") for run, seed in pairs]
+    if kind in ("breakdown", "gates", "matches"):
+        return [run_file(run, seed, f"{kind}_{split_of(run, split)}.json") for run, seed in pairs]
+    if kind == "attention":
+        return [run_file(run, seed, f"attention_{split_of(run, split)}.npz") for run, seed in pairs]
     if kind == "response":
         return [f"{RESULTS}/responses/{run}/seed{seed}/{split_of(run, split)}.json" for run, seed in pairs]
     if kind == "snapshots":
@@ -247,11 +309,13 @@ def files_of(kind, pairs, item):
 
 
 def definition_of(*items):
-    """Changes when tables, figures or claims do, or the published numbers beside them, so that Snakemake makes them
-    again.
+    """Changes when tables, figures or claims do, or the published numbers beside them, or the settings that a figure
+    without runs is drawn from, so that Snakemake makes them again.
     """
     printed = any(getattr(item, "published", None) or getattr(item, "context", None) for item in items)
-    return digest([[to_plain(item) for item in items], published_digest() if printed else ""])
+    said = [[to_plain(item) for item in items], published_digest() if printed else ""]
+    drawn = [identity_digest(config) for item in items if hasattr(item, "settings") for config in item.settings(ROWS)]
+    return digest([*said, drawn] if drawn else said)
 
 
 @functools.cache
@@ -268,10 +332,12 @@ def pages_digest():
 
 
 def runs_metrics(target):
-    """Metrics of every run of a target, and those on other splits that its tables, figures and claims read."""
+    """Metrics of every run of a target, and what else its tables, figures and claims read of the folders of runs, by
+    which DVC knows whether these are what they were.
+    """
     named = [metrics_file(run, seed) for run, row in ROWS.items() if row.target == target for seed in row.seeds]
     items = [item for kind in (TABLES, FIGURES, CLAIMS) for item in kind.values() if item.target == target]
-    read = [path for item in items if "metrics" in item.artefacts for path in item_inputs(item)]
+    read = [path for item in items for path in item_inputs(item) if path.startswith(f"{RUNS}/")]
     return list(dict.fromkeys(named + read))
 
 
@@ -329,7 +395,8 @@ def outputs_of(target):
     pages = [f"{RESULTS}/report.html", f"{RESULTS}/metrics.json"] if target == "all" else []
     # Tuning never looks at the reported split; its table reads what it needs on the other one.
     metrics = [] if target == "tuning" else runs_metrics(target)
-    return metrics + parts_outputs(target) + pages
+    marks = marks_of(of_target(FIGURES, target).values())
+    return metrics + marks + parts_outputs(target) + pages
 
 
 def preview_outputs():

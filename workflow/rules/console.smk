@@ -12,7 +12,8 @@ def work_of(job, cost):
     """A job as it is shown."""
     wildcards = dict(job.wildcards_dict)
     if "cache" in wildcards:
-        wildcards["cache"] = f"of {CACHES[wildcards['cache']].row.teacher}"
+        teacher = CACHES[wildcards["cache"]][wildcards["audience"]][0].row.teacher
+        wildcards |= {"cache": f"of {teacher}", "audience": f"for {wildcards['audience']}"}
     if "number" in wildcards:
         wildcards |= {"number": f"at {wildcards['number']}", "parts": f"of {wildcards['parts']}"}
     if "seed" in wildcards:
@@ -66,5 +67,5 @@ def begin_console(log):
 
 def end_console():
     """Ctrl-C is no error."""
-    if CONSOLE is not None and CONSOLE.interrupted:
+    if CONSOLE is not None and CONSOLE.heard.is_set():
         raise SystemExit(console.INTERRUPTED)

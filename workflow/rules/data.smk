@@ -50,7 +50,32 @@ rule convert:
         " --out {wildcards.index:q} --workers {threads:q} {params.links:q} > {log:q} 2>&1"
 
 
+# Beside the masks and sweeps of a data set, once, where a network reads them. Masks of simulated images are made with them.
+rule virtual_points:
+    input:
+        frames="{index}/frames.parquet",
+    output:
+        manifest="{index}_virtual/manifest.json",
+    log:
+        f"{LOGS}/virtual_points/{{index}}.log",
+    benchmark:
+        f"{BENCHMARKS}/virtual_points/{{index}}.tsv"
+    priority: lambda wildcards: data_priority(wildcards.index)
+    conda:
+        ENV
+    threads: lambda wildcards: data_processes(wildcards.index)
+    resources:
+        mem_mb=lambda wildcards, threads: 700 * threads,
+        runtime=240,
+    params:
+        root=lambda wildcards: DATASETS[wildcards.index].root,
+        links=lambda wildcards: [f"--link-target={folder}" for folder in DATASETS[wildcards.index].link_targets],
+    shell:
+        "python workflow/scripts/launch.py 0 virtual-points --index {wildcards.index:q} --root {params.root:q} --workers {threads:q}"
+        " {params.links:q} > {log:q} 2>&1"
+
+
 rule dataset:
     input:
-        sorted({index_of(run) for run, row in ROWS.items() if row.target == "all"}),
+        data_files(),
     localrule: True

@@ -2,23 +2,24 @@
 import atexit
 from collections import Counter
 
-from bevkd.distill.sizes import expected_entries
+from bevkd.distill.sizes import adding, expected_entries
 from schedule import Planned, ends
 
 SHARED = "data and pages"  # what no paper has for itself
-DATA = ("simulate", "convert")  # rules that use several cores
+DATA = ("simulate", "convert", "virtual_points")  # rules that use several cores
+LOOKS = ("evaluate", "evaluate_snapshot", "response", "gates", "attention", "matches")  # at every frame each
 PAGES = ("table", "figure", "part", "report", "report_preview")
 
 
 def part_of(job):
-    """The paper that a job belongs to; a cache goes with its teacher."""
+    """The paper that a job belongs to; a cache goes with those it is made for."""
     wildcards = job.wildcards_dict
     for kind, items in (("table", TABLES), ("figure", FIGURES)):
         if kind in wildcards:
             return items[wildcards[kind]].part
     if "part" in wildcards:
         return PARTS[wildcards["part"]].paper
-    run = CACHES[wildcards["cache"]].row.teacher if "cache" in wildcards else wildcards.get("run")
+    run = CACHES[wildcards["cache"]][wildcards["audience"]][0].run if "cache" in wildcards else wildcards.get("run")
     return SHARED if run is None else paper_of(run).name
 
 
@@ -30,11 +31,12 @@ def seconds_of(job, cost):
     if name == "train":
         return training_seconds(wildcards["run"])
     if name in DATA:
-        return cost.start + cost.of(name, job.params.reader)
+        return cost.start + cost.of(name, getattr(job.params, "reader", ""))
     if name == "cache_teacher":
-        run = CACHES[wildcards["cache"]].run
-        return cost.start + cache_entries(run) * cost.of("cache", ROWS[ROWS[run].teacher].model)
-    if name in ("evaluate", "evaluate_snapshot", "response"):
+        teacher = CACHES[wildcards["cache"]][wildcards["audience"]][0].row.teacher
+        entries = cache_entries(wildcards["cache"], wildcards["audience"])
+        return cost.start + entries * cost.of("cache", ROWS[teacher].model)
+    if name in LOOKS:
         return cost.start + cost.of("evaluate" if name != "response" else name, ROWS[wildcards["run"]].model)
     if name == "bench":
         run, ways = wildcards["run"], 3 if ROWS[wildcards["run"]].teacher else 1
@@ -44,9 +46,30 @@ def seconds_of(job, cost):
 
 
 @functools.cache
-def cache_entries(run):
-    """About how many frames under how many augmentations the teacher cache of a run holds."""
-    return sum(expected_entries(run_config(run), readers_of(run_config(run)))[0])
+def caches_to_make():
+    """The caches that the plan makes: by cache, for whom in which order."""
+    jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name == "cache_teacher"]
+    out = {}
+    for job in sorted(jobs, key=lambda job: -job.priority):
+        out.setdefault(job.wildcards_dict["cache"], []).append(job.wildcards_dict["audience"])
+    return out
+
+
+def readers_in_plan(cache, audiences):
+    """Trainings that a cache is made for, with every seed of the configuration."""
+    known = audiences_of(cache, SCALE)
+    return [reader for audience in audiences for reader in known[audience]]
+
+
+@functools.cache
+def cache_entries(cache, audience):
+    """About at how many frames under how many augmentations the teacher of a cache looks for an audience: what was made
+    for others before it is there.
+    """
+    planned = caches_to_make().get(cache, [audience])
+    earlier = planned[: planned.index(audience)] if audience in planned else []
+    new = adding(readers_in_plan(cache, [audience]), readers_in_plan(cache, earlier))
+    return sum(expected_entries(new[0], new)[0]) if new else 0.0
 
 
 def schedule_of(todo, cost, cores):
@@ -92,9 +115,9 @@ def estimate(todo, trainings, cores):
         seconds[part_of(job)] += seconds_of(job, cost)
     order = sorted(seconds, key=lambda part: (part == SHARED, part))
     lines = [f"  {part:<20}{counts[part]:>5} trainings {seconds[part] / 60:>7.0f} CPU minutes" for part in order]
-    caches = [CACHES[job.wildcards_dict["cache"]] for job in todo if job.rule.name == "cache_teacher"]
+    caches = {cache: readers_in_plan(cache, audiences) for cache, audiences in caches_to_make().items()}
     if caches:
-        size = sum(estimate_cache_bytes(run, readers_of(run)) for run in caches)
+        size = sum(estimate_cache_bytes(readers[0], readers) for readers in caches.values())
         lines.append(f"  {len(caches)} teacher caches, about {size / 1e9:.1f} GB on disk")
     schedule = schedule_of(todo, cost, cores)
     lines += filter(None, [headlines_text(schedule)])

@@ -106,3 +106,81 @@ rule response:
     shell:
         "python workflow/scripts/launch.py {resources.gpu:q} response --run {wildcards.run:q} --scale {params.scale:q} --seed {wildcards.seed:q}"
         " --split {wildcards.split:q} --out {output.response:q} > {log:q} 2>&1"
+
+
+# How much of the sensors' maps lies in objects and on roads, before and after the gates of a fusion (CRKD, Figure 1).
+rule gates:
+    input:
+        index=lambda wildcards: index_of(wildcards.run),
+        model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
+    output:
+        gates=f"{RUNS}/{{run}}/seed{{seed}}/gates_{{split}}.json",
+    log:
+        f"{LOGS}/gates/{{run}}-seed{{seed}}-{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/gates/{{run}}-seed{{seed}}-{{split}}.tsv"
+    priority: lambda wildcards: evaluation_priority(wildcards.run, wildcards.seed)
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=GPU,
+    params:
+        scale=SCALE,
+    shell:
+        "python workflow/scripts/launch.py {resources.gpu:q} gates --run {wildcards.run:q} --scale {params.scale:q} --seed {wildcards.seed:q}"
+        " --split {wildcards.split:q} > {log:q} 2>&1"
+
+
+# Where a run looks: spatial attention of the map before its head, frame by frame (DistillBEV, Figure 7).
+rule attention:
+    input:
+        index=lambda wildcards: index_of(wildcards.run),
+        model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
+    output:
+        attention=f"{RUNS}/{{run}}/seed{{seed}}/attention_{{split}}.npz",
+    log:
+        f"{LOGS}/attention/{{run}}-seed{{seed}}-{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/attention/{{run}}-seed{{seed}}-{{split}}.tsv"
+    priority: lambda wildcards: evaluation_priority(wildcards.run, wildcards.seed)
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=GPU,
+    params:
+        scale=SCALE,
+    shell:
+        "python workflow/scripts/launch.py {resources.gpu:q} attention --run {wildcards.run:q} --scale {params.scale:q} --seed {wildcards.seed:q}"
+        " --split {wildcards.split:q} > {log:q} 2>&1"
+
+
+# What a run finds object by object, for comparisons of two runs in the same frames (CRKD, Figure 2).
+rule matches:
+    input:
+        index=lambda wildcards: index_of(wildcards.run),
+        model=f"{RUNS}/{{run}}/seed{{seed}}/model.pt",
+    output:
+        matches=f"{RUNS}/{{run}}/seed{{seed}}/matches_{{split}}.json",
+    log:
+        f"{LOGS}/matches/{{run}}-seed{{seed}}-{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/matches/{{run}}-seed{{seed}}-{{split}}.tsv"
+    priority: lambda wildcards: evaluation_priority(wildcards.run, wildcards.seed)
+    conda:
+        ENV
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=GPU,
+    params:
+        scale=SCALE,
+    shell:
+        "python workflow/scripts/launch.py {resources.gpu:q} matches --run {wildcards.run:q} --scale {params.scale:q} --seed {wildcards.seed:q}"
+        " --split {wildcards.split:q} > {log:q} 2>&1"

@@ -31,6 +31,13 @@ rule table:
         "python workflow/scripts/launch.py 0 table {wildcards.table:q} --scale {params.scale:q} --seeds {params.seeds:q} --out {params.out:q} --page > {log:q} 2>&1"
 
 
+# Begins a figure that reads nothing of runs; see `mark_of`.
+rule drawn:
+    output:
+        touch(f"{CACHE}/drawn/{{figure}}"),
+    localrule: True
+
+
 rule figure:
     input:
         runs=lambda wildcards: item_inputs(FIGURES[wildcards.figure]),
@@ -182,6 +189,7 @@ for _part in PARTS.values():
             input:
                 part_outputs(_part),
                 part_runs(_part),
+                marks_of(_part.figures.values()),
             localrule: True
 
 

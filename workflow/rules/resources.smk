@@ -21,8 +21,8 @@ def training_seconds(run):
     cost = SETTINGS.cost.get(SCALE)
     if cost is None or ROWS[run].model not in cost.per_step:
         return 0.0
-    factor = cost.distilled if ROWS[run].teacher else 1.0
-    return cost.start + factor * cost.per_step[ROWS[run].model] * training_steps(run)
+    method, steps = ROWS[run].method, training_steps(run)
+    return cost.start + steps * cost.factor(method.kind if method else "") * cost.per_step[ROWS[run].model]
 
 
 def data_seconds(index):
@@ -80,9 +80,9 @@ def training_priority(run, seed):
     return level_of((run, int(seed))) + 5_000 * min(WAITING[run], 5) + min(4_999, round(training_seconds(run)))
 
 
-def cache_priority(cache):
+def cache_priority(cache, audience):
     """Before the trainings of the first table that wants it."""
-    return level_of(*CACHE_READERS[cache]) + 30_000
+    return level_of(*((reader.run, reader.seed) for reader in CACHES[cache][audience])) + 30_000
 
 
 def evaluation_priority(run, seed):

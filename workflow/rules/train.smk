@@ -33,12 +33,13 @@ rule cache_teacher:
     input:
         unpack(cache_inputs),
     output:
-        manifest=f"{CACHE}/{{cache}}/manifest.json",
+        # The targets lie beside it, tap by tap: what is there is not made again, whoever it was made for.
+        made=f"{CACHE}/{{cache}}/{{audience}}.json",
     log:
-        f"{LOGS}/cache_teacher/{{cache}}.log",
+        f"{LOGS}/cache_teacher/{{cache}}/{{audience}}.log",
     benchmark:
-        f"{BENCHMARKS}/cache_teacher/{{cache}}.tsv"
-    priority: lambda wildcards: cache_priority(wildcards.cache)
+        f"{BENCHMARKS}/cache_teacher/{{cache}}/{{audience}}.tsv"
+    priority: lambda wildcards: cache_priority(wildcards.cache, wildcards.audience)
     conda:
         ENV
     threads: 1
@@ -50,4 +51,5 @@ rule cache_teacher:
         # Its readers are no parameters: another row that reads it must not make it, and all its students, anew.
         scale=SCALE,
     shell:
-        "python workflow/scripts/launch.py {resources.gpu:q} cache --name {wildcards.cache:q} --scale {params.scale:q} > {log:q} 2>&1"
+        "python workflow/scripts/launch.py {resources.gpu:q} cache --name {wildcards.cache:q}"
+        " --audience {wildcards.audience:q} --scale {params.scale:q} > {log:q} 2>&1"

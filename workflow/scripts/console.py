@@ -23,6 +23,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 PATIENCE = 5.0  # seconds until jobs that go on after Ctrl-C are asked to stop
+GRACE = 1.0  # seconds in which Ctrl-C may still be heard, of which a job has ended already
 TAIL = 15  # lines of a failed job's log
 AGAIN = "run the same command to go on"
 INTERRUPTED = 130  # exit status of what Ctrl-C ended
@@ -77,7 +78,8 @@ class Console(LogHandlerBase):
         self.replaced: logging.Handler | None = None
         self.early: list[logging.LogRecord] = []  # what came before the plan
         self.failed: dict[int, str] = {}  # jobs that have not been done since
-        self.interrupted = self.stopping = self.told = False
+        self.heard = threading.Event()  # Ctrl-C
+        self.stopping = self.told = False
         self.announced: int | None = None  # the next table or figure, as it has been said
         self.bar: Any = None
 
@@ -110,7 +112,7 @@ class Console(LogHandlerBase):
         before = signal.getsignal(signal.SIGINT)
 
         def interrupt(number: int, frame: Any) -> None:
-            self.interrupted = True  # before the jobs, which hear it as well, are reported as failed
+            self.heard.set()  # before the jobs, which hear it as well, are reported as failed
             # An exception that comes while objects are deleted, or in a callback, goes no further: then once more.
             later(1.0, lambda: self.stopping or os.kill(os.getpid(), signal.SIGINT))
             if callable(before):
@@ -151,7 +153,8 @@ class Console(LogHandlerBase):
         elif text.startswith("Will exit after finishing currently running jobs"):
             self._say("asked to stop: waiting for the jobs that run")
         elif text.startswith("Terminating processes on user request"):
-            self.interrupted = self.stopping = True
+            self.stopping = True
+            self.heard.set()
             self._say("stopping: trainings leave a checkpoint")
             later(PATIENCE, end_jobs)
 
@@ -199,7 +202,8 @@ class Console(LogHandlerBase):
         work = self.progress.work.get(job) if self.progress else None
         if self.progress is not None:
             self.progress.stop(job)
-        if self.interrupted:
+        # On a busy machine a job that Ctrl-C has ended is reported before the handler of this process had its turn.
+        if self.heard.wait(GRACE):
             return
         name = f"{work.what} {work.which}" if work else str(record.rule_name)  # type: ignore[attr-defined]
         self.failed[job] = name
@@ -217,7 +221,7 @@ class Console(LogHandlerBase):
         """Errors and warnings of Snakemake itself, once."""
         text = str(record.msg)
         of_a_job = event == LogEvent.ERROR and "CalledProcessError" in text
-        if of_a_job or text.startswith(_REPEATED) or (self.interrupted and event is not None):
+        if of_a_job or text.startswith(_REPEATED) or (self.heard.is_set() and event is not None):
             return
         self.early.clear()
         if self.replaced is not None:
@@ -235,7 +239,7 @@ class Console(LogHandlerBase):
                     self.replaced.emit(record)
             return
         done, took = f"{len(progress.done)} of {len(progress.work)} jobs", progress.clock() - progress.began
-        if self.interrupted:
+        if self.heard.is_set():
             self._say(f"interrupted after {time_text(took)}, {done} done; {AGAIN}")
         elif len(progress.done) == len(progress.work):
             self._say(f"done: {done} in {time_text(took)}")

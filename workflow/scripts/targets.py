@@ -32,7 +32,7 @@ def meant(name: str, rules: Collection[str], files: Collection[str]) -> str:
     whole = next((f"{prefix}{name}" for prefix in PREFIXES if f"{prefix}{name}" in rules), None)
     if whole is not None:  # the name of a run or a table alone
         return f" (did you mean {whole!r}?)"
-    is_file = "/" in name or Path(name).suffix in {Path(file).suffix for file in files}
+    is_file = "/" in name or Path(name).suffix in {Path(file).suffix for file in files} - {""}
     return nearest(name, files if is_file else rules) or " (`snakemake --list` names all targets)"
 
 

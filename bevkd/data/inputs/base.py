@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +57,14 @@ class InputReader(Generic[D]):
         declared: what is wanted.
         loader: finds the records of a frame.
 
+    Attributes:
+        pastes: objects may be pasted into frames that it reads.
+
     Raises:
         ConfigError: the index does not hold that much.
     """
+
+    pastes: ClassVar[bool] = False
 
     def __init__(self, declared: D, loader: FrameLoader) -> None:
         self.declared, self.loader = declared, loader
@@ -76,6 +81,24 @@ class InputReader(Generic[D]):
     def augment(self, frame: int, raw: RawFrame, sample: Sample, change: Change) -> None:
         """Put its augmented part into `sample`: new kinds of input into `sample.extra`. `raw` stays as it is."""
         raise NotImplementedError
+
+    def require(self, frames: Sequence[int]) -> None:
+        """Refuse to learn from these frames of the index.
+
+        Raises:
+            DataError: what is wanted is in none of them, and what stands in its place teaches nothing.
+        """
+
+    def cleared(self, raw: RawFrame, boxes: NDArray[np.float64]) -> RawFrame:
+        """The frame without what lies inside of boxes (M, 9) that are pasted into it; `raw` stays as it is.
+
+        `RawFrame.points` is seen to where objects are pasted.
+        """
+        return raw
+
+    def files(self) -> Any:
+        """What it reads beside the files that an index was made of, as JSON-like data; None: nothing else."""
+        return None
 
     def forget(self) -> None:
         """Drop what was kept of frames."""

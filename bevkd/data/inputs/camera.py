@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 
+from bevkd.config.schema import ImageAugmentConfig
 from bevkd.data.batch import Batch, Cameras
 from bevkd.data.images import Horizon, ImageTransform, test_transform, train_transform
 from bevkd.data.inputs.base import Change, InputReader
@@ -55,29 +57,10 @@ class CameraReader(InputReader[Camera]):
             std=self.declared.std,
         )
 
-    def _view(self, raw: RawFrame, settings: Change) -> _View:
-        assert raw.images is not None
-        target = self.declared.size
-        images = np.empty((len(raw.images), *target, 3), dtype=np.uint8)
-        matrices = []
-        for n, source in enumerate(raw.images):
-            size = (source.height, source.width)
-            change: ImageTransform
-            horizon = self._horizon(raw, n)
-            if settings.images is not None and settings.rng is not None:
-                change = train_transform(size, target, settings.images, settings.rng, horizon)
-            else:
-                change = test_transform(size, target, horizon)
-            images[n] = np.asarray(change.apply(source, self.declared.crop_in_resize))
-            matrices.append(change.matrix())
-        return _View(images, np.stack(matrices))
-
-    def _horizon(self, raw: RawFrame, n: int) -> Horizon | None:
+    def _view(self, raw: RawFrame, change: Change) -> _View:
         assert raw.images is not None
         assert raw.intrinsics is not None
-        if self.declared.horizon is None:
-            return None
-        return Horizon(float(raw.intrinsics[n, 1, 2]) / raw.images[n].height, self.declared.horizon)
+        return _View(*cut_images(raw.images, raw.intrinsics, self.declared, change.images, change.rng))
 
     @staticmethod
     def collate(samples: Sequence[Sample], batch: Batch) -> None:
@@ -97,6 +80,39 @@ class CameraReader(InputReader[Camera]):
     def example(declared: Camera, batch: Batch, reach: float, returns: int) -> None:
         """Random images around the vehicle."""
         batch.cameras = ring_of_cameras(declared.size)
+
+
+def cut_images(
+    sources: Sequence[Image],
+    intrinsics: NDArray[np.float64],
+    declared: Camera,
+    augment: ImageAugmentConfig | None,
+    rng: np.random.Generator | None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Images (N, H, W, 3) of the declared size, and source pixels to pixels of them (N, 3, 3).
+
+    Args:
+        sources: N decoded images.
+        intrinsics: (N, 3, 3) of them.
+        declared: what is wanted.
+        augment: how they are augmented; None: as at test time.
+        rng: source of what is drawn, one image after the other; None: as at test time.
+    """
+    target = declared.size
+    images = np.empty((len(sources), *target, 3), dtype=np.uint8)
+    matrices = []
+    for n, source in enumerate(sources):
+        size, horizon = (source.height, source.width), None
+        if declared.horizon is not None:
+            horizon = Horizon(float(intrinsics[n, 1, 2]) / source.height, declared.horizon)
+        change: ImageTransform
+        if augment is not None and rng is not None:
+            change = train_transform(size, target, augment, rng, horizon)
+        else:
+            change = test_transform(size, target, horizon)
+        images[n] = np.asarray(change.apply(source, declared.crop_in_resize))
+        matrices.append(change.matrix())
+    return images, np.stack(matrices)
 
 
 def ring_of_cameras(size: tuple[int, int], count: int = 6) -> Cameras:

@@ -18,9 +18,25 @@ from bevkd.errors import ConfigError
 from bevkd.registry import register
 
 
+def sweep_records(loader: FrameLoader, frame: int, sweeps: int, stride: int) -> list[int]:
+    """Positions in the index's sensors of the key sweep of a frame and of earlier ones, newest first.
+
+    Args:
+        loader: of the index.
+        frame: of the index.
+        sweeps: most earlier ones.
+        stride: take every k-th of them.
+    """
+    previous = loader.index.lidar_sweeps[frame][stride - 1 :: stride]
+    position = loader.index.sensors.position
+    return loader.records(frame, "lidar")[:1] + [position[row] for row in previous[:sweeps]]
+
+
 @register("input", "lidar")
 class LidarReader(InputReader[Lidar]):
     """`points`; where something is made of the key sweep alone also `RawFrame.key_points`."""
+
+    pastes = True
 
     def __init__(self, declared: Lidar, loader: FrameLoader) -> None:
         super().__init__(declared, loader)
@@ -32,9 +48,7 @@ class LidarReader(InputReader[Lidar]):
         """Merged sweeps in the ego frame of the keyframe."""
         loader, wanted = self.loader, self.declared
         sensors = loader.index.sensors
-        at = loader.records(frame, "lidar")[:1]
-        previous = loader.index.lidar_sweeps[frame][wanted.stride - 1 :: wanted.stride]
-        at += [sensors.position[row] for row in previous[: wanted.sweeps]]
+        at = sweep_records(loader, frame, wanted.sweeps, wanted.stride)
         sweeps = [loader.files.lidar(sensors.filename[i], sensors.token[i]) for i in at]
         poses, ages = loader.ego_from_sensor(frame, at), loader.ages(frame, at)
         merged = merge_sweeps([(p, m, float(t)) for p, m, t in zip(sweeps, poses, ages, strict=True)], wanted.sweeps)

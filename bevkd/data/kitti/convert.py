@@ -38,7 +38,7 @@ from bevkd.data.points import Points, read_lidar
 from bevkd.data.write import converter, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import quaternion_from_matrix
-from bevkd.processes import process_pool
+from bevkd.processes import mapped
 
 __all__ = ["CAMERA", "LIDAR", "convert_kitti", "image_size", "member", "size_or_guess", "spelling"]
 
@@ -176,18 +176,9 @@ def convert_kitti(root: str | Path, out: str | Path, workers: int = 1, options: 
 def _look(root: Path, members: list[Member], workers: int, options: ConvertOptions) -> Iterator[_Found]:
     chunks = [members[low : low + _CHUNK] for low in range(0, len(members), _CHUNK)]
     work = partial(_look_at, root, replace(options, problems=Problems(options.problems.collect)))
-    if workers <= 1 or len(chunks) == 1:
-        parts = map(work, chunks)
-        yield from _merged(parts, options.problems)
-        return
-    with process_pool(min(workers, len(chunks))) as pool:
-        yield from _merged(pool.map(work, chunks), options.problems)
-
-
-def _merged(parts: Iterator[tuple[list[_Found], list[DataError]]], problems: Problems) -> Iterator[_Found]:
-    for found, errors in parts:
+    for found, errors in mapped(work, chunks, workers):
         for error in errors:
-            problems.add(error)
+            options.problems.add(error)
         yield from found
 
 

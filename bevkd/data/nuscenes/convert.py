@@ -21,8 +21,11 @@ from bevkd.data.nuscenes.annotations import box_columns
 from bevkd.data.nuscenes.files import Present, find_files, folders_of, listing_digest, look_into
 from bevkd.data.nuscenes.frames import Records, frame_columns, sort_records, sweep_frames
 from bevkd.data.nuscenes.names import CAMERAS, LIDAR, RADARS, lighting, scene_lists, scene_splits, weather
+from bevkd.data.nuscenes.past import past_sets
 from bevkd.data.nuscenes.tables import Table, read_table
 from bevkd.data.options import ConvertOptions, Problems
+from bevkd.data.past import FILE as PAST_FILE
+from bevkd.data.past import PAST
 from bevkd.data.valid import GLOBAL_M, MOUNT_M
 from bevkd.data.write import arrow_table, converter, fresh_folder, is_current, write_frames, write_table
 from bevkd.errors import BevkdError, DataError
@@ -131,11 +134,12 @@ def convert_nuscenes(
     key_frames = frame_columns(tables, all_records, present.records, sample_scene)
     if len(key_frames["token"]) == 0:
         raise DataError("no sensor file of any keyframe is there", file=root)
-    between = sweep_frames(records, key_frames)
     words = _scene_words(tables, splits)
     left = len(sample) - len(key_frames["token"])
     tokens = [t.decode() for t in key_frames["token"]]
     subsets, labelled = read_labelled(folder / "labelled.json", tokens, problems, absent=left > 0 or options.partial)
+    # Where a list says which frames are labelled, the others are the unlabelled ones: nobody reads those in between.
+    between = sweep_frames(records, key_frames) if subsets is None else None
     held = [name for name in splits if name in set(words["split"])] if len(scene) else []
     facts = {
         "reader": "nuscenes",
@@ -161,6 +165,7 @@ def convert_nuscenes(
             write_frames(temporary / "unlabelled.parquet", between, words, None, facts)
         _write_sensors(temporary / "sensors.parquet", tables, records, facts)
         write_table(temporary / "boxes.parquet", stamp(BOXES, facts), boxes)
+        _write_past(temporary / PAST_FILE, records, [key_frames] if between is None else [key_frames, between], facts)
     log.info(
         "%s: %d frames, %d between keyframes, %d sensor files, %d boxes",
         out, facts["frames"], facts["unlabelled"], len(records.row), len(boxes["frame"]),
@@ -203,7 +208,8 @@ def _is_current(inside: Inside, out: Path, version: str, tables: str, workers: i
     """Whether `out` was made from these tables and from what now lies in the folders of the sensors."""
     try:
         folders = read_stamp(out).get("folders")
-        if folders is None:
+        # An index of before there were lists of earlier images is like one of today but for them.
+        if folders is None or not (out / PAST_FILE).exists():
             return False
         return is_current(out, version, _source(tables, listing_digest(inside, folders, workers)))
     except BevkdError:
@@ -281,6 +287,12 @@ def _write_sensors(path: Path, tables: dict[str, Table], records: Records, facts
                 "global_from_ego": part.global_from_ego(tables),
             }
             writer.write_table(arrow_table(schema, columns))
+
+
+def _write_past(path: Path, records: Records, frames: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+    keys = [rows for part in frames for rows in part["key"]]
+    columns = {"token": np.concatenate([part["token"] for part in frames]), "sets": past_sets(records, keys)}
+    write_table(path, stamp(PAST, facts), columns)
 
 
 def _digest(folder: Path, options: ConvertOptions) -> str:

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,7 @@ from bevkd.data.waymo.tables import without_sensor as is_without_sensor
 from bevkd.data.write import arrow_table, converter, fresh_folder, is_current
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import atomic_path, names_in, read_bytes, reading, writing
-from bevkd.processes import process_pool
+from bevkd.processes import mapped
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def convert_waymo(root: str | Path, out: str | Path, workers: int = 1, options: 
         parts.mkdir(parents=True, exist_ok=True)
     task = partial(_write_part, root, parts, replace(options, problems=Problems(problems.collect)))
     try:
-        for errors in progress.track(_work(task, segments, workers), "indexing", len(segments), "segments"):
+        for errors in progress.track(mapped(task, segments, workers), "indexing", len(segments), "segments"):
             for error in errors:
                 problems.add(error)
         problems.check()
@@ -234,14 +233,6 @@ def _write_part(root: Path, parts: Path, options: ConvertOptions, segment: str) 
         with atomic_path(_part(parts, segment, name)) as temporary:
             pq.write_table(table, temporary)
     return []
-
-
-def _work(task: Any, segments: list[str], workers: int) -> Iterator[list[DataError]]:
-    if workers <= 1 or len(segments) == 1:
-        yield from map(task, segments)
-        return
-    with process_pool(min(workers, len(segments))) as pool:
-        yield from pool.map(task, segments)
 
 
 def _placed(

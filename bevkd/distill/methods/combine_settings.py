@@ -67,7 +67,3 @@ class CombineConfig(MethodSettings):
     def taps(self) -> dict[str, Tap]:
         """All taps, prefixed by the method's position."""
         return {f"{i}.{name}": tap for i, part in enumerate(self.parts) for name, tap in part.taps().items()}
-
-    def cache_taps(self) -> dict[str, Tap]:
-        """The methods' own supersets."""
-        return {f"{i}.{name}": tap for i, part in enumerate(self.parts) for name, tap in part.cache_taps().items()}

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bevkd.classes import LABELS
-from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Targets
+from bevkd.distill.base import Compared, DistillContext, DistillMethod, FeatureSpec, Targets
 from bevkd.distill.heat import drawn_heat, in_head_order, pooled_heat, pooled_scores, task_sizes
 from bevkd.distill.methods.crkd_settings import CRKDConfig, RespdConfig
 from bevkd.distill.relation_maps import resized, token_relation
@@ -135,6 +135,17 @@ class CRKD(DistillMethod):
         found |= {"radar"} if "csrd" in self.on else set()
         found |= set(self.config.msfd.maps.values()) if "msfd" in self.on else set()
         return frozenset(found | ({"low"} if "reld" in self.on else set()))
+
+    def compared(self) -> tuple[Compared, ...]:
+        """One for each loss, of MSFD one for each map; heat maps of boxes are no feature of the teacher."""
+        taught = {"teacher_heatmap": "heads", "lidar_feature": "lidar"}.get(self.config.csrd.source)
+        of = {
+            "csrd": [Compared("csrd", "radar", taught)] if taught else [],
+            "msfd": [Compared(name, feature, feature) for name, feature in self.config.msfd.maps.items()],
+            "reld": [Compared("reld", "low", "low")],
+            "respd": [Compared("respd", "heads", "heads")],
+        }
+        return tuple(one for name in self.on for one in of[name])
 
     def weights(self) -> dict[str, float]:
         """Weights of the terms; those of a loss share one."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from bevkd.config.bounds import DISTINCT, RANGE, Few, Length, Share, Some, Spread, Weight
-from bevkd.distill.settings import MethodSettings
+from bevkd.distill.settings import MethodSettings, losses_in_use
 from bevkd.distill.tap import Tap
 from bevkd.distill.taps.cells import CellIndex, CellWeight
 from bevkd.distill.taps.footprints import Footprints, Geometry, MarkedCellValues, MarkedMap, ResizedMap, VelocityFrame
@@ -183,7 +182,7 @@ class CRKDConfig(MethodSettings):
     @property
     def on(self) -> tuple[Part, ...]:
         """The losses in use."""
-        return tuple(name for name in PARTS if getattr(self, name).enabled and getattr(self.weights, name) != 0)
+        return losses_in_use(self, self.weights, PARTS)
 
     @property
     def needs_boxes(self) -> bool:
@@ -223,17 +222,3 @@ class CRKDConfig(MethodSettings):
             "likely_cell": CellIndex(cells=cells),
             "likely_box": TaskRegression(cells=cells),
         }
-
-    def cache_taps(self) -> dict[str, Tap]:
-        """With all losses on at both locations: rows that differ in weights or in the losses they use share one cache.
-        What only a control reads, the teacher's LiDAR map, is added where it is read.
-        """
-        whole = replace(
-            self,
-            weights=CRKDWeights(),
-            csrd=replace(self.csrd, enabled=True),
-            msfd=replace(self.msfd, enabled=True, location="camera+fused"),
-            reld=replace(self.reld, enabled=True),
-            respd=replace(self.respd, enabled=True),
-        )
-        return whole.taps()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Targets
+from bevkd.distill.base import Compared, DistillContext, DistillMethod, FeatureSpec, Targets
 from bevkd.distill.methods.dense_settings import DenseConfig
 from bevkd.distill.pairwise import weighted
 from bevkd.distill.taps.heads import task_regression
@@ -37,6 +37,10 @@ class Dense(DistillMethod):
         super().__init__(config, student, teacher)
         if (student.classes, student.regression_maps) != (teacher.classes, teacher.regression_maps):
             raise ConfigError("dense distillation needs the same head in teacher and student")
+
+    def compared(self) -> tuple[Compared, ...]:
+        """Two losses of the head."""
+        return tuple(Compared(name, "heads", "heads") for name in self.weights())
 
     def weights(self) -> dict[str, float]:
         """Weights of `dense` and `regression`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bevkd.distill.adapters import module_key
 from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Targets
 from bevkd.distill.methods.imitation_settings import CELL, ImitationConfig
 from bevkd.distill.pairwise import EPS
@@ -18,10 +19,6 @@ from bevkd.errors import ConfigError
 from bevkd.models.outputs import BEVOutputs
 from bevkd.ranks import rank_mean
 from bevkd.registry import register
-
-
-def _key(feature: str) -> str:
-    return feature.replace(".", "_")  # modules cannot have names with dots
 
 
 @register("method", "imitation")
@@ -37,7 +34,7 @@ class Imitation(DistillMethod):
             raise ConfigError("imitation needs at least one feature, each once")
         # Linear layers, because a 1x1 convolution can then be applied to whole maps and to gathered cells alike.
         self.regressors = nn.ModuleDict(
-            {_key(name): nn.Linear(student.channels(name), teacher.channels(name)) for name in config.features}
+            {module_key(name): nn.Linear(student.channels(name), teacher.channels(name)) for name in config.features}
         )
 
     def weights(self) -> dict[str, float]:
@@ -48,7 +45,7 @@ class Imitation(DistillMethod):
         """`imitation_<feature>` for every feature."""
         out: dict[str, Tensor] = {}
         for name in self.config.features:
-            maps, linear = student.feature(name), self.regressors[_key(name)]
+            maps, linear = student.feature(name), self.regressors[module_key(name)]
             assert isinstance(linear, nn.Linear)
             if self.config.mask == "all":
                 mapped = linear(maps.permute(0, 2, 3, 1).float())  # channels last, as the map lies in memory

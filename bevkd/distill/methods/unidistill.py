@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bevkd.distill.adapters import Adapter
-from bevkd.distill.base import DistillContext, DistillMethod, FeatureSpec, Targets
+from bevkd.distill.base import Compared, DistillContext, DistillMethod, FeatureSpec, Targets
 from bevkd.distill.methods.unidistill_settings import FeatureConfig, RelationConfig, UniDistillConfig, WeightConfig
 from bevkd.distill.pairwise import cell_relation, cosine_matrix, map_relation, per_box, pool_to, weighted
 from bevkd.distill.sampling import gather_cells, read_points
@@ -94,6 +94,11 @@ class UniDistill(DistillMethod):
             teacher.classes,
         ):
             raise ConfigError("UniDistill's response loss needs the same head in teacher and student")
+
+    def compared(self) -> tuple[Compared, ...]:
+        """One for each loss in use."""
+        taps = self.taps()
+        return tuple(Compared(name, taps[name].feature, taps[name].feature) for name in sorted(self.on))
 
     def weights(self) -> dict[str, float]:
         """The paper's path weights unless overridden; both response terms share one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 from pydantic import ConfigDict
@@ -142,14 +141,3 @@ class UniDistillConfig(MethodSettings):
         if "response" in self.on:
             out["response"] = Response(cells=mask)
         return out
-
-    def cache_taps(self) -> dict[str, Tap]:
-        """With all losses on: rows that differ in weights or in the losses they use share one cache. The response is
-        left as it is, because some heads have none.
-        """
-        return replace(
-            self,
-            weights=WeightConfig(1, 1, 1),
-            feature=replace(self.feature, enabled=True),
-            relation=replace(self.relation, enabled=True),
-        ).taps()

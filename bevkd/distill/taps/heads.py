@@ -149,6 +149,22 @@ class ClassLogits(Tap):
         return 2 * sizes.classes * sizes.cells("heads")
 
 
+@register_tap("highest logit")
+@dataclass(frozen=True)
+class HighestLogit(Tap):
+    """The highest class logit of every cell (B, H, W). The maximum commutes with sigmoid and clip."""
+
+    feature: str = "heads"
+
+    def read(self, reading: Reading) -> Target:
+        """One row per frame."""
+        return reading.per_frame(reading.outputs.heatmaps().float().amax(1))
+
+    def entry_bytes(self, sizes: Sizes) -> float:
+        """A number per cell."""
+        return 2 * sizes.cells("heads")
+
+
 @register_tap("likely cells")
 @dataclass(frozen=True)
 class LikelyCells(ConfidentCells):
@@ -178,3 +194,27 @@ class LikelyCells(ConfidentCells):
     def count(self, sizes: Sizes) -> float:
         """A few per object, more than of confident ones."""
         return 2 * sizes.boxes * sizes.confident_cells
+
+
+@register_tap("detected cells")
+@dataclass(frozen=True)
+class DetectedCells(Cellset):
+    """Cells whose centre lies in a box that the network itself finds with more than some score, all of weight 1."""
+
+    feature: ClassVar[str] = "heads"
+    needs_boxes: ClassVar[bool] = False
+    threshold: float = 0.1
+
+    def find(self, reading: Reading) -> Cells:
+        """Cells sorted by frame."""
+        from bevkd.distill.masks import cells_of
+        from bevkd.distill.regions import box_owners
+
+        found = reading.outputs.boxes()
+        found = found.select(found.scores > self.threshold)
+        c = reading.context
+        return cells_of(box_owners(found, c.grid, c.batch_size) < len(found))
+
+    def count(self, sizes: Sizes) -> float:
+        """A few per object, which is found more than once at such scores."""
+        return 2 * sizes.boxes * sizes.box_cells

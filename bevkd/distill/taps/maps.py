@@ -45,3 +45,15 @@ class PooledMap(Tap):
         cells = sizes.cells(self.feature)
         factor = -(-(cells**0.5) // self.longest)
         return 2 * sizes.channels(self.feature) * cells / max(1.0, factor) ** 2
+
+
+@register_tap("map rows")
+@dataclass(frozen=True)
+class MapRows(WholeMap):
+    """The map with its channels last (B, H, W, C), as the maps of the networks lie in memory: a loss over whole maps
+    then runs along both at once.
+    """
+
+    def read(self, reading: Reading) -> Target:
+        """One row per frame."""
+        return reading.per_frame(reading.feature(self.feature).float().permute(0, 2, 3, 1).contiguous())

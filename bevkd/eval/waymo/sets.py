@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import lzma
-import math
-import struct
-import tokenize
-import zipfile
-import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as format_
 from numpy.typing import NDArray
 
-from bevkd import regular
 from bevkd.data import valid
 from bevkd.errors import DataError
-from bevkd.io import reading
+from bevkd.npz import Wanted, read_npz
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TYPES = {"VEHICLE": 1, "PEDESTRIAN": 2, "SIGN": 3, "CYCLIST": 4}
 _KNOWN_TYPES = ", ".join(["0 unknown", *(f"{number} {name.lower()}" for name, number in TYPES.items())])
-# Kind of an array's numbers -> NumPy's letters for it.
-_KINDS = {"float": "f", "integer": "iu", "bool": "b"}
-_ARTICLE = {"float": "a", "integer": "an", "bool": "a"}
 _STRICTER = " (the official metric lets this pass)"
-# What damaged archives and headers of arrays raise.
-_BROKEN = (
-    *(OSError, ValueError, EOFError, RuntimeError, TypeError, LookupError, SyntaxError, ArithmeticError, MemoryError),
-    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-)
-# Array, kind of its numbers, columns (0: none).
 _ARRAYS = (
-    *(("pred_box", "float", 7), ("pred_type", "integer", 0), ("pred_frame", "integer", 0)),
-    *(("pred_score", "float", 0), ("pred_nlz", "bool", 0)),
-    *(("gt_box", "float", 7), ("gt_type", "integer", 0), ("gt_frame", "integer", 0)),
-    ("gt_difficulty", "integer", 0),
+    *(Wanted("pred_box", "float", 7, "pred_box"), Wanted("pred_type", "integer", 0, "pred_box")),
+    *(Wanted("pred_frame", "integer", 0, "pred_box"), Wanted("pred_score", "float", 0, "pred_box")),
+    *(Wanted("pred_nlz", "bool", 0, "pred_box"), Wanted("gt_box", "float", 7, "gt_box")),
+    *(Wanted("gt_type", "integer", 0, "gt_box"), Wanted("gt_frame", "integer", 0, "gt_box")),
+    Wanted("gt_difficulty", "integer", 0, "gt_box"),
 )
 
 
@@ -130,64 +113,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
     Raises:
         DataError: see there.
     """
-    arrays: dict[str, Any] = {}
-    with reading(path), regular.open_regular(path, regular.TABLE) as stream:
-        if not zipfile.is_zipfile(stream):
-            raise DataError("cannot be read as .npz, which np.savez(FILE, pred_box=...) writes", file=path)
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                held = [name.removesuffix(".npy") for name in archive.namelist()]
-                missing = [name for name, *_ in _ARRAYS if name not in held]
-                if missing:
-                    has = ", ".join(held) or "none"
-                    raise DataError(f"no such array: {', '.join(missing)}; it holds {has}", file=path, field=missing[0])
-                for name, kind, columns in _ARRAYS:
-                    arrays[name] = _array(archive, name, kind, columns, path)
-        except _BROKEN as error:
-            raise DataError(f"cannot be read: {error}", file=path) from error
-    for name, kind, columns in _ARRAYS:
-        array, boxes = arrays[name], f"{name.split('_')[0]}_box"
-        if array.dtype.kind not in _KINDS[kind] or array.ndim != (2 if columns else 1):
-            raise DataError(_wanted(name, kind, columns, array), file=path, field=name)
-        if (columns and array.shape[1] != columns) or len(array) != len(arrays[boxes]):
-            rows = f", N = {len(arrays[boxes])} as of {boxes}" if name != boxes else ""
-            raise DataError(_wanted(name, kind, columns, array) + rows, file=path, field=name)
-    return arrays
-
-
-def _array(archive: zipfile.ZipFile, name: str, kind: str, columns: int, path: Path) -> Any:
-    """An array of which the header says no more than there is: a few bytes of an archive can be many gigabytes."""
-    entry = next(one for one in archive.infolist() if one.filename.removesuffix(".npy") == name)
-    if entry.file_size > regular.DOCUMENT:
-        raise DataError(f"{name} has {entry.file_size} bytes, more than {regular.DOCUMENT}", file=path, field=name)
-    content = BytesIO(archive.read(entry))
-    try:
-        version = format_.read_magic(content)
-        read = {(1, 0): format_.read_array_header_1_0, (2, 0): format_.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"version {version} of the format is not known")
-        shape, fortran, dtype = read(content)
-        if dtype.hasobject:
-            raise DataError(_wanted(name, kind, columns, None), file=path, field=name)
-        values = content.read()
-        if len(values) != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"{len(values)} bytes do not make an array {shape} of {dtype}")
-        return np.frombuffer(values, dtype=dtype).reshape(shape, order="F" if fortran else "C")
-    except _BROKEN as error:
-        raise DataError(f"cannot be read: {error}", file=path, field=name) from error
-
-
-def _wanted(name: str, kind: str, columns: int, array: Any) -> str:
-    """Which array is wanted, and which one is there; None: one of Python objects."""
-    shape = f"(N, {columns})" if columns else "(N,)"
-    if array is None:
-        found = "one of Python objects"
-    elif array.dtype.kind in _KINDS[kind]:
-        found = f"of shape {array.shape}"
-    else:
-        right = array.ndim == (2 if columns else 1) and (not columns or array.shape[1] == columns)
-        found = str(array.dtype) + ("" if right else f" of shape {array.shape}")
-    return f"{name} must be {_ARTICLE[kind]} {kind} array of shape {shape}, not {found}"
+    return read_npz(path, _ARRAYS)
 
 
 def _all(good: NDArray[np.bool_], what: str, path: Path, field: str, values: NDArray[Any], hint: str = "") -> None:

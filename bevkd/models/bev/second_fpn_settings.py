@@ -21,6 +21,8 @@ class SecondFPNSettings:
         depths: convolutions after the first one of each block.
         strides: of each block, relative to the input map.
         up_channels: per block, behind the FPN.
+        finer: cells of the input map per cell of the grid, along each axis: pillars are then read as they lie on their
+            canvas, and the first blocks bring them to the grid (CenterPoint with pillars).
     """
 
     kind: Literal["second_fpn"] = "second_fpn"
@@ -28,3 +30,9 @@ class SecondFPNSettings:
     depths: tuple[Few, ...] = (5, 5)
     strides: tuple[Stride, ...] = (1, 2)
     up_channels: Width = 256
+    finer: Stride = 1
+
+    @property
+    def high_channels(self) -> int:
+        """Channels of F_high."""
+        return self.up_channels * len(self.widths)

@@ -8,7 +8,6 @@ from torch import Tensor
 from bevkd.config.schema import ModelConfig
 from bevkd.data.batch import Cameras
 from bevkd.errors import ConfigError
-from bevkd.models.camera.neck import Neck
 from bevkd.models.features import FeatureInfo
 from bevkd.models.stage import SensorEncoder
 from bevkd.registry import lookup
@@ -31,7 +30,8 @@ class ImageTrunk(SensorEncoder):
             raise ConfigError(f"camera.image_size {camera.image_size} is not a multiple of the stride {camera.stride}")
         self.backbone = lookup("image_backbone", camera.backbone.kind)(camera.backbone)
         levels = (self.backbone.channels, self.backbone.strides)
-        self.neck = Neck(*levels, camera.stride, camera.neck_channels, config.norm)
+        neck = lookup("image_neck", camera.neck)
+        self.neck = neck(*levels, camera.stride, camera.neck_channels, config.norm)
 
     def levels_info(self) -> dict[str, FeatureInfo]:
         """The levels of the backbone as features, `image0`.. from fine to coarse."""

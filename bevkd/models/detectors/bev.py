@@ -34,6 +34,9 @@ class BEVDetector(Detector):
         encoders = self._encoders()
         maps = {name: e.features[name].channels for e in encoders for name in e.fused}
         self._fused = tuple(maps)
+        strides = {e.features[name].stride for e in encoders for name in e.fused}
+        if config.finer > 1 and (len(maps) > 1 or strides != {1 / config.finer}):
+            raise ConfigError(f"bev.finer: {config.finer}: pillars of LiDAR alone make such a map")
         self.fuser: Fuser
         if len(maps) > 1:
             self.fuser = lookup("fuser", config.fuser.kind)(config, maps)
@@ -64,7 +67,7 @@ class BEVDetector(Detector):
         if until != "low":
             outputs.features |= self.bev(fused.low)
         if until not in ("low", "high"):
-            outputs.head_output = self.head(outputs.high)
+            outputs.head_output = self.head.in_units(self.head(outputs.high), batch)
         outputs.features |= self._exposed()
         return outputs
 

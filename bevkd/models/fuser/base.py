@@ -54,7 +54,7 @@ class SingleMap(Fuser):
     def __init__(self, config: ModelConfig, channels: Mapping[str, int], activation: nn.Module | None) -> None:
         super().__init__(config, channels)
         (width,) = channels.values()
-        self.features = {"low": FeatureInfo(width)}
+        self.features = {"low": FeatureInfo(width, 1 / config.finer)}
         if activation is not None:
             self.activations = {"low": activation}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bevkd.config.schema import ModelConfig
+from bevkd.data.batch import Batch
 from bevkd.models.features import FeatureInfo
 from bevkd.models.head_outputs import HeadOutput
 from bevkd.models.stage import Stage
@@ -31,6 +32,10 @@ class Head(Stage):
     def forward(self, high: Tensor) -> HeadOutput:
         """F_high (B, C, H, W) to what the head says."""
         raise NotImplementedError
+
+    def in_units(self, output: HeadOutput, batch: Batch) -> HeadOutput:
+        """What the head says in the units of its output type, where it takes more than the map to know them."""
+        return output
 
     def criterion(self) -> nn.Module:
         """A module (outputs, batch) -> weighted `total` and its detached, unweighted terms."""

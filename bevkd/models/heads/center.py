@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from bevkd.config.schema import ModelConfig, NormConfig
-from bevkd.data.batch import Boxes
+from bevkd.config.schema import DataConfig, ModelConfig, NormConfig
+from bevkd.data.batch import Batch, Boxes
+from bevkd.data.past_cameras import past_of
+from bevkd.data.reads import CameraPast, reads_of
+from bevkd.errors import ConfigError
 from bevkd.models.decode import decode
-from bevkd.models.head_outputs import REGRESSION, CenterOutput, TaskOutput
+from bevkd.models.head_outputs import REGRESSION, CenterOutput, HeadOutput, TaskOutput
 from bevkd.models.heads.base import Head
 from bevkd.models.layers import conv_bn_relu
 from bevkd.models.losses import DetectionLoss
@@ -76,11 +81,17 @@ class TaskHead(nn.Module):
 
 @register("head", "center")
 class CenterHead(Head):
-    """Shared 3x3 convolution and one `TaskHead` per task."""
+    """Shared 3x3 convolution and one `TaskHead` per task.
+
+    Raises:
+        ConfigError: displacements are to be learnt by a detector that reads no earlier images.
+    """
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config)
         head, norm = config.head, config.norm.of(config.head)
+        if head.velocity == "displacement" and CameraPast.name not in reads_of(config, DataConfig()).names:
+            raise ConfigError("model.head.velocity: displacement wants a detector that reads earlier images")
         self.shared = conv_bn_relu(in_channels, head.shared_channels, norm)
         self.tasks = nn.ModuleList(
             TaskHead(head.shared_channels, len(task), head.branch_channels, head.iou_branch, norm)
@@ -97,6 +108,17 @@ class CenterHead(Head):
         """F_high (B, C, H, W) to one `TaskOutput` per task."""
         shared = self.shared(high)
         return CenterOutput([task(shared) for task in self.tasks], self.class_order, self.decode)
+
+    def in_units(self, output: HeadOutput, batch: Batch) -> HeadOutput:
+        """Displacements divided by the seconds that they took: all that reads the head's maps finds m/s there.
+
+        Raises:
+            ValueError: the batch has no earlier images.
+        """
+        if self.config.head.velocity == "speed" or not isinstance(output, CenterOutput):
+            return output
+        per_second = 1 / past_of(batch).seconds
+        return replace(output, tasks=[task.with_velocity(per_second) for task in output.tasks])
 
     def criterion(self) -> nn.Module:
         """Heat-map and regression losses; see `DetectionLoss`."""

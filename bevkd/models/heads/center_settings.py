@@ -27,6 +27,8 @@ class CenterSettings(HeadSettings):
         regression_cells: Gaussian targets: regress at the centre cell or at the nine nearest.
         regression_init: how the branches but the heat maps start: as the library's convolutions do, or from Kaiming's
             normal distribution by the width of their output, without biases.
+        velocity: what is learnt of motion: m/s, or the displacement since the earlier images (m; BEVDet4D), for
+            detectors that read such. What the head says is m/s either way.
     """
 
     kind: Literal["center"] = "center"
@@ -36,6 +38,7 @@ class CenterSettings(HeadSettings):
     targets: Literal["nine_nearest", "gaussian"] = "nine_nearest"
     regression_cells: Literal[1, 9] = 1
     regression_init: Literal["library", "kaiming"] = "library"
+    velocity: Literal["speed", "displacement"] = "speed"
 
 
 @register_settings("loss", "center")

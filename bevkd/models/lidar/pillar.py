@@ -20,13 +20,15 @@ from bevkd.registry import register
 
 @register("lidar_encoder", "pillar")
 class PillarEncoder(SensorEncoder):
-    """PointPillars' feature net without padding, then one stride-2 convolution per halving of the resolution.
+    """PointPillars' feature net without padding, then one stride-2 convolution per halving of the resolution, down to
+    the grid, or to the finer map that the BEV encoder wants (`bev.finer`).
 
     `lidar.channels` = (pillar feature, one width per stride-2 convolution); a last 3x3 convolution leads to
     `lidar.out_channels` where the widths do not.
 
     Raises:
-        ConfigError: the number of widths does not fit `grid.cell / lidar.cell`.
+        ConfigError: the number of widths does not fit `grid.cell / lidar.cell`, or pillars are larger than the cells
+            that are wanted.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -34,10 +36,10 @@ class PillarEncoder(SensorEncoder):
         lidar = config.lidar
         grid = config.grid.build()
         stride = downsampling(grid.cell, lidar.cell, "lidar.cell")
-        halvings = stride.bit_length() - 1
+        halvings = downsampling(grid.cell / config.finer, lidar.cell, "lidar.cell").bit_length() - 1
         if len(lidar.channels) != halvings + 1:
             raise ConfigError(
-                f"lidar.channels: a pillar encoder with stride {stride} wants {halvings + 1} widths, "
+                f"lidar.channels: a pillar encoder with stride {2**halvings} wants {halvings + 1} widths, "
                 f"got {len(lidar.channels)}"
             )
         self.grid = grid.refined(stride)
@@ -58,7 +60,7 @@ class PillarEncoder(SensorEncoder):
             blocks.append(conv_bn_relu(widths[-1], lidar.out_channels, config.norm))
         self.blocks = nn.Sequential(*blocks)
         self.features = {
-            "lidar": FeatureInfo(lidar.out_channels),
+            "lidar": FeatureInfo(lidar.out_channels, 1 / config.finer),
             "cells": FeatureInfo(widths[0], 1 / stride, "cells"),
         }
         if blocks:
@@ -66,16 +68,21 @@ class PillarEncoder(SensorEncoder):
 
     def forward(self, batch: Batch) -> SensorFeatures:
         """BEV map `lidar` (B, out_channels, H, W) and pillar features `cells`; without points the canvas is empty."""
-        if batch.points is None or batch.point_frame is None:
-            raise ValueError("the batch has no LiDAR points")
+        points, of_frame = self._points(batch)
         # In float32 throughout: autocast over a varying number of points leaks memory on CPU and buys nothing.
-        with full_precision(batch.points):
-            features, groups = self._pillar_features(batch.points.float(), batch.point_frame)
+        with full_precision(points):
+            features, groups = self._pillar_features(points.float(), of_frame)
             frame, _, y, x = groups.coordinates.unbind(1)
             flat = (frame * self.grid.H + y) * self.grid.W + x
             canvas = to_dense(features, flat, len(batch), self.grid.H, self.grid.W)
         cells = SparseCells(features, groups.coordinates[:, [0, 2, 3]])
         return SensorFeatures({"lidar": self.blocks(canvas)}, {"cells": cells})
+
+    def _points(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Points (P, point_features or more): x, y, z, intensity, age, ...; and the frame (P,) of each."""
+        if batch.points is None or batch.point_frame is None:
+            raise ValueError("the batch has no LiDAR points")
+        return batch.points, batch.point_frame
 
     def _pillar_features(self, points: Tensor, frame: Tensor) -> tuple[Tensor, PointGroups]:
         lidar, z = self.config.lidar, self.config.grid

@@ -50,7 +50,9 @@ class PillarMLP(SensorEncoder):
             self.features["radar.raw"] = FeatureInfo(width)
             self.activations = {"radar": last_layer(self.calibration)}
             for module in self.calibration.modules():
-                if isinstance(module, nn.Conv2d):
+                if isinstance(module, nn.Conv2d) and radar.calibration_start == "identity":
+                    nn.init.dirac_(module.weight)
+                elif isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def _rescaling(self) -> tuple[Tensor, Tensor]:

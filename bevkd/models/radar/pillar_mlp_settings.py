@@ -29,6 +29,8 @@ class PillarMLPSettings:
             small networks better.
         calibration: dilated convolutions on the map, which takes the place of `radar` (spec, 3.5); CRKD's students have
             3, other detectors 0.
+        calibration_start: weights that these start from: random ones (Kaiming's, by outputs), as published, or such
+            that a cell passes on what it has but for the batch norms: few steps do not suffice to learn the map anew.
         dilation: of these.
         filtered: leave out points that the nuScenes devkit takes for invalid or ambiguous.
         advance: move points by their age times their velocity over ground.
@@ -43,6 +45,7 @@ class PillarMLPSettings:
     velocity_scale: Factor = 1.0
     dt_scale: Factor = 1.0
     calibration: Few = 0
+    calibration_start: Literal["kaiming", "identity"] = "kaiming"
     dilation: Annotated[int, Field(ge=1, le=16)] = 2
     filtered: bool = False
     advance: bool = True
@@ -55,7 +58,7 @@ class PillarMLPSettings:
 
     def unread(self) -> tuple[str, ...]:
         """Settings that mean nothing beside the others."""
-        return () if self.calibration else ("dilation",)
+        return () if self.calibration else ("dilation", "calibration_start")
 
     def reads(self, model: ModelConfig, data: DataConfig) -> Reads:
         """Points of all radars, of the key sweep and of the earlier ones that the data say, with their states."""

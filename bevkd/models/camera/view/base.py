@@ -13,17 +13,24 @@ class ViewTransform(nn.Module):
 
     Attributes:
         bins: depth bins D that it wants of the depth net; 0 if it wants no depth.
+        geometries: how many geometries it is asked for in turn: what it makes of one may be kept until it comes again.
 
     Raises:
         ConfigError: settings that do not fit.
     """
 
     bins: int = 0
+    geometries: int = 1
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.grid = config.grid.build()
+
+    def share_geometry(self, other: ViewTransform) -> None:
+        """What either makes of a geometry, the other one uses: for two of the same settings that look at the same
+        images. Nothing by default.
+        """
 
     def forward(self, mixed: Tensor, cameras: Cameras, bev_aug: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the depth net gives to a BEV map (B, out_channels, H, W), signed, and depth logits (B, N, D, h, w).

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from bevkd.config.bounds import Cell, Length, Spread
+from bevkd.config.bounds import RANGE, Cell, Length, Place, Spread
 from bevkd.errors import ConfigError
 from bevkd.registry import register_settings
 
@@ -20,6 +20,7 @@ class LiftSplatSettings:
     Attributes:
         depth_min, depth_max: nearest and farthest depth (m).
         depth_step: width of a bin (m).
+        z_range: ends of the heights that are summed (m); null: those of the grid.
         finer: sum into cells so many times smaller than the grid's, which convolutions then bring to its size; 1: not.
     """
 
@@ -27,6 +28,7 @@ class LiftSplatSettings:
     depth_min: Spread = 2.0
     depth_max: Length = 58.0
     depth_step: Cell = 0.5
+    z_range: Annotated[tuple[Place, Place], RANGE] | None = None
     finer: Literal[1, 2, 4, 8] = 1
 
     @property

@@ -28,8 +28,12 @@ class LiftSplat(ViewTransform):
         self.grid = self.grid.refined(finer)
         strides = (1, finer, 1) if finer > 1 else ()
         self.reduce = nn.Sequential(*(conv_bn_relu(width, width, config.norm, stride=stride) for stride in strides))
-        self._geometry: Tensor | None = None
-        self._plan: SplatPlan | None = None
+        self._plans: list[tuple[Tensor, SplatPlan]] = []
+
+    def share_geometry(self, other: ViewTransform) -> None:
+        """Both keep their plans in one list."""
+        assert isinstance(other, LiftSplat)
+        self._plans = other._plans
 
     def forward(self, mixed: Tensor, cameras: Cameras, bev_aug: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `ViewTransform.forward`."""
@@ -45,14 +49,16 @@ class LiftSplat(ViewTransform):
         return self.reduce(bev), logits.permute(0, 3, 1, 2).unflatten(0, (b, -1))
 
     def _splat_plan(self, cameras: Cameras, bev_aug: Tensor, size: tuple[int, int]) -> SplatPlan:
-        """The plan of a batch; the last one is kept, since a fixed rig without augmentation repeats its geometry."""
+        """The plan of a batch; the last ones are kept, since a fixed rig without augmentation repeats its geometry."""
         parts = (cameras.intrinsics, cameras.ego_from_camera, cameras.image_aug, bev_aug)
         geometry = torch.cat([part.double().flatten() for part in parts])
-        known = self._geometry
-        if self._plan is None or known is None or known.device != geometry.device or not torch.equal(known, geometry):
-            view, z = self.config.camera.view, self.config.grid
-            depths = view.depth_min + view.depth_step * torch.arange(self.bins, device=geometry.device)
-            cells = frustum_cells(cameras, bev_aug, self.grid, (z.z_min, z.z_max), depths, size)
-            self._plan = plan_splat(cells, len(bev_aug) * self.grid.H * self.grid.W)
-            self._geometry = geometry
-        return self._plan
+        for known, plan in self._plans:
+            if known.device == geometry.device and torch.equal(known, geometry):
+                return plan
+        view, grid = self.config.camera.view, self.config.grid
+        heights = view.z_range or (grid.z_min, grid.z_max)
+        depths = view.depth_min + view.depth_step * torch.arange(self.bins, device=geometry.device)
+        cells = frustum_cells(cameras, bev_aug, self.grid, heights, depths, size)
+        plan = plan_splat(cells, len(bev_aug) * self.grid.H * self.grid.W)
+        self._plans[:] = [*self._plans, (geometry, plan)][-self.geometries :]
+        return plan

@@ -1,4 +1,4 @@
-"""Image neck: every backbone level to one stride, concatenated."""
+"""Image neck `concat`: every backbone level to one stride, concatenated."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from torch import Tensor, nn
 
 from bevkd.config.schema import NormConfig
 from bevkd.errors import ConfigError
+from bevkd.models.camera.neck.base import ImageNeck
 from bevkd.models.layers import MergedLevels, up_conv
+from bevkd.registry import register
 
 
-class Neck(nn.Module):
+@register("image_neck", "concat")
+class ConcatNeck(ImageNeck):
     """Finer levels by a convolution with kernel = stride, coarser ones by a transposed one; BN, ReLU, concatenate.
 
     Raises:
@@ -19,7 +22,7 @@ class Neck(nn.Module):
     def __init__(
         self, channels: tuple[int, ...], strides: tuple[int, ...], stride: int, width: int, norm: NormConfig
     ) -> None:
-        super().__init__()
+        super().__init__(channels, strides, stride, width, norm)
         convolutions: list[nn.Module] = []
         for c_in, level in zip(channels, strides, strict=True):
             if stride % level and level % stride:
