@@ -35,8 +35,9 @@ class Motion:
         """Pose (..., 3) = (x, y, yaw) at times (...)."""
         if isinstance(t_s, float):  # many times per keyframe, so without the overhead of arrays
             turn = self.turn_rate * t_s
-            chord = self.speed * t_s * (math.sin(turn / 2) / (turn / 2) if turn else 1.0)
-            heading = self.yaw + turn / 2
+            half = turn / 2  # may be zero where the turn is not
+            chord = self.speed * t_s * (math.sin(half) / half if half else 1.0)
+            heading = self.yaw + half
             return np.array([self.x + chord * math.cos(heading), self.y + chord * math.sin(heading), self.yaw + turn])
         t = np.asarray(t_s, dtype=np.float64)
         start = np.broadcast_to(np.array([self.x, self.y, self.yaw]), (*t.shape, 3))
