@@ -26,7 +26,8 @@ import numpy as np
 import torch
 
 from bevkd.bench.step import TimedStep
-from bevkd.config import MethodConfig, RunConfig, load_model, load_run, run_dir
+from bevkd.config import MethodConfig, RunConfig, load_model, load_run, load_scale, run_dir
+from bevkd.config.compose import options_at
 from bevkd.data import collate
 from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine
@@ -40,7 +41,14 @@ from bevkd.train.teacher import Teacher
 
 logger = logging.getLogger("distill_step")
 
-MODELS = {"L": "lidar_base", "C": "camera_base", "L+C": "fusion_base"}
+MODELS = {
+    "L": "lidar_base",
+    "C": "camera_base",
+    "L+C": "fusion_base",
+    "gated L+C": "crkd_teacher",
+    "C+R": "crkd_further",
+    "C+R, calibrated": "crkd_further_calib",
+}
 STUDENTS = {"C, two branches": "simdistill"}  # models that take the place of camera_base's, whose rows set nothing else
 TRIO = {"kind": "unidistill"}
 METHODS: dict[str, MethodConfig] = {
@@ -55,9 +63,14 @@ METHODS: dict[str, MethodConfig] = {
     "distillbev, before the head": MethodConfig("distillbev", {"levels": ["high"]}),
     "simdistill": MethodConfig("simdistill"),
     "simdistill, layer in cells": MethodConfig("simdistill", {"cmd": {"project_at": "cells"}}),
+    "crkd": MethodConfig("crkd"),
+    "crkd, no relations": MethodConfig("crkd", {"reld": {"enabled": False}}),
+    "crkd, no activation": MethodConfig("crkd", {"csrd": {"enabled": False}}),
+    "crkd, responses alone": MethodConfig("crkd", {part: {"enabled": False} for part in ("csrd", "msfd", "reld")}),
 }
 OF_BEV = [name for name in METHODS if name.startswith("distillbev")]
 OF_SIM = [name for name in METHODS if name.startswith("simdistill")]
+OF_CRKD = [name for name in METHODS if name.startswith("crkd")]
 # Teacher, student, methods, and whether half of a batch is unlabelled: UniDistill on its four paths as its rows run it,
 # and everything on the path of the label-efficiency study.
 CASES: list[tuple[str, str, list[str], bool]] = [
@@ -65,8 +78,10 @@ CASES: list[tuple[str, str, list[str], bool]] = [
     ("L+C", "C", ["unidistill"], False),
     ("C", "L", ["unidistill", "unidistill, 3x3 adapters"], False),
     ("L", "C", ["unidistill", *OF_BEV], False),
-    ("L", "C", [name for name in METHODS if "adapters" not in name and name not in OF_BEV + OF_SIM], True),
+    ("L", "C", [name for name in METHODS if "adapters" not in name and name not in OF_BEV + OF_SIM + OF_CRKD], True),
     ("L+C", "C, two branches", OF_SIM, False),
+    ("gated L+C", "C+R", OF_CRKD, False),
+    ("gated L+C", "C+R, calibrated", ["crkd"], False),
 ]
 
 
@@ -102,7 +117,9 @@ def lesson_for(run: RunConfig, teacher: Teacher, name: str, mode: str, batches: 
     """What the run learns from by a method (or "plain"), for some batches."""
     if name == "plain":
         return lesson_of(run, None, None, batches)
-    row = replace(run.row, teacher="teacher", method=METHODS[name], teacher_mode=mode)
+    method = METHODS[name]
+    options = options_at(method.kind, method.options, load_scale(run.scale))
+    row = replace(run.row, teacher="teacher", method=replace(method, options=options), teacher_mode=mode)
     return lesson_of(replace(run, row=row), teacher, cache, batches)
 
 

@@ -63,14 +63,14 @@ def _at(row: RowConfig, scale: str) -> RowConfig:
     target = "demand" if scale in row.same_as else row.target
     settings = load_scale(scale)
     method = row.method and replace(
-        row.method.at(scale), options=_options_at(row.method.kind, row.method.options, settings)
+        row.method.at(scale), options=options_at(row.method.kind, row.method.options, settings)
     )
     mode = settings.teacher_mode or row.teacher_mode
     teacher = None if row.teacher is None else names.get(row.teacher, row.teacher)
     return replace(row, teacher=teacher, teacher_mode=mode, init=init, target=target, method=method)
 
 
-def _options_at(kind: str, options: dict[str, Any], settings: ScaleConfig) -> dict[str, Any]:
+def options_at(kind: str, options: dict[str, Any], settings: ScaleConfig) -> dict[str, Any]:
     """Options of a method, and of those that it combines, above what the scale says of them."""
     options = merge(settings.methods.get(kind) or {}, options)
     if isinstance(parts := options.get("methods"), list):
@@ -81,7 +81,7 @@ def _options_at(kind: str, options: dict[str, Any], settings: ScaleConfig) -> di
 def _part_at(part: Any, settings: ScaleConfig) -> Any:
     if not isinstance(part, dict) or not isinstance(kind := part.get("kind"), str):
         return part  # which the method itself will refuse
-    merged = _options_at(kind, part.get("options") or {}, settings)
+    merged = options_at(kind, part.get("options") or {}, settings)
     return part | {"options": merged} if merged else part
 
 
