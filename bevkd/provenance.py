@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bevkd
+from bevkd.processor import processor
 
 _ROOT = Path(bevkd.__file__).resolve().parents[1]
 _LIBRARIES = ("torch", "numpy")
@@ -44,15 +45,6 @@ def commit() -> tuple[str | None, bool | None]:
 def commit_date() -> str | None:
     """When that commit was made; None: not known. Unlike the time of day it does not change what is written twice."""
     return None if commit()[0] is None else _git("show", "-s", "--format=%cI", "HEAD")
-
-
-@cache
-def processor() -> str:
-    """Name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return name or platform.processor() or platform.machine()
 
 
 def provenance() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bevkd.provenance import processor
+from bevkd.processor import processor
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from bevkd.data.sample import CameraSample, Sample
 from bevkd.errors import DataError
 from bevkd.io import atomic_path, digest, read_json, write_json
-from bevkd.provenance import processor
+from bevkd.processor import processor
 from bevkd.temporary import sweep
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 from bevkd.config import TrainConfig
 from bevkd.config.training import Timeline
 from bevkd.errors import ConfigError, OtherRunError, nearest
+from bevkd.processor import cpu_has_bf16
 from bevkd.train.optimizers.base import OptimizerSettings
 from bevkd.train.parts import covers, known_parts
 
@@ -150,15 +150,6 @@ def set_schedule(optimizer: Optimizer, step: int, line: Timeline, config: TrainC
         config.optimizer.set_momentum(group, rates.dip)
     plain: float = config.schedule.rates(step, line, lr).lr
     return plain
-
-
-def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX); elsewhere autocast would slow down."""
-    try:
-        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 @contextmanager

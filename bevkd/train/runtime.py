@@ -22,7 +22,8 @@ from lightning_fabric.strategies import DDPStrategy
 from bevkd.config import TrainConfig
 from bevkd.errors import ConfigError
 from bevkd.io import check_output_folder, writing
-from bevkd.provenance import processor, provenance
+from bevkd.processor import processor
+from bevkd.provenance import provenance
 from bevkd.train.optim import resolve_precision, thread_count
 
 logger = logging.getLogger(__name__)
