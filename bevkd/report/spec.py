@@ -264,6 +264,12 @@ class ClaimConfig:
         """Same as `id`."""
         return self.id
 
+    @property
+    def comparison(self) -> tuple[Any, ...]:
+        """What is compared, and how: all but words, controls and tier."""
+        runs = (pool(self.better), pool(self.than), pool(self.like or ()))
+        return (self.part, *runs, self.metric, self.kind, self.margin, self.split, self.over)
+
     def waited_for(self, rows: Mapping[str, RowConfig]) -> list[Pool]:
         """The controls that are run before the claim is answered; without the others it cannot be reproduced."""
         return [p for p in self.controls if all(tiers.may_need(self.target, rows[run]) for run in pool(p))]
@@ -433,6 +439,9 @@ def _figures(_tree: ConfigTree, scale: str | None, _files: tuple[Written, ...]) 
 def load_claims(scale: str | None = None) -> dict[str, ClaimConfig]:
     """All claims by id, paper by paper, in file order; with a scale, of the runs that stand for others there.
 
+    Where runs stand for others, claims about different arms may come to say the same: the first of them stays, so that
+    no comparison is counted twice.
+
     Raises:
         ConfigError: unknown key, wrong type, unknown metric, an id used twice, a published cell that no table has.
     """
@@ -451,6 +460,17 @@ def _claims(_tree: ConfigTree, scale: str | None, _files: tuple[Written, ...]) -
                 if claim.id in out:
                     raise ConfigError(f"{path}: claim {claim.id!r} is given twice")
                 out[claim.id] = claim
+    return out if scale is None else _said_once(out, load_claims())
+
+
+def _said_once(claims: Mapping[str, ClaimConfig], written: Mapping[str, ClaimConfig]) -> dict[str, ClaimConfig]:
+    """The claims of a scale, of those that are one comparison only there the first; `written` are those of no scale."""
+    first, out = dict[tuple[Any, ...], ClaimConfig](), dict[str, ClaimConfig]()
+    for name, claim in claims.items():
+        other = first.setdefault(claim.comparison, claim)
+        same = other.target in (claim.target, "all") and written[name].comparison != written[other.id].comparison
+        if other is claim or not same:
+            out[name] = claim
     return out
 
 

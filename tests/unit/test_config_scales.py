@@ -14,7 +14,7 @@ from bevkd.config.chain import needed_by, with_needed
 from bevkd.config.papers import stand_ins_at
 from bevkd.config.tiers import of_target
 from bevkd.errors import ConfigError
-from bevkd.report.spec import load_claims, load_figures, load_tables, pool
+from bevkd.report.spec import ClaimConfig, load_claims, load_figures, load_tables, pool
 
 RUNS: dict[str, Any] = {
     "base": {"model": "camera"},
@@ -229,3 +229,30 @@ def test_options_of_methods_that_there_are_not_are_refused(config_copy: Path) ->
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"methods": {"crdk": {}}}))
     with pytest.raises(ConfigError, match=r"smoke.yaml: methods: .*'crdk'.*'crkd'"):
         load_run("camera_base", "smoke", 0)
+
+
+def test_where_two_claims_are_one_comparison_the_first_is_left(write: Any, tmp_path: Path) -> None:
+    cold = {"model": "camera", "teacher": "teacher", "method": {"kind": "dense"}, "same_as": {"paper": "arm"}}
+    write(other={"model": "camera", "init": []}, cold=cold)
+    further = {**COMPARISON, "runs": {"arm": "arm", "baseline": "on"}}
+    scratch = {**COMPARISON, "runs": {"arm": "cold", "baseline": "base"}}
+    twice = {"again": scratch | {"statement": "with other controls"}}
+    written = {"c": further, "scratch": scratch, "other": scratch | {"metrics": "NDS"}, **twice}
+    (tmp_path / "papers/own/claims.yaml").write_text(yaml.safe_dump({"comparisons": written}, sort_keys=False))
+    assert list(of_own(None)) == ["c", "scratch", "other", "again"]
+    assert list(of_own("sim")) == list(of_own(None)), (
+        "what is written twice is so on purpose, for controls of another tier"
+    )
+    assert list(of_own("paper")) == ["c", "other"], "there `on` is `base`, and `cold` is `arm`"
+
+
+def test_published_sizes_count_no_comparison_twice() -> None:
+    claims = list(load_claims("paper").values())
+    assert len({claim.comparison for claim in claims}) == len(claims)
+    assert {"path2_map", "distillbev_scratch_mvp_map"} <= {claim.id for claim in claims}
+    assert not {"scratch_path2_map", "distillbev_mvp_map"} & {claim.id for claim in claims}
+    assert {"scratch_path2_map", "distillbev_mvp_map"} <= set(load_claims("sim"))
+
+
+def of_own(scale: str | None) -> dict[str, ClaimConfig]:
+    return {name: claim for name, claim in load_claims(scale).items() if claim.part == "own"}
