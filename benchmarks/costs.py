@@ -26,6 +26,7 @@ from bevkd.config.workflow import CostConfig
 from bevkd.distill.cache_key import audiences_of
 from bevkd.distill.sizes import adding, expected_entries
 from bevkd.io import write_text
+from bevkd.processor import cpu_has_bf16
 
 CONFIG = Path("config/config.yaml")
 _SPENT = re.compile(r"^CPU time ([\d.]+) s, peak memory", re.MULTILINE)
@@ -195,6 +196,10 @@ def main() -> None:
         print(f"{kind:<12}{which:<34}{len(values):>6}{mean:>12.4g}{said:>12.4g}{ratio:>8}")
     print(f"{len(jobs)} jobs, {sum(job.seconds for job in jobs) / 60:.1f} CPU minutes")
     if chosen.write:
+        if cost.float32 != 1 and not cpu_has_bf16():
+            parser.error(
+                f"costs of scale {chosen.scale!r} are those of a processor with bfloat16, which this one has not"
+            )
         write_text(CONFIG, rewritten(text, chosen.scale, with_measured(cost, found)))
         print(f"wrote {CONFIG}")
 

@@ -18,7 +18,8 @@ Cost: TypeAlias = Seconds | dict[Name, Seconds]
 
 @dataclass(frozen=True, config=_STRICT)
 class CostConfig:
-    """CPU seconds of the jobs of one scale, for the estimate of a dry run; measured with one thread.
+    """CPU seconds of the jobs of one scale, for the estimate of a dry run; measured with one thread, on a processor
+    with bfloat16 in hardware.
 
     `python benchmarks/costs.py --write` sets them to what the jobs of the last run cost. A number may stand alone, or
     by model (`cache`, `evaluate`, `response`), format of the data set (`simulate`, `convert`) or rule (`report`). A
@@ -34,6 +35,7 @@ class CostConfig:
         other: rule -> seconds of one of its jobs.
         distilled: factor of a step with a teacher, by the kind of its method.
         per_step: model -> seconds of a training step.
+        float32: how many times as long it takes where `precision: auto` is float32.
     """
 
     start: Seconds = 5.0
@@ -46,6 +48,7 @@ class CostConfig:
     other: dict[Name, Seconds] = Field(default_factory=dict)
     distilled: Factor | dict[Name, Factor] = 1.1
     per_step: dict[Name, Seconds] = Field(default_factory=dict)
+    float32: Factor = 1.0
 
     def of(self, what: str, which: str = "") -> float:
         """Seconds of one job or entry of a kind, of this model or format, without the start."""

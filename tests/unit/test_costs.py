@@ -92,3 +92,23 @@ def test_a_written_table_is_what_was_measured_and_all_else_stays() -> None:
     assert text.partition("\ncost:")[0] == CONFIG.partition("\ncost:")[0]
     with pytest.raises(ValueError, match="no cost table of scale 'paper'"):
         COSTS["rewritten"](CONFIG, "paper", CostConfig())
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_costs_of_another_kind_of_processor_are_not_written(
+    bf16: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, written = COSTS["main"], list[str]()
+    left(tmp_path, "report", spent(9))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["costs.py", "--results", str(tmp_path), "--write"])
+    monkeypatch.setitem(main.__globals__, "cpu_has_bf16", lambda: bf16)
+    monkeypatch.setitem(main.__globals__, "write_text", lambda _, text: written.append(text))
+    if bf16:
+        main()
+        assert "report: 8.0" in written[0]
+    else:
+        with pytest.raises(SystemExit):
+            main()
+        assert "of a processor with bfloat16" in capsys.readouterr().err
+        assert not written

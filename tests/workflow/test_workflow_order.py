@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 import yaml
 from workflow_case import ROOT, Plans
 
 from bevkd.config import load_papers, rows_at
 from bevkd.config.chain import needed_by, with_needed
+from bevkd.processor import cpu_has_bf16
 from bevkd.report.pages import headline_table
 from bevkd.report.parts import parts_of
 from bevkd.report.spec import load_tables
@@ -89,6 +91,11 @@ def test_the_preview_comes_soon(plans: Plans) -> None:
     last = plans("preview", "--cores", "2").splitlines()[-1]
     (minutes,) = re.findall(r"CPU minutes \((\d+) minutes on 2 cores\)", last)
     assert int(minutes) <= PREVIEW
+
+
+def test_the_plan_says_where_this_machine_is_slower(everything: str) -> None:
+    slow = not (cpu_has_bf16() or torch.cuda.is_available())
+    assert ("no bfloat16: all of it takes about 3 times as long here" in everything) == slow
 
 
 def test_the_plan_stays_within_its_budget(everything: str) -> None:

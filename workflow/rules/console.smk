@@ -19,9 +19,8 @@ def work_of(job, cost):
     if "seed" in wildcards:
         wildcards["seed"] = f"seed {wildcards['seed']}"
     shown = [path for path in map(str, job.output) if path.endswith((".md", ".png", ".html"))]
-    return Work(
-        job.rule.name.replace("_", " "), " ".join(wildcards.values()), seconds_of(job, cost), (shown or [""])[0]
-    )
+    seconds = seconds_of(job, cost) * slowness(cost)
+    return Work(job.rule.name.replace("_", " "), " ".join(wildcards.values()), seconds, (shown or [""])[0])
 
 
 def progress_of(todo):

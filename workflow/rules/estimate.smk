@@ -3,6 +3,7 @@ import atexit
 from collections import Counter
 
 from bevkd.distill.sizes import adding, expected_entries
+from bevkd.processor import cpu_has_bf16
 from schedule import Planned, ends
 
 SHARED = "data and pages"  # what no paper has for itself
@@ -43,6 +44,12 @@ def seconds_of(job, cost):
         steps = ways * BENCH.repeats * (BENCH.warmup + BENCH.steps)
         return cost.start + steps * cost.per_step.get(ROWS[run].model, 0.0)
     return cost.start + (cost.of("report", name) if name in PAGES else cost.of(name))
+
+
+def slowness(cost):
+    """How many times as long jobs take on this machine as on the one that costs were measured on."""
+    elsewhere = GPUS or workflow.nodes  # a cluster's nodes are not this machine
+    return 1.0 if cost is None or elsewhere or cpu_has_bf16() else cost.float32
 
 
 @functools.cache
@@ -122,6 +129,9 @@ def estimate(todo, trainings, cores):
     schedule = schedule_of(todo, cost, cores)
     lines += filter(None, [headlines_text(schedule)])
     total, last = sum(seconds.values()) / 60, max(schedule.values(), default=0.0) / 60
+    slow = slowness(cost)
+    if slow != 1:
+        lines.append(f"  this processor has no bfloat16: all of it takes about {slow:g} times as long here")
     return [*lines, f"{summary}, about {total:.0f} CPU minutes ({last:.0f} minutes on {cores} cores)"]
 
 
