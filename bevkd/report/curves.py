@@ -15,7 +15,7 @@ from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs
 from bevkd.report.spec import Pool, pool
 from bevkd.report.stats import t_interval
-from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
+from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas, legend_outside
 
 
 def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
@@ -40,7 +40,7 @@ def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
     row[0].set_ylabel("detection loss" if spec.field == DETECTION else f"loss {spec.field}")
     handles, labels = row[0].get_legend_handles_labels()
     title = f"mean and range of {seeds} seeds, {window}" if seeds > 1 else window
-    figure.legend(handles, labels, title=title, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend_outside(figure, handles, labels, title=title)
     return figure
 
 
@@ -81,7 +81,7 @@ def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
         axes.set_xlabel(_TAKEN[spec.over])
         axes.set_ylim(bottom=0)
     handles, labels = row[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend_outside(figure, handles, labels)
     return figure
 
 

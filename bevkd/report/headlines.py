@@ -15,7 +15,7 @@ from bevkd.report.claims import CONTRADICTED, INCONCLUSIVE, REPRODUCED
 from bevkd.report.effects import numbers
 from bevkd.report.metrics import metric
 from bevkd.report.story import Headline
-from bevkd.report.style import PALETTE, axes_grid, canvas, save, style
+from bevkd.report.style import PALETTE, axes_grid, canvas, legend_outside, save, style
 
 _BASELINE, _CONTROL, _PAPER = PALETTE[0], PALETTE[5], "0.45"
 _LOOK = {REPRODUCED: PALETTE[0], CONTRADICTED: PALETTE[5], INCONCLUSIVE: "0.35"}
@@ -43,7 +43,7 @@ def draw(known: Sequence[Headline], titles: Mapping[str, str]) -> Figure:
         axes.set_xlabel(f"gain in points ({unit}), 95 % interval")
     handles, labels = grid[0][0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=len(unique), frameon=False)
+    legend_outside(figure, unique.values(), unique.keys(), "outside upper center")
     return figure
 
 

@@ -28,7 +28,7 @@ from bevkd.models.camera.compensation.base import Compensation
 from bevkd.report.figure_kinds import SamplingOffsets
 from bevkd.report.runs import Runs
 from bevkd.report.scenes import Array, Scene, SceneReader, look_at_frames
-from bevkd.report.style import TRUTH, canvas, forward_up
+from bevkd.report.style import TRUTH, canvas, forward_up, legend_outside
 
 BEFORE, AFTER = "simulated.raw", "simulated"
 _DOT, _CELL = "#FFFFFF", "#FF4FD8"
@@ -213,7 +213,8 @@ def _draw(spec: SamplingOffsets, scene: Scene, chosen: Sampled, grid: BEVGrid) -
         Line2D([], [], marker="o", ls="", mfc=_DOT, mec="k", ms=8, label="where it looks, area by weight"),
     ]
     said = f"energy before and behind the box over that in it: {chosen.ratio:.1f}"
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, title=said, title_fontsize=10)
+    labels = [str(handle.get_label()) for handle in handles]
+    legend_outside(figure, handles, labels, title=said, title_fontsize=10)
     return figure
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from numpy.typing import NDArray
 
 from bevkd.io import write_bytes
@@ -18,6 +21,7 @@ from bevkd.io import write_bytes
 # Okabe and Ito's palette: distinguishable with every common colour vision deficiency and in print.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+Outside: TypeAlias = Literal["outside lower center", "outside upper center"]
 TRUTH = "#D62728"  # ground truth, red as in the papers
 _RC: Any = {
     "font.size": 10,
@@ -53,6 +57,39 @@ def canvas(width: float, height: float) -> Figure:
 def axes_grid(figure: Figure, rows: int, columns: int, **options: Any) -> list[list[Axes]]:
     """Axes as a list of rows."""
     return [list(row) for row in figure.subplots(rows, columns, squeeze=False, **options)]
+
+
+def legend_outside(
+    figure: Figure,
+    handles: Iterable[Artist],
+    labels: Iterable[str],
+    place: Outside = "outside lower center",
+    **look: Any,
+) -> Legend:
+    """A legend above or below the panels, in as few rows as the figure is wide enough for; further rows make it higher.
+
+    Args:
+        figure: of `canvas`, with all its panels.
+        handles: what entries look like.
+        labels: their texts.
+        place: above or below.
+        look: other keywords of a legend.
+    """
+    handles, labels = list(handles), list(labels)
+
+    def of(columns: int) -> Legend:
+        return figure.legend(handles, labels, loc=place, ncols=columns, frameon=False, **look)
+
+    legend = of(max(1, len(labels)))
+    one_row = legend.get_window_extent()
+    for columns in range(len(labels) - 1, 0, -1):
+        if legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+        legend = of(columns)
+    more = (legend.get_window_extent().height - one_row.height) / figure.dpi
+    figure.set_figheight(figure.get_figheight() + more)
+    return legend
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> Path:

@@ -13,7 +13,7 @@ from bevkd.geometry import Area, box_corners_bev
 from bevkd.report.figure_kinds import TopView
 from bevkd.report.runs import Runs
 from bevkd.report.scenes import Array, Prediction, Scene, SceneReader, predict_frames
-from bevkd.report.style import canvas, forward_up
+from bevkd.report.style import canvas, forward_up, legend_outside
 
 # As in the paper: prediction green, ground truth red, points white.
 _FOUND, _TRUTH, _POINTS, _BACK = "#00E000", "#FF3030", "white", "black"
@@ -54,7 +54,8 @@ def top_view(spec: TopView, runs: Runs) -> Figure:
         Line2D([], [], color=_TRUTH, lw=2, label="ground truth"),
         Line2D([], [], color=_FOUND, lw=2, label=spec.detector.label),
     ]
-    figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False, labelcolor="white", fontsize=12)
+    labels = [str(line.get_label()) for line in lines]
+    legend_outside(figure, lines, labels, labelcolor="white", fontsize=12)
     return figure
 
 

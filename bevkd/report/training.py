@@ -13,7 +13,7 @@ from bevkd.report.figure_kinds import TrainingCurves
 from bevkd.report.metrics import TRAINING, metric
 from bevkd.report.runs import Runs
 from bevkd.report.spec import pool
-from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas
+from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas, legend_outside
 
 
 def progress(config: RunConfig) -> tuple[str, float]:
@@ -61,5 +61,5 @@ def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:
         axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
         axes.set_xlabel("".join(units))
     handles, labels = row[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    legend_outside(figure, handles, labels)
     return figure

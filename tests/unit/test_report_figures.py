@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import yaml
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from PIL import Image
 from report_synthetic import write_run, write_runs
 
@@ -19,7 +22,7 @@ from bevkd.report.figure_kinds import CurveSpec, Dots, LearningCurves, LossCurve
 from bevkd.report.logs import curve, read_lines, smooth, training_seconds
 from bevkd.report.runs import Runs
 from bevkd.report.spec import load_figures
-from bevkd.report.style import PALETTE
+from bevkd.report.style import PALETTE, Outside, canvas, legend_outside
 
 LOSS = CenterLossSettings()
 PLAIN = [f.name for f in load_figures().values() if "model" not in f.artefacts and f.target == "all"]
@@ -177,3 +180,28 @@ def test_palette_stays_apart_for_colour_blind_eyes():
         seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
         distance = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + 9 * np.eye(3)
         assert distance.min() > 0.25
+
+
+@pytest.mark.parametrize("place", get_args(Outside))
+def test_a_legend_is_never_wider_than_its_figure(place: Outside) -> None:
+    """Six series below one panel: in one row their names were cut off at both ends."""
+    names = [f"LiDAR + camera, before {number}" for number in range(6)]
+
+    def drawn(labels: list[str]) -> tuple[Figure, Legend]:
+        figure = canvas(4.2, 3.8)
+        axes = figure.subplots()
+        lines = [axes.plot([0, 1], label=label)[0] for label in labels]
+        legend = legend_outside(figure, lines, labels, place, title="a title")
+        figure.canvas.draw()
+        return figure, legend
+
+    figure, legend = drawn(names)
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert len(figure.legends) == 1
+    short, _ = drawn(["a", "b"])
+    assert short.get_figheight() == 3.8
+    heights = [one.axes[0].get_window_extent().height for one in (figure, short)]
+    assert heights[0] == pytest.approx(heights[1], rel=0.05), "rows of the legend take nothing from the panel"
