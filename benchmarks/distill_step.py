@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from bevkd.bench.step import TimedStep
-from bevkd.config import MethodConfig, RunConfig, load_model, load_run, load_scale, run_dir
+from bevkd.config import MethodConfig, RunConfig, load_run, load_scale, run_dir
 from bevkd.config.compose import options_at
 from bevkd.data import collate
 from bevkd.data.batch import Batch
@@ -41,15 +41,16 @@ from bevkd.train.teacher import Teacher
 
 logger = logging.getLogger("distill_step")
 
-MODELS = {
-    "L": "lidar_base",
-    "C": "camera_base",
-    "L+C": "fusion_base",
-    "gated L+C": "crkd_teacher",
+TEACHERS = {"L": "lidar_base", "C": "camera_base", "L+C": "fusion_base", "gated L+C": "crkd_teacher"}
+# Rows of further training: what distilled rows differ from by the method alone.
+STUDENTS = {
+    "L": "lidar_further",
+    "C": "camera_further",
+    "C, two moments": "distillbev_further",
+    "C, two branches": "simdistill_further",
     "C+R": "crkd_further",
     "C+R, calibrated": "crkd_further_calib",
 }
-STUDENTS = {"C, two branches": "simdistill"}  # models that take the place of camera_base's, whose rows set nothing else
 TRIO = {"kind": "unidistill"}
 METHODS: dict[str, MethodConfig] = {
     "unidistill": MethodConfig("unidistill"),
@@ -77,8 +78,9 @@ CASES: list[tuple[str, str, list[str], bool]] = [
     ("L+C", "L", ["unidistill"], False),
     ("L+C", "C", ["unidistill"], False),
     ("C", "L", ["unidistill", "unidistill, 3x3 adapters"], False),
-    ("L", "C", ["unidistill", *OF_BEV], False),
+    ("L", "C", ["unidistill"], False),
     ("L", "C", [name for name in METHODS if "adapters" not in name and name not in OF_BEV + OF_SIM + OF_CRKD], True),
+    ("L", "C, two moments", OF_BEV, False),
     ("L+C", "C, two branches", OF_SIM, False),
     ("gated L+C", "C+R", OF_CRKD, False),
     ("gated L+C", "C+R, calibrated", ["crkd"], False),
@@ -92,11 +94,11 @@ def contestant(run: RunConfig, student: Detector, engine: DistillEngine | None, 
 
 def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple[Teacher, bool]:
     """A trained teacher, or a fresh one after a few steps; and whether it was trained."""
-    path = run_dir(MODELS[name], scale, 0) / "model.pt"
+    path = run_dir(TEACHERS[name], scale, 0) / "model.pt"
     if path.exists():
         detector, run = load_detector(path)
         return Teacher(detector.to(device), run, "", path), True
-    run = load_run(MODELS[name], scale, 0)
+    run = load_run(TEACHERS[name], scale, 0)
     frames = training_frames(run)
     plan = batch_plan(run, frames)
     torch.manual_seed(0)
@@ -104,13 +106,6 @@ def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple
     for k in range(steps):
         timed.step(collate([frames.get(i, epoch) for i, epoch in plan.batch(k)]))
     return Teacher(timed.module.detector.eval(), run, "", path), False
-
-
-def student_run(name: str, scale: str) -> RunConfig:
-    """The run of a student."""
-    if name not in STUDENTS:
-        return load_run(MODELS[name], scale, 0)
-    return replace(load_run(MODELS["C"], scale, 0), model=load_model(STUDENTS[name], scale)[0])
 
 
 def lesson_for(run: RunConfig, teacher: Teacher, name: str, mode: str, batches: int, cache: Path) -> Lesson:
@@ -171,11 +166,11 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)
     cases = [case for case in CASES if options.student in (None, case[1])]
-    sources = [name for name in MODELS if any(name == case[0] for case in cases)]
+    sources = [name for name in TEACHERS if any(name == case[0] for case in cases)]
     teachers = {name: teacher_of(name, options.scale, options.teacher_steps, device) for name in sources}
     rows = []
     for source, target, methods, unlabelled in cases:
-        run = student_run(target, options.scale)
+        run = load_run(STUDENTS[target], options.scale, 0)
         if unlabelled:
             half = run.train.batch_size // 2
             train = replace(run.train, batch_size=half, unlabelled_per_batch=half)
