@@ -28,6 +28,7 @@ import torch
 from bevkd.bench.step import TimedStep
 from bevkd.config import MethodConfig, RunConfig, load_run, load_scale, run_dir
 from bevkd.config.compose import options_at
+from bevkd.config.papers import stand_ins_at
 from bevkd.data import collate
 from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine
@@ -41,7 +42,13 @@ from bevkd.train.teacher import Teacher
 
 logger = logging.getLogger("distill_step")
 
-TEACHERS = {"L": "lidar_base", "C": "camera_base", "L+C": "fusion_base", "gated L+C": "crkd_teacher"}
+TEACHERS = {
+    "L": "lidar_base",
+    "C": "camera_base",
+    "L+C": "fusion_base",
+    "CenterPoint": "distillbev_cp",
+    "gated L+C": "crkd_teacher",
+}
 # Rows of further training: what distilled rows differ from by the method alone.
 STUDENTS = {
     "L": "lidar_further",
@@ -80,7 +87,7 @@ CASES: list[tuple[str, str, list[str], bool]] = [
     ("C", "L", ["unidistill", "unidistill, 3x3 adapters"], False),
     ("L", "C", ["unidistill"], False),
     ("L", "C", [name for name in METHODS if "adapters" not in name and name not in OF_BEV + OF_SIM + OF_CRKD], True),
-    ("L", "C, two moments", OF_BEV, False),
+    ("CenterPoint", "C, two moments", OF_BEV, False),
     ("L+C", "C, two branches", OF_SIM, False),
     ("gated L+C", "C+R", OF_CRKD, False),
     ("gated L+C", "C+R, calibrated", ["crkd"], False),
@@ -94,11 +101,12 @@ def contestant(run: RunConfig, student: Detector, engine: DistillEngine | None, 
 
 def teacher_of(name: str, scale: str, steps: int, device: torch.device) -> tuple[Teacher, bool]:
     """A trained teacher, or a fresh one after a few steps; and whether it was trained."""
-    path = run_dir(TEACHERS[name], scale, 0) / "model.pt"
+    name = stand_ins_at(scale).get(TEACHERS[name], TEACHERS[name])
+    path = run_dir(name, scale, 0) / "model.pt"
     if path.exists():
         detector, run = load_detector(path)
         return Teacher(detector.to(device), run, "", path), True
-    run = load_run(TEACHERS[name], scale, 0)
+    run = load_run(name, scale, 0)
     frames = training_frames(run)
     plan = batch_plan(run, frames)
     torch.manual_seed(0)
