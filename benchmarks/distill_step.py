@@ -34,7 +34,9 @@ from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine
 from bevkd.io import write_json
 from bevkd.models.detector import Detector, build_detector
+from bevkd.processor import processor
 from bevkd.train.checkpoint import load_detector
+from bevkd.train.optim import resolve_precision
 from bevkd.train.resolve import Lesson, lesson_of
 from bevkd.train.setup import TrainStep
 from bevkd.train.stream import batch_plan, training_frames
@@ -193,6 +195,8 @@ def main() -> None:
     content = {
         "scale": options.scale,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu, 1 thread",
+        "processor": processor(),
+        "precision": resolve_precision("auto", device.type),
         "clock": "wall" if device.type == "cuda" else "process CPU time",
         "torch": torch.__version__,
         "rounds": options.rounds,
