@@ -38,9 +38,9 @@ def loss_curves(spec: LossCurves, runs: Runs) -> Figure:
         axes.yaxis.set_major_formatter("{x:.2g}")
     window = f"moving average over {spec.window:.0%} of the steps"
     row[0].set_ylabel("detection loss" if spec.field == DETECTION else f"loss {spec.field}")
-    handles, labels = row[0].get_legend_handles_labels()
+    handles, _ = row[0].get_legend_handles_labels()
     title = f"mean and range of {seeds} seeds, {window}" if seeds > 1 else window
-    legend_outside(figure, handles, labels, title=title)
+    legend_outside(figure, handles, title=title)
     return figure
 
 
@@ -80,8 +80,8 @@ def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
         axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
         axes.set_xlabel(_TAKEN[spec.over])
         axes.set_ylim(bottom=0)
-    handles, labels = row[0].get_legend_handles_labels()
-    legend_outside(figure, handles, labels)
+    handles, _ = row[0].get_legend_handles_labels()
+    legend_outside(figure, handles)
     return figure
 
 

@@ -43,7 +43,7 @@ def draw(known: Sequence[Headline], titles: Mapping[str, str]) -> Figure:
         axes.set_xlabel(f"gain in points ({unit}), 95 % interval")
     handles, labels = grid[0][0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    legend_outside(figure, unique.values(), unique.keys(), "outside upper center")
+    legend_outside(figure, unique.values(), "outside upper center")
     return figure
 
 

@@ -213,8 +213,7 @@ def _draw(spec: SamplingOffsets, scene: Scene, chosen: Sampled, grid: BEVGrid) -
         Line2D([], [], marker="o", ls="", mfc=_DOT, mec="k", ms=8, label="where it looks, area by weight"),
     ]
     said = f"energy before and behind the box over that in it: {chosen.ratio:.1f}"
-    labels = [str(handle.get_label()) for handle in handles]
-    legend_outside(figure, handles, labels, title=said, title_fontsize=10)
+    legend_outside(figure, handles, title=said, title_fontsize=10)
     return figure
 
 

@@ -12,6 +12,7 @@ from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import Container
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from numpy.typing import NDArray
@@ -60,29 +61,24 @@ def axes_grid(figure: Figure, rows: int, columns: int, **options: Any) -> list[l
 
 
 def legend_outside(
-    figure: Figure,
-    handles: Iterable[Artist],
-    labels: Iterable[str],
-    place: Outside = "outside lower center",
-    **look: Any,
+    figure: Figure, handles: Iterable[Artist | Container], place: Outside = "outside lower center", **look: Any
 ) -> Legend:
     """A legend above or below the panels, in as few rows as the figure is wide enough for; further rows make it higher.
 
     Args:
         figure: of `canvas`, with all its panels.
-        handles: what entries look like.
-        labels: their texts.
+        handles: what is named, with labels.
         place: above or below.
         look: other keywords of a legend.
     """
-    handles, labels = list(handles), list(labels)
+    handles = list(handles)
 
     def of(columns: int) -> Legend:
-        return figure.legend(handles, labels, loc=place, ncols=columns, frameon=False, **look)
+        return figure.legend(handles=handles, loc=place, ncols=columns, frameon=False, **look)
 
-    legend = of(max(1, len(labels)))
+    legend = of(max(1, len(handles)))
     one_row = legend.get_window_extent()
-    for columns in range(len(labels) - 1, 0, -1):
+    for columns in range(len(handles) - 1, 0, -1):
         if legend.get_window_extent().width <= figure.bbox.width:
             break
         legend.remove()

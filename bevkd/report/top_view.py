@@ -54,8 +54,7 @@ def top_view(spec: TopView, runs: Runs) -> Figure:
         Line2D([], [], color=_TRUTH, lw=2, label="ground truth"),
         Line2D([], [], color=_FOUND, lw=2, label=spec.detector.label),
     ]
-    labels = [str(line.get_label()) for line in lines]
-    legend_outside(figure, lines, labels, labelcolor="white", fontsize=12)
+    legend_outside(figure, lines, labelcolor="white", fontsize=12)
     return figure
 
 

@@ -60,6 +60,6 @@ def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:
     for axes, key in zip(row, spec.metrics, strict=True):
         axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
         axes.set_xlabel("".join(units))
-    handles, labels = row[0].get_legend_handles_labels()
-    legend_outside(figure, handles, labels)
+    handles, _ = row[0].get_legend_handles_labels()
+    legend_outside(figure, handles)
     return figure

@@ -191,7 +191,7 @@ def test_a_legend_is_never_wider_than_its_figure(place: Outside) -> None:
         figure = canvas(4.2, 3.8)
         axes = figure.subplots()
         lines = [axes.plot([0, 1], label=label)[0] for label in labels]
-        legend = legend_outside(figure, lines, labels, place, title="a title")
+        legend = legend_outside(figure, lines, place, title="a title")
         figure.canvas.draw()
         return figure, legend
 
