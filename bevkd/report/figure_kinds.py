@@ -150,14 +150,8 @@ class TrainingCurves(_Figure):
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
-class _Scenes(_Figure):
-    columns: tuple[CurveSpec, ...]
-    frames: Some = 2  # report frames with most annotated boxes, from different scenes
+class _OfModels(_Figure):
     artefacts: ClassVar[tuple[Artefact, ...]] = ("model",)
-
-    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
-        """Run ids that the figure shows."""
-        return [run for column in self.columns for run in pool(column.run)]
 
     def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
         """(run, seed) pairs that the figure reads: one seed per run.
@@ -166,6 +160,16 @@ class _Scenes(_Figure):
             ConfigError: a run is unknown, or of a later tier than the figure.
         """
         return first_of(super().needs(rows), rows)
+
+
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
+class _Scenes(_OfModels):
+    columns: tuple[CurveSpec, ...]
+    frames: Some = 2  # report frames with most annotated boxes, from different scenes
+
+    def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
+        """Run ids that the figure shows."""
+        return [run for column in self.columns for run in pool(column.run)]
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
@@ -209,11 +213,9 @@ class AttentionMaps(_Scenes):
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
-class _OfOne(_Figure):
+class _OfOne(_OfModels):
     detector: CurveSpec
     frames: Some = 6  # report frames with most annotated boxes, from different scenes
-
-    artefacts: ClassVar[tuple[Artefact, ...]] = ("model",)
 
     def __post_init__(self) -> None:
         if len(pool(self.detector.run)) > 1:
@@ -222,14 +224,6 @@ class _OfOne(_Figure):
     def runs(self, rows: Mapping[str, RowConfig]) -> list[str]:
         """Run ids that the figure shows."""
         return [*pool(self.detector.run)]
-
-    def needs(self, rows: Mapping[str, RowConfig]) -> list[Need]:
-        """(run, seed) pairs that the figure reads: one seed.
-
-        Raises:
-            ConfigError: the run is unknown, or of a later tier than the figure.
-        """
-        return first_of(super().needs(rows), rows)
 
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
