@@ -19,7 +19,7 @@ from bevkd.config.load import load_scale, parse_override
 from bevkd.config.models import compression, lineage, read_model
 from bevkd.config.papers import load_papers, load_rows, stand_ins_at
 from bevkd.config.places import ConfigTree, config_tree
-from bevkd.config.plain import Layer, merge, parse, read_mapping, to_plain
+from bevkd.config.plain import ABSENT, Layer, merge, parse, read_mapping, to_plain, value_at
 from bevkd.config.rows import recipe_init, recipe_layers, row_layers
 from bevkd.config.scale import ScaleConfig
 from bevkd.config.schema import ENCODERS, DataConfig, ModelConfig, RowConfig, RunConfig
@@ -138,7 +138,33 @@ def layers(row: RowConfig, scale: str, overrides: Sequence[str] = ()) -> list[La
         path = tree.named("models", name)
         found += [Layer(f"model {name}", plain, path) for plain in compression(model, read_model(tree, name), where)]
         found += _own(name, settings, scale, file)
-    return [normalised_layer(layer) for layer in [*found, *last] if layer.plain]
+    return [normalised_layer(layer) for layer in _said_again([*found, *last], stages) if layer.plain]
+
+
+def _said_again(found: Sequence[Layer], stages: Sequence[Layer]) -> Iterator[Layer]:
+    """The layers, and what the scale says of a stage once more before each that comes back to its kind.
+
+    Settings of another kind begin anew: where a scale narrows a model to one backbone and a row goes back to the
+    other, what the scale says of that would be gone, and a small network have the published size.
+    """
+    plain: dict[str, Any] = {}
+    said: list[Layer] = []
+    for layer in found:
+        after = merge(plain, layer.plain)
+        for stage in said:
+            if _is_chosen(stage, after) and not _is_chosen(stage, plain):
+                plain = merge(plain, stage.plain)
+                yield stage
+        plain = merge(plain, layer.plain)
+        yield layer
+        if layer in stages:
+            said.append(layer)
+
+
+def _is_chosen(stage: Layer, plain: dict[str, Any]) -> bool:
+    """Whether plain settings have the kind of stage that a layer is of; loss and decoding of a head name none."""
+    kind, there = value_at(stage.plain, (*stage.above, "kind")), value_at(plain, stage.above)
+    return kind is ABSENT or (isinstance(there, dict) and there.get("kind", kind) == kind)
 
 
 def _own(name: str, settings: ScaleConfig, scale: str, file: Path) -> list[Layer]:

@@ -50,6 +50,27 @@ def test_another_kind_begins_anew() -> None:
     assert merge({"lidar": {"cell": 0.2}}, {"lidar": {"kind": "voxel"}}) == {"lidar": {"cell": 0.2, "kind": "voxel"}}
 
 
+@pytest.mark.parametrize("scale", ["smoke", "sim"])
+def test_a_row_that_goes_back_to_a_kind_finds_what_the_scale_says_of_it(scale: str) -> None:
+    """The small scales narrow the two-branch student to a ResNet; its row with Swin had the published size."""
+    model, _ = load_model("camera_swin", scale)
+    student = load_run("simdistill_swin_student", scale, 0).model.camera.backbone
+    assert student == model.camera.backbone
+    assert student.options["embed_dim"] < 96
+    assert load_run("simdistill_student", scale, 0).model.camera.backbone.kind == "resnet"
+
+
+def test_an_optional_stage_that_comes_back_is_that_of_the_scale(compensated: Path) -> None:
+    own = AttentionSettings(heads=4, points=6, table=(2, 3))
+    file = compensated / "scales" / "smoke.yaml"
+    scale = yaml.safe_load(file.read_text())
+    scale["models"]["compensated"] = {"model": {"camera": {"second": None}}}
+    file.write_text(yaml.safe_dump(scale))
+    assert load_model("compensated", "smoke")[0].camera.second is None  # type: ignore[attr-defined]
+    model, _ = load_model("compensated", "smoke", changes={"camera": {"second": {"kind": "attention", "heads": 2}}})
+    assert model.camera.second == replace(own, heads=2)  # type: ignore[attr-defined]
+
+
 def test_a_scale_says_of_each_stage_what_its_kind_wants() -> None:
     model, _ = load_model("lidar_voxel", "sim")
     assert model.lidar == VoxelSettings(
