@@ -151,10 +151,10 @@ def _said_again(found: Sequence[Layer], stages: Sequence[Layer]) -> Iterator[Lay
     said: list[Layer] = []
     for layer in found:
         after = merge(plain, layer.plain)
-        for stage in said:
-            if _is_chosen(stage, after) and not _is_chosen(stage, plain):
-                plain = merge(plain, stage.plain)
-                yield stage
+        back = [stage for stage in said if _is_chosen(stage, after) and not _is_chosen(stage, plain)]
+        for stage in back:
+            plain = merge(plain, stage.plain)
+            yield stage
         plain = merge(plain, layer.plain)
         yield layer
         if layer in stages:

@@ -324,11 +324,15 @@ def test_another_kind_ends_what_was_said_before(config_copy: Path) -> None:
     _, sources = explain("lidar_base", "paper", 0, "model.lidar.cell")
     assert [source.label for source in sources] == ["recipe of unidistill, part 4"], "the scale speaks of pillars"
     value, (default,) = explain("mine", "sim", 0, "model.lidar.cell")
-    assert (value, default.label) == (VoxelSettings().cell, "default of the code")
+    assert (value, default.label) == (0.4, "scale sim, lidar voxel")
     _, sources = explain("mine", "sim", 0, "model.lidar")
-    assert [source.label for source in sources] == [f"recipe of mine, part {number}" for number in (1, 2)]
+    assert [source.label for source in sources] == [
+        "scale sim, lidar voxel",
+        "recipe of mine, part 1",
+        "recipe of mine, part 2",
+    ]
     _, sources = explain("mine", "sim", 0, "model.lidar.kind")
-    assert [source.value for source in sources][-2:] == ["pillar", "voxel"], "the kind itself is said by both"
+    assert [source.value for source in sources][-3:] == ["pillar", "voxel", "voxel"], "the kind itself is said by all"
 
 
 def test_the_command_prints_settings_and_places(capsys: pytest.CaptureFixture[str]) -> None:
