@@ -135,10 +135,16 @@ class LearningCurves(_Figure):
 
 @dataclass(frozen=True, config=_STRICT, kw_only=True)
 class TrainingCurves(_Figure):
-    """Metrics over one training: of its snapshots (`train.snapshots`) and, last, of the model itself."""
+    """Metrics over one training: of its snapshots (`train.snapshots`) and, last, of the model itself.
+
+    Attributes:
+        published: a table with columns of parts of the training (`mAP@training:1/6`): what it prints of these runs is
+            drawn below ours.
+    """
 
     kind: Literal["training_curves"]
     curves: tuple[CurveSpec, ...]
+    published: NameOrNone = ""
     metrics: tuple[Words, ...] = ("mAP",)
     split: Split = "report"
 

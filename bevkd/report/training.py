@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from bevkd.config import RunConfig
-from bevkd.errors import ConfigError
+from bevkd.errors import ConfigError, nearest
 from bevkd.report.figure_kinds import TrainingCurves
 from bevkd.report.metrics import TRAINING, metric
 from bevkd.report.runs import Runs
-from bevkd.report.spec import pool
+from bevkd.report.spec import load_tables, pool
 from bevkd.report.style import MARKERS, PALETTE, axes_grid, canvas, legend_outside
+from bevkd.report.tables import published
+
+WHOSE = ("ours", "paper")  # above and below
 
 
 def progress(config: RunConfig) -> tuple[str, float]:
@@ -38,28 +42,63 @@ def snapshot_values(runs: Runs, run: str, split: str, keys: Iterable[str]) -> di
 
 
 def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:
-    """A panel per metric: the mean over the seeds of a run; the band spans them."""
-    figure = canvas(4.2 * len(spec.metrics), 3.8)  # the legend below the panels included
-    (row,) = axes_grid(figure, 1, len(spec.metrics))
+    """A panel per metric: mean and standard deviation over the seeds of a run; below, what the paper has.
+
+    Raises:
+        ConfigError: some schedules are counted in steps, others in epochs; `published` is no table.
+        DataError: a snapshot has no metrics file.
+    """
+    printed = _printed(spec, runs)
+    figure = canvas(4.2 * len(spec.metrics), 6.6 if printed else 3.8)  # the legend below the panels included
+    ours, *below = axes_grid(figure, 2 if printed else 1, len(spec.metrics))
     units: set[str] = set()
     for i, curve in enumerate(spec.curves):
+        look: dict[str, Any] = {"color": PALETTE[i], "marker": MARKERS[i], "ms": 6}
         for run in pool(curve.run):
             found = snapshot_values(runs, run, spec.split, spec.metrics)
             unit, length = progress(runs.config(run))
             units.add(unit)
             shares = sorted(next(iter(found.values())))
-            for axes, key in zip(row, spec.metrics, strict=True):
+            for axes, key in zip(ours, spec.metrics, strict=True):
                 values = metric(key).shown.factor * np.array(
                     [[seed[share][key] for share in shares] for seed in found.values()]
                 )
-                x = length * np.array(shares)
-                axes.plot(x, values.mean(axis=0), color=PALETTE[i], marker=MARKERS[i], ms=6, label=curve.label)
-                axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=PALETTE[i], alpha=0.2, lw=0)
+                x, mean = length * np.array(shares), values.mean(axis=0)
+                spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
+                axes.plot(x, mean, label=curve.label, **look)
+                axes.fill_between(x, mean - spread, mean + spread, color=PALETTE[i], alpha=0.2, lw=0)
+            for axes, key in zip(below[0] if below else (), spec.metrics, strict=bool(below)):
+                points = sorted(printed.get(run, {}).get(key, {}).items())
+                axes.plot([share for share, _ in points], [value for _, value in points], mfc="white", ls="--", **look)
     if len(units) > 1:
         raise ConfigError(f"figure {spec.name!r}: some schedules are counted in steps, others in epochs")
-    for axes, key in zip(row, spec.metrics, strict=True):
-        axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
-        axes.set_xlabel("".join(units))
-    handles, _ = row[0].get_legend_handles_labels()
+    for row, xlabel, whose in zip((ours, *below), ("".join(units), "share of the training"), WHOSE, strict=False):
+        for axes, key in zip(row, spec.metrics, strict=True):
+            axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
+            axes.set_xlabel(xlabel)
+            if below:
+                axes.set_title(whose)
+    handles, _ = ours[0].get_legend_handles_labels()
     legend_outside(figure, handles)
     return figure
+
+
+def _printed(spec: TrainingCurves, runs: Runs) -> dict[str, dict[str, dict[float, float]]]:
+    """Run -> metric -> share of the schedule -> published value as shown, of the table that the figure names."""
+    if not spec.published:
+        return {}
+    known = load_tables(runs.scale)
+    if spec.published not in known:
+        raise ConfigError(
+            f"figure {spec.name!r}: published: unknown table {spec.published!r}{nearest(spec.published, known)}"
+        )
+    table, out = known[spec.published], dict[str, dict[str, dict[float, float]]]()
+    for row in table.row_specs(runs.rows):
+        for key, value in published(table, row)[0].items():
+            name, _, part = key.partition(f"@{TRAINING}")
+            if part and "/" in part and " " not in part:
+                number, count = part.split("/")
+                shown = metric(key).shown.factor * value
+                for run in pool(row.run):
+                    out.setdefault(run, {}).setdefault(name, {})[int(number) / int(count)] = shown
+    return out

@@ -66,9 +66,9 @@ def test_an_optional_stage_that_comes_back_is_that_of_the_scale(compensated: Pat
     scale = yaml.safe_load(file.read_text())
     scale["models"]["compensated"] = {"model": {"camera": {"second": None}}}
     file.write_text(yaml.safe_dump(scale))
-    assert load_model("compensated", "smoke")[0].camera.second is None  # type: ignore[attr-defined]
+    assert load_model("compensated", "smoke")[0].camera.second is None
     model, _ = load_model("compensated", "smoke", changes={"camera": {"second": {"kind": "attention", "heads": 2}}})
-    assert model.camera.second == replace(own, heads=2)  # type: ignore[attr-defined]
+    assert model.camera.second == replace(own, heads=2)
 
 
 def test_a_scale_says_of_each_stage_what_its_kind_wants() -> None:

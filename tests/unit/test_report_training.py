@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from report_synthetic import write_run
 
-from bevkd.config import RowConfig
+from bevkd.config import RowConfig, load_rows
 from bevkd.errors import ConfigError, DataError
 from bevkd.io import write_json
 from bevkd.report.figure_kinds import CurveSpec, TrainingCurves
 from bevkd.report.figures import write
 from bevkd.report.metrics import metric
 from bevkd.report.runs import Runs
+from bevkd.report.spec import load_figures, pool
 from bevkd.report.training import snapshot_values, training_curves
 
 
@@ -55,6 +57,29 @@ def test_values_over_a_training(tmp_path: Path) -> None:
     (runs.folder("camera_a", 1) / "snapshots" / "2of3" / "metrics_val.json").unlink()
     with pytest.raises(DataError, match="'camera_a', seed 1: snapshot 2 of 3 has no metrics"):
         training_curves(SPEC, runs)
+
+
+def test_the_published_curves_stand_below(tmp_path: Path) -> None:
+    """DistillBEV, Fig. 6, at the six points of its table; the runs of the figure say which curves."""
+    rows = load_rows("sim")
+    spec = load_figures("sim")["distillbev_f6"]
+    assert isinstance(spec, TrainingCurves)
+    for curve in spec.curves:
+        (run,) = pool(curve.run)
+        row = replace(rows[run], seeds=(0, 1))
+        kept(tmp_path, row, {0: [0.1] * 6, 1: [0.3] * 6}, {"steps": 600})
+        rows[run] = row
+    figure = training_curves(replace(spec, metrics=("mAP",)), Runs(tmp_path, "sim", rows))
+    ours, paper = figure.axes
+    assert (ours.get_title(), paper.get_title()) == ("ours", "paper")
+    plain, from_cp, _ = paper.lines
+    assert plain.get_xdata() == pytest.approx([1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1])
+    assert plain.get_ydata() == pytest.approx([22.93, 28.66, 29.56, 31.29, 32.74, 32.84])
+    assert from_cp.get_ydata()[-1] == pytest.approx(36.34)
+    band = ours.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((20 - 200**0.5, 20 + 200**0.5))
+    with pytest.raises(ConfigError, match=r"published: unknown table 'distillbev_f7' .did you mean 'distillbev_f6'"):
+        training_curves(replace(spec, published="distillbev_f7"), Runs(tmp_path, "sim", rows))
 
 
 def test_parts_of_a_training_are_metrics(tmp_path: Path) -> None:
