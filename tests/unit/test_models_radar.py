@@ -10,11 +10,13 @@ import torch
 from models_batch import make_batch, model_config
 from torch import Tensor, nn
 
+from bevkd.config import load_run
 from bevkd.config.schema import DataConfig, GridConfig, ModelConfig
 from bevkd.data.batch import Batch
 from bevkd.data.inputs.radar_features import KEY
 from bevkd.data.reads import RadarFeatures, reads_of
 from bevkd.errors import ConfigError
+from bevkd.models.camera.trunk import ImageTrunk
 from bevkd.models.detector import build_detector, weights_come_later
 from bevkd.models.fuser.gated import GatedFuser
 from bevkd.models.radar.pillar_mlp import PillarMLP
@@ -284,6 +286,37 @@ def test_published_widths() -> None:
         assert name in shared
         assert teacher.spec.channels(name) == detector.spec.channels(name)
     assert teacher.spec.channels("gated.lidar") == detector.spec.channels("gated.radar") == 256
+
+
+@pytest.mark.parametrize(
+    ("run", "backbone", "levels", "width"),
+    [
+        ("crkd_student", "swin", 3, 504),
+        ("crkd_ungated", "swin", 3, 504),
+        ("crkd", "swin", 3, 504),
+        ("crkd_teacher", "swin", 3, 264),
+        ("crkd_r50_student", "resnet", 4, 512),
+        ("crkd_r50_ungated", "resnet", 4, 512),
+        ("crkd_r50_further", "resnet", 4, 512),
+        ("crkd_r50", "resnet", 4, 512),
+        ("crkd_r50_teacher", "resnet", 4, 256),
+    ],
+)
+def test_image_necks_of_published_rows_are_as_wide_with_both_backbones(
+    run: str, backbone: str, levels: int, width: int
+) -> None:
+    """Swin-T has three levels, ResNet-50 four, and a neck has its width per level."""
+    model = load_run(run, "paper", 0).model
+    assert model.camera.backbone.kind == backbone
+    with torch.device("meta"):
+        trunk = ImageTrunk(weights_come_later(model))
+    assert (len(trunk.backbone.channels), trunk.neck.out_channels) == (levels, width)
+
+
+def test_models_with_swin_are_those_of_the_published_rows() -> None:
+    for run, name in (("crkd_student", "camera_radar_swin"), ("crkd_teacher", "fusion_gated_swin")):
+        camera, own = load_run(run, "paper", 0).model.camera, model_config(name, "paper").camera
+        assert camera.neck_channels == own.neck_channels
 
 
 @pytest.mark.parametrize("name", ["camera_radar", "camera_radar_swin", "fusion_gated", "fusion_gated_swin"])
