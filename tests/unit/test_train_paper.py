@@ -27,6 +27,7 @@ TABLES += [f"crkd_{name}" for name in (*(f"s{number}" for number in range(1, 10)
 TABLES += [
     "distillbev_main",
     "distillbev_scratch",
+    "distillbev_combos",
     *(f"simdistill_{name}" for name in ("t1", "losses", "backbones")),
 ]
 
