@@ -181,14 +181,14 @@ def test_selectors_hit_one_published_number_each(table: TableConfig):
     # Tables that borrow some cells: both camera paths show the baseline of Table S1; teachers are of other tables.
     some = {
         "unidistill_paths": 4 * 4,
-        "distillbev_main": 3 * 7 + 2 * 2,
+        "distillbev_main": 5 * 7 + 3 * 2,
         "distillbev_scratch": 3 * 7,
         "distillbev_cost": 1,
         "simdistill_backbones": 2 * 7,
     }
     if table.name in some:
         assert len(lines) == some[table.name]
-        assert len(set(lines) - set(printed)) <= 2 * 2
+        assert len(set(lines) - set(printed)) <= 3 * 2
     else:
         assert sorted(lines) == sorted(printed)
 
