@@ -32,13 +32,18 @@ def snapshot_values(runs: Runs, run: str, split: str, keys: Iterable[str]) -> di
         ConfigError: the run keeps no snapshots.
         DataError: one has no metrics file.
     """
-    keys, count = list(keys), runs.snapshots(run)
-    parts = {number / count: f"@{TRAINING}{number}/{count}" for number in range(1, count + 1)}
+    keys, parts = list(keys), _parts(runs, run)
     found = runs.values(run, split, [key + part for part in parts.values() for key in keys])
     return {
         seed: {share: {key: values[key + part] for key in keys} for share, part in parts.items()}
         for seed, values in found.items()
     }
+
+
+def _parts(runs: Runs, run: str) -> dict[float, str]:
+    """Share of the schedule -> how metrics of the snapshot there end."""
+    count = runs.snapshots(run)
+    return {number / count: f"@{TRAINING}{number}/{count}" for number in range(1, count + 1)}
 
 
 def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:
@@ -64,12 +69,14 @@ def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:
                     [[seed[share][key] for share in shares] for seed in found.values()]
                 )
                 x, mean = length * np.array(shares), values.mean(axis=0)
-                spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
+                spread = values.std(axis=0, ddof=1) if len(values) > 1 else 0.0
                 axes.plot(x, mean, label=curve.label, **look)
                 axes.fill_between(x, mean - spread, mean + spread, color=PALETTE[i], alpha=0.2, lw=0)
             for axes, key in zip(below[0] if below else (), spec.metrics, strict=bool(below)):
-                points = sorted(printed.get(run, {}).get(key, {}).items())
-                axes.plot([share for share, _ in points], [value for _, value in points], mfc="white", ls="--", **look)
+                theirs = printed.get(run, {})
+                parts = {share: key + part for share, part in _parts(runs, run).items() if key + part in theirs}
+                points = [metric(key).shown.factor * theirs[part] for part in parts.values()]
+                axes.plot(list(parts), points, mfc="white", ls="--", **look)
     if len(units) > 1:
         raise ConfigError(f"figure {spec.name!r}: some schedules are counted in steps, others in epochs")
     for row, xlabel, whose in zip((ours, *below), ("".join(units), "share of the training"), WHOSE, strict=False):
@@ -83,8 +90,8 @@ def training_curves(spec: TrainingCurves, runs: Runs) -> Figure:
     return figure
 
 
-def _printed(spec: TrainingCurves, runs: Runs) -> dict[str, dict[str, dict[float, float]]]:
-    """Run -> metric -> share of the schedule -> published value as shown, of the table that the figure names."""
+def _printed(spec: TrainingCurves, runs: Runs) -> dict[str, dict[str, float]]:
+    """Run -> metric -> published value, of the table that the figure names."""
     if not spec.published:
         return {}
     known = load_tables(runs.scale)
@@ -92,13 +99,5 @@ def _printed(spec: TrainingCurves, runs: Runs) -> dict[str, dict[str, dict[float
         raise ConfigError(
             f"figure {spec.name!r}: published: unknown table {spec.published!r}{nearest(spec.published, known)}"
         )
-    table, out = known[spec.published], dict[str, dict[str, dict[float, float]]]()
-    for row in table.row_specs(runs.rows):
-        for key, value in published(table, row)[0].items():
-            name, _, part = key.partition(f"@{TRAINING}")
-            if part and "/" in part and " " not in part:
-                number, count = part.split("/")
-                shown = metric(key).shown.factor * value
-                for run in pool(row.run):
-                    out.setdefault(run, {}).setdefault(name, {})[int(number) / int(count)] = shown
-    return out
+    table = known[spec.published]
+    return {run: published(table, row)[0] for row in table.row_specs(runs.rows) for run in pool(row.run)}
