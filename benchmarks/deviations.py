@@ -38,8 +38,10 @@ from bevkd.distill.quality_response import class_response
 from bevkd.distill.regions import box_owners
 from bevkd.distill.scaled_boxes import code_rectangles, growth, scaled
 from bevkd.distill.taps.footprints import Footprints
+from bevkd.distill.trained_fuser import TrainedFuser
 from bevkd.geometry import BEVGrid, box_corners
 from bevkd.io import write_json
+from bevkd.models.detector import build_detector
 from bevkd.models.features import FeatureInfo
 from bevkd.models.layers import conv_bn_relu
 from bevkd.models.ops.lift_splat import frustum_cells
@@ -522,6 +524,29 @@ def simdistill_mask() -> dict[str, float]:
     ours = simdistill(boxes)["cmd"]
     clipped, masked = (simdistill(boxes, cmd=c)["cmd"] for c in ({"mask_clip": 1}, {"mask_norm": "mask"}))
     return {"clipped": clipped / ours, "cells_with_heat": ours / masked}
+
+
+@measure
+def simdistill_teacher_fuser() -> dict[str, float]:
+    """The teacher's fuser learns, too: what is left of the loss of fused maps after 100 of its steps at the published
+    rate, towards a student that stays where it is.
+    """
+    torch.manual_seed(0)
+    teacher = build_detector(load_model("fusion", "smoke")[0]).eval()
+    fuser = TrainedFuser(teacher, ("camera", "lidar"))
+    size = (teacher.grid.H, teacher.grid.W)
+    maps = {name: torch.randn(4, teacher.spec.channels(name), *size).relu() for name in teacher.fused}
+    with torch.no_grad():
+        student = torch.randn_like(fuser(maps, heads=False).low).relu()
+    optimizer = torch.optim.AdamW(fuser.fuser.parameters(), lr=2e-4)
+    losses = []
+    for _ in range(101):
+        loss = (fuser(maps, heads=False).low - student).square().mean()
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return {"left_of_mmd_f": losses[-1] / losses[0]}
 
 
 def measured() -> dict[str, dict[str, float]]:

@@ -114,6 +114,13 @@ class DistillMethod(nn.Module):
         """Which features the losses compare, for diagrams; by default each tapped one with that of the same name."""
         return tuple(Compared(name, tap.feature, tap.feature) for name, tap in self.taps().items() if tap.feature)
 
+    def take(self, teacher: nn.Module) -> None:
+        """Copy what the losses train of the teacher itself; by default nothing.
+
+        Raises:
+            ConfigError: the teacher does not have it.
+        """
+
     def map_adapters(self) -> dict[str, MapAdapter]:
         """Layers from whole maps of the student to those of the teacher, by feature; none by default."""
         return {}

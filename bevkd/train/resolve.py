@@ -46,7 +46,8 @@ class Lesson:
         seed: of the run.
         method: None for plain training.
         taught_by: features of the teacher; None without one.
-        live: the teacher that runs in the step, if one does.
+        teacher: the teacher itself; None without one.
+        live: whether it runs in the step.
         cached: whether the teacher's targets come with the samples.
     """
 
@@ -56,7 +57,8 @@ class Lesson:
     seed: int
     method: MethodConfig | None = None
     taught_by: FeatureSpec | None = None
-    live: Detector | None = None
+    teacher: Detector | None = None
+    live: bool = False
     cached: bool = False
 
     def engine(self, student: Detector) -> DistillEngine | None:
@@ -70,7 +72,9 @@ class Lesson:
         torch.manual_seed(derive_seed(self.seed, "adapters"))
         method = build_method(self.method, student.spec, self.taught_by or student.spec)
         expose(student, method.student_features)
-        return DistillEngine(method, student.grid, self.live, cached=self.cached)
+        if self.teacher is not None:
+            method.take(self.teacher)
+        return DistillEngine(method, student.grid, self.teacher if self.live else None, cached=self.cached)
 
 
 def resolve(
@@ -121,7 +125,7 @@ def _live(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | N
     both = shared_reads(own, other)
     student = training_frames(run, both or own)
     frames = TrainingFrames(student, teacher=training_frames(run, other) if both is None else None)
-    return Lesson(frames, *_course(run, frames, steps), run.seed, method, teacher.spec, live=teacher.detector)
+    return Lesson(frames, *_course(run, frames, steps), run.seed, method, teacher.spec, teacher.detector, live=True)
 
 
 def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int | None, folder: Path) -> Lesson:
@@ -135,7 +139,7 @@ def _cached(run: RunConfig, method: MethodConfig, teacher: Teacher, steps: int |
     frames = TrainingFrames(student, cache=reader)
     # Targets belong to augmentations, of which none ends before the training: all phases have the same frames.
     taught = [replace(phase, frames=frames) for phase in stretches]
-    return Lesson(frames, line, taught, run.seed, method, teacher.spec, cached=True)
+    return Lesson(frames, line, taught, run.seed, method, teacher.spec, teacher.detector, cached=True)
 
 
 def ensure_cache(run: RunConfig, out: Path, readers: Sequence[RunConfig] = ()) -> TeacherCache:

@@ -104,7 +104,7 @@ def test_cached_targets_know_one_augmentation(
     monkeypatch.setattr(ImitationConfig, "uses_teacher", False)
     lesson = resolve(run, folder(trained, run))
     assert [phase.first for phase in lesson.stretches] == [0, 1]
-    assert (lesson.cached, lesson.live) == (False, None)
+    assert (lesson.cached, lesson.live) == (False, False)
     monkeypatch.undo()
     fair = tiny_run(smoke_dataset, "fair", switch_off=(SwitchOff(step=1, what=("cbgs",)),), **options)
     train(fair, folder(trained, fair))

@@ -378,6 +378,7 @@ def test_boxes_of_the_batch_and_of_the_view_agree(smoke_dataset: Any, taught: Pa
     assert isinstance(batch.boxes, Boxes)
     assert torch.equal(batch.boxes.boxes, batch.teacher.boxes.boxes)
     assert batch.teacher.variants == batch.variants
-    assert isinstance(lesson.live, torch.nn.Module)
-    outputs = lesson.live(batch.teacher, until="low")
+    assert lesson.live
+    assert lesson.teacher is not None
+    outputs = lesson.teacher(batch.teacher, until="low")
     assert isinstance(outputs, BEVOutputs)

@@ -17,8 +17,8 @@ figure of the pipeline and the released code show, where they work as they are n
 
 Deviations from the released code, each with a switch: a second sigmoid in the loss of classes
 (`mmd_p.double_sigmoid`), counts that mix classes (`mmd_p.mixed_counts`), boxes of padding (`mmd_p.padded_boxes`), sines
-of the yaw taken for angles (`mmd_p.sine_difference`). Without one: the teacher, its fuser included, is frozen. How much
-each changes: docs/deviations.md.
+of the yaw taken for angles (`mmd_p.sine_difference`), a fuser of the teacher that learns from the losses behind it
+(`teacher_fuser`). How much each changes: docs/deviations.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bevkd.data.batch import Boxes
@@ -37,7 +37,9 @@ from bevkd.distill.centres import Centres, centre_regression, find_centres, firs
 from bevkd.distill.heat import drawn_heat, in_head_order, task_sizes
 from bevkd.distill.methods.simdistill_settings import SimDistillConfig
 from bevkd.distill.quality_response import box_response, class_response
+from bevkd.distill.reading import Reading
 from bevkd.distill.sampling import gather_cells
+from bevkd.distill.trained_fuser import TrainedFuser
 from bevkd.errors import ConfigError, DataError
 from bevkd.geometry import BEVGrid
 from bevkd.models.boxcode import CODE_WIDTH, decode_cells
@@ -64,6 +66,7 @@ class SimDistill(DistillMethod):
         self.on = config.on
         if not self.on:
             raise ConfigError("SimDistill with every loss switched off")
+        self.fuser: TrainedFuser | None = None
         if "cmd" in self.on:
             self.project = self._projection()
         for part, feature in (("imd", "camera"), ("mmd_f", "low")):
@@ -118,8 +121,23 @@ class SimDistill(DistillMethod):
         terms = {"mmd_p": ("mmd_p_cls", "mmd_p_box")}
         return {term: getattr(self.config.weights, part) for part in self.on for term in terms.get(part, (str(part),))}
 
+    def take(self, teacher: nn.Module) -> None:
+        """The teacher's fuser and what follows it, if the fuser is to learn."""
+        if self.config.trained:
+            self.fuser = TrainedFuser(teacher, tuple(self.config.into_fuser().values()))
+
+    def _behind_fuser(self, targets: Targets, context: DistillContext) -> Targets:
+        """What lies behind a fuser that learns, with a graph."""
+        if self.fuser is None:
+            raise ConfigError("simdistill: teacher_fuser: trained wants the teacher itself")
+        maps = {feature: targets[name].values for name, feature in self.config.into_fuser().items()}
+        reading = Reading(self.fuser(maps, heads="mmd_p" in self.on), context)
+        return {name: tap.read(reading) for name, tap in self.config.behind_fuser().items()}
+
     def losses(self, student: BEVOutputs, targets: Targets, context: DistillContext) -> dict[str, Tensor]:
         """`imd`, `cmd`, `mmd_f`, `mmd_p_cls`, `mmd_p_box`, as far as they are switched on."""
+        if self.config.trained:
+            targets = targets | self._behind_fuser(targets, context)
         out: dict[str, Tensor] = {}
         frames = rank_mean(context.batch_size, context.labelled.device)
         for part, feature in (("imd", "camera"), ("mmd_f", "low")):

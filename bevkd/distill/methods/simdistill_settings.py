@@ -13,12 +13,13 @@ from bevkd.distill.tap import Tap
 from bevkd.distill.taps.cells import CellIndex, CellValues, GaussianMask
 from bevkd.distill.taps.centres import CentreRegression, FirstCell
 from bevkd.distill.taps.heads import ClassLogits
-from bevkd.distill.taps.maps import MapRows
+from bevkd.distill.taps.maps import MapRows, WholeMap
 from bevkd.registry import register_settings
 
 _STRICT = ConfigDict(extra="forbid")
 Part = Literal["imd", "cmd", "mmd_f", "mmd_p"]
 PARTS: tuple[Part, ...] = ("imd", "cmd", "mmd_f", "mmd_p")
+BEHIND = frozenset[Part](("mmd_f", "mmd_p"))  # compare what lies behind the fuser
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -111,8 +112,8 @@ class SimDistillWeights:
 @register_settings("method", "simdistill")
 @dataclass(frozen=True, config=_STRICT)
 class SimDistillConfig(MethodSettings):
-    """Options of SimDistill with the intended losses. The released code is `mmd_p: {double_sigmoid: true, mixed_counts:
-    true, padded_boxes: true, sine_difference: true}`.
+    """Options of SimDistill with the intended losses. The released code is `teacher_fuser: trained`, `mmd_p:
+    {double_sigmoid: true, mixed_counts: true, padded_boxes: true, sine_difference: true}`.
 
     Attributes:
         weights: of the four losses.
@@ -120,6 +121,8 @@ class SimDistillConfig(MethodSettings):
         cmd: the simulated LiDAR map and the LiDAR map.
         mmd_f: fused maps.
         mmd_p: what the heads say.
+        teacher_fuser: frozen like all of the teacher; or trained, as in the code: the losses behind it, `mmd_f` and
+            `mmd_p`, then also pull what they compare the student with towards the student.
     """
 
     weights: SimDistillWeights = SimDistillWeights()
@@ -127,11 +130,21 @@ class SimDistillConfig(MethodSettings):
     cmd: CmdConfig = CmdConfig()
     mmd_f: MapConfig = MapConfig()
     mmd_p: MmdPConfig = MmdPConfig()
+    teacher_fuser: Literal["frozen", "trained"] = "frozen"
+
+    def __post_init__(self) -> None:
+        if self.trained and not BEHIND.intersection(self.on):
+            raise ValueError("teacher_fuser: trained wants a loss behind the fuser: mmd_f or mmd_p")
 
     @property
     def on(self) -> tuple[Part, ...]:
         """The losses in use."""
         return losses_in_use(self, self.weights, PARTS)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the teacher's fuser learns."""
+        return self.teacher_fuser == "trained"
 
     @property
     def needs_boxes(self) -> bool:
@@ -144,8 +157,17 @@ class SimDistillConfig(MethodSettings):
         """
         out: dict[str, Tap] = {}
         for name in self.on:
-            out |= getattr(self, f"_{name}_taps")()
-        return out
+            if not (self.trained and name in BEHIND):
+                out |= getattr(self, f"_{name}_taps")()
+        return out | ({name: WholeMap(feature) for name, feature in self.into_fuser().items()} if self.trained else {})
+
+    def behind_fuser(self) -> dict[str, Tap]:
+        """Those taps that `mmd_f` and `mmd_p` read where the teacher's fuser does not learn."""
+        return {k: tap for name in self.on if name in BEHIND for k, tap in getattr(self, f"_{name}_taps")().items()}
+
+    def into_fuser(self) -> dict[str, str]:
+        """The teacher's sensor maps by the names of the targets that bring them to a fuser which learns."""
+        return {f"fuser_{feature}": feature for feature in ("camera", self.cmd.teacher_map)}
 
     def _imd_taps(self) -> dict[str, Tap]:
         return {"imd": MapRows("camera")}

@@ -20,6 +20,9 @@ from bevkd.registry import lookup, register
 class BEVDetector(Detector):
     """LiDAR, camera, radar or fusion detector.
 
+    Attributes:
+        fused: names of the maps that its fuser reads, in order.
+
     Raises:
         ConfigError: unknown stage names, no sensor, or settings that do not fit each other.
     """
@@ -33,7 +36,7 @@ class BEVDetector(Detector):
             self.encoders[sensor] = lookup(f"{sensor}_encoder", config.encoder(sensor).kind)(config)
         encoders = self._encoders()
         maps = {name: e.features[name].channels for e in encoders for name in e.fused}
-        self._fused = tuple(maps)
+        self.fused = tuple(maps)
         strides = {e.features[name].stride for e in encoders for name in e.fused}
         if config.finer > 1 and (len(maps) > 1 or strides != {1 / config.finer}):
             raise ConfigError(f"bev.finer: {config.finer}: pillars of LiDAR alone make such a map")
@@ -41,7 +44,7 @@ class BEVDetector(Detector):
         if len(maps) > 1:
             self.fuser = lookup("fuser", config.fuser.kind)(config, maps)
         else:
-            self.fuser = SingleMap(config, maps, encoders[0].activations.get(self._fused[0]))
+            self.fuser = SingleMap(config, maps, encoders[0].activations.get(self.fused[0]))
         self.bev = lookup("bev_encoder", config.bev.kind)(config, self.fuser.features["low"].channels)
         self.head = lookup("head", config.head.kind)(config, self.bev.features["high"].channels)
         self.criterion = self.head.criterion()
@@ -62,7 +65,7 @@ class BEVDetector(Detector):
         for encoder in self.encoders.values():
             made = encoder(batch)
             outputs.features |= made.maps | made.others
-        fused = self.fuser({name: outputs.features[name] for name in self._fused})
+        fused = self.fuser({name: outputs.features[name] for name in self.fused})
         outputs.features |= {"low": fused.low} | fused.maps
         if until != "low":
             outputs.features |= self.bev(fused.low)

@@ -19,10 +19,12 @@ class Head(Stage):
         class_order: class indices of what it detects.
         classes: heat maps; 0 where it has none.
         regression_maps: channels of its dense regression maps; 0 where it has none.
+        reads_batch: whether `in_units` looks at the batch.
     """
 
     classes: int = 0
     regression_maps: int = 0
+    reads_batch: bool = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

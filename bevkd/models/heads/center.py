@@ -103,6 +103,7 @@ class CenterHead(Head):
                 task.init_regression()
         per_task = sum(width for name, width in REGRESSION if name != "iou" or head.iou_branch)
         self._dense(per_task * len(head.tasks))
+        self.reads_batch = head.velocity == "displacement"
 
     def forward(self, high: Tensor) -> CenterOutput:
         """F_high (B, C, H, W) to one `TaskOutput` per task."""
@@ -115,7 +116,7 @@ class CenterHead(Head):
         Raises:
             ValueError: the batch has no earlier images.
         """
-        if self.config.head.velocity == "speed" or not isinstance(output, CenterOutput):
+        if not self.reads_batch or not isinstance(output, CenterOutput):
             return output
         per_second = 1 / past_of(batch).seconds
         return replace(output, tasks=[task.with_velocity(per_second) for task in output.tasks])
