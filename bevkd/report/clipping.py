@@ -43,7 +43,7 @@ def remarked(table: Table, rows: Mapping[str, RowConfig], clipped: Callable[[str
         clipped: share of the steps of a run that were clipped; None: not known.
     """
     pairs: dict[tuple[str, str], None] = {}
-    for line in table.spec.row_specs(rows):
+    for line in table.spec.rows:
         if line.against is not None:
             pairs |= dict.fromkeys(zip(pool(line.run), pool(line.against), strict=False))
     shown = {run for row in table.rows for run in row.run.split()}

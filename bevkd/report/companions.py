@@ -119,6 +119,6 @@ def _as_control(run: str, scale: str) -> Iterator[tuple[str, str]]:
 def _against(rows: Mapping[str, RowConfig], run: str, scale: str) -> Iterator[str]:
     """What tables take the differences of a run to."""
     for table in (one for one in load_tables(scale).values() if one.takes_differences):
-        for line in table.row_specs(rows):
+        for line in table.rows:
             if line.against is not None:
                 yield from (_beside(line.against, at, {}) for at in _places(line.run, run, {}))

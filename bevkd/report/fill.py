@@ -175,7 +175,7 @@ def _of_group(spec: TableConfig, group: str, runs: Runs) -> Runs:
     if spec.chooses is None:  # all of them
         return runs
     rows = dict(runs.rows)
-    for row in spec.row_specs(runs.rows):
+    for row in spec.rows:
         if row.group == group:
             for run in (*pool(row.run), *pool(row.against or ())):
                 rows[run] = replace(rows[run], seeds=spec.shown_seeds(group, run, runs.rows))
@@ -211,7 +211,7 @@ def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
         DataError: a run is missing or its metrics are unusable; the message names run and file.
     """
     spec.needs(runs.rows)
-    wanted = spec.row_specs(runs.rows)
+    wanted = spec.rows
     rows, absent = [], []
     for row in wanted:
         if not _is_there(spec, shown := _of_group(spec, row.group, runs), row.run):
@@ -244,7 +244,7 @@ def _without_partner(spec: TableConfig, rows: list[Row], runs: Runs) -> list[str
     """What metrics of pairs leave out: seeds without a partner, and frames in which attention is constant."""
     if not of_pairs(column.key for column in spec.columns):
         return []
-    specs = {(row.group, row.role, row.label): row for row in spec.row_specs(runs.rows)}
+    specs = {(row.group, row.role, row.label): row for row in spec.rows}
     alike = any(metric(column.key).pairs == "likeness" for column in spec.columns)
     found = []
     for row in rows:

@@ -95,7 +95,7 @@ class ContextSpec:
 
 @dataclass(frozen=True, config=_STRICT)
 class TableConfig:
-    """A table. `rows: tuning` means every row of target `tuning` without a method, after those of `also`.
+    """A table.
 
     With `chooses: factor` the rows of a group that have a method are trials of the factor of its losses, of which the
     rule of `bevkd.report.factors` marks one by the metric of `delta`; numbers are of the seeds that all of the group
@@ -106,8 +106,7 @@ class TableConfig:
     title: Words
     caption: Words
     columns: tuple[ColumnSpec, ...]
-    rows: tuple[RowSpec, ...] | Literal["tuning"]
-    also: tuple[RowSpec, ...] = ()  # shown first in their groups; tuning only
+    rows: tuple[RowSpec, ...]
     context: tuple[ContextSpec, ...] = ()  # in tables.yaml also the name of a published row alone
     part: NameOrNone = ""  # the paper (folder of config/papers) that it belongs to
     target: Tier = "all"
@@ -136,43 +135,28 @@ class TableConfig:
         keys = [column.key for column in self.columns]
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("columns must be distinct metrics")
-        if self.rows != "tuning":
-            shown: list[RowSpec | ContextSpec] = [*self.rows, *self.context]
-            for row in shown:
-                if set(row.unprinted) - set(keys):
-                    raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
-        if of_pairs(keys) and (self.rows == "tuning" or any(row.against is None for row in self.rows)):
+        shown: list[RowSpec | ContextSpec] = [*self.rows, *self.context]
+        for row in shown:
+            if set(row.unprinted) - set(keys):
+                raise ValueError(f"row {row.label!r}: unprinted names a column that is not there")
+        if of_pairs(keys) and any(row.against is None for row in self.rows):
             raise ValueError("metrics of pairs of runs want rows with `against`")
         if self.delta is not None and self.delta not in keys:
             raise ValueError(f"delta {self.delta!r} is not a column")
         if self.delta is not None and metric(self.delta).pairs == "likeness":
             raise ValueError(f"delta {self.delta!r} says how alike two runs are, not by how much they differ")
-        if self.chooses is not None and (self.delta is None or self.rows == "tuning"):
-            raise ValueError("what chooses needs rows and the metric that it chooses by, as delta")
-        if self.power and (self.delta is None or self.rows == "tuning" or min(self.power) < 2):
-            raise ValueError("power wants a delta, rows of its own, and two seeds at least")
-        compared = [] if self.rows == "tuning" else [" ".join(pool(row.run)) for row in self.rows if row.against]
+        if self.chooses is not None and self.delta is None:
+            raise ValueError("what chooses needs the metric that it chooses by, as delta")
+        if self.power and (self.delta is None or min(self.power) < 2):
+            raise ValueError("power wants a delta, and two seeds at least")
+        compared = [" ".join(pool(row.run)) for row in self.rows if row.against]
         if set(self.aims or ()) - set(compared if self.power else ()):
             raise ValueError("aims belong to rows with a difference, of a table with `power`")
-        if self.also and self.rows != "tuning":
-            raise ValueError("also belongs to tuning tables")
-        if self.rows != "tuning":
-            places = [(row.group, row.role, row.label) for row in self.rows]
-            if not places or len(set(places)) != len(places):
-                raise ValueError("rows must differ in (group, role, label)")
+        places = [(row.group, row.role, row.label) for row in self.rows]
+        if not places or len(set(places)) != len(places):
+            raise ValueError("rows must differ in (group, role, label)")
         if len({(row.group, row.label) for row in self.context}) != len(self.context):
             raise ValueError("rows of the context must differ in (group, label)")
-
-    def row_specs(self, rows: Mapping[str, RowConfig]) -> tuple[RowSpec, ...]:
-        """The rows, spelt out."""
-        if self.rows != "tuning":
-            return self.rows
-        tried = [
-            RowSpec(label=row.doc or row.id, run=row.id, group=row.model)
-            for row in rows.values()
-            if row.target == "tuning" and row.method is None
-        ]
-        return tuple(sorted([*self.also, *tried], key=lambda row: row.group))
 
     def shown_seeds(self, group: str, run: str, rows: Mapping[str, RowConfig]) -> tuple[int, ...]:
         """Seeds of a run that a row of the group shows: all of them, or, where the table chooses, those that all runs
@@ -183,7 +167,7 @@ class TableConfig:
         """
         if self.chooses is None:
             return rows[run].seeds
-        beside = [row for row in self.row_specs(rows) if row.group == group]
+        beside = [row for row in self.rows if row.group == group]
         runs = [one for row in beside for one in (*pool(row.run), *pool(row.against or ()))]
         found = tuple(seed for seed in rows[run].seeds if all(seed in rows[one].seeds for one in runs))
         if not found:
@@ -198,7 +182,7 @@ class TableConfig:
         Raises:
             ConfigError: a run is unknown, or of a later tier than the table.
         """
-        specs = self.row_specs(rows)
+        specs = self.rows
         runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
         needs = needs_of(runs, rows, f"table {self.name!r}")
         tiers.check(f"table {self.name!r}", self.target, runs, rows)
@@ -320,9 +304,8 @@ def _table(name: str, content: Any, paper: Paper, named: Mapping[str, Any], scal
     plain |= {key: there.pop(key) for key in known if key in there}  # the rest stand for others: runs, groups
     short: dict[str, Any] = {"labels": {}, "show": (), "group": "", "where": where, "scale": scale or ""}
     short |= {key: plain.pop(key) for key in ("labels", "show", "group") if key in plain}
-    for key in ("rows", "also"):
-        if isinstance(plain.get(key), list):
-            plain[key] = table_rows(plain[key], short, paper.comparisons, load_rows())
+    if isinstance(plain.get("rows"), list):
+        plain["rows"] = table_rows(plain["rows"], short, paper.comparisons, load_rows())
     plain["context"] = [
         row if isinstance(row, dict) else {"label": row, "published": {"row_label": row}}
         for row in plain.get("context", ())
@@ -431,7 +414,7 @@ def _figures(_tree: ConfigTree, scale: str | None, _files: tuple[Written, ...]) 
         for table in tiers.of_target(tables, "preview").values():
             if table.part == paper.name:
                 where = f"{path}: figure {table.name!r}, of the preview"
-                drawn = preview.figure(paper, table.row_specs(load_rows()))
+                drawn = preview.figure(paper, table.rows)
                 out[table.name] = _figure(table.name, drawn, paper, scale, where)
     return out
 

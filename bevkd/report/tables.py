@@ -172,10 +172,10 @@ def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
         DataError: the file is missing or damaged.
     """
     frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n", *_needed(spec)], ["protocol"])
-    known = {(row.group, row.role, row.label): row for row in spec.rows} if spec.rows != "tuning" else {}
+    known = {(row.group, row.role, row.label): row for row in spec.rows}
     found = tuple(_row(spec, line, known, rows) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
     shown = {row.run for row in found}
-    absent = [row for row in spec.row_specs(rows) if spec.target == "tuning" and " ".join(pool(row.run)) not in shown]
+    absent = [row for row in spec.rows if spec.target == "tuning" and " ".join(pool(row.run)) not in shown]
     return Table(spec, found, (*spec.notes, *not_run(absent)), context_rows(spec))
 
 

@@ -100,4 +100,4 @@ def _printed(spec: TrainingCurves, runs: Runs) -> dict[str, dict[str, float]]:
             f"figure {spec.name!r}: published: unknown table {spec.published!r}{nearest(spec.published, known)}"
         )
     table = known[spec.published]
-    return {run: published(table, row)[0] for row in table.row_specs(runs.rows) for run in pool(row.run)}
+    return {run: published(table, row)[0] for row in table.rows for run in pool(row.run)}

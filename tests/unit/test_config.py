@@ -62,12 +62,14 @@ def test_the_paper_scale_is_the_real_data_set_with_the_published_recipe() -> Non
 
 @pytest.mark.parametrize("scale", ["sim", "paper"])
 def test_paired_comparisons_share_model_schedule_and_labels(scale: str) -> None:
-    rows, pairs = load_rows(), set()
+    pairs = set()
     for claim in load_claims(scale=scale).values():
         others = [claim.than, *claim.controls]
         pairs |= {(a, b) for other in others for a, b in zip(pool(claim.better), pool(other), strict=True)}
     for table in (one for one in load_tables(scale=scale).values() if one.takes_differences):
-        for row in table.row_specs(rows):
+        if table.name in ("baseline_tuning", "simdistill_schedule"):  # a setting that is changed is what they show
+            continue
+        for row in table.rows:
             if row.against:
                 pairs |= set(zip(pool(row.run), pool(row.against), strict=True))
     assert len(pairs) > 40

@@ -123,7 +123,7 @@ def test_tables_figures_and_claims_name_the_stand_ins(write: Any) -> None:
         assert load_claims(scale)["c"].than == base
         assert load_claims(scale)["c"].better == "arm"
         assert load_claims(scale)["c"].protocol == ("further" if scale == "sim" else "published")
-        rows = {row.label: row for row in load_tables(scale)["t"].row_specs(load_rows())}
+        rows = {row.label: row for row in load_tables(scale)["t"].rows}
         assert (rows["B"].run, rows["A"].run, rows["A"].against) == (base, "arm", base)
         assert {run for run, _ in load_figures(scale)["f"].needs(load_rows())} == {base, "arm"}
     assert stand_ins_at("paper")["on"] == "base"

@@ -17,7 +17,7 @@ TABLES = [f"crkd_s{number}" for number in range(3, 10)] + ["crkd_a4"]
 
 def taught_in(tables: list[str], scale: str) -> set[str]:
     rows, known = load_rows(), load_tables(scale)
-    shown = {run for table in tables for row in known[table].row_specs(rows) for run in pool(row.run)}
+    shown = {run for table in tables for row in known[table].rows for run in pool(row.run)}
     return {run for run in shown if rows[run].method is not None}
 
 

@@ -31,7 +31,8 @@ HARMLESS = ["x", "0", "a" * 100, "unidistill_p4", "v1.0-trainval", "A.b_c-d"]
 def test_hostile_names_are_refused_wherever_a_name_is_wanted(name: str) -> None:
     row = {"id": "a", "dataset": "b", "model": "c"}
     run = {"run": "a", "scale": "s", "seed": 0, "row": row}
-    table: dict[str, Any] = {"name": "t", "title": "t", "caption": "c", "columns": [{"key": "mAP"}], "rows": "tuning"}
+    table: dict[str, Any] = {"name": "t", "title": "t", "caption": "c", "columns": [{"key": "mAP"}]}
+    table["rows"] = [{"label": "r", "run": "r"}]
     claim = {"id": "c", "paper": "p", "statement": "s", "metric": "mAP", "better": "a", "than": "b"}
     kinds: list[tuple[type, dict[str, Any], tuple[str, ...]]] = [
         (RowConfig, row, ("id", "dataset", "model", "teacher")),

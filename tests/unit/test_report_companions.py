@@ -27,7 +27,7 @@ def compared(scale: str) -> set[tuple[str, str]]:
                 out |= set(zip(side, sides[1], strict=True))
                 out |= set(zip(side, sides[0], strict=True))
     for table in load_tables(scale).values():
-        for row in table.row_specs(ROWS):
+        for row in table.rows:
             if row.against is not None:
                 out |= set(zip(pool(row.run), pool(row.against), strict=True))
     return out

@@ -94,7 +94,7 @@ def test_table_rows_follow(paper: None) -> None:
     table = load_tables()["pd_m1"]
     assert (table.title, table.part) == ("PointDistiller, Table M1", "pd")
     assert [(c.panel, c.key) for c in table.columns] == [("BEV", "bev_mean_moderate"), ("3D", "3d_mean_moderate")]
-    rows = [(r.group, r.role, r.label, r.run, r.against) for r in table.row_specs(load_rows())]
+    rows = [(r.group, r.role, r.label, r.run, r.against) for r in table.rows]
     net = "PointPillars 16x"
     assert rows[6:12] == [
         (net, "teacher", "teacher", "pd_teacher", None),
@@ -107,7 +107,7 @@ def test_table_rows_follow(paper: None) -> None:
     assert rows[12:] == [("pools", "check", "pooled", ("pd_16x", "pd_16x_ours"), ("pd_4x", "pd_4x_ours"))]
     printed = [
         reference.select({**table.published, **column.selector, **row.published}).value
-        for row in table.row_specs(load_rows())[:2]
+        for row in table.rows[:2]
         for column in table.columns[:1]
         if row.published is not None
     ]
@@ -134,7 +134,7 @@ def test_the_example_of_the_guide(config_copy: Path) -> None:
     for size, width in (("half", 0.5), ("quarter", 0.25)):
         (config_copy / "models" / f"lidar_{size}.yaml").write_text(f"{{like: lidar_pillar, width: {width}}}")
     assert sum(run.startswith("mine_") for run in load_rows()) == 8
-    rows = load_tables()["mine"].row_specs(load_rows())
+    rows = load_tables()["mine"].rows
     assert [(row.group, row.label, row.against) for row in rows[4:]] == [
         ("quarter", "student", None),
         ("quarter", "dense", "mine_quarter"),
@@ -161,7 +161,7 @@ def test_the_preview_is_drawn_from_what_all_trains() -> None:
     rows, tables = load_rows(), tiers.of_target(load_tables(), "preview")
     assert {table.part for table in tables.values()} == {claim.part for claim in load_claims().values()}
     for table in tables.values():
-        assert {row.role for row in table.row_specs(rows)} == {"baseline", "teacher", "distilled"}
+        assert {row.role for row in table.rows} == {"baseline", "teacher", "distilled"}
         needs = table.needs(rows)
         assert len({run for run, _ in needs}) == len(needs) == 3
         assert all(rows[run].target == "all" and seed == rows[run].seeds[0] for run, seed in needs)

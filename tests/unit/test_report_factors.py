@@ -176,8 +176,8 @@ def test_every_trial_is_in_the_table_beside_its_baseline() -> None:
     rows, shown = load_rows(), set[str]()
     for spec in TABLES.values():
         key = spec.delta
-        for group in dict.fromkeys(row.group for row in spec.row_specs(rows)):
-            members = [row for row in spec.row_specs(rows) if row.group == group]
+        for group in dict.fromkeys(row.group for row in spec.rows):
+            members = [row for row in spec.rows if row.group == group]
             tried = {str(row.run): rows[str(row.run)] for row in members if rows[str(row.run)].method is not None}
             assert sorted(row.method.factor for row in tried.values() if row.method) == list(FACTORS), group
             arms = {row.method.factor_from for row in tried.values() if row.method} - {""}
@@ -234,6 +234,6 @@ def test_the_committed_plan_can_be_made(tmp_path: Path) -> None:
         write_run(tmp_path / "runs", rows[run], seed, 0.1 + 0.001 * seed)
     _, markdown, _ = make_table("method_factors", "sim", tmp_path / "runs")
     text = markdown.read_text(encoding="utf-8")
-    groups = {row.group for row in TABLES["method_factors"].row_specs(rows)}
+    groups = {row.group for row in TABLES["method_factors"].rows}
     assert text.count("(chosen)") == len(groups), "equal means: the published weights of every arm"
     assert text.count("losses ×1, as published (chosen)") == len(groups)

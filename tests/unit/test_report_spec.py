@@ -36,8 +36,7 @@ def test_every_item_names_known_runs(item):
     needs = item.needs(rows)
     assert len(needs) == len(set(needs))
     assert all(seed in rows[run].seeds for run, seed in needs)
-    if not (isinstance(item, TableConfig) and item.rows == "tuning"):
-        assert bool(needs) == bool(item.artefacts), "what reads nothing waits for nothing"
+    assert bool(needs) == bool(item.artefacts), "what reads nothing waits for nothing"
     if item.target in ("all", "preview"):
         assert all(rows[run].target == "all" for run, _ in needs), "target all must not wait for extended runs"
 
@@ -108,7 +107,7 @@ def test_published_tables_do_not_read_what_is_trained_on():
     rows = load_rows()
     for name, table in load_tables("paper").items():
         assert any("docs/deviations.md" in note for note in table.notes), name
-        for run in {run for row in table.row_specs(rows) for run in pool(row.run)}:
+        for run in {run for row in table.rows for run in pool(row.run)}:
             load_run(run, "paper", rows[run].seeds[0]).data.split(table.split)
 
 
@@ -167,7 +166,6 @@ def test_series_patterns():
 @pytest.mark.parametrize("table", [t for t in load_tables().values() if t.published], ids=lambda t: t.name)
 def test_selectors_hit_one_published_number_each(table: TableConfig):
     """Every cell of a published table that we repeat is mapped exactly once."""
-    assert table.rows != "tuning"
     hits = [
         reference.select({**table.published, **column.selector, **row.published})
         for row in (*table.rows, *table.context)

@@ -10,7 +10,7 @@ import torch
 from models_batch import make_batch, make_cameras, make_past, paint
 from torch import nn
 
-from bevkd.config import ModelConfig, RunConfig, load_rows, load_run, to_plain
+from bevkd.config import ModelConfig, RunConfig, load_run, to_plain
 from bevkd.data.batch import Batch
 from bevkd.distill import DistillEngine, build_method
 from bevkd.models.backbone.resnet_settings import ResNetSettings
@@ -34,10 +34,10 @@ TABLES += [
 
 def published_runs() -> dict[str, list[RunConfig]]:
     """The runs in the tables, controls as well, by student: those of one network share a forward pass here."""
-    rows, tables = load_rows(), load_tables("paper")
+    tables = load_tables("paper")
     out: dict[str, dict[str, RunConfig]] = {}
     for table in TABLES:
-        for row in tables[table].row_specs(rows):
+        for row in tables[table].rows:
             for name in pool(row.run):
                 run = load_run(name, "paper", 0)
                 network = replace(run.model, loss=None)
@@ -149,7 +149,7 @@ class Known(nn.Module):
 def test_published_settings() -> None:
     """UniDistill spec, sections 2 to 4, 7 and 8."""
     for table in (name for name in TABLES if name.startswith("unidistill")):
-        for row in load_tables("paper")[table].row_specs(load_rows()):
+        for row in load_tables("paper")[table].rows:
             for name in pool(row.run):
                 run = load_run(name, "paper", 0)
                 model, train = run.model, run.train
@@ -178,7 +178,7 @@ def test_published_settings_of_crkd() -> None:
     """CRKD spec, sections 2, 3 and 9: a third stage has half the learning rate and no pasted objects."""
     seen = set()
     for table in (name for name in TABLES if name.startswith("crkd")):
-        for row in load_tables("paper")[table].row_specs(load_rows()):
+        for row in load_tables("paper")[table].rows:
             for name in pool(row.run):
                 run = load_run(name, "paper", 0)
                 model, train = run.model, run.train
