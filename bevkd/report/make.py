@@ -52,13 +52,14 @@ def make_table(
         ConfigError: unknown table or run.
         DataError: a run is missing or unusable; the message names run and file.
     """
-    from bevkd.report import fill, render
+    from bevkd.report import fill, render, width
 
     specs = load_tables(scale)
     if name not in specs:
         raise ConfigError(f"unknown table {name!r}{nearest(name, specs)}; known: {', '.join(specs)}")
     found, results = _place(scale, runs, out, _seen(specs[name].target, rows))
-    return render.write(fill.fill(specs[name], found, results), results / "tables")
+    table = width.remarked(fill.fill(specs[name], found, results), load_claims(scale).values())
+    return render.write(table, results / "tables")
 
 
 def make_figure(

@@ -14,7 +14,7 @@ from bevkd.config.chain import find_row
 from bevkd.config.tiers import Tier
 from bevkd.errors import DataError
 from bevkd.io import read_json
-from bevkd.report import clipping, ledger, tables
+from bevkd.report import clipping, ledger, tables, width
 from bevkd.report.claims import Finding
 from bevkd.report.counts import DatasetRecord, read_dataset
 from bevkd.report.figure_kinds import FigureConfig
@@ -118,7 +118,9 @@ class Results:
         specs.sort(key=lambda spec: (not spec.published, names.index(spec.name)))
         files = [(spec, table_file(self.folder, spec.name)) for spec in specs]
         found = [tables.read(spec, file, self.rows) for spec, file in files if self._there(file, target)]
-        return [self._with_machines(clipping.remarked(table, self.rows, self._clipped)) for table in found]
+        claims = load_claims(self.scale).values()
+        clipped = [clipping.remarked(table, self.rows, self._clipped) for table in found]
+        return [width.remarked(self._with_machines(table), claims) for table in clipped]
 
     def _clipped(self, run: str) -> float | None:
         """Share of the steps of a run that were clipped; None: not known."""
