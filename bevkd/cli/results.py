@@ -53,7 +53,10 @@ def figure(
     seeds: Seeds = 0,
     page: Page = False,
 ) -> None:
-    """Draw one figure: png and pdf."""
+    """Draw one figure: png and pdf.
+
+    Learning curves leave their points, too: csv.
+    """
     from bevkd.report import make_figure
 
     _make(make_figure, name, scale, runs, out, seeds, page)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from bevkd.report.figure_kinds import Dots, LearningCurves, LossCurves
@@ -50,32 +51,36 @@ _TAKEN = {
 }
 
 
-def _taken(spec: LearningCurves, runs: Runs, run: str) -> float:
-    """What a training took: its steps, or the mean over seeds of the time of its steps on all its threads."""
-    config = runs.config(run)
-    if spec.over == "steps":
-        return config.train.steps
-    logs = [runs.file("log", run, seed, spec.split) for seed in runs.row(run).seeds]
-    return config.train.threads * float(np.mean([training_seconds(read_lines(log)) for log in logs]))
+def points(spec: LearningCurves, runs: Runs) -> pd.DataFrame:
+    """The points of learning curves in printed units, a line each: steps, mean and range over the seeds of a run."""
+    out: list[dict[str, Any]] = []
+    for series in spec.series:
+        lines = []
+        for run in series.resolve(runs.rows):
+            config, seeds = runs.config(run), runs.values(run, spec.split, spec.metrics)
+            drawn = {key: [values[key] for values in seeds.values()] for key in spec.metrics}
+            if spec.over == "core_seconds":  # the time of the steps on all threads
+                logs = [read_lines(runs.file("log", run, seed, spec.split)) for seed in seeds]
+                drawn = {spec.over: [config.train.threads * training_seconds(log) for log in logs]} | drawn
+            line = dict[str, Any](series=series.label, run=run, steps=config.train.steps, seeds=len(seeds))
+            for key, values in drawn.items():
+                line |= {key: float(np.mean(values)), f"{key}_low": min(values), f"{key}_high": max(values)}
+            lines.append(line)
+        out += sorted(lines, key=lambda line: float(line[spec.over]))
+    return pd.DataFrame(out)
 
 
 def learning_curves(spec: LearningCurves, runs: Runs) -> Figure:
     """One panel per metric; a point is the mean over the seeds of a run, its bar their range."""
+    found = points(spec, runs)
     figure = canvas(4.2 * len(spec.metrics), 3.8)  # the legend below the panels included
     (row,) = axes_grid(figure, 1, len(spec.metrics))
     for i, series in enumerate(spec.series):
-        found = [
-            (_taken(spec, runs, run), list(runs.values(run, spec.split, spec.metrics).values()))
-            for run in series.resolve(runs.rows)
-        ]
-        found.sort(key=lambda item: item[0])
+        line = found[found["series"] == series.label]
         for axes, key in zip(row, spec.metrics, strict=True):
-            values = [[v[key] * metric(key).shown.factor for v in seeds] for _, seeds in found]
-            mean = np.array([np.mean(v) for v in values])
-            spread = np.array([[m - min(v), max(v) - m] for m, v in zip(mean, values, strict=True)]).T
-            x = [taken for taken, _ in found]
+            mean, low, high = (line[name] * metric(key).shown.factor for name in (key, f"{key}_low", f"{key}_high"))
             look: dict[str, Any] = {"color": PALETTE[i], "marker": MARKERS[i], "ms": 6, "capsize": 3}
-            axes.errorbar(x, mean, yerr=spread, label=series.label, **look)
+            axes.errorbar(line[spec.over], mean, yerr=[mean - low, high - mean], label=series.label, **look)
     for axes, key in zip(row, spec.metrics, strict=True):
         axes.set_ylabel(f"{key} {metric(key).arrow}, {metric(key).shown.unit}")
         axes.set_xlabel(_TAKEN[spec.over])

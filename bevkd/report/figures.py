@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from bevkd.io import write_text
 from bevkd.report.figure_kinds import (
     AttentionMaps,
     BEVEncoders,
@@ -23,6 +24,7 @@ from bevkd.report.figure_kinds import (
     TopView,
     TrainingCurves,
 )
+from bevkd.report.frames import to_csv
 from bevkd.report.runs import Runs
 from bevkd.report.style import save, style
 
@@ -91,9 +93,15 @@ def draw(spec: FigureConfig, runs: Runs) -> Figure:
 
 
 def write(spec: FigureConfig, runs: Runs, folder: Path) -> list[Path]:
-    """Write `<name>.png` and `<name>.pdf` and return their paths."""
+    """Write `<name>.png`, `<name>.pdf` and, of learning curves, `<name>.csv` with their points; return their paths."""
     with style():
         figure = draw(spec, runs)
         png = save(figure, folder / f"{spec.name}.png")
         figure.set_layout_engine("none")  # the layout is settled, and finding it is most of the work
-        return [png, save(figure, folder / f"{spec.name}.pdf")]
+        out = [png, save(figure, folder / f"{spec.name}.pdf")]
+    if isinstance(spec, LearningCurves):  # no table has these numbers: each is of a training of its own
+        from bevkd.report.curves import points
+
+        out.append(folder / f"{spec.name}.csv")
+        write_text(out[-1], to_csv(points(spec, runs)))
+    return out

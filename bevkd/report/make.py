@@ -69,7 +69,7 @@ def make_figure(
     out: Path | None = None,
     rows: Mapping[str, RowConfig] | None = None,
 ) -> list[Path]:
-    """Draw `figures/<name>.{png,pdf}` below `out`.
+    """Draw `figures/<name>.{png,pdf}` below `out`; learning curves leave their points beside it, `<name>.csv`.
 
     Raises:
         ConfigError: unknown figure or run.

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from matplotlib.colors import to_rgb
@@ -17,13 +20,15 @@ from bevkd.config import RowConfig, RunConfig, load_rows, to_plain
 from bevkd.errors import ConfigError, DataError
 from bevkd.models.heads.center_settings import CenterLossSettings
 from bevkd.report import make_figure
-from bevkd.report.curves import dots, learning_curves, loss_curves
+from bevkd.report.curves import dots, learning_curves, loss_curves, points
 from bevkd.report.figure_kinds import CurveSpec, Dots, LearningCurves, LossCurves, PanelSpec, SeriesSpec
+from bevkd.report.figures import write
 from bevkd.report.logs import curve, read_lines, smooth, training_seconds
 from bevkd.report.runs import Runs
 from bevkd.report.spec import load_figures
 from bevkd.report.style import PALETTE, Outside, canvas, legend_outside
 
+ROOT = Path(__file__).resolve().parents[2]
 LOSS = CenterLossSettings()
 PLAIN = [f.name for f in load_figures().values() if "model" not in f.artefacts and f.target == "all"]
 
@@ -145,6 +150,45 @@ def test_learning_curves_over_the_time_of_a_training(tmp_path: Path):
     assert axes.lines[0].get_xdata() == pytest.approx([6, 60]), "mean over seeds, on both threads"
     assert axes.lines[0].get_ydata() == pytest.approx([20, 10])
     assert "core-seconds" in axes.get_xlabel()
+
+
+def test_learning_curves_leave_their_points_as_numbers(tmp_path: Path):
+    """What is drawn and nothing else; errors as papers print them, times 100, which are drawn in their own unit."""
+    rows = {
+        "two": RowConfig(id="two", dataset="d", model="camera", seeds=(0, 1), set={"train": {"steps": 20}}),
+        "one": RowConfig(id="one", dataset="d", model="camera", set={"train": {"steps": 10}}),
+    }
+    for row, seed, mean_ap in ((rows["two"], 0, 0.1), (rows["two"], 1, 0.2), (rows["one"], 0, 0.125)):
+        folder = write_run(tmp_path, row, seed, mean_ap)
+        content = json.loads((folder / "metrics_val.json").read_text())
+        content["tp_errors"]["trans_err"] = 0.5 + seed
+        (folder / "metrics_val.json").write_text(json.dumps(content))
+        lines = [{"step": step, "losses": {}, "data_s": 1.0, "compute_s": 2.0 + seed} for step in (5, 10)]
+        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    series = (SeriesSpec("now", ("two", "one")), SeriesSpec("then", ("one",)))
+    spec = LearningCurves("f", "", "", kind="learning_curves", series=series, metrics=("mAP", "mATE"))
+    runs = Runs(tmp_path, "sim", rows)
+    (csv,) = (path for path in write(spec, runs, tmp_path / "figures") if path.suffix == ".csv")
+    head = "series,run,steps,seeds,mAP,mAP_low,mAP_high,mATE,mATE_low,mATE_high"
+    one, two = "12.5000,12.5000,12.5000,50.0000,50.0000,50.0000", "15.0000,10.0000,20.0000,100.0000,50.0000,150.0000"
+    assert csv.read_text().splitlines() == [head, f"now,one,10,1,{one}", f"now,two,20,2,{two}", f"then,one,10,1,{one}"]
+    assert learning_curves(spec, runs).axes[1].lines[0].get_ydata() == pytest.approx([0.5, 1.0])
+    timed = points(replace(spec, over="core_seconds"), runs)
+    assert timed.filter(like="core_seconds").to_numpy().tolist() == [[6, 6, 6], [7, 6, 8], [6, 6, 6]]
+
+
+def test_findings_print_the_committed_points():
+    """Times and mAP of learning_costs.csv as the section prints them, in the order of its cells."""
+    points = pd.read_csv(ROOT / "results/figures/learning_costs.csv")
+    text = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
+    section = text.partition("## Learning per core-second")[2].partition("\n## ")[0]
+    lines = [line.split("|") for line in section.splitlines() if " after " in line]
+    for name in ("LiDAR + camera", "LiDAR", "camera"):
+        before, now = next(line[2:4] for line in lines if line[1].strip() == name)
+        for series, cell in ((f"{name}, before", before), (name, now)):
+            found = points[points["series"] == series]
+            printed = re.findall(r"([\d.]+) after (\d+)", cell)
+            assert printed == [(f"{p.mAP:.1f}", f"{p.core_seconds:.0f}") for p in found.itertuples()], series
 
 
 @pytest.mark.parametrize("name", PLAIN)
