@@ -21,7 +21,8 @@ With `over: subsets`, they cover the labelled subsets, each with its own teacher
 
 `verdict` has no correction for the number of claims. `verdict_holm` has: it is the same verdict where Holm's adjusted p
 is below 0.05, and *inconclusive* where not; see `bevkd.report.significance` for what is tested and which claims count.
-Declared nulls and bounds are no members of that family and keep their verdicts.
+Declared nulls and bounds are no members of that family and keep their verdicts. `Finding.counted` is the verdict that
+page, figure and metrics show and count: the corrected one.
 
 `smallest_effect` is the smallest effect whose interval would have excluded 0 at the spread that was observed: half the
 width of the interval over the baseline. `target_half_width` is what it should be: a third of the published relative
@@ -83,6 +84,23 @@ class Finding:
     p_value: float = math.nan
     p_holm: float = math.nan
     verdict_holm: str = ""
+
+    @property
+    def counted(self) -> str:
+        """The verdict that counts wherever findings are shown: after the correction.
+
+        A ledger of before has no correction, so that a gain in it cannot count as one.
+        """
+        return self.verdict_holm or (INCONCLUSIVE if self.kind == "greater" else self.verdict)
+
+    @property
+    def correction(self) -> str:
+        """What is said behind `counted` where `verdict` is another: `after Holm's correction (p 0.030 before)`."""
+        if self.counted == self.verdict:
+            return ""
+        if not self.verdict_holm:
+            return "until corrected (ledger of before)"
+        return f"after Holm's correction (p {significance.text(self.p_value)} before)"
 
 
 def judge(

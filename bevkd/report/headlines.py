@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -60,10 +61,11 @@ def _panel(axes: Axes, items: Sequence[Headline], titles: Mapping[str, str]) -> 
             _mark(axes, at - 0.14, baseline, "over the baseline", color=_BASELINE, marker="o")
             _mark(axes, at + 0.16, control, "over the strongest control", color=_CONTROL, marker="D", mfc="white")
             _mark(axes, at, printed, "published gain", color=_PAPER, marker="|", ms=11, mew=2.2)
-            verdict = item.finding.verdict
-            axes.text(
-                1.01, at, verdict, color=_LOOK[verdict], transform=axes.get_yaxis_transform(), va="center", fontsize=9
-            )
+            verdict, why = item.finding.counted, item.finding.correction
+            beside: dict[str, Any] = {"color": _LOOK[verdict], "transform": axes.get_yaxis_transform(), "va": "center"}
+            axes.text(1.01, at - (0.16 if why else 0.0), verdict, fontsize=9, **beside)
+            if why:
+                axes.text(1.01, at + 0.2, why, fontsize=7, **beside)
             places.append(at)
             labels.append("\n".join(wrap(item.label, _WIDE)))
             at += 1

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bevkd import __version__
 from bevkd.io import write_text
 from bevkd.provenance import commit_date, provenance
-from bevkd.report import effects, facts, headlines, story
+from bevkd.report import effects, facts, headlines, significance, story
 from bevkd.report.claims import Finding
 from bevkd.report.metrics import Shown, metric
 from bevkd.report.records import RunRecord
@@ -86,7 +86,7 @@ def _ledger(finding: Finding) -> Shown:
 
 def _p_values(finding: Finding) -> str:
     """`0.012 (0.081)`: p of a claim and, where it has one, Holm's; a dash without a test."""
-    texts = ["<0.001" if p < 0.001 else f"{p:.3f}" for p in (finding.p_value, finding.p_holm) if not math.isnan(p)]
+    texts = [significance.text(p) for p in (finding.p_value, finding.p_holm) if not math.isnan(p)]
     return f"{texts[0]} ({texts[1]})" if len(texts) == 2 else (texts or ["—"])[0]
 
 
@@ -120,7 +120,7 @@ def context(results: Results) -> dict[str, Any]:
         "headlines": known,
         "points": story.points(known, others),
         "axes": effects.axes(known),
-        "verdicts": Counter(finding.verdict for finding in findings),
+        "verdicts": Counter(finding.counted for finding in findings),
         "parts": parts,
         # Sentences that many lines share stand once below their table.
         "part_sources": list(dict.fromkeys(view.made["source"] for view in parts if view.made and _source(view.made))),

@@ -73,7 +73,7 @@ class Section:
     @property
     def verdicts(self) -> Counter[str]:
         """How many claims have which verdict."""
-        return Counter(finding.verdict for finding in self.findings)
+        return Counter(finding.counted for finding in self.findings)
 
 
 def sections(results: Results) -> list[Section]:

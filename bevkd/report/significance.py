@@ -61,6 +61,11 @@ def of_equivalence(gain: Interval, margin: float) -> float:
     return max(float(t.sf(above, gain.n - 1)), float(t.cdf(below, gain.n - 1)))
 
 
+def text(p: float) -> str:
+    """A p value as it is shown."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values, in the order given; NaN stays NaN and counts as 1 in the family."""
     order = sorted(range(len(values)), key=lambda i: 1.0 if math.isnan(values[i]) else values[i])

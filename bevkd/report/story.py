@@ -1,11 +1,13 @@
 """What a reader learns first: each paper's question, its headline comparisons, and what the ledger says of them.
 
 Nothing here is a written finding: every number, count and verdict comes from the ledger, so that no sentence outlives
-its result. What a paper says of itself: `bevkd.report.pages`.
+its result. Verdicts are those after the correction (`Finding.counted`). What a paper says of itself:
+`bevkd.report.pages`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -34,11 +36,6 @@ class Headline:
     paper: str
     finding: Finding
     control: str
-
-    @property
-    def loses_to_control(self) -> bool:
-        """Whether the strongest control is shown to do better than the method."""
-        return self.finding.control_ci_high < 0
 
     def gain(self) -> str:
         """`+1.2 mAP [0.3, 2.1]`: the effect over the baseline."""
@@ -82,13 +79,13 @@ class Point:
     """One thing that the ledger says of the headlines.
 
     Attributes:
-        kind: a verdict, or `control`: the strongest control does better than the method.
-        items: the headlines of which it is true, the clearest first.
-        total: number of headlines that were tested for it.
+        kind: a verdict.
+        items: the headlines that have it, the clearest first; of those left open, what only the correction left so.
+        total: number of headlines that were tested.
         also: where a paper has no reproduced headline, the clearest of its other gains in detection quality that is.
     """
 
-    kind: Literal["reproduced", "contradicted", "inconclusive", "control"]
+    kind: Literal["reproduced", "contradicted", "inconclusive"]
     items: tuple[Headline, ...]
     total: int
     also: tuple[Headline, ...] = ()
@@ -98,15 +95,21 @@ class Point:
         """Those that are spelt out."""
         return self.items[:_SHOWN]
 
+    @property
+    def corrected(self) -> int:
+        """How many have this verdict only after the correction."""
+        return sum(bool(item.finding.correction) for item in self.items)
+
 
 def points(known: Sequence[Headline], others: Sequence[Headline] = ()) -> list[Point]:
-    """Two or three points: what is reproduced, what is contradicted (or left open), and what controls explain.
+    """What is reproduced, what is contradicted and what is left open. Who loses to a control is no point: the ledger
+    tests whether a gain holds over controls, not whether they do better.
 
     `others` are comparisons that are no headlines.
     """
 
     def having(verdict: str) -> list[Headline]:
-        return [item for item in known if item.finding.verdict == verdict]
+        return [item for item in known if item.finding.counted == verdict]
 
     if not known:
         return []
@@ -115,13 +118,16 @@ def points(known: Sequence[Headline], others: Sequence[Headline] = ()) -> list[P
     out = [Point("reproduced", tuple(good), len(known), _clearest(others, good))]
     if bad:
         out.append(Point("contradicted", tuple(bad), len(known)))
-    controlled = [item for item in known if item.control]
-    lost = sorted((item for item in controlled if item.loses_to_control), key=lambda item: item.finding.control_ci_high)
-    if lost:
-        out.append(Point("control", tuple(lost), len(controlled)))
-    if len(out) < 3 and having(INCONCLUSIVE):
-        out.append(Point("inconclusive", tuple(having(INCONCLUSIVE)), len(known)))
+    left = sorted(having(INCONCLUSIVE), key=_missed)
+    if left:
+        out.append(Point("inconclusive", tuple(left), len(known)))
     return out
+
+
+def _missed(item: Headline) -> float:
+    """Of those that the correction left open, p; the others come after them."""
+    p = item.finding.p_value
+    return p if item.finding.correction and not math.isnan(p) else math.inf
 
 
 def _clearest(others: Sequence[Headline], said: Sequence[Headline]) -> tuple[Headline, ...]:
@@ -130,7 +136,7 @@ def _clearest(others: Sequence[Headline], said: Sequence[Headline]) -> tuple[Hea
     done = {item.paper for item in said}
     for item in others:
         f = item.finding
-        if item.paper in done or f.verdict != REPRODUCED or f.kind != "greater" or metric(f.metric).shown.unit != "%":
+        if item.paper in done or f.counted != REPRODUCED or f.kind != "greater" or metric(f.metric).shown.unit != "%":
             continue
         if item.paper not in best or f.ci_low > best[item.paper].finding.ci_low:
             best[item.paper] = item

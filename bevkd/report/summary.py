@@ -40,7 +40,7 @@ def write(results: Results) -> list[Path]:
             write_text(out[-1], to_csv(ledger.to_frame(findings)))
     reader = {run: results.config(run).data.kind for run in results.runs()}
     records = {run: results.record(run) for run in reader}
-    verdicts = Counter(finding.verdict for finding in results.findings("all"))
+    verdicts = Counter(finding.counted for finding in results.findings("all"))
     means = {
         run: {key: round(record.metrics[key], 3) for key in MAIN.get(reader[run], ()) if key in record.metrics}
         for run, record in records.items()
@@ -75,7 +75,7 @@ def _of_part(results: Results, part: Part) -> dict[str, float]:
     each key and a line for each paper.
     """
     findings = ledger.read(ledger_file(results.folder, part.name)) if part.claims else []
-    verdicts = Counter(finding.verdict for finding in findings)
+    verdicts = Counter(finding.counted for finding in findings)
     runs = _tried(results, part) if part.target == "tuning" else part.runs(results.rows)
     out: dict[str, float] = {"runs": len(runs), **{name: verdicts[name] for name in VERDICTS}}
     teachers = awaited(results.rows)

@@ -164,7 +164,7 @@ def test_metrics_and_plots_for_dvc(made: Path):
     metrics = json.loads((made / "metrics.json").read_text())
     ledger = (made / "claims.csv").read_text()
     assert sum(metrics["claims"].values()) == len([c for c in load_claims().values() if c.target == "all"])
-    assert metrics["claims"].get("reproduced", 0) == ledger.count(",reproduced,")
+    assert metrics["claims"].get("reproduced", 0) == ledger.count(",reproduced\n"), "verdict_holm, the last column"
     assert 5 < metrics["runs"]["camera_base"]["mAP"] < 20
     seeds = (made / "plots/seeds.csv").read_text().splitlines()
     assert seeds[0].startswith("run,seed,mAP,NDS")
@@ -414,7 +414,7 @@ def test_the_first_screen_is_computed_from_the_ledger(kept: Path):
     texts = {}
     for verdict, effect in (("reproduced", 43.21), ("contradicted", -43.21)):
         numbers = {"effect": effect, "ci_low": effect - 1, "ci_high": effect + 1}
-        changed = replace(found, verdict=verdict, **numbers)
+        changed = replace(found, verdict=verdict, verdict_holm=verdict, **numbers)
         path.write_text(to_csv(ledger.to_frame([*others, changed])))
         assert path.read_text().splitlines()[0].split(",") == head
         make_report("sim", kept)
@@ -436,10 +436,35 @@ def test_the_first_screen_is_computed_from_the_ledger(kept: Path):
     assert {count[2] for count in counts if count} == {str(len(tested))}, "headlines that were tested"
 
 
+def test_a_gain_that_does_not_survive_the_correction_is_not_shown_as_one(kept: Path):
+    path = kept / "ledger" / "unidistill.csv"
+    gain = {"effect": 43.21, "ci_low": 42.21, "ci_high": 44.21, "verdict": "reproduced"}
+    lines = [
+        replace(f, **gain, p_value=0.0123, p_holm=0.31, verdict_holm="inconclusive") if f.claim == "path2_map" else f
+        for f in ledger.read(path)
+    ]
+    path.write_text(to_csv(ledger.to_frame(lines)))
+    make_report("sim", kept)
+    text = unescape((kept / "report.html").read_text())
+    cards = dict(re.findall(r'<div class="point (\w+)">(.*?)</div>', text, re.DOTALL))
+    assert "+43.2 mAP" not in cards["reproduced"]
+    words = "after Holm's correction (p 0.012 before)"
+    assert f"inconclusive {words}" in cards["inconclusive"]
+    line = re.search(
+        r'<a href="#claim-path2_map">Path \(2\), L\+C to C</a></div>.*?<div class="verdict">(.*?)</div>',
+        text,
+        re.DOTALL,
+    )
+    assert line
+    assert line[1] == f'<span class="badge inconclusive">inconclusive</span> <span class="correction">{words}</span>'
+    assert '<tr id="claim-path2_map" data-verdict="inconclusive">' in text
+    assert "reproduced before Holm's correction" in text
+
+
 def test_verdicts_are_counted_by_paper(made: Path):
     text = (made / "report.html").read_text()
     for name in ("unidistill", "label_efficiency"):
-        verdicts = Counter(finding.verdict for finding in ledger.read(made / "ledger" / f"{name}.csv"))
+        verdicts = Counter(finding.verdict_holm for finding in ledger.read(made / "ledger" / f"{name}.csv"))
         row = re.search(rf'<tr><th scope="row"><a href="#paper-{name}">.*?</tr>', text)
         assert row
         assert [int(n) for n in re.findall(r"<td>(\d+)</td>", row[0])] == [verdicts[kind] for kind in VERDICTS]
@@ -455,8 +480,8 @@ def test_the_difference_comes_first_with_the_verdict_of_its_claim(made: Path):
     )
     assert row
     (finding,) = [f for f in ledger.read(made / "ledger" / "unidistill.csv") if f.claim == "path1_map"]
-    assert row[1] == finding.verdict
-    assert f'<a href="#claim-path1_map"><span class="badge {finding.verdict}">' in row[0]
+    assert row[1] == finding.verdict_holm
+    assert f'<a href="#claim-path1_map"><span class="badge {finding.verdict_holm}">' in row[0]
     assert f"{finding.effect:+.1f}" in row[0]
 
 

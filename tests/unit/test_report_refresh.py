@@ -103,7 +103,7 @@ def test_metrics_are_a_few_numbers_for_each_paper(kept: Path) -> None:
     for name, values in found.items():
         ledger = (COMMITTED / "ledger" / f"{name}.csv").read_text()
         for verdict in ("reproduced", "contradicted", "inconclusive"):
-            assert values[verdict] == ledger.count(f",{verdict},"), name
+            assert values[verdict] == ledger.count(f",{verdict}\n"), f"{name}: verdict_holm, the last column"
     record = json.loads((COMMITTED / "records" / "fusion_base.json").read_text())
     assert 0 < found["unidistill"]["best"] < record["metrics"]["mAP"], "a teacher is not the best of its students"
     assert "best" not in found.get("tuning", {}), "it never looks at the reported split"

@@ -45,6 +45,7 @@ BASE = Finding(
 
 def headline(name: str, verdict: str, effect: tuple[float, float, float], control=(NAN, NAN, NAN), **more) -> Headline:
     run = "" if math.isnan(control[0]) else "lidar_reweighted"
+    more = {"verdict_holm": verdict} | more
     line = replace(BASE, claim=name, verdict=verdict, effect=effect[0], ci_low=effect[1], ci_high=effect[2], **more)
     line = replace(
         line, control_effect=control[0], control_ci_low=control[1], control_ci_high=control[2], control_run=run
@@ -57,6 +58,9 @@ BETTER = headline("better", "reproduced", (9.0, 5.0, 13.0), (4.0, 1.0, 7.0))
 BAD = headline("bad", "contradicted", (-2.0, -3.0, -1.0), (-3.0, -4.0, -2.0))
 OPEN = headline("open", "inconclusive", (1.0, -1.0, 3.0), (0.2, -1.0, 1.4))
 LOST = headline("lost", "inconclusive", (1.0, 0.5, 1.5), (-1.0, -1.5, -0.5))
+ALONE = {"verdict_holm": "inconclusive", "p_holm": 0.3}
+NOT_ALL = headline("not all", "reproduced", (9.9, 8.0, 11.8), (6.0, 5.0, 7.0), p_value=0.012, **ALONE)
+NOR_BAD = headline("nor bad", "contradicted", (-9.9, -11.8, -8.0), p_value=0.0004, **ALONE)
 
 
 def said(found: list[Point]) -> list[tuple[str, list[str], int]]:
@@ -67,18 +71,37 @@ def test_points_are_counts_of_the_ledger_the_clearest_first():
     assert said(points([GOOD, BAD, OPEN, LOST, BETTER])) == [
         ("reproduced", ["better", "good"], 5),
         ("contradicted", ["bad"], 5),
-        ("control", ["bad", "lost"], 5),
+        ("inconclusive", ["open", "lost"], 5),
     ]
+
+
+def test_what_does_not_survive_the_correction_is_no_finding():
+    found = points([OPEN, NOT_ALL, BAD, NOR_BAD], [replace(NOT_ALL, paper="q")])
+    assert said(found) == [
+        ("reproduced", [], 4),
+        ("contradicted", ["bad"], 4),
+        ("inconclusive", ["nor bad", "not all", "open"], 4),
+    ]
+    assert found[0].also == ()
+    assert [point.corrected for point in found] == [0, 0, 2]
+    assert [item.finding.correction for item in found[2].items] == [
+        "after Holm's correction (p <0.001 before)",
+        "after Holm's correction (p 0.012 before)",
+        "",
+    ]
+
+
+def test_a_gain_of_a_ledger_without_the_correction_is_no_finding():
+    (none, left) = points([headline("of before", "reproduced", (6.0, 4.0, 8.0), verdict_holm="")])
+    assert said([none, left]) == [("reproduced", [], 1), ("inconclusive", ["of before"], 1)]
+    assert left.items[0].finding.correction == "until corrected (ledger of before)"
+    null = headline("null", "reproduced", (0.1, -0.2, 0.3), kind="no_difference", verdict_holm="")
+    assert said(points([null])) == [("reproduced", ["null"], 1)], "nulls and bounds are not corrected"
 
 
 def test_null_results_are_points_too():
     assert said(points([OPEN])) == [("reproduced", [], 1), ("inconclusive", ["open"], 1)]
     assert points([]) == []
-
-
-def test_only_comparisons_with_a_control_can_lose_to_one():
-    bare = headline("bare", "inconclusive", (1.0, -1.0, 3.0))
-    assert said(points([bare, LOST]))[1] == ("control", ["lost"], 1)
 
 
 def test_where_no_headline_of_a_paper_is_reproduced_its_clearest_other_gain_is_named():
