@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import csv
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -121,13 +120,14 @@ def _figures(scale: str, runs: Path) -> list[Entry]:
 
 
 def _claims(scale: str, runs: Path) -> list[Entry]:
+    from bevkd.report import ledger
+
     claims, results = load_claims(scale), results_dir(scale, runs)
     verdicts: dict[str, str] = {}
     for part in parts_of(load_tables(scale), load_figures(scale), claims):
         file = ledger_file(results, part)
         if file.exists():
-            with file.open(encoding="utf-8", newline="") as stream:
-                verdicts |= {line["claim"]: line["verdict"] for line in csv.DictReader(stream)}
+            verdicts |= {finding.claim: finding.counted for finding in ledger.read(file)}
     return [
         {
             "claim": name,
