@@ -247,6 +247,17 @@ def test_translation_leads_by_its_score_less_those_of_the_other_errors():
         metric("translation_lead@range:0-10 vs range:10-15")
 
 
+def test_an_error_in_its_own_unit_is_printed_hundredfold():
+    where = {"paper": "CRKD", "row_label": "CRKD", "table": "M test main"}
+    errors = ("mATE", "mASE", "mAOE", "mAVE", "mAAE")
+    printed = {key: reference.select(where | {"metric": key}).printed for key in errors}
+    assert printed == pytest.approx({"mATE": 40.4, "mASE": 25.3, "mAOE": 42.5, "mAVE": 37.6, "mAAE": 11.1})
+    assert reference.select(where | {"metric": "mAP"}).printed == 48.7
+    for cell in reference.published():  # one that is hundredfold, or in a unit of the field
+        if cell["metric"] in printed:
+            assert 5 < cell.printed < 200, cell
+
+
 def test_units_are_the_papers():
     """Errors are printed x100 and shares in percent: every published number of these tables lies in such a range."""
     for cell in reference.published("UniDistill"):
