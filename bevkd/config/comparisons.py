@@ -55,7 +55,8 @@ class Comparison:
         statement: what is claimed, in words.
         source: where the paper says so; none: in the table that `table` repeats.
         table: our table whose rows give the published cells of arm and baseline.
-        published: selectors of those cells (`arm`, `baseline`) where the table's do not do.
+        published: selectors of those cells (`arm`, `baseline`) where the table's do not do; or `gain`, of a gain that
+            is printed without them.
         test: `greater`; `no_difference` by a margin; or `at_most` and `at_least`: the arm's metric is no more or
             no less than the margin, which the baseline has no part in.
         margin: printed units; of all but `greater`.
@@ -81,7 +82,7 @@ class Comparison:
     statement: Words = ""
     source: Words = ""
     table: Name | None = None
-    published: dict[Literal["arm", "baseline"], Selector] = field(default_factory=dict)
+    published: dict[Literal["arm", "baseline", "gain"], Selector] = field(default_factory=dict)
     test: Literal["greater", "no_difference", "at_most", "at_least"] = "greater"
     margin: Weight | None = None
     over: Literal["seeds", "subsets", "repeats"] = "seeds"

@@ -22,7 +22,7 @@ from bevkd.config.papers import stand_ins_at
 from bevkd.config.plain import check_keys
 from bevkd.config.protocols import Protocol, protocol_of, protocols_of_row
 from bevkd.errors import ConfigError, nearest
-from bevkd.report.metrics import metric, said
+from bevkd.report.metrics import VERSUS, metric, said
 
 # Roles of rows; `rows` is the one of rows that have none.
 ROLES = ("rows", "baseline", "teacher", "distilled", "control", "check", "default", "upper bound")
@@ -170,9 +170,19 @@ def table_rows(
 
 
 def _cells(item: Comparison, key: str, tables: Mapping[str, Any], where: str) -> list[dict[str, str]] | None:
-    """Selectors of the published numbers of arm and baseline, from the rows of the table that repeats them."""
+    """Selectors of the published numbers of arm and baseline, from the rows of the table that repeats them; of two
+    groups that are compared those of the one, then of the other; or that of the gain.
+    """
+    if "gain" in item.published:
+        if item.table is not None or len(item.metrics) != 1:
+            raise ConfigError(f"{where}: a published gain is of one metric, and in the place of a table")
+        return [item.published["gain"]]
     if item.table is None:
         return None
+    one, versus, other = key.partition(VERSUS)
+    if versus:
+        both = (_cells(item, each, tables, where) for each in (one, f"{one.partition('@')[0]}@{other}"))
+        return [cell for cells in both for cell in cells or ()]
     if item.table not in tables:
         raise ConfigError(f"{where}: there is no table {item.table!r}{nearest(item.table, tables)}")
     table = tables[item.table]

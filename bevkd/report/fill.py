@@ -160,14 +160,20 @@ def relative_gain(claim: ClaimConfig) -> float:
 def published_gain(claim: ClaimConfig) -> tuple[float, float]:
     """Published improvement, positive where the arm is better, and published baseline; NaN where none is printed.
 
+    What is gained more in one group than in another is no share of a baseline, and nor is a gain that is printed alone.
+
     Raises:
         ConfigError: a selector does not fit exactly one published number.
     """
     if claim.published is None:
         return math.nan, math.nan
     sign = 1.0 if metric(claim.metric).higher_is_better else -1.0
-    cells = [select({"paper": claim.paper, **where}).value for where in claim.published]
-    return sign * (cells[0] - cells[1]), cells[1]
+    gain, *cells = (select({"paper": claim.paper, **where}).printed for where in claim.published)
+    if not cells:
+        return gain, math.nan
+    if len(cells) == 1:
+        return sign * (gain - cells[0]), cells[0]
+    return sign * (gain - cells[0] - (cells[1] - cells[2])), math.nan
 
 
 def _of_group(spec: TableConfig, group: str, runs: Runs) -> Runs:

@@ -264,6 +264,11 @@ def metric(key: str) -> Metric:
     return replace(known, key=key, field=(group, *known.field), file=source, less=less, unlearnt=unlearnt)
 
 
+def of_groups_alone(key: str) -> bool:
+    """Whether a metric is one that only groups have: `mAP_present`, `frames` and `boxes`."""
+    return key.partition("@")[0] in _GROUPS
+
+
 def of_pairs(keys: Iterable[str]) -> bool:
     """Whether a metric among them is of pairs of runs."""
     return any(metric(key).pairs is not None for key in keys)

@@ -27,6 +27,8 @@ COLUMNS = (
     "source",
 )
 NOTE = "note"  # a column that a file may have: what is to be said of a cell, such as a misprint
+_HUNDREDFOLD = ("mATE", "mASE", "mAOE", "mAVE", "mAAE")  # printed x100, if not in one of these units
+_FIELD_UNITS = ("m", "1-IoU", "rad", "m/s", "1-acc")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,15 @@ class Cell:
             return float(text)
         except ValueError:
             raise DataError(f"published value {text!r} is not a number", file=self.file, field="value") from None
+
+    @property
+    def printed(self) -> float:
+        """The number in printed units: an error that its source gives in the field's own unit is x100.
+
+        Raises:
+            DataError: it is not one.
+        """
+        return self.value * (100 if self["metric"] in _HUNDREDFOLD and self["unit"] in _FIELD_UNITS else 1)
 
 
 @cache

@@ -214,7 +214,8 @@ class ClaimConfig:
     split: Split = "report"
     like: Pool | None = None  # whom both are compared with, of a metric that says how alike two runs are: the teacher
     source: Words = ""  # where the paper says so
-    published: tuple[Selector, Selector] | None = None  # cells of `better` and `than`
+    # Cells of `better` and `than`, and where two groups are compared those of the other group; or of the gain itself.
+    published: tuple[Selector, ...] | None = None
     protocol: Protocol = "published"
     part: NameOrNone = ""  # the paper (folder of config/papers) that it belongs to
 
@@ -234,6 +235,8 @@ class ClaimConfig:
             raise ValueError("nothing is claimed of the split that settings are chosen on")
         if (self.kind == "greater") != (self.margin is None):
             raise ValueError("margin belongs to no_difference, at_most and at_least, and only there")
+        if len(self.published or ("", "")) not in (1, 2, 4):
+            raise ValueError("published is a gain, or cells of better and than, or those of two groups")
         if (self.over == "repeats") != (self.artefacts == ("cost",)):
             raise ValueError("costs, and nothing else, are compared over repeats")
         if self.margin is not None and self.margin <= 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from bevkd.config import RowConfig
 from bevkd.config.protocols import protocols_of_row
 from bevkd.report.frames import read_csv
+from bevkd.report.metrics import of_groups_alone
 from bevkd.report.needs import UNSEEDED
 from bevkd.report.power import Power
 from bevkd.report.reference import select
@@ -97,7 +98,7 @@ def published(spec: TableConfig, row: RowSpec | ContextSpec) -> tuple[dict[str, 
         if column.printed_for(row):
             assert row.published is not None
             cell = select({**spec.published, **column.selector, **row.published})
-            values[column.key] = cell.value
+            values[column.key] = cell.printed
             if cell.note:
                 notes[column.key] = cell.note
     return values, notes
@@ -127,9 +128,13 @@ def _needed(spec: TableConfig) -> list[str]:
 
 
 def _numbers(spec: TableConfig) -> list[str]:
-    names = [f"{column.key}_{part}" for column in spec.columns for part in ("paper", "ours", "std")]
+    names = [name for column in spec.columns for name in _of_column(column.key)]
     names += [f"{spec.delta}_delta{end}" for end in ("", "_low", "_high") if spec.delta is not None]
     return names + (["sd", *(f"half_width_{n}" for n in spec.power), "wanted"] if spec.power else [])
+
+
+def _of_column(key: str) -> list[str]:
+    return [f"{key}_{part}" for part in ("paper", "ours", "std")]
 
 
 def to_frame(table: Table) -> pd.DataFrame:
@@ -161,6 +166,9 @@ def not_run(rows: Iterable[RowSpec]) -> tuple[str, ...]:
 def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
     """A table from its CSV file; notes come from the published numbers and the experiment rows.
 
+    How much the groups of a table rest on (`frames`, `boxes`, `mAP_present`) an older file may not say: it has fewer
+    columns then.
+
     Args:
         spec: what the table shows.
         path: the CSV file.
@@ -171,7 +179,11 @@ def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
         ColumnsError: the columns are not those of the table.
         DataError: the file is missing or damaged.
     """
-    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n", *_needed(spec)], ["protocol"])
+    said_later = [column.key for column in spec.columns if of_groups_alone(column.key)]
+    newer = ["protocol", *(name for key in said_later for name in _of_column(key))]
+    frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n", *_needed(spec)], newer)
+    unsaid = [key for key in said_later if frame[f"{key}_ours"].isna().all()]
+    spec = replace(spec, columns=tuple(column for column in spec.columns if column.key not in unsaid))
     known = {(row.group, row.role, row.label): row for row in spec.rows}
     found = tuple(_row(spec, line, known, rows) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
     shown = {row.run for row in found}

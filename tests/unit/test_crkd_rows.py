@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from bevkd.config import load_rows, load_run
 from bevkd.config.identity import parse_options
 from bevkd.distill.methods.crkd_settings import CRKDConfig
-from bevkd.report.spec import load_claims, load_tables, pool
+from bevkd.report import tables
+from bevkd.report.fill import published_gain, relative_gain
+from bevkd.report.spec import TableConfig, load_claims, load_tables, pool
 
 TABLES = [f"crkd_s{number}" for number in range(3, 10)] + ["crkd_a4"]
 
@@ -97,6 +100,61 @@ def test_lengths_of_the_method_are_halved_where_the_world_is() -> None:
         assert found.msfd.clip == (0.5 * part, 4.0 * part)
         assert found.reld.sizes == tuple(round(size * part) for size in (32, 16, 8, 4))
         assert (found.weights.csrd, found.weights.msfd, found.weights.reld, found.weights.respd) == (100, 10, 0.25, 1)
+
+
+def test_tables_say_which_lengths_are_halved() -> None:
+    """Every table of which a row compares features at lengths that scale with the world."""
+    rows, seen = load_rows(), 0
+    for name, table in load_tables("sim").items():
+        if table.part != "crkd" or table.target == "preview":
+            continue
+        taught = [rows[run] for row in table.rows for run in pool(row.run)]
+        runs = [row.id for row in taught if row.method is not None and row.method.kind == "crkd"]
+        if any({"msfd", "reld"} & set(options(run).on) for run in runs):
+            assert any("the sizes of RelD are half" in note for note in table.notes), name
+            seen += 1
+    assert seen == 11
+
+
+def test_what_the_paper_gains_is_beside_what_is_claimed() -> None:
+    gains = {
+        "crkd_short_over_medium": 3.05 - 0.40,  # Table S1
+        "crkd_short_over_long": 3.05 - 1.03,
+        "crkd_long_over_medium": 1.03 - 0.40,
+        "crkd_rain_most": 2.32 - 1.22,  # Table S2
+        "crkd_a4_l1_map": 0.4,
+        "crkd_gate_map": 1.7,
+        "crkd_relations_map": 0.5,
+        "crkd_heat_over_lidar_map": 1.1,
+    }
+    for scale in ("sim", "paper"):
+        claims = load_claims(scale)
+        for name, gain in gains.items():
+            assert published_gain(claims[name])[0] == pytest.approx(gain), name
+        # Of a difference of gains, or a gain alone, the paper prints nothing that it were a share of.
+        assert all(math.isnan(relative_gain(claims[name])) for name in list(gains)[:5])
+    printed = _printed(load_tables("sim")["crkd_main"])
+    assert printed["Student"] == {"mAP": 44.9, "NDS": 55.9, "mAVE": pytest.approx(30.4)}
+    assert printed["CRKD"] == {"mAP": 46.7, "NDS": 57.3, "mAVE": pytest.approx(33.1)}
+    lidar = _printed(load_tables("sim")["crkd_ablation"])["RespD and CSRD, from the LiDAR map"]
+    assert lidar == {"mAP": 44.9, "NDS": 56.3}
+
+
+def _printed(table: TableConfig) -> dict[str, dict[str, float]]:
+    found = {row.label: tables.published(table, row)[0] for row in table.rows}
+    return {label: {key: v for key, v in values.items() if not math.isnan(v)} for label, values in found.items()}
+
+
+def test_equal_networks_are_compared_or_are_the_control() -> None:
+    """Calibration is a part of the network: a stage without a teacher that has it is the baseline, or a control."""
+    for name, claim in load_claims("sim").items():
+        if claim.part != "crkd":
+            continue
+        sides = [pool(runs)[0] for runs in (claim.better, claim.than)]
+        mine, theirs = (load_run(run, "sim", 0).model.radar.calibration for run in sides)
+        if mine and not theirs and "before" not in name:
+            assert "crkd_further_calib" in claim.controls, name
+    assert load_claims("sim")["crkd_unlabelled_crkd_map"].than == "crkd_further_calib"
 
 
 def test_published_settings() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bevkd.config import load_rows, tiers
+from bevkd.errors import ConfigError
 from bevkd.report import reference
 from bevkd.report.comparisons import columns
 from bevkd.report.spec import load_claims, load_tables
@@ -124,6 +125,15 @@ def test_one_claim_per_metric_with_its_controls(paper: None) -> None:
     assert load_claims("paper")["pd_4x_yang_3d"].than == "pd_16x"
     row = next(r for r in load_tables("paper")["pd_m1"].rows if r.run == "pd_4x_ours")  # type: ignore[union-attr]
     assert row.against == "pd_16x"
+
+
+def test_a_published_gain_is_of_one_claim(config_copy: Path) -> None:
+    path = config_copy / "papers" / "crkd" / "claims.yaml"
+    text = path.read_text()
+    assert text.count("    source: supplement, A.4\n") == 1
+    path.write_text(text.replace("    source: supplement, A.4\n", "    table: crkd_s5\n"))
+    with pytest.raises(ConfigError, match=r"'crkd_a4_l1': a published gain is of one metric, and in the place"):
+        load_claims()
 
 
 def test_the_example_of_the_guide(config_copy: Path) -> None:

@@ -150,6 +150,38 @@ def test_paired_differences_of_a_group(runs: Runs, tmp_path: Path):
     assert "Units: mAP %, mAP present %, boxes number." in markdown
 
 
+@pytest.mark.parametrize("scale", ["smoke", "sim", "paper"])
+def test_tables_of_groups_say_what_they_rest_on(scale: str):
+    """Frames, annotations, and the mean over the classes that there are, beside that of the devkit."""
+    groups = {}
+    for name, spec in load_tables(scale).items():
+        keys = {column.key for column in spec.columns}
+        shown = {key.partition("@")[2] for key in keys if metric(key).file == "breakdown"}
+        assert {f"{key}@{group}" for key in ("mAP_present", "frames", "boxes") for group in shown} <= keys, name
+        groups |= {name: shown} if shown else {}
+    assert list(groups) == ["crkd_s1", "crkd_s2"]
+
+
+def test_an_older_table_of_groups_is_read_without_what_they_rest_on(runs: Runs, tmp_path: Path):
+    for name, seed in ((name, seed) for name in ("a", "b") for seed in (0, 1)):
+        file = runs.folder(name, seed) / "breakdown_val.json"
+        near = json.loads(file.read_text())["range:0-20"] | {"mean_ap_present": 0.5, "frames": 40, "boxes": 7}
+        file.write_text(json.dumps({"range:0-20": near}))
+    keys = ("mAP@range:0-20", "mAP_present@range:0-20", "boxes@range:0-20", "mAP")
+    spec = TableConfig("t", "T", "c", tuple(map(ColumnSpec, keys)), (ROW,), delta="mAP")
+    path = render.write(fill(spec, runs, tmp_path), tmp_path / "tables")[0]
+    assert tuple(tables.read(spec, path, ROWS).rows[0].values) == keys
+    later = [name for key in keys[1:3] for name in (f"{key}_paper", f"{key}_ours", f"{key}_std")]
+    whole = pd.read_csv(path, dtype=str, keep_default_na=False)
+    whole.drop(columns=later).to_csv(path, index=False)
+    older = tables.read(spec, path, ROWS)
+    assert tuple(older.rows[0].values) == ("mAP@range:0-20", "mAP")
+    assert "boxes" not in render.to_markdown(older)
+    whole.drop(columns=[name for name in whole.columns if name.startswith("mAP@")]).to_csv(path, index=False)
+    with pytest.raises(frames.ColumnsError):
+        tables.read(spec, path, ROWS)
+
+
 def test_a_scale_with_other_groups(config_copy: Path):
     """Ours of a nearer group stands beside the published number of the group that it stands for."""
     folder = config_copy / "papers" / "mine"

@@ -176,13 +176,16 @@ def test_selectors_hit_one_published_number_each(table: TableConfig):
     # Differences of two printed rows are those rows once more.
     cells = [cell for cell in reference.published(**table.published) if "_gain_over_" not in cell["metric"]]
     printed = [cell.line for cell in cells]
-    # Tables that borrow some cells: both camera paths show the baseline of Table S1; teachers are of other tables.
+    # Tables that borrow some cells: both camera paths show the baseline of Table S1; teachers are of other tables, and
+    # so are velocity errors of CRKD and its row from the LiDAR map.
     some = {
         "unidistill_paths": 4 * 4,
         "distillbev_main": 5 * 7 + 3 * 2,
         "distillbev_scratch": 3 * 7,
         "distillbev_cost": 1,
         "simdistill_backbones": 2 * 7,
+        "crkd_main": 8 * 2 + 2 + 3,
+        "crkd_ablation": 6 * 2 + 2,
     }
     if table.name in some:
         assert len(lines) == some[table.name]
@@ -245,6 +248,17 @@ def test_translation_leads_by_its_score_less_those_of_the_other_errors():
     assert grouped == pytest.approx(before)
     with pytest.raises(ConfigError, match="a difference already"):
         metric("translation_lead@range:0-10 vs range:10-15")
+
+
+def test_an_error_in_its_own_unit_is_printed_hundredfold():
+    where = {"paper": "CRKD", "row_label": "CRKD", "table": "M test main"}
+    errors = ("mATE", "mASE", "mAOE", "mAVE", "mAAE")
+    printed = {key: reference.select(where | {"metric": key}).printed for key in errors}
+    assert printed == pytest.approx({"mATE": 40.4, "mASE": 25.3, "mAOE": 42.5, "mAVE": 37.6, "mAAE": 11.1})
+    assert reference.select(where | {"metric": "mAP"}).printed == 48.7
+    for cell in reference.published():  # one that is hundredfold, or in a unit of the field
+        if cell["metric"] in printed:
+            assert 5 < cell.printed < 200, cell
 
 
 def test_units_are_the_papers():
