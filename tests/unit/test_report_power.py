@@ -176,4 +176,4 @@ def test_bad_tables_of_power(changes: dict[str, Any], message: str) -> None:
 def test_the_table_of_power_is_there() -> None:
     spec = load_tables("sim")["power"]
     assert (spec.target, spec.split, spec.power) == ("tuning", "tune", (3, 5, 8))
-    assert set(spec.aims or {}) <= {row.run for row in spec.row_specs({})}
+    assert set(spec.aims or {}) <= {row.run for row in spec.rows}

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from bevkd.report import frames, make_table, reference, render, tables
 from bevkd.report.fill import fill
 from bevkd.report.render import escape
 from bevkd.report.runs import Runs
-from bevkd.report.spec import ColumnSpec, RowSpec, TableConfig, load_tables
+from bevkd.report.spec import ColumnSpec, RowSpec, TableConfig, load_tables, pool
 
 ROWS = load_rows()
 
@@ -127,22 +128,21 @@ def test_unknown_table(runs: Path):
 
 
 def test_tuning_table_reads_the_tune_split_and_names_what_is_missing(tmp_path: Path):
-    rows = {
-        name: RowConfig(id=name, dataset="d", model="camera", target="tuning", doc=f"weight {i}")
-        for i, name in enumerate(("tune_a", "tune_b"))
-    }
-    for model in ("camera", "lidar", "fusion"):
-        rows[f"{model}_base"] = RowConfig(id=f"{model}_base", dataset="d", model=model)
+    spec, known = load_tables()["baseline_tuning"], load_rows()
+    rows = {name: replace(known[name], seeds=(0,)) for row in spec.rows for name in pool(row.run)}
     runs = tmp_path / "runs"
     with pytest.raises(DataError, match="none of its runs"):
         make_table("baseline_tuning", "sim", runs, tmp_path, rows)
-    for name in ("tune_a", "camera_base"):
+    # A trial whose baseline has not been run stands in no comparison.
+    for name in ("camera_base", "tune_camera_heatmap2", "tune_lidar_heatmap2"):
         (write_run(runs, rows[name], 0, 0.2) / "metrics_val.json").unlink()
     path, markdown, _ = make_table("baseline_tuning", "sim", runs, tmp_path, rows)
-    assert [(line["group"], line["row"]) for line in cells(path)] == [("camera", "default"), ("camera", "weight 0")]
-    assert "Not run: tune_b, fusion_base, lidar_base" in markdown.read_text()
+    shown = [("camera", "as it is"), ("camera", "heat-map weight 2")]
+    assert [(line["group"], line["row"]) for line in cells(path)] == shown
+    missing = [row.run for row in spec.rows if (row.group, row.label) not in shown]
+    assert f"Not run: {', '.join(map(str, missing))}." in markdown.read_text()
     assert "tune split" in markdown.read_text()
-    again = tables.read(load_tables()["baseline_tuning"], path, rows)
+    again = tables.read(spec, path, rows)
     assert render.to_markdown(again) == markdown.read_text(), "also when read, it names what is missing"
 
 
