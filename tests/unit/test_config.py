@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from bevkd.config import config_dir, load_rows, load_run, merge, parse, to_plain
+from bevkd.config.identity import differences, identity
 from bevkd.config.load import parse_override
 from bevkd.config.protocols import trained_starts
 from bevkd.config.schema import RunConfig, TrainConfig
@@ -15,6 +16,7 @@ from bevkd.errors import ConfigError
 from bevkd.report.spec import load_claims, load_figures, load_tables, pool
 
 ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ("baseline_tuning", "simdistill_schedule")  # tables that show what a changed setting gives
 
 
 @pytest.mark.parametrize("scale", ["smoke", "sim", "paper"])
@@ -60,6 +62,18 @@ def test_the_paper_scale_is_the_real_data_set_with_the_published_recipe() -> Non
         assert (run.model.loss.auto_scaling, run.model.loss.iou_weight) == (True, 5.0)
 
 
+@pytest.mark.parametrize("table", SETTINGS)
+def test_trials_change_one_setting_of_what_they_are_compared_with(table: str) -> None:
+    """Starts and pasted objects are settings, too: a trial that lacks them tells nothing of the one that it changes."""
+    for row in load_tables()[table].rows:
+        if row.against is not None and row.run != row.against:
+            trial, usual = (
+                identity(load_run(str(run), "sim", 3 if "simdistill" in str(run) else 0))
+                for run in (row.run, row.against)
+            )
+            assert len(differences(trial, usual)) == 1, row.run
+
+
 @pytest.mark.parametrize("scale", ["sim", "paper"])
 def test_paired_comparisons_share_model_schedule_and_labels(scale: str) -> None:
     pairs = set()
@@ -67,7 +81,7 @@ def test_paired_comparisons_share_model_schedule_and_labels(scale: str) -> None:
         others = [claim.than, *claim.controls]
         pairs |= {(a, b) for other in others for a, b in zip(pool(claim.better), pool(other), strict=True)}
     for table in (one for one in load_tables(scale=scale).values() if one.takes_differences):
-        if table.name in ("baseline_tuning", "simdistill_schedule"):  # a setting that is changed is what they show
+        if table.name in SETTINGS:  # a setting that is changed is what they show
             continue
         for row in table.rows:
             if row.against:
