@@ -220,8 +220,7 @@ def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
     wanted = spec.rows
     rows, absent = [], []
     for row in wanted:
-        shown = _of_group(spec, row.group, runs)
-        if not all(_is_there(spec, shown, which) for which in (row.run, row.against) if which is not None):
+        if not _is_there(spec, shown := _of_group(spec, row.group, runs), row.run):
             absent.append(row)
             continue
         rows.append(_row(spec, row, shown, results))
