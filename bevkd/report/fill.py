@@ -217,9 +217,8 @@ def fill(spec: TableConfig, runs: Runs, results: Path) -> Table:
         DataError: a run is missing or its metrics are unusable; the message names run and file.
     """
     spec.needs(runs.rows)
-    wanted = spec.rows
     rows, absent = [], []
-    for row in wanted:
+    for row in spec.rows:
         if not _is_there(spec, shown := _of_group(spec, row.group, runs), row.run):
             absent.append(row)
             continue
@@ -250,7 +249,7 @@ def _without_partner(spec: TableConfig, rows: list[Row], runs: Runs) -> list[str
     """What metrics of pairs leave out: seeds without a partner, and frames in which attention is constant."""
     if not of_pairs(column.key for column in spec.columns):
         return []
-    specs = {(row.group, row.role, row.label): row for row in spec.rows}
+    specs = spec.planned
     alike = any(metric(column.key).pairs == "likeness" for column in spec.columns)
     found = []
     for row in rows:

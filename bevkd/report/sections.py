@@ -119,7 +119,7 @@ def sections(results: Results) -> list[Section]:
 def _of_rows(table: Table, tested: Mapping[tuple[str, str, str], Finding]) -> tuple[Finding | None, ...]:
     """What the ledger says of the difference in each row."""
     spec = table.spec
-    known = {(row.group, row.role, row.label): row for row in spec.rows}
+    known = spec.planned
 
     def finding(row: Row) -> Finding | None:
         planned = known.get((row.group, row.role, row.label))

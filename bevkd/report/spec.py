@@ -127,6 +127,11 @@ class TableConfig:
         return tuple(dict.fromkeys(metric(column.key).file for column in self.columns))
 
     @property
+    def planned(self) -> dict[tuple[str, str, str], RowSpec]:
+        """The rows by (group, role, label), by which a filled row is known."""
+        return {(row.group, row.role, row.label): row for row in self.rows}
+
+    @property
     def takes_differences(self) -> bool:
         """Whether `against` is what a row is measured by, not one that it may be alike (`attention_like_near`)."""
         return all(metric(column.key).pairs != "likeness" for column in self.columns)
@@ -152,8 +157,7 @@ class TableConfig:
         compared = [" ".join(pool(row.run)) for row in self.rows if row.against]
         if set(self.aims or ()) - set(compared if self.power else ()):
             raise ValueError("aims belong to rows with a difference, of a table with `power`")
-        places = [(row.group, row.role, row.label) for row in self.rows]
-        if not places or len(set(places)) != len(places):
+        if not self.rows or len(self.planned) != len(self.rows):
             raise ValueError("rows must differ in (group, role, label)")
         if len({(row.group, row.label) for row in self.context}) != len(self.context):
             raise ValueError("rows of the context must differ in (group, label)")
@@ -182,8 +186,7 @@ class TableConfig:
         Raises:
             ConfigError: a run is unknown, or of a later tier than the table.
         """
-        specs = self.rows
-        runs = [run for row in specs for run in (*pool(row.run), *pool(row.against or ()))]
+        runs = [run for row in self.rows for run in (*pool(row.run), *pool(row.against or ()))]
         needs = needs_of(runs, rows, f"table {self.name!r}")
         tiers.check(f"table {self.name!r}", self.target, runs, rows)
         return first_of(needs, rows) if self.target == "preview" or set(self.artefacts) <= UNSEEDED else needs

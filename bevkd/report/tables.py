@@ -184,7 +184,7 @@ def read(spec: TableConfig, path: Path, rows: Mapping[str, RowConfig]) -> Table:
     frame = read_csv(path, f"table {spec.name!r}", header(spec), _numbers(spec), ["n", *_needed(spec)], newer)
     unsaid = [key for key in said_later if frame[f"{key}_ours"].isna().all()]
     spec = replace(spec, columns=tuple(column for column in spec.columns if column.key not in unsaid))
-    known = {(row.group, row.role, row.label): row for row in spec.rows}
+    known = spec.planned
     found = tuple(_row(spec, line, known, rows) for line in frame[frame["role"] != CONTEXT].to_dict("records"))
     shown = {row.run for row in found}
     absent = [row for row in spec.rows if spec.target == "tuning" and " ".join(pool(row.run)) not in shown]

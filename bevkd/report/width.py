@@ -40,10 +40,10 @@ def _wide(table: Table, claims: Iterable[ClaimConfig]) -> Iterator[str]:
         for claim in claims
         if claim.metric == spec.delta and claim.split == spec.split and claim.published is not None
     }
-    against = {(row.group, row.role, row.label): row for row in spec.rows}
+    planned = spec.planned
     means = {row.run: row.values[spec.delta].ours for row in table.rows}
     for row in table.rows:
-        plan = against.get((row.group, row.role, row.label))
+        plan = planned.get((row.group, row.role, row.label))
         if row.delta is None or plan is None or plan.against is None:
             continue
         share = asked.get((pool(plan.run), pool(plan.against)))
